@@ -1,0 +1,1 @@
+"""Run the same circuit on devices and their emulators. Arrives with the device path."""

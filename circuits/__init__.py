@@ -1,0 +1,29 @@
+"""What a DARUAN is: the circuit, its ansätze, its lowering, spectrum and drawings. No torch."""
+
+from .ansatz import ansatz as ansatz
+from .ansatz import ansatze as ansatze
+from .ansatz import fixed_scale as fixed_scale
+from .ansatz import register_ansatz as register_ansatz
+from .circuit import Circuit as Circuit
+from .errors import CircuitError as CircuitError
+from .errors import did_you_mean as did_you_mean
+from .gates import RX as RX
+from .gates import RY as RY
+from .gates import RZ as RZ
+from .gates import Angle as Angle
+from .gates import Encoding as Encoding
+from .gates import Fixed as Fixed
+from .gates import Gate as Gate
+from .gates import H as H
+from .gates import Theta as Theta
+from .gates import X as X
+from .gates import Z as Z
+from .program import Program as Program
+from .program import Rotation as Rotation
+from .program import lower as lower
+from .program import lower_gates as lower_gates
+from .serial import from_json as from_json
+from .serial import to_json as to_json
+from .spectrum import resolve_scale as resolve_scale
+from .spectrum import spectrum as spectrum
+from .statistics import shot_estimate as shot_estimate

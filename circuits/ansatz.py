@@ -1,0 +1,175 @@
+"""The ansätze: names for families of circuits, and the door for a user's own.
+
+The only file that knows an ansatz by name. Source: arXiv 2509.14026. Below, `e` stands for the
+next `Encoding(u)` and `t` for the next free theta slot, both in time order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .circuit import Circuit
+from .errors import CircuitError, did_you_mean
+from .gates import RX, RY, RZ, Encoding, H, Theta, X, Z
+
+Builder = Callable[[int], Circuit]
+
+
+def pz(reps: int) -> Circuit:
+    """H, then `reps` times RZ(t) RY(t) RZ(e), then RZ(t) RY(t). The default."""
+    gates = [H]
+    for u in range(reps):
+        gates += [RZ(Theta(2 * u)), RY(Theta(2 * u + 1)), RZ(Encoding(u))]
+    return Circuit((*gates, RZ(Theta(2 * reps)), RY(Theta(2 * reps + 1))))
+
+
+def rpz(reps: int) -> Circuit:
+    """H, then `reps` times RY(t) RZ(e), then RY(t): half the angles of `pz`."""
+    gates = [H]
+    for u in range(reps):
+        gates += [RY(Theta(u)), RZ(Encoding(u))]
+    return Circuit((*gates, RY(Theta(reps))))
+
+
+def real(reps: int) -> Circuit:
+    """H, then `reps` times X RY(t) Z RY(e).
+
+    All its gates lie in one plane of the Bloch sphere, so that φ is a single sinusoid whose
+    frequency is the sum of the scales, whatever `reps` is. Kept for comparison.
+    """
+    gates = [H]
+    for u in range(reps):
+        gates += [X, RY(Theta(u)), Z, RY(Encoding(u))]
+    return Circuit(tuple(gates))
+
+
+def px(reps: int) -> Circuit:
+    """H, then `reps` times RZ(t) RX(arccos e), then RZ(t).
+
+    Its φ is a polynomial in e and √(1-e²), no trigonometric polynomial in x.
+    """
+    gates = [H]
+    for u in range(reps):
+        gates += [RZ(Theta(u)), RX(Encoding(u, arccos=True))]
+    return Circuit((*gates, RZ(Theta(reps))))
+
+
+def mix(reps: int) -> Circuit:
+    """H, then `reps` times RZ(t) RX(t) RY(e), then RZ(t) RX(t)."""
+    gates = [H]
+    for u in range(reps):
+        gates += [RZ(Theta(2 * u)), RX(Theta(2 * u + 1)), RY(Encoding(u))]
+    return Circuit((*gates, RZ(Theta(2 * reps)), RX(Theta(2 * reps + 1))))
+
+
+_builders: dict[str, Builder] = {"pz": pz, "rpz": rpz, "real": real, "px": px, "mix": mix}
+_shipped = frozenset(_builders)
+
+
+def ansatz(name: str, reps: int = 3) -> Circuit:
+    """Return the circuit of a named ansatz.
+
+    Args:
+        name: One of `ansatze()`.
+        reps: Number of repetitions, each with one encoding of x; at least 1.
+
+    Raises:
+        CircuitError: An unknown name (the nearest one is suggested) or `reps` below 1.
+
+    Example:
+        >>> ansatz("rpz", reps=1)
+        Circuit((H, RY(Theta(0)), RZ(Encoding(0)), RY(Theta(1))), observable='Z')
+    """
+    if name not in _builders:
+        raise CircuitError(f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)}")
+    return _built(name, _builders[name], reps)
+
+
+def register_ansatz(name: str, build: Builder) -> None:
+    """Give a user's own family of circuits a name.
+
+    Args:
+        name: The new name; the shipped ones cannot be taken.
+        build: A function from the number of repetitions to a `Circuit` with that many
+            encodings. It is called once here, with reps = 1 and 2, to check it.
+
+    Raises:
+        CircuitError: The name is taken by a shipped ansatz, or `build` does not return a
+            circuit with one encoding a repetition.
+
+    Example:
+        >>> from qkan.circuits import RX, RY, Circuit, Encoding, Theta
+        >>> def zigzag(reps):
+        ...     gates = []
+        ...     for u in range(reps):
+        ...         gates += [RX(Theta(u)), RY(Encoding(u))]
+        ...     return Circuit(gates)
+        >>> register_ansatz("zigzag", zigzag)
+        >>> ansatz("zigzag", reps=2).num_theta
+        2
+    """
+    if name in _shipped:
+        raise CircuitError(f"{name!r} is a shipped ansatz; choose another name for yours.")
+    if not isinstance(name, str) or not name:
+        raise CircuitError(f"register_ansatz({name!r}, …): the name is a non-empty string.")
+    for reps in (1, 2):
+        _built(name, build, reps)
+    _builders[name] = build
+
+
+def ansatze() -> tuple[str, ...]:
+    """The names that `ansatz` knows, the user's own included."""
+    return tuple(_builders)
+
+
+def _built(name: str, build: Builder, reps: int) -> Circuit:
+    if not isinstance(reps, int) or isinstance(reps, bool) or reps < 1:
+        raise CircuitError(f"reps={reps!r}: the number of repetitions is a whole number, 1 or more.")
+    circuit = build(reps)
+    if not isinstance(circuit, Circuit):
+        raise CircuitError(f"The builder of {name!r} returned {circuit!r} instead of a Circuit.")
+    if circuit.num_encodings != reps:
+        raise CircuitError(
+            f"The builder of {name!r} returned {circuit.num_encodings} encodings for reps={reps}: "
+            "a repetition without an encoding, or one with two. Each has exactly one."
+        )
+    return Circuit(circuit.gates, circuit.observable, _Extend(name, build))
+
+
+@dataclass(frozen=True)
+class _Extend:
+    """A builder whose products can be extended again, and which pickles by its name."""
+
+    name: str
+    build: Builder
+
+    def __call__(self, reps: int) -> Circuit:
+        return _built(self.name, self.build, reps)
+
+    def __reduce__(self) -> tuple[Callable[[str], _Extend | None], tuple[str]]:
+        return _registered, (self.name,)
+
+
+def _registered(name: str) -> _Extend | None:
+    # a process that never registered the ansatz still runs its circuits, it cannot extend them
+    return _Extend(name, _builders[name]) if name in _builders else None
+
+
+_BASES = {"linear": 1, "binary": 2, "ternary": 3}
+
+
+def fixed_scale(encoding: str, reps: int) -> tuple[float, ...]:
+    """The scales of a fixed encoding: base^u for u = 0 … reps-1, with base 1, 2 or 3.
+
+    `linear` gives the harmonics 0…reps, `binary` 0…2^reps-1, `ternary` 0…(3^reps-1)/2: the
+    exponential encodings of arXiv 2206.12105.
+
+    Example:
+        >>> fixed_scale("ternary", 3)
+        (1.0, 3.0, 9.0)
+    """
+    if encoding not in _BASES:
+        raise CircuitError(f"Unknown encoding {encoding!r}. {did_you_mean(encoding, _BASES)}")
+    return tuple(math.pow(_BASES[encoding], u) for u in range(reps))

@@ -1,0 +1,189 @@
+"""`Circuit`: what a DARUAN is, defined once, for every engine and every device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import CircuitError
+from .gates import AXES, Encoding, Gate, Theta
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .draw import Drawing
+
+Observable = str | tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A single-qubit data re-uploading circuit: gates on |0⟩ in time order, then a measurement.
+
+    Its activation is φ(x) = ⟨0|U(x)† M U(x)|0⟩ with M = n_x X + n_y Y + n_z Z: a DARUAN of
+    arXiv 2509.14026, data re-uploading after arXiv 1907.02085.
+
+    Args:
+        gates: The gates, first in time first. Theta slots and encodings are numbered from 0
+            without gaps; either may occur more than once.
+        observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z).
+        builder: How the circuit is built for a number of repetitions; set by `ansatz`, needed
+            by `extend`, and no part of equality.
+
+    Raises:
+        CircuitError: A gap in the numbering, no encoding at all, an observable that is not one.
+
+    Example:
+        >>> from qkan.circuits import Circuit, Encoding, H, RY, RZ, Theta
+        >>> circuit = Circuit([H, RZ(Encoding(0)), RY(Theta(0))])
+        >>> circuit
+        Circuit((H, RZ(Encoding(0)), RY(Theta(0))), observable='Z')
+        >>> circuit.num_theta, circuit.num_encodings
+        (1, 1)
+        >>> eval(repr(circuit)) == circuit
+        True
+    """
+
+    gates: tuple[Gate, ...]
+    observable: Observable = "Z"
+    builder: Callable[[int], Circuit] | None = field(default=None, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # frozen: the only way to normalise what the caller passed
+        object.__setattr__(self, "gates", _checked_gates(self.gates))
+        object.__setattr__(self, "observable", _checked_observable(self.observable))
+        _require_no_gap("theta slot", "Theta", self._indices(Theta))
+        _require_no_gap("encoding", "Encoding", self._indices(Encoding))
+        if not self._indices(Encoding):
+            raise CircuitError(
+                "The circuit has no Encoding, so its output would not depend on x. "
+                "Add a gate such as RZ(Encoding(0))."
+            )
+
+        object.__setattr__(self, "_hash", hash((self.gates, self.observable)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Circuit], tuple[object, ...]]:
+        return Circuit, (self.gates, self.observable, self.builder)
+
+    def __deepcopy__(self, memo: object) -> Circuit:
+        return self
+
+    def __repr__(self) -> str:
+        gates = ", ".join(map(repr, self.gates)) + ("," if len(self.gates) == 1 else "")
+        return f"Circuit(({gates}), observable={self.observable!r})"
+
+    def _indices(self, kind: type[Theta] | type[Encoding]) -> set[int]:
+        return {gate.angle.index for gate in self.gates if isinstance(gate.angle, kind)}
+
+    @property
+    def num_theta(self) -> int:
+        """Number of trainable angles of one edge."""
+        return len(self._indices(Theta))
+
+    @property
+    def num_encodings(self) -> int:
+        """Number of encodings; one `scale` and one `shift` of an edge for each."""
+        return len(self._indices(Encoding))
+
+    @property
+    def parametric_gates(self) -> tuple[Gate, ...]:
+        """The gates whose angle is a Theta or an Encoding, in time order.
+
+        `simulate` and a device's `measure` take one bound angle for each of them.
+        """
+        return tuple(g for g in self.gates if isinstance(g.angle, Theta | Encoding))
+
+    @property
+    def observable_vector(self) -> tuple[float, float, float]:
+        """The observable as (n_x, n_y, n_z)."""
+        if isinstance(self.observable, str):
+            x, y, z = (float(axis == self.observable) for axis in AXES)
+            return (x, y, z)
+        return self.observable
+
+    @property
+    def uses_arccos(self) -> bool:
+        """Whether an encoding is an arccos, so that φ is no trigonometric polynomial."""
+        return any(isinstance(g.angle, Encoding) and g.angle.arccos for g in self.gates)
+
+    def draw(self) -> Drawing:
+        """Draw the circuit: text in a terminal, a picture in a notebook."""
+        from .draw import Drawing
+
+        return Drawing(self)
+
+    def _repr_html_(self) -> str:
+        return self.draw()._repr_html_()
+
+    def spectrum(self, scale: str | Sequence[float] = "linear") -> np.ndarray:
+        """Frequencies that φ can contain for generic angles; see `qkan.circuits.spectrum`."""
+        from .spectrum import spectrum
+
+        return spectrum(self, scale)
+
+    def with_observable(self, observable: Observable) -> Circuit:
+        """Return the same gates measured in another observable, as a bare gate list."""
+        return Circuit(self.gates, observable)
+
+    def extend(self, reps: int) -> Circuit:
+        """Return the same ansatz with `reps` repetitions in all.
+
+        Raises:
+            CircuitError: The circuit is a bare gate list, or `reps` is below today's number.
+        """
+        if self.builder is None:
+            raise CircuitError(
+                "This circuit is a bare gate list, so how it goes on is not known. "
+                "Register a builder with register_ansatz(name, build) and use ansatz(name, reps)."
+            )
+        if reps < self.num_encodings:
+            raise CircuitError(
+                f"extend({reps}): the circuit already has {self.num_encodings} repetitions, "
+                "and an extension never takes any away."
+            )
+        return self.builder(reps)
+
+
+def _checked_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:
+    gates = tuple(gates)
+    for position, gate in enumerate(gates):
+        if not isinstance(gate, Gate):
+            raise CircuitError(
+                f"Gate {position} is {gate!r}: use H, X, Z, RX(angle), RY(angle) or RZ(angle)."
+            )
+    return gates
+
+
+def _checked_observable(observable: object) -> Observable:
+    if isinstance(observable, str) and observable in ("X", "Y", "Z"):
+        return observable
+    asked = f"Observable {observable!r}: "
+    if isinstance(observable, str) or not isinstance(observable, Iterable):
+        raise CircuitError(asked + "a circuit has one observable: 'X', 'Y', 'Z' or a unit vector.")
+    values = tuple(observable)
+    if any(isinstance(value, str) for value in values) or len(values) != 3:
+        raise CircuitError(
+            asked + "a circuit has one observable: 'X', 'Y', 'Z' or a unit 3-vector. For several "
+            "outputs make one circuit each with circuit.with_observable(…)."
+        )
+    x, y, z = (float(value) for value in values)
+    norm = math.sqrt(x * x + y * y + z * z)
+    if not abs(norm - 1) < 1e-9:
+        raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that to make it 1.")
+    return (x, y, z)
+
+
+def _require_no_gap(what: str, kind: str, used: set[int]) -> None:
+    missing = sorted(set(range(max(used, default=-1) + 1)) - used)
+    if missing:
+        raise CircuitError(
+            f"The {what}s in use are {sorted(used)}, but {missing} is never used, so its "
+            f"parameters would do nothing. Number {kind}(0), {kind}(1), … without a gap."
+        )
+

@@ -1,0 +1,206 @@
+"""Lowering: a `Circuit` becomes a `Program`, the flat list of rotations that engines run.
+
+Adjacent rotations about one axis merge (their angles add), what comes before anything trainable
+is folded into the initial Bloch vector, and rotations that cannot matter (about the initial
+vector at the start, about the observable at the end) are dropped: found by computation.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .circuit import Circuit
+from .gates import AXES, Encoding, Fixed, Theta
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One rotation of the Bloch sphere about a coordinate axis.
+
+    The angle is `constant + Σ theta[k] for k in thetas + e`, with `e = scale[encoding]·x +
+    shift[encoding]`, or `arccos(e)` with e clamped to [-1, 1] when `arccos`; no such term when
+    `encoding` is None.
+
+    Attributes:
+        axis: 0, 1 or 2 for X, Y or Z.
+        constant: Radians.
+        thetas: Theta slots whose angles are added, in time order.
+        encoding: Index of the encoding, or None where the rotation does not depend on x.
+        arccos: Whether the encoding enters through its arccos.
+    """
+
+    axis: int
+    constant: float = 0.0
+    thetas: tuple[int, ...] = ()
+    encoding: int | None = None
+    arccos: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the rotation depends on neither a parameter nor x."""
+        return not self.thetas and self.encoding is None
+
+    def merged(self, later: Rotation) -> Rotation | None:
+        """Both rotations as one, or None: other axes, or two encodings."""
+        if self.axis != later.axis or not (self.encoding is None or later.encoding is None):
+            return None
+        data = self if later.encoding is None else later
+        constant = math.remainder(self.constant + later.constant, 2 * math.pi)
+        thetas = self.thetas + later.thetas
+        return Rotation(self.axis, constant, thetas, data.encoding, data.arccos)
+
+    def __str__(self) -> str:
+        terms = [Fixed(self.constant).label] if self.constant else []
+        terms += [Theta(k).label for k in self.thetas]
+        if self.encoding is not None:
+            terms.append(Encoding(self.encoding, self.arccos).label)
+        return f"R{AXES[self.axis]}({' + '.join(terms) or '0'})"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A lowered circuit: φ = observable · R_L ··· R_1 initial.
+
+    Two programs are equal when their circuits are.
+
+    Attributes:
+        circuit: The circuit it was lowered from.
+        initial: Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
+        rotations: In time order; a theta slot or an encoding may occur in several.
+        observable: Unit vector that the final Bloch vector is projected on.
+    """
+
+    circuit: Circuit
+    initial: Vector
+    rotations: tuple[Rotation, ...]
+    observable: Vector
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self.circuit == other.circuit
+
+    def __hash__(self) -> int:
+        return hash(self.circuit)
+
+    def __deepcopy__(self, memo: object) -> Program:
+        return self
+
+    @property
+    def num_theta(self) -> int:
+        """Theta slots of the circuit, those that lowering dropped included."""
+        return self.circuit.num_theta
+
+    @property
+    def num_encodings(self) -> int:
+        """Encodings of the circuit, those that lowering dropped included."""
+        return self.circuit.num_encodings
+
+    @property
+    def uses_arccos(self) -> bool:
+        """Whether an encoding enters through its arccos."""
+        return any(rotation.arccos for rotation in self.rotations)
+
+    @property
+    def merged_shifts(self) -> frozenset[int]:
+        """Encodings whose shift duplicates a theta: both only ever occur in one merged angle."""
+        thetas = [k for rotation in self.rotations for k in rotation.thetas]
+        uses = [rotation.encoding for rotation in self.rotations]
+        return frozenset(
+            rotation.encoding
+            for rotation in self.rotations
+            if rotation.encoding is not None
+            and not rotation.arccos
+            and uses.count(rotation.encoding) == 1
+            and any(thetas.count(k) == 1 for k in rotation.thetas)
+        )
+
+    def bandwidth(self, scale: tuple[float, ...]) -> float:
+        """An upper bound on the frequencies of φ: Σ |scale| over the rotations that encode x."""
+        used = (r.encoding for r in self.rotations if r.encoding is not None)
+        return sum(abs(scale[u]) for u in used)
+
+    def __str__(self) -> str:
+        steps = " ".join(map(str, self.rotations))
+        return f"{_show(self.initial)} → {steps} → {_show(self.observable)}"
+
+
+@functools.lru_cache(maxsize=1024)
+def lower(circuit: Circuit) -> Program:
+    """Lower a circuit to its shortest list of merged rotations (cached).
+
+    Example:
+        >>> from qkan.circuits import ansatz, lower
+        >>> print(lower(ansatz("pz", reps=1)))
+        (1, 0, 0) → RZ(θ0) RY(θ1) RZ(θ2 + w0·x+b0) RY(θ3) → (0, 0, 1)
+    """
+    pending = merge([r for rotations in lower_gates(circuit) for r in rotations])
+    initial = np.array([0.0, 0.0, 1.0])
+    while pending and (pending[0].is_constant or _is_parallel(pending[0], initial)):
+        first = pending.pop(0)
+        if first.is_constant:
+            initial = rotation_matrix(first.axis, first.constant) @ initial
+    observable = np.array(circuit.observable_vector)
+    while pending and (pending[-1].is_constant or _is_parallel(pending[-1], observable)):
+        last = pending.pop()
+        if last.is_constant:
+            observable = rotation_matrix(last.axis, last.constant).T @ observable
+    return Program(circuit, _vector(initial), tuple(pending), _vector(observable))
+
+
+def lower_gates(circuit: Circuit) -> tuple[tuple[Rotation, ...], ...]:
+    """The rotations of each gate, nothing merged: the form that noise after each gate needs."""
+    return tuple(
+        tuple(_rotation(axis, angle) for axis, angle in gate.rotations()) for gate in circuit.gates
+    )
+
+
+def merge(rotations: list[Rotation]) -> list[Rotation]:
+    """Merge adjacent rotations about one axis; drop those by a constant multiple of 2π."""
+    result: list[Rotation] = []
+    for rotation in rotations:
+        both = result[-1].merged(rotation) if result else None
+        if both is not None:
+            result.pop()
+            rotation = both
+        if not (rotation.is_constant and rotation.constant == 0.0):
+            result.append(rotation)
+    return result
+
+
+def rotation_matrix(axis: int, angle: float) -> np.ndarray:
+    """The 3×3 rotation of the Bloch vector by `angle` radians; exact at multiples of π/2."""
+    quarters = angle / (math.pi / 2)
+    if abs(quarters - round(quarters)) < 1e-15:
+        c, s = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[round(quarters) % 4]
+    else:
+        c, s = math.cos(angle), math.sin(angle)
+    a, b = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[a, a], matrix[a, b], matrix[b, a], matrix[b, b] = c, -s, s, c
+    return matrix
+
+
+def _rotation(axis: int, angle: Fixed | Theta | Encoding) -> Rotation:
+    if isinstance(angle, Fixed):
+        return Rotation(axis, math.remainder(angle.value, 2 * math.pi))
+    if isinstance(angle, Theta):
+        return Rotation(axis, thetas=(angle.index,))
+    return Rotation(axis, encoding=angle.index, arccos=angle.arccos)
+
+
+def _is_parallel(rotation: Rotation, vector: np.ndarray) -> bool:
+    return bool(np.abs(np.delete(vector, rotation.axis)).max() < 1e-15)
+
+
+def _vector(values: np.ndarray) -> Vector:
+    x, y, z = (float(value) + 0.0 for value in values)
+    return (x, y, z)
+
+
+def _show(vector: Vector) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in vector) + ")"

@@ -1,0 +1,160 @@
+"""`qkan_layer`: what a layer computes, as a function of plain tensors.
+
+Letters: b samples, o outputs, i inputs, g groups, k theta slots, u encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qkan.circuits import Program
+from qkan.simulators import Request, select
+
+from .errors import QKANError
+
+BASES: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+}
+"""Base activations by name."""
+
+READOUTS = ("z", "amplitude")
+"""Readouts by name: the expectation value itself, or a peer's |α| - |β|, a function of it."""
+
+
+def qkan_layer(
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    base_weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None = None,
+    base: str | None = "silu",
+    readout: str = "z",
+    engine: str = "auto",
+) -> Tensor:
+    """out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
+
+    Args:
+        x: (…, i), real floats, any memory layout.
+        theta: (o, i, k) radians; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
+            activation is evaluated once per sample and input.
+        scale: (o, i, u), or (g, u).
+        shift: (o, i, u) radians, or (g, u).
+        weight: (o, i).
+        base_weight: (o, i), or None for no base activation.
+        bias: (o,), or None.
+        mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
+        program: The lowered circuit, `lower(circuit)`.
+        fixed_scale: The values of `scale` when they are the same fixed ones on every edge.
+        base: A name in `BASES`, or None.
+        readout: A name in `READOUTS`.
+        engine: "auto" or one of `engines()`.
+
+    Returns:
+        (…, o). Half precision is computed in float32 and returned in half precision.
+
+    Raises:
+        QKANError: x does not fit the parameters.
+        SimulatorError: The named engine refuses.
+    """
+    check_input(x, weight)
+    flat = x.reshape(-1, x.shape[-1])
+    compute = torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype
+    if mask is not None:
+        weight = weight * mask
+    angles = [tensor.to(compute) for tensor in (theta, scale, shift)]
+    quantum = _quantum(
+        flat.to(compute), *angles, weight.to(compute),
+        program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
+    )  # fmt: skip
+    if not torch.is_autocast_enabled(x.device.type):
+        quantum = quantum.to(weight.dtype)
+    if base_weight is not None and base is not None:
+        masked = base_weight if mask is None else base_weight * mask
+        quantum = quantum + F.linear(BASES[base](flat), masked, bias)
+    elif bias is not None:
+        quantum = quantum + bias
+    return quantum.reshape(*x.shape[:-1], quantum.shape[-1])
+
+
+def _quantum(
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    *,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None,
+    readout: str,
+    engine: str,
+) -> Tensor:
+    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
+    shared = theta.ndim == 2
+    if shared:
+        theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
+    per_edge = shared or readout != "z"
+    request = Request(
+        program, x.shape[0], theta.shape[0], x.shape[1], x.dtype, x.device, fixed_scale, per_edge
+    )
+    chosen = select(engine, request)
+    if not per_edge:
+        return chosen.layer(request, x, theta, scale, shift, weight)
+    values = chosen.edges(request, x, theta, scale, shift)
+    if readout == "amplitude":
+        values = amplitude(values)
+    return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
+
+
+def amplitude(z: Tensor) -> Tensor:
+    """The readout |α| - |β| = √((1+z)/2) - √((1-z)/2) of ⟨Z⟩ = z.
+
+    Its slope is infinite at |z| = 1; there the gradient is taken as 0.
+    """
+    return _safe_root((1 + z) / 2) - _safe_root((1 - z) / 2)
+
+
+def _safe_root(p: Tensor) -> Tensor:
+    positive = p > 0
+    # the second branch keeps NaN and gives 0 where rounding left p just below 0
+    return torch.where(positive, torch.where(positive, p, 1.0).sqrt(), 0 * p.detach())
+
+
+def _spread(shared: Tensor, in_features: int) -> Tensor:
+    """From one row a group, (g, n), to one row an input, (1, i, n)."""
+    groups = shared.shape[0]
+    if groups == in_features:
+        return shared.unsqueeze(0)
+    index = torch.arange(in_features, device=shared.device) * groups // in_features
+    return shared[index].unsqueeze(0)
+
+
+def check_input(x: Tensor, weight: Tensor) -> None:
+    """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
+    in_features = weight.shape[1]
+    if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
+        found = getattr(x, "dtype", type(x).__name__)
+        raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
+    if x.ndim == 0 or x.shape[-1] != in_features:
+        raise QKANError(
+            f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "
+            f"pass (…, {in_features})."
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise QKANError(
+            f"The input is {x.dtype} and the layer's parameters are {weight.dtype}; "
+            f"use x.to({weight.dtype}) or layer.to({x.dtype})."
+        )

@@ -1,0 +1,294 @@
+"""`QKANLayer`: a Kolmogorov-Arnold layer with a DARUAN on every edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from qkan.circuits import (
+    Circuit,
+    ansatz as named_ansatz,
+    did_you_mean,
+    fixed_scale,
+    from_json,
+    lower,
+    resolve_scale,
+    to_json,
+)
+from qkan.simulators import engines
+
+from .errors import QKANError
+from .functional import BASES, READOUTS, qkan_layer
+from .start import second_moment
+
+ENCODINGS = ("trainable", "linear", "binary", "ternary")
+
+
+class LayerOptions(TypedDict, total=False):
+    """The keyword options of `QKANLayer`, which every module built of layers takes too."""
+
+    ansatz: str | Circuit
+    reps: int
+    encoding: str | Sequence[float]
+    group: int | None
+    base: str | None
+    readout: str
+    engine: str
+    bias: bool
+    generator: torch.Generator | None
+    device: torch.device | str | int | None
+    dtype: torch.dtype | None
+
+
+class QKANLayer(nn.Module):
+    """A layer of learnable activations: one single-qubit circuit on every (output, input) edge.
+
+    out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], where
+    φ_oi(x) = ⟨M⟩ of the circuit with the edge's theta and the encodings scale·x + shift
+    (arXiv 2509.14026). A drop-in where `torch.nn.Linear` and an activation stand.
+
+    Args:
+        in_features: Inputs i.
+        out_features: Outputs o.
+        ansatz: The circuit: a name from `ansatze()`, or a `Circuit` of your own.
+        reps: Repetitions of a named ansatz.
+        encoding: "trainable" (scale and shift of every edge are parameters), or fixed scales:
+            "linear" (1), "binary" (2^u), "ternary" (3^u), or one number an encoding. With fixed
+            scales φ has the period 2π, so keep inputs within ±π; shift is a parameter unless the
+            circuit merges it with a theta that does the same.
+        group: Number g of activations shared by all outputs; input i uses number ⌊i·g/in⌋.
+            None gives every edge its own.
+        base: Base activation beside the quantum one: "silu", "gelu", "relu", "tanh",
+            "identity" or None.
+        readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), for
+            compatibility.
+        engine: Which simulator computes it: "auto" or one of `engines()`.
+        bias: Whether to add a bias.
+        generator: For the start; torch's default one when None.
+        device: As in `torch.nn.Linear`.
+        dtype: As in `torch.nn.Linear`.
+
+    Attributes:
+        theta: (o, i, k) radians, or (g, k).
+        scale: (o, i, u), or (g, u); a buffer when fixed.
+        shift: (o, i, u) radians, or (g, u); a buffer of zeros where it would duplicate a theta.
+        weight: (o, i).
+        base_weight: (o, i), or None.
+        bias: (o,), or None.
+        mask: (o, i) of ones, zero on pruned edges; a buffer.
+
+    Shapes:
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
+
+    Raises:
+        QKANError: An option that cannot be right; an input that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKANLayer
+        >>> layer = QKANLayer(3, 2)
+        >>> layer(torch.randn(7, 5, 3)).shape
+        torch.Size([7, 5, 2])
+    """
+
+    scale: Tensor
+    shift: Tensor
+    mask: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        ansatz: str | Circuit = "pz",
+        reps: int = 3,
+        encoding: str | Sequence[float] = "trainable",
+        group: int | None = None,
+        base: str | None = "silu",
+        readout: str = "z",
+        engine: str = "auto",
+        bias: bool = True,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        **unknown: NoReturn,
+    ) -> None:
+        super().__init__()
+        reject_unknown(unknown)
+        _check_choice("base", base, [*BASES, None])
+        _check_choice("readout", readout, READOUTS)
+        _check_choice("engine", engine, ["auto", *engines()])
+        self.in_features = _check_size("in_features", in_features)
+        self.out_features = _check_size("out_features", out_features)
+        self.circuit = _circuit(ansatz, reps)
+        self.program = lower(self.circuit)
+        self.encoding = encoding if isinstance(encoding, str) else tuple(map(float, encoding))
+        self.fixed_scale = _fixed_scale(self.circuit, self.encoding)
+        self.group = _check_group(group, self.in_features)
+        self.base, self.readout, self.engine = base, readout, engine
+        self._allocate(bias, {"device": device, "dtype": dtype})
+        self.reset_parameters(generator)
+
+    def _allocate(self, bias: bool, factory: dict[str, Any]) -> None:
+        edges = (self.out_features, self.in_features)
+        shared = edges if self.group is None else (self.group,)
+        u = self.circuit.num_encodings
+        fixed = self.fixed_scale is not None
+        self.theta = nn.Parameter(torch.empty(*shared, self.circuit.num_theta, **factory))
+        self._hold("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
+        duplicate = fixed and len(self.program.merged_shifts) == u
+        self._hold("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
+        self.weight = nn.Parameter(torch.empty(*edges, **factory))
+        for name, shape, wanted in (("base_weight", edges, self.base), ("bias", edges[:1], bias)):
+            value = nn.Parameter(torch.empty(*shape, **factory)) if wanted else None
+            self.register_parameter(name, value)
+        self.register_buffer("mask", torch.empty(*edges, **factory))
+
+    def _hold(self, name: str, value: Tensor, *, trainable: bool) -> None:
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, weights that keep E h² ≈ 1.
+
+        weight = 1/√(v·in_features) with v = E φ² under this start, base_weight = 1/in_features,
+        bias 0: the start of every edge keeps the size of its angles at any width.
+        """
+        scale = self.fixed_scale or (1.0,) * self.circuit.num_encodings
+        moment = second_moment(self.program, scale, self.readout)
+        with torch.no_grad():
+            self.theta.uniform_(-math.pi / 2, math.pi / 2, generator=generator)
+            self.scale.copy_(self.scale.new_tensor(scale).expand_as(self.scale))
+            self.shift.zero_()
+            self.weight.fill_(1 / math.sqrt(max(moment, 1e-6) * self.in_features))
+            self.mask.fill_(1)
+            if self.base_weight is not None:
+                self.base_weight.fill_(1 / self.in_features)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
+        return qkan_layer(
+            x, self.theta, self.scale, self.shift, self.weight, self.base_weight, self.bias,
+            self.mask, program=self.program, fixed_scale=self.fixed_scale, base=self.base,
+            readout=self.readout, engine=self.engine,
+        )  # fmt: skip
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this layer again, as JSON values."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "circuit": to_json(self.circuit),
+            "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
+            "group": self.group,
+            "base": self.base,
+            "readout": self.readout,
+            "engine": self.engine,
+            "bias": self.bias is not None,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> QKANLayer:
+        """Build the layer that `config` described; `factory` is device and dtype."""
+        options = dict(config)
+        sizes = options.pop("in_features"), options.pop("out_features")
+        return cls(*sizes, ansatz=from_json(options.pop("circuit")), **options, **factory)
+
+    def extra_repr(self) -> str:
+        """The options that differ from the default, and the circuit's gates."""
+        name = getattr(self.circuit.builder, "name", None)
+        circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
+        parts = [f"{self.in_features}, {self.out_features}, {circuit}, encoding={self.encoding!r}"]
+        parts += [f"group={self.group}"] if self.group is not None else []
+        parts += [f"base={self.base!r}", f"engine={self.engine!r}"]
+        parts += [f"readout={self.readout!r}"] if self.readout != "z" else []
+        return ", ".join(parts)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        scale = state_dict.get(prefix + "scale")
+        if self.fixed_scale is not None and scale is not None and not scale.is_meta:
+            expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
+            if not torch.equal(scale, expected):
+                raise QKANError(
+                    f"{prefix}scale in the state_dict is not this layer's fixed "
+                    f"{self.fixed_scale}; build the layer with the encoding it was trained with."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def effective_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters, those left out that only duplicate another one.
+
+    A shift that the circuit merges with a theta moves the same angle twice; comparisons at equal
+    parameters must not count it.
+
+    Example:
+        >>> from qkan import QKANLayer
+        >>> layer = QKANLayer(1, 1)
+        >>> sum(p.numel() for p in layer.parameters()), effective_parameters(layer)
+        (17, 14)
+    """
+    total = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for module in model.modules():
+        if isinstance(module, QKANLayer) and module.shift.requires_grad:
+            copies = module.shift.numel() // module.circuit.num_encodings
+            total -= copies * len(module.program.merged_shifts)
+    return total
+
+
+def reject_unknown(unknown: dict[str, Any]) -> None:
+    """Raise a TypeError that suggests the nearest option for the first unknown one."""
+    for name in unknown:
+        hint = did_you_mean(name, LayerOptions.__annotations__)
+        raise TypeError(f"Unknown option {name!r}. {hint}")
+
+
+def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        names = [name for name in allowed if isinstance(name, str)]
+        none = " Or None." if None in allowed else ""
+        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
+
+
+def _check_size(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
+    return value
+
+
+def _check_group(group: int | None, in_features: int) -> int | None:
+    if group is not None and not 1 <= _check_size("group", group) <= in_features:
+        raise QKANError(
+            f"group={group}: the number of shared activations is at most in_features={in_features}."
+        )
+    return group
+
+
+def _circuit(ansatz: str | Circuit, reps: int) -> Circuit:
+    if not isinstance(ansatz, Circuit):
+        return named_ansatz(ansatz, reps)
+    if reps not in (3, ansatz.num_encodings):
+        raise QKANError(
+            f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
+            "named ansatz; leave it out, or pass circuit.extend(reps)."
+        )
+    return ansatz
+
+
+def _fixed_scale(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:
+    if isinstance(encoding, str):
+        _check_choice("encoding", encoding, ENCODINGS)
+        if encoding == "trainable":
+            return None
+        return fixed_scale(encoding, circuit.num_encodings)
+    return resolve_scale(circuit, encoding)

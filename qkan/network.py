@@ -1,0 +1,119 @@
+"""`QKAN`: layers in a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from .errors import QKANError
+from .layer import LayerOptions, QKANLayer, reject_unknown
+
+
+class QKAN(nn.Module):
+    """A Kolmogorov-Arnold network whose activations are single-qubit circuits.
+
+    Args:
+        widths: Sizes of input, hidden layers and output, such as [2, 5, 1].
+        input_range: (low, high) of the data; inputs are then mapped linearly to [-π/2, π/2], half
+            a period of a fixed encoding, so that no function is forced to be periodic. None
+            passes them as they are.
+        **options: The options of every `QKANLayer`, by name.
+
+    Attributes:
+        layers: The `QKANLayer`s.
+
+    Shapes:
+        x (…, widths[0]) → (…, widths[-1]).
+
+    Raises:
+        QKANError: Fewer than two widths, an empty input range, or a wrong option.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN
+        >>> model = QKAN([2, 5, 1], reps=3)
+        >>> model(torch.rand(100, 2)).shape
+        torch.Size([100, 1])
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        input_range: tuple[float, float] | None = None,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__()
+        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        widths = list(widths)
+        if len(widths) < 2:
+            raise QKANError(
+                f"widths={widths}: a network needs at least an input and an output size, "
+                "such as [2, 5, 1]."
+            )
+        self.input_range = _check_range(input_range)
+        self.layers = nn.ModuleList(
+            QKANLayer(i, o, **options) for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    @property
+    def widths(self) -> list[int]:
+        """Sizes of input, hidden layers and output."""
+        return [self.layers[0].in_features, *(layer.out_features for layer in self.layers)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, widths[0]) → (…, widths[-1])."""
+        if self.input_range is not None:
+            low, high = self.input_range
+            x = (x - (low + high) / 2) * (math.pi / (high - low))
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this network again, as JSON values."""
+        layers = [layer.config() for layer in self.layers]
+        return {"input_range": self.input_range and [*self.input_range], "layers": layers}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> QKAN:
+        """Build the network that `config` described; `factory` is device and dtype."""
+        layers = [QKANLayer.from_config(layer, **factory) for layer in config["layers"]]
+        low_high = config["input_range"]
+        return cls.from_layers(layers, input_range=low_high and (low_high[0], low_high[1]))
+
+    @classmethod
+    def from_layers(
+        cls, layers: Sequence[QKANLayer], *, input_range: tuple[float, float] | None = None
+    ) -> QKAN:
+        """Put existing layers in a row; each one's outputs are the next one's inputs.
+
+        Raises:
+            QKANError: No layer, or sizes that do not follow on each other.
+        """
+        sizes = [(layer.in_features, layer.out_features) for layer in layers]
+        if not sizes or any(a[1] != b[0] for a, b in zip(sizes, sizes[1:], strict=False)):
+            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model.input_range = _check_range(input_range)
+        model.layers = nn.ModuleList(layers)
+        return model
+
+    def extra_repr(self) -> str:
+        """The widths, and the input range if there is one."""
+        ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
+        return f"{self.widths}{ranged}"
+
+
+def _check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    if input_range is None:
+        return None
+    low, high = input_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
+    return (float(low), float(high))

@@ -1,0 +1,10 @@
+"""The one exception class of this room."""
+
+from __future__ import annotations
+
+
+class SimulatorError(ValueError):
+    """A request that no engine, or not the named one, can run as asked.
+
+    The message says what was asked, what was found and what to do.
+    """

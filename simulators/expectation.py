@@ -1,0 +1,133 @@
+"""`expectation`: the activation of every edge, by any engine, with noise or shots if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qkan.circuits import Circuit, Program, lower, resolve_scale, shot_estimate
+
+from .bloch import noisy_edges
+from .engine import Request, select
+from .errors import SimulatorError
+from .noise import Noise
+
+
+def expectation(
+    circuit: Circuit,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor | str | Sequence[float] | None = None,
+    shift: Tensor | None = None,
+    *,
+    engine: str = "auto",
+    noise: Noise | None = None,
+    shots: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return φ_oi(x_bi) = ⟨M⟩ of the circuit on every edge.
+
+    Args:
+        circuit: Any circuit; k = circuit.num_theta, u = circuit.num_encodings.
+        x: (…, i) inputs, real floats.
+        theta: (o, i, k) radians, or (…, o, i, k) for parameters of each sample's own.
+        scale: (o, i, u), or with leading dimensions as theta; or the name of a fixed encoding
+            ("linear", "binary", "ternary") or u numbers shared by all edges. None is "linear".
+        shift: (o, i, u) radians, or with leading dimensions as theta. None is 0.
+        engine: "auto" or one of `engines()`; a named one never falls back.
+        noise: Channels and readout errors; exact, differentiable, on the torch engine.
+        shots: Sample this many shots a value instead of returning the exact expectation value.
+            The estimate is `shot_estimate`'s, as from a device, and carries no gradient.
+        generator: For the shots; torch's default one when None.
+
+    Returns:
+        (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots.
+
+    Raises:
+        SimulatorError: Shapes, dtypes or devices that do not fit, an engine that refuses, shots
+            below 1; the message shows what was found.
+
+    Example:
+        >>> import torch
+        >>> from qkan.circuits import ansatz
+        >>> theta = torch.zeros(2, 3, 8)
+        >>> expectation(ansatz("pz"), torch.randn(5, 3), theta).shape
+        torch.Size([5, 2, 3])
+    """
+    program = lower(circuit)
+    fixed, scale = _scale(circuit, theta, scale)
+    shift = theta.new_zeros(circuit.num_encodings) if shift is None else shift
+    _check(circuit, x, theta, scale, shift)
+    if shots is not None and (not isinstance(shots, int) or shots < 1):
+        raise SimulatorError(f"shots={shots!r}: the number of shots is a whole number, 1 or more.")
+    values = _run(program, fixed, engine, noise, x, theta, scale, shift)
+    return values if shots is None else sample(values, shots, generator)
+
+
+def sample(values: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
+    """Estimates of expectation values from binomial draws of `shots` shots each."""
+    probability = ((1 - values.detach().double()) / 2).clamp(0, 1)
+    ones = torch.binomial(torch.full_like(probability, shots), probability, generator=generator)
+    return shot_estimate(ones, shots)[0].to(values.dtype)  # type: ignore[no-any-return]
+
+
+def _run(
+    program: Program,
+    fixed: tuple[float, ...] | None,
+    engine: str,
+    noise: Noise | None,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+) -> Tensor:
+    *leading, in_features = x.shape
+    batched = max(theta.ndim, scale.ndim, shift.ndim) > 3
+    flat = x if batched else x.reshape(-1, in_features)
+    request = Request(
+        program, flat.shape[:-1].numel(), theta.shape[-3], in_features, x.dtype, x.device, fixed,
+        per_edge=True, batched_theta=batched, noise=noise is not None,
+    )  # fmt: skip
+    chosen = select(engine, request)
+    if noise is not None:
+        values = noisy_edges(request, noise, flat, theta, scale, shift)
+    else:
+        values = chosen.edges(request, flat, theta, scale, shift)
+    return values.reshape(*values.shape[:-3], *leading, *values.shape[-2:]) if not batched else values
+
+
+def _scale(
+    circuit: Circuit, theta: Tensor, scale: Tensor | str | Sequence[float] | None
+) -> tuple[tuple[float, ...] | None, Tensor]:
+    if isinstance(scale, Tensor):
+        return None, scale
+    fixed = resolve_scale(circuit, "linear" if scale is None else scale)
+    return fixed, theta.new_tensor(fixed)
+
+
+def _check(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> None:
+    named = {"x": x, "theta": theta, "scale": scale, "shift": shift}
+    for name, tensor in named.items():
+        if not isinstance(tensor, Tensor) or not tensor.dtype.is_floating_point:
+            found = getattr(tensor, "dtype", type(tensor).__name__)
+            raise SimulatorError(f"{name} is {found}; pass a torch tensor of real floats.")
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise SimulatorError(
+                f"x is {x.dtype} on {x.device}, but {name} is {tensor.dtype} on {tensor.device}; "
+                "bring them together with .to(…)."
+            )
+    k, u = circuit.num_theta, circuit.num_encodings
+    if x.ndim < 1 or theta.ndim < 3 or theta.shape[-1] != k or theta.shape[-2] != x.shape[-1]:
+        raise SimulatorError(
+            f"x {tuple(x.shape)} and theta {tuple(theta.shape)}: wanted x (…, i) and "
+            f"theta (o, i, {k}) with the same i, for this circuit of {k} theta slots."
+        )
+    for name in ("scale", "shift"):
+        shape = named[name].shape
+        if shape != (u,) and (len(shape) < 3 or shape[-3:] != (*theta.shape[-3:-1], u)):
+            raise SimulatorError(
+                f"{name} {tuple(shape)}: wanted {(*theta.shape[-3:-1], u)}, one number an edge "
+                f"and encoding, for theta {tuple(theta.shape)}."
+            )

@@ -1,0 +1,133 @@
+"""Noise in closed form: a channel on one qubit is an affine map of the Bloch vector, v ← T v + t.
+
+Every parameter may be a tensor that requires a gradient, so that a model can be trained for a
+noisy device, or a device's noise be fitted to data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .errors import SimulatorError
+
+if TYPE_CHECKING:
+    from .bloch import Bloch
+
+Number = float | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An affine map of the Bloch vector that acts on each component alone: v_a ← factor_a v_a + t_a.
+
+    All channels of this module are of that kind in the coordinate frame; `then` composes them.
+
+    Attributes:
+        factor: The diagonal of T for X, Y, Z.
+        offset: t for X, Y, Z.
+    """
+
+    factor: tuple[Number, Number, Number]
+    offset: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
+
+    def apply(self, vector: Bloch) -> Bloch:
+        """Return the Bloch vector after the channel."""
+        x, y, z = (
+            f * v + t for f, v, t in zip(self.factor, vector, self.offset, strict=True)
+        )
+        return (x, y, z)
+
+    def then(self, later: Channel) -> Channel:
+        """This channel followed by another one."""
+        triples = zip(self.factor, later.factor, strict=True)
+        x, y, z = (first * second for first, second in triples)
+        return Channel((x, y, z), later.apply(self.offset))
+
+
+def depolarizing(p: Number) -> Channel:
+    """With probability p the state becomes maximally mixed (Qiskit's p; PennyLane's is ¾ of it)."""
+    _require_probability("depolarizing", p)
+    return Channel((1 - p, 1 - p, 1 - p))
+
+
+def amplitude_damping(gamma: Number) -> Channel:
+    """|1⟩ decays to |0⟩ with probability gamma."""
+    _require_probability("amplitude_damping", gamma)
+    root = (1 - gamma) ** 0.5
+    return Channel((root, root, 1 - gamma), (0.0, 0.0, gamma))
+
+
+def phase_damping(lam: Number) -> Channel:
+    """The coherences shrink by √(1-lam)."""
+    _require_probability("phase_damping", lam)
+    root = (1 - lam) ** 0.5
+    return Channel((root, root, 1.0))
+
+
+def thermal_relaxation(t1: Number, t2: Number, duration: Number) -> Channel:
+    """Relaxation to |0⟩ during a time: X, Y ← e^(-duration/t2), Z ← e^(-duration/t1) towards 1.
+
+    Args:
+        t1: Energy relaxation time, in the unit of `duration`.
+        t2: Dephasing time, at most 2·t1.
+        duration: How long, 0 or more.
+    """
+    if not (t1 > 0 and 0 < t2 <= 2 * t1 and duration >= 0):
+        raise SimulatorError(
+            f"thermal_relaxation(t1={t1}, t2={t2}, duration={duration}): "
+            "the times are positive and t2 is at most 2·t1."
+        )
+    xy = torch.exp(-torch.as_tensor(duration / t2))
+    z = torch.exp(-torch.as_tensor(duration / t1))
+    return Channel((xy, xy, z), (0.0, 0.0, 1 - z))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What goes wrong in a run: a channel after each gate, and errors of the readout.
+
+    Args:
+        after: One channel for all gates, or one by gate name ("H", "X", "Z", "RX", "RY", "RZ");
+            gates that are not named are perfect.
+        readout: (P(1|0), P(0|1)): ⟨M⟩ is measured as (1-p-q)⟨M⟩ + q - p.
+
+    Example:
+        >>> import torch
+        >>> from qkan.circuits import ansatz
+        >>> from qkan.simulators import Noise, depolarizing, expectation
+        >>> circuit = ansatz("rpz", reps=1)
+        >>> x, theta = torch.zeros(1, 1), torch.tensor([[[0.0, -torch.pi / 2]]])
+        >>> noise = Noise(depolarizing(0.01), readout=(0.02, 0.02))
+        >>> expectation(circuit, x, theta, noise=noise)
+        tensor([[[0.9222]]])
+    """
+
+    after: Channel | Mapping[str, Channel] | None = None
+    readout: tuple[Number, Number] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for p in self.readout:
+            _require_probability("readout", p)
+        if isinstance(self.after, Mapping):
+            unknown = set(self.after) - {"H", "X", "Z", "RX", "RY", "RZ"}
+            if unknown:
+                raise SimulatorError(f"Noise after {sorted(unknown)}: no such gates in a circuit.")
+
+    def channel(self, gate: str) -> Channel | None:
+        """The channel after a gate, or None."""
+        return self.after.get(gate) if isinstance(self.after, Mapping) else self.after
+
+    def read(self, value: Tensor) -> Tensor:
+        """The expectation value as the faulty readout reports it."""
+        p, q = self.readout
+        return (1 - p - q) * value + (q - p)
+
+
+def _require_probability(what: str, p: Number) -> None:
+    if not 0 <= p <= 1:
+        raise SimulatorError(f"{what}: the probability is {p}, outside [0, 1].")
