@@ -126,7 +126,9 @@ def ansatze() -> tuple[str, ...]:
 
 def _built(name: str, build: Builder, reps: int) -> Circuit:
     if not isinstance(reps, int) or isinstance(reps, bool) or reps < 1:
-        raise CircuitError(f"reps={reps!r}: the number of repetitions is a whole number, 1 or more.")
+        raise CircuitError(
+            f"reps={reps!r}: the number of repetitions is a whole number, 1 or more."
+        )
     circuit = build(reps)
     if not isinstance(circuit, Circuit):
         raise CircuitError(f"The builder of {name!r} returned {circuit!r} instead of a Circuit.")

@@ -186,4 +186,3 @@ def _require_no_gap(what: str, kind: str, used: set[int]) -> None:
             f"The {what}s in use are {sorted(used)}, but {missing} is never used, so its "
             f"parameters would do nothing. Number {kind}(0), {kind}(1), … without a gap."
         )
-

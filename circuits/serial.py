@@ -38,7 +38,8 @@ def from_json(data: dict[str, Any]) -> Circuit:
     try:
         gates = [Gate(name, _angle_from_json(angle)) for name, *angle in data["gates"]]
         observable = data["observable"]
-        circuit = Circuit(tuple(gates), observable if isinstance(observable, str) else tuple(observable))
+        vector = observable if isinstance(observable, str) else tuple(observable)
+        circuit = Circuit(tuple(gates), vector)
     except (KeyError, TypeError, IndexError) as error:
         raise CircuitError(f"Not the description of a circuit: {data!r:.200}") from error
     name = data.get("ansatz")

@@ -1,4 +1,4 @@
-"""From shots to an expectation value and its standard error: one rule for simulators and devices."""
+"""From shots to an expectation value and its standard error: one rule, simulated or measured."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from qkan.simulators import engines as engines
 from qkan.simulators import expectation as expectation
 from qkan.simulators import simulate as simulate
 
+from . import _peer_check as _peer_check
 from .errors import QKANError as QKANError
 from .functional import qkan_layer as qkan_layer
 from .layer import QKANLayer as QKANLayer

@@ -75,12 +75,12 @@ def qkan_layer(
     compute = torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype
     if mask is not None:
         weight = weight * mask
-    angles = [tensor.to(compute) for tensor in (theta, scale, shift)]
     quantum = _quantum(
-        flat.to(compute), *angles, weight.to(compute),
-        program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
+        flat.to(compute), theta.to(compute), scale.to(compute), shift.to(compute),
+        weight.to(compute), program=program, fixed_scale=fixed_scale, readout=readout,
+        engine=engine,
     )  # fmt: skip
-    if not torch.is_autocast_enabled(x.device.type):
+    if not _in_autocast(x):
         quantum = quantum.to(weight.dtype)
     if base_weight is not None and base is not None:
         masked = base_weight if mask is None else base_weight * mask
@@ -142,18 +142,23 @@ def _spread(shared: Tensor, in_features: int) -> Tensor:
     return shared[index].unsqueeze(0)
 
 
+def _in_autocast(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
     in_features = weight.shape[1]
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
-        found = getattr(x, "dtype", type(x).__name__)
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise QKANError(
             f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "
             f"pass (…, {in_features})."
         )
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and not _in_autocast(x):
         raise QKANError(
             f"The input is {x.dtype} and the layer's parameters are {weight.dtype}; "
             f"use x.to({weight.dtype}) or layer.to({x.dtype})."

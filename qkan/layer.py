@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from qkan.circuits import (
     Circuit,
-    ansatz as named_ansatz,
     did_you_mean,
     fixed_scale,
     from_json,
@@ -19,6 +18,7 @@ from qkan.circuits import (
     resolve_scale,
     to_json,
 )
+from qkan.circuits import ansatz as named_ansatz
 from qkan.simulators import engines
 
 from .errors import QKANError
@@ -98,6 +98,8 @@ class QKANLayer(nn.Module):
     scale: Tensor
     shift: Tensor
     mask: Tensor
+    base_weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class QKANLayer(nn.Module):
         generator: torch.Generator | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
-        **unknown: NoReturn,
+        **unknown: object,
     ) -> None:
         super().__init__()
         reject_unknown(unknown)
@@ -198,9 +200,8 @@ class QKANLayer(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any], **factory: Any) -> QKANLayer:
         """Build the layer that `config` described; `factory` is device and dtype."""
-        options = dict(config)
-        sizes = options.pop("in_features"), options.pop("out_features")
-        return cls(*sizes, ansatz=from_json(options.pop("circuit")), **options, **factory)
+        options = {name: value for name, value in config.items() if name != "circuit"}
+        return cls(**options, ansatz=from_json(config["circuit"]), **factory)
 
     def extra_repr(self) -> str:
         """The options that differ from the default, and the circuit's gates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -57,13 +58,14 @@ class QKAN(nn.Module):
             )
         self.input_range = _check_range(input_range)
         self.layers = nn.ModuleList(
-            QKANLayer(i, o, **options) for i, o in zip(widths[:-1], widths[1:], strict=True)
+            QKANLayer(i, o, **options) for i, o in itertools.pairwise(widths)
         )
 
     @property
     def widths(self) -> list[int]:
         """Sizes of input, hidden layers and output."""
-        return [self.layers[0].in_features, *(layer.out_features for layer in self.layers)]
+        row = self._row()
+        return [row[0].in_features, *(layer.out_features for layer in row)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, widths[0]) → (…, widths[-1])."""
@@ -74,9 +76,12 @@ class QKAN(nn.Module):
             x = layer(x)
         return x
 
+    def _row(self) -> list[QKANLayer]:
+        return [layer for layer in self.layers if isinstance(layer, QKANLayer)]
+
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this network again, as JSON values."""
-        layers = [layer.config() for layer in self.layers]
+        layers = [layer.config() for layer in self._row()]
         return {"input_range": self.input_range and [*self.input_range], "layers": layers}
 
     @classmethod
@@ -96,7 +101,7 @@ class QKAN(nn.Module):
             QKANError: No layer, or sizes that do not follow on each other.
         """
         sizes = [(layer.in_features, layer.out_features) for layer in layers]
-        if not sizes or any(a[1] != b[0] for a, b in zip(sizes, sizes[1:], strict=False)):
+        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
             raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
         model = cls.__new__(cls)
         nn.Module.__init__(model)

@@ -66,13 +66,13 @@ def differentiable_backward(
     with torch.enable_grad():
         values = TorchEngine().edges(request, *inputs)
         wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True)
+        )
     return tuple(next(found) if need else None for need in needed)
 
 
-def angle(
-    rotation: Rotation, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-) -> Tensor:
+def angle(rotation: Rotation, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """The angle of one rotation on every edge, (…, o, i) or broadcasting to it, in radians."""
     total: Tensor | float = rotation.constant
     for k in rotation.thetas:
@@ -85,7 +85,7 @@ def angle(
 
 
 def arccos(e: Tensor) -> Tensor:
-    """arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
+    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
     inside = e.abs() < 1
     outside = e.detach().clamp(-1, 1).arccos()
     return torch.where(inside, torch.where(inside, e, 0.0).arccos(), outside)
@@ -102,7 +102,7 @@ def rotate(vector: Bloch, axis: int, angle: Tensor) -> Bloch:
 
 
 def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tensor) -> Tensor:
-    """observable · vector, expanded to every edge."""
+    """Observable · vector, expanded to every edge."""
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
     if not isinstance(value, Tensor) or value.shape != shape:

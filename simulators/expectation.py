@@ -10,9 +10,10 @@ from torch import Tensor
 from qkan.circuits import Circuit, Program, lower, resolve_scale, shot_estimate
 
 from .bloch import noisy_edges
-from .engine import Request, select
+from .engine import Request
 from .errors import SimulatorError
 from .noise import Noise
+from .registry import select
 
 
 def expectation(
@@ -95,7 +96,9 @@ def _run(
         values = noisy_edges(request, noise, flat, theta, scale, shift)
     else:
         values = chosen.edges(request, flat, theta, scale, shift)
-    return values.reshape(*values.shape[:-3], *leading, *values.shape[-2:]) if not batched else values
+    return (
+        values.reshape(*values.shape[:-3], *leading, *values.shape[-2:]) if not batched else values
+    )
 
 
 def _scale(
@@ -111,7 +114,7 @@ def _check(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Ten
     named = {"x": x, "theta": theta, "scale": scale, "shift": shift}
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor) or not tensor.dtype.is_floating_point:
-            found = getattr(tensor, "dtype", type(tensor).__name__)
+            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise SimulatorError(f"{name} is {found}; pass a torch tensor of real floats.")
         if tensor.dtype != x.dtype or tensor.device != x.device:
             raise SimulatorError(

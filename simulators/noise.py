@@ -6,11 +6,11 @@ noisy device, or a device's noise be fitted to data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from .errors import SimulatorError
@@ -23,7 +23,7 @@ Number = float | Tensor
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An affine map of the Bloch vector that acts on each component alone: v_a ← factor_a v_a + t_a.
+    """An affine map of each component of the Bloch vector alone: v_a ← factor_a·v_a + offset_a.
 
     All channels of this module are of that kind in the coordinate frame; `then` composes them.
 
@@ -37,9 +37,7 @@ class Channel:
 
     def apply(self, vector: Bloch) -> Bloch:
         """Return the Bloch vector after the channel."""
-        x, y, z = (
-            f * v + t for f, v, t in zip(self.factor, vector, self.offset, strict=True)
-        )
+        x, y, z = (f * v + t for f, v, t in zip(self.factor, vector, self.offset, strict=True))
         return (x, y, z)
 
     def then(self, later: Channel) -> Channel:
@@ -82,8 +80,7 @@ def thermal_relaxation(t1: Number, t2: Number, duration: Number) -> Channel:
             f"thermal_relaxation(t1={t1}, t2={t2}, duration={duration}): "
             "the times are positive and t2 is at most 2·t1."
         )
-    xy = torch.exp(-torch.as_tensor(duration / t2))
-    z = torch.exp(-torch.as_tensor(duration / t1))
+    xy, z = _exp(-duration / t2), _exp(-duration / t1)
     return Channel((xy, xy, z), (0.0, 0.0, 1 - z))
 
 
@@ -126,6 +123,11 @@ class Noise:
         """The expectation value as the faulty readout reports it."""
         p, q = self.readout
         return (1 - p - q) * value + (q - p)
+
+
+def _exp(value: Number) -> Number:
+    # a plain number keeps its double precision whatever torch's default dtype
+    return value.exp() if isinstance(value, Tensor) else math.exp(value)
 
 
 def _require_probability(what: str, p: Number) -> None:

@@ -42,13 +42,14 @@ def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
 
 def measure(circuit: Circuit, angles: np.ndarray) -> float:
     """⟨M⟩ of one circuit with bound angles."""
-    state = statevector(circuit, angles)
+    with np.errstate(invalid="ignore"):  # an infinite angle gives NaN, as in every engine
+        state = statevector(circuit, angles)
     matrix = sum(n * _PAULI[axis] for n, axis in zip(circuit.observable_vector, "XYZ", strict=True))
     return float((state.conj() @ matrix @ state).real)
 
 
 def bind(
-    circuit: Circuit, x: float, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
+    circuit: Circuit, x: Any, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
     """The angle of each parametric gate on one edge at one input."""
     angles = []
@@ -62,11 +63,12 @@ def bind(
 
 
 def gradient(
-    circuit: Circuit, x: float, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
+    circuit: Circuit, x: Any, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """∂φ/∂x, ∂φ/∂theta, ∂φ/∂scale, ∂φ/∂shift on one edge by the parameter-shift rule."""
     angles = bind(circuit, x, theta, scale, shift)
-    dx, dtheta, dscale, dshift = 0.0, np.zeros_like(theta), np.zeros_like(scale), np.zeros_like(shift)
+    dx = 0.0
+    dtheta, dscale, dshift = (np.zeros_like(array) for array in (theta, scale, shift))
     for position, gate in enumerate(circuit.parametric_gates):
         step = np.zeros_like(angles)
         step[position] = np.pi / 2
@@ -108,8 +110,8 @@ class ReferenceEngine(Engine):
     ) -> Tensor:
         """φ on every edge."""
         shape = (*theta.shape[:-1], request.program.num_encodings)
-        result: Tensor = _Reference.apply(request, x, theta, scale.expand(shape), shift.expand(shape))
-        return result
+        scale, shift = scale.expand(shape), shift.expand(shape)
+        return _Reference.apply(request, x, theta, scale, shift)  # type: ignore[no-any-return]
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
@@ -117,7 +119,7 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 
 class _Reference(torch.autograd.Function):
-    """The reference with its parameter-shift gradient; differentiated twice it is the torch engine."""
+    """The reference with its parameter-shift gradient; twice differentiated, the torch engine."""
 
     @staticmethod
     def forward(
@@ -133,10 +135,11 @@ class _Reference(torch.autograd.Function):
         return torch.from_numpy(values).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (None, *differentiable_backward(ctx.request, grad, inputs, ctx.needs_input_grad[1:]))
+            needed = ctx.needs_input_grad[1:]
+            return (None, *differentiable_backward(ctx.request, grad, inputs, needed))
         return (None, *_shift_backward(ctx.request.program.circuit, grad, inputs))
 
 
@@ -147,7 +150,8 @@ def _shift_backward(
     totals = [np.zeros_like(array) for array in (x, theta, scale, shift)]
     for b, o, i in np.ndindex(g.shape):
         slopes = gradient(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
-        for total, place, slope in zip(totals, ((b, i), (o, i), (o, i), (o, i)), slopes, strict=True):
+        places = ((b, i), (o, i), (o, i), (o, i))
+        for total, place, slope in zip(totals, places, slopes, strict=True):
             total[place] += g[b, o, i] * slope
     return tuple(
         torch.from_numpy(total).to(like.dtype) for total, like in zip(totals, inputs, strict=True)

@@ -1,0 +1,54 @@
+"""`Progress`: the one progress bar of the package."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar of steps on standard error, with the latest values beside the rate.
+
+    It is silent where a bar would only clutter: in a file or a pipe. A notebook shows it.
+
+    Args:
+        total: Steps in all.
+        description: What is going on, one word.
+        enabled: False keeps silent everywhere.
+        done: Steps already taken, which do not count towards the rate.
+
+    Example:
+        >>> with Progress(3, "fit", enabled=False) as bar:
+        ...     bar.advance(loss=0.5)
+    """
+
+    def __init__(self, total: int, description: str, *, enabled: bool, done: int = 0) -> None:
+        shown = enabled and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self._bar = tqdm(
+            total=total, desc=description, initial=done, unit="step", disable=not shown
+        )
+
+    def advance(self, **values: float | None) -> None:
+        """Count one step; `values` that are not None stand beside the bar."""
+        if not self._bar.disable:
+            known = {name: value for name, value in values.items() if value is not None}
+            text = ", ".join(f"{name} {value:.3e}" for name, value in known.items())
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update()
+
+    def close(self) -> None:
+        """End the line of the bar."""
+        self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,106 @@
+"""The registry: which engines there are, which of them takes a request, and why not the others."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+from qkan.circuits import did_you_mean
+
+from .bloch import TorchEngine
+from .engine import Engine, Request
+from .errors import SimulatorError
+from .reference import ReferenceEngine
+
+_ENGINES: dict[str, Engine] = {engine.name: engine for engine in (ReferenceEngine(), TorchEngine())}
+
+
+def engines() -> tuple[str, ...]:
+    """The names of all engines, whether or not this machine can run them."""
+    return tuple(_ENGINES)
+
+
+def get_engine(name: str) -> Engine:
+    """Return the engine of that name.
+
+    Raises:
+        SimulatorError: An unknown name; the nearest one is suggested.
+    """
+    if name not in _ENGINES:
+        raise SimulatorError(f"Unknown engine {name!r}. {did_you_mean(name, [*_ENGINES, 'auto'])}")
+    return _ENGINES[name]
+
+
+def select(name: str, request: Request) -> Engine:
+    """Return the engine for a request: the named one, or for "auto" the fastest that runs it.
+
+    Raises:
+        SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
+    """
+    # a compiler traces through the choice and would warn of the cache
+    return _select(name, request) if torch.compiler.is_compiling() else _cached(name, request)
+
+
+def _select(name: str, request: Request) -> Engine:
+    if name == "auto":
+        return _cheapest(request)
+    engine = get_engine(name)
+    reason = engine.refuse(request)
+    if reason is not None:
+        others = ", ".join(n for n, e in _ENGINES.items() if e.refuse(request) is None)
+        raise SimulatorError(
+            f"engine={name!r} cannot run this: {reason}. "
+            f"Engines that can: {others or 'none'}; engine='auto' chooses."
+        )
+    return engine
+
+
+def _cheapest(request: Request) -> Engine:
+    best, least = None, float("inf")
+    for engine in _ENGINES.values():
+        if engine.refuse(request) is None:
+            cost = engine.cost(request)
+            if cost < least:
+                best, least = engine, cost
+    if best is None:
+        raise SimulatorError(f"No engine can run this:\n{explain(request)}")
+    return best
+
+
+_cached = functools.lru_cache(maxsize=4096)(_select)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which engine `auto` takes and what it thinks of each; `print` it.
+
+    Attributes:
+        engine: The chosen one, None when all refuse.
+        verdicts: For each engine its reason to refuse, or its estimated cost.
+    """
+
+    engine: str | None
+    verdicts: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'→' if name == self.engine else ' '} {name:<10} {verdict}"
+            for name, verdict in self.verdicts
+        ]
+        return "\n".join(lines)
+
+
+def explain(request: Request) -> Explanation:
+    """Say which engine `auto` takes for a request, and why not the others."""
+    verdicts, costs = [], {}
+    for name, engine in _ENGINES.items():
+        reason = engine.refuse(request)
+        if reason is None:
+            costs[name] = engine.cost(request)
+            verdicts.append((name, f"estimated {1e3 * costs[name]:.3g} ms a training step"))
+        else:
+            verdicts.append((name, f"refuses: {reason}"))
+    chosen = min(costs, key=lambda name: costs[name]) if costs else None
+    return Explanation(chosen, tuple(verdicts))
