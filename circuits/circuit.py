@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -180,8 +181,8 @@ def _checked_observable(observable: object) -> Observable:
 
 
 def _require_no_gap(what: str, kind: str, used: set[int]) -> None:
-    missing = sorted(set(range(max(used, default=-1) + 1)) - used)
-    if missing:
+    if len(used) != max(used, default=-1) + 1:
+        missing = next(index for index in itertools.count() if index not in used)
         raise CircuitError(
             f"The {what}s in use are {sorted(used)}, but {missing} is never used, so its "
             f"parameters would do nothing. Number {kind}(0), {kind}(1), … without a gap."

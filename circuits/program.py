@@ -8,6 +8,7 @@ vector at the start, about the observable at the end) are dropped: found by comp
 from __future__ import annotations
 
 import functools
+import json
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from .circuit import Circuit
 from .gates import AXES, Encoding, Fixed, Theta
+from .serial import to_json
 
 Vector = tuple[float, float, float]
 
@@ -80,6 +82,11 @@ class Program:
     initial: Vector
     rotations: tuple[Rotation, ...]
     observable: Vector
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The circuit as JSON text: what stands for the program in a compiled graph."""
+        return json.dumps(to_json(self.circuit))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Program) and self.circuit == other.circuit

@@ -18,8 +18,11 @@ from qkan.simulators import simulate as simulate
 from . import _peer_check as _peer_check
 from .errors import QKANError as QKANError
 from .functional import qkan_layer as qkan_layer
+from .io import load as load
+from .io import save as save
 from .layer import QKANLayer as QKANLayer
 from .layer import effective_parameters as effective_parameters
 from .network import QKAN as QKAN
+from .peer import from_qkan as from_qkan
 
 __version__ = "0.1.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qkan.circuits import did_you_mean
@@ -43,6 +43,15 @@ def make_loss(loss: str | Loss | None) -> Loss:
     if not callable(loss):
         raise QKANError(f"loss={loss!r}: a name, or a function of prediction and target.")
     return _scalar(loss)
+
+
+def describe_loss(loss: str | Loss | None) -> str:
+    """Say which loss this is: its name, or its function's, or a module with its options."""
+    if loss is None or isinstance(loss, str):
+        return loss or "mse"
+    if isinstance(loss, nn.Module):
+        return repr(loss)
+    return str(getattr(loss, "__qualname__", type(loss).__qualname__))
 
 
 def _checked(name: str) -> Loss:

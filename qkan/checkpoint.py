@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -130,6 +131,17 @@ def load_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
     """Copy the values of `model_tensors` into the model, in place."""
     for name, tensor in model_tensors(model).items():
         tensor.copy_(values[name])
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of an optimizer's or scheduler's state; many times faster than deepcopy."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if type(value) in (dict, list, tuple):
+        items = value.items() if isinstance(value, dict) else value
+        return type(value)(map(copied, items))
+    plain = isinstance(value, int | float | str | None)
+    return value if plain else copy.deepcopy(value)
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -64,7 +64,8 @@ def qkan_layer(
         engine: "auto" or one of `engines()`.
 
     Returns:
-        (…, o). Half precision is computed in float32 and returned in half precision.
+        (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
+        returned in the dtype of the weight.
 
     Raises:
         QKANError: x does not fit the parameters.
@@ -72,7 +73,7 @@ def qkan_layer(
     """
     check_input(x, weight)
     flat = x.reshape(-1, x.shape[-1])
-    compute = torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype
+    compute = _compute_dtype(weight.dtype, readout)
     if mask is not None:
         weight = weight * mask
     quantum = _quantum(
@@ -80,8 +81,7 @@ def qkan_layer(
         weight.to(compute), program=program, fixed_scale=fixed_scale, readout=readout,
         engine=engine,
     )  # fmt: skip
-    if not _in_autocast(x):
-        quantum = quantum.to(weight.dtype)
+    quantum = quantum.to(torch.float32 if _in_autocast(x) else weight.dtype)
     if base_weight is not None and base is not None:
         masked = base_weight if mask is None else base_weight * mask
         quantum = quantum + F.linear(BASES[base](flat), masked, bias)
@@ -117,6 +117,13 @@ def _quantum(
     if readout == "amplitude":
         values = amplitude(values)
     return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
+
+
+def _compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
+    # near |z| = 1 the amplitude magnifies the rounding of z without bound
+    if readout == "amplitude":
+        return torch.float64
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def amplitude(z: Tensor) -> Tensor:

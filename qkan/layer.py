@@ -219,7 +219,7 @@ class QKANLayer(nn.Module):
         scale = state_dict.get(prefix + "scale")
         if self.fixed_scale is not None and scale is not None and not scale.is_meta:
             expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
-            if not torch.equal(scale, expected):
+            if not torch.allclose(scale, expected, rtol=torch.finfo(torch.bfloat16).eps):
                 raise QKANError(
                     f"{prefix}scale in the state_dict is not this layer's fixed "
                     f"{self.fixed_scale}; build the layer with the encoding it was trained with."

@@ -6,7 +6,7 @@ numbers. Any device, any floating dtype, parameters per sample, derivatives of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class TorchEngine(Engine):
         program = request.program
         vector: Bloch = program.initial
         for rotation in program.rotations:
-            vector = rotate(vector, rotation.axis, angle(rotation, x, theta, scale, shift))
+            turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
+            vector = rotate(vector, rotation.axis, turn)
         return _project(vector, program.observable, x, theta)
 
 
@@ -53,18 +54,25 @@ def noisy_edges(
     vector: Bloch = (0.0, 0.0, 1.0)
     for gate, rotations in zip(circuit.gates, lower_gates(circuit), strict=True):
         for rotation in rotations:
-            vector = rotate(vector, rotation.axis, angle(rotation, x, theta, scale, shift))
+            turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
+            vector = rotate(vector, rotation.axis, turn)
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
     return noise.read(_project(vector, circuit.observable_vector, x, theta))
 
 
 def differentiable_backward(
-    request: Request, grad: Tensor, inputs: tuple[Tensor, ...], needed: tuple[bool, ...]
+    compute: Callable[[tuple[Tensor | None, ...]], Tensor],
+    grad: Tensor,
+    inputs: tuple[Tensor | None, ...],
+    needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of `edges` as a graph that can be differentiated again, by the torch engine."""
+    """The gradients of `compute(inputs)` as a graph that can be differentiated again.
+
+    What an engine with a backward pass of its own returns when that pass is itself differentiated.
+    """
     with torch.enable_grad():
-        values = TorchEngine().edges(request, *inputs)
+        values = compute(inputs)
         wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
         found = iter(
             torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True)
@@ -72,14 +80,22 @@ def differentiable_backward(
     return tuple(next(found) if need else None for need in needed)
 
 
-def angle(rotation: Rotation, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def angle(
+    rotation: Rotation,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor | tuple[float, ...],
+    shift: Tensor,
+) -> Tensor:
     """The angle of one rotation on every edge, (…, o, i) or broadcasting to it, in radians."""
     total: Tensor | float = rotation.constant
     for k in rotation.thetas:
         total = total + theta[..., k]
     if rotation.encoding is not None:
         u = rotation.encoding
-        encoded = scale[..., u] * x.unsqueeze(-2) + shift[..., u]
+        # fixed scales are numbers: no buffer of low precision can round them
+        factor = scale[..., u] if isinstance(scale, Tensor) else scale[u]
+        encoded = factor * x.unsqueeze(-2) + shift[..., u]
         total = total + (arccos(encoded) if rotation.arccos else encoded)
     return total if isinstance(total, Tensor) else theta.new_tensor(total)
 

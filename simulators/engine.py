@@ -15,7 +15,6 @@ from torch import Tensor
 
 from qkan.circuits import Program
 
-
 _CPU = torch.device("cpu")
 
 

@@ -6,6 +6,7 @@ rule, so that it shares nothing with what it is compared to.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Theta
 
-from .bloch import differentiable_backward
+from .bloch import TorchEngine, differentiable_backward
 from .engine import Engine, Request
 
 _FIXED = {
@@ -139,7 +140,8 @@ class _Reference(torch.autograd.Function):
         inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[1:]
-            return (None, *differentiable_backward(ctx.request, grad, inputs, needed))
+            edges = functools.partial(TorchEngine().edges, ctx.request)
+            return (None, *differentiable_backward(lambda t: edges(*t), grad, inputs, needed))
         return (None, *_shift_backward(ctx.request.program.circuit, grad, inputs))
 
 

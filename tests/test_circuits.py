@@ -232,8 +232,8 @@ def test_a_shot_estimate_never_reports_certainty() -> None:
 
 
 WRONG = {
-    "unused theta": (lambda: Circuit([RY(Theta(1)), RZ(Encoding(0))]), r"\[0\] is never used"),
-    "unused encoding": (lambda: Circuit([RZ(Encoding(1))]), r"\[0\] is never used"),
+    "unused theta": (lambda: Circuit([RY(Theta(1)), RZ(Encoding(0))]), "but 0 is never used"),
+    "unused encoding": (lambda: Circuit([RZ(Encoding(1))]), "but 0 is never used"),
     "no encoding": (lambda: Circuit([RY(Theta(0))]), "would not depend on x"),
     "not a gate": (lambda: Circuit([H, "RZ"]), "Gate 1 is 'RZ'"),  # type: ignore[list-item]
     "long observable": (lambda: Circuit([RZ(Encoding(0))], (1.0, 1.0, 0.0)), "length is 1.41421"),

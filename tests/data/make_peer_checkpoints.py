@@ -6,7 +6,8 @@ It installs under the same import name as this package, so it needs an environme
     peer/bin/pip install qkan==0.2.3 matplotlib safetensors
     peer/bin/python tests/data/make_peer_checkpoints.py
 
-`peer_checkpoints.json` has one case a line: its id and the arguments the model was built with.
+`peer_checkpoints.json` has the arguments that qkan knows, with their defaults, and one case a line:
+its id and the arguments the model was built with.
 `peer_checkpoints.safetensors` has, for each id, the state_dict, inputs `x`, and the outputs: `y` in
 float32 as qkan ships, `y64` of the same parameters in float64. `real` ships in bfloat16: there `y`
 is what qkan computes when told to use complex64, `shipped` what it does unasked.
@@ -20,10 +21,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import qkan
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+import qkan
 
 FOLDER = Path(__file__).parent
 NETWORK: dict[str, Any] = {"width": [3, 2, 1], "reps": 2}
@@ -77,7 +79,13 @@ def build(config: dict[str, Any], dtype: torch.dtype, compute: torch.dtype | Non
 
 def fill(model: nn.Module, config: dict[str, Any], prune: bool, g: torch.Generator) -> None:
     """Values as after training: random where the peer trains, and its start elsewhere."""
+    # arccos needs |scale·x + shift| ≤ 1
     arccos = str(config.get("ansatz")).startswith("px")
+    sizes = {
+        "preacts_weight": (0.1, 0.2) if arccos else (0.4, 1.0),
+        "preacts_bias": (0.1, 0.0) if arccos else (0.5, 0.0),
+        "postact_weights": (0.3, 1.0), "postact_bias": (0.3, 0.0), "base_weight": (0.3, 0.0),
+    }  # fmt: skip
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = torch.randn(value.shape, generator=g)
@@ -85,32 +93,52 @@ def fill(model: nn.Module, config: dict[str, Any], prune: bool, g: torch.Generat
             if kind == "theta":
                 value.copy_(noise * 1.5)
             elif kind == "mask":
-                value.copy_((torch.rand(value.shape, generator=g) < (0.7 if prune else 2)).float())
-            elif value.requires_grad and kind == "preacts_weight":
-                value.copy_(noise * 0.1 + 0.2 if arccos else noise * 0.4 + 1)
+                value.view(-1)[:1] = 0.0 if prune else 1.0
             elif value.requires_grad:
-                value.copy_(noise * (0.1 if arccos else 0.5))
+                size, start = sizes[kind]
+                value.copy_(noise * size + start)
 
 
 def record(config: dict[str, Any], number: int) -> dict[str, Tensor]:
     """State, inputs and outputs of one case."""
+    torch.manual_seed(number)
     g = torch.Generator().manual_seed(number)
     plain = build(config, torch.float32, torch.complex64)
-    fill(plain, config, number % 3 == 1, g)
-    state = {name: value.clone() for name, value in plain.state_dict().items()}
     inputs = config.get("in_dim", config.get("width", [0])[0])
-    x = torch.randn(4, inputs, generator=g).clamp(-1.5, 1.5)
+    for _ in range(1000):
+        fill(plain, config, number % 3 == 1, g)
+        x = torch.randn(4, inputs, generator=g).clamp(-1.5, 1.5)
+        if is_well_conditioned(plain, x):
+            break
+    else:
+        raise RuntimeError(f"no well conditioned draw of {config}")
+    state = {name: value.clone() for name, value in plain.state_dict().items()}
     exact = build(config, torch.float64, torch.complex128)
+    models = {"y": plain, "y64": exact}
+    if config.get("ansatz") == "real":
+        models["shipped"] = build(config, torch.float32, None)
     found = {"x": x}
-    for name, model in (("y", plain), ("y64", exact)):
+    for name, model in models.items():
         model.load_state_dict(state)
         found[name] = model(x.to(next(model.parameters()).dtype)).detach()
-    if config.get("ansatz") == "real":
-        shipped = build(config, torch.float32, None)
-        shipped.load_state_dict(state)
-        found["shipped"] = shipped(x).detach()
-    assert all(value.isfinite().all() for value in found.values()), config
     return {**state, **found}
+
+
+def is_well_conditioned(model: nn.Module, x: Tensor) -> bool:
+    """Outputs that are finite and vary, no edge near a pole, where |α| - |β| has infinite slope."""
+    nearest = [1.0]
+    measure = qkan.StateVector.measure_z
+
+    def watch(self: Any, fast_measure: bool = True) -> Tensor:
+        nearest.append(float(self.state.detach().abs().min()))
+        return measure(self, fast_measure)
+
+    qkan.StateVector.measure_z = watch
+    try:
+        y = model(x).detach()
+    finally:
+        qkan.StateVector.measure_z = measure
+    return bool(y.isfinite().all()) and float(y.std(0).min()) > 0.01 and min(nearest) > 0.04
 
 
 def main() -> None:
@@ -120,11 +148,25 @@ def main() -> None:
         for name, value in record(config, number).items():
             tensors[f"{number}/{name}"] = value.contiguous()
         listed[str(number)] = config
-    save_file(tensors, FOLDER / "peer_checkpoints.safetensors")
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in listed.items())
-    (FOLDER / "peer_checkpoints.json").write_text("{\n" + lines + "\n}\n")
-    for made in (qkan.QKAN, qkan.QKANLayer):
-        print(made.__name__, *list(inspect.signature(made).parameters))
+    target = FOLDER / "peer_checkpoints.safetensors"
+    target.unlink(missing_ok=True)
+    target.write_bytes(save(tensors))
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(case)}" for key, case in listed.items())
+    (FOLDER / "peer_checkpoints.json").write_text(
+        f'{{\n"arguments": {json.dumps(arguments())},\n"cases": {{\n{lines}\n}}\n}}\n'
+    )
+
+
+def arguments() -> dict[str, dict[str, Any]]:
+    """The peer's arguments and their defaults, as JSON values, by class."""
+    return {
+        made.__name__: {
+            name: p.default if isinstance(p.default, str | int | float | None) else "required"
+            for name, p in inspect.signature(made).parameters.items()
+            if p.kind is not p.VAR_KEYWORD and not isinstance(p.default, torch.dtype)
+        }
+        for made in (qkan.QKAN, qkan.QKANLayer)
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,289 @@
+"""What a model is trained on: pairs of tensors, datasets, loaders; checked, and cut in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+
+from .errors import QKANError
+
+Pair = tuple[Tensor, Tensor]
+"""Inputs x and targets y, one row a sample."""
+
+Data = Pair | Dataset[Any] | DataLoader[Any]
+"""Whatever a model can be trained on or validated with."""
+
+Source = Pair | DataLoader[Any]
+"""What `Data` becomes once the batch size is known."""
+
+
+def check_data(data: object, role: str) -> Data:
+    """Return the data, a `TensorDataset` of two as its pair, after all checks that come free.
+
+    Raises:
+        QKANError: Not a pair, dataset or loader; lengths that differ, nothing in it, or values
+            that are not finite in a pair; the message names the role and the sample.
+    """
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if isinstance(data, tuple | list):
+        return _check_pair(data, role)
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        if isinstance(data, IterableDataset) or not isinstance(data, Sized):
+            raise QKANError(f"{role}: a dataset without a length; pass it in a DataLoader.")
+        if len(data) == 0:
+            raise QKANError(f"{role} is empty: a dataset of length 0.")
+        return cast("Dataset[Any]", data)
+    raise QKANError(
+        f"{role} is {type(data).__name__}: pass a pair (x, y) of tensors, a torch Dataset of "
+        "pairs, or a DataLoader of them."
+    )
+
+
+def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data, Data]:
+    """Cut data in two at random: the rest, and the given fraction of the samples.
+
+    Raises:
+        QKANError: A DataLoader, or a fraction that leaves one part empty.
+    """
+    if isinstance(data, DataLoader):
+        raise QKANError(
+            f"validation={fraction} of a DataLoader: pass the training data as a pair or a "
+            "Dataset, or the validation data itself."
+        )
+    samples = len(data[0]) if isinstance(data, tuple) else len(cast("Sized", data))
+    held = round(fraction * samples)
+    if not 0 < held < samples:
+        raise QKANError(
+            f"validation={fraction} of {samples} samples is {held}: both parts need at least one."
+        )
+    order = torch.randperm(samples, generator=generator)
+    rest, chosen = order[held:].sort().values, order[:held].sort().values
+    if isinstance(data, tuple):
+        return _rows(data, rest), _rows(data, chosen)
+    return Subset(data, rest.tolist()), Subset(data, chosen.tolist())
+
+
+def as_source(data: Data, batch_size: int | None, role: str) -> Source:
+    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair.
+
+    Raises:
+        QKANError: A batch size beside a loader, or samples that are not pairs.
+    """
+    if isinstance(data, tuple):
+        return data
+    if isinstance(data, DataLoader):
+        return data
+    if batch_size is not None:
+        return DataLoader(data, batch_size=batch_size, shuffle=True)
+    samples = [data[index] for index in range(len(cast("Sized", data)))]
+    return _check_pair(default_collate(samples), role)
+
+
+def describe(data: object) -> str:
+    """Say which data this is: of a pair a digest of all its bytes, otherwise its kind and size."""
+    if data is None:
+        return "None"
+    if not isinstance(data, tuple):
+        size = len(data) if isinstance(data, Sized) and _has_length(data) else None
+        return f"{type(data).__name__} of length {size}"
+    digest = hashlib.sha256()
+    for tensor in data:
+        array = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(array.data)
+    shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in data)
+    return f"{shapes}, sha256 {digest.hexdigest()[:16]}"
+
+
+class Batches:
+    """An endless row of minibatches, epoch after epoch, that can be put back at any place.
+
+    A pair is shuffled by the generator; without a batch size it comes whole and unshuffled. A
+    loader's own randomness is drawn from the generator too and leaves torch's global one alone,
+    except that a loader or sampler with a generator keeps to it.
+
+    Args:
+        source: A pair or a loader.
+        batch_size: Of a pair.
+        generator: Rules the order.
+        device: Where the batches go.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int | None,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._source, self._batch_size = source, batch_size
+        self._generators = [generator, *_generators(source)]
+        self._states = [g.get_state() for g in self._generators]
+        self._device = device
+        self._iterator: Iterator[Pair] = iter(())
+        self._ahead: Pair | None = None
+        self._epoch, self.taken = 0, 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the latest batch was its epoch's last."""
+        return self._ahead is None
+
+    def peek(self) -> Pair:
+        """The next batch (x, y), which stays the next.
+
+        Raises:
+            QKANError: There is none, or it is not a pair.
+        """
+        if self._ahead is None:
+            self._begin(self._epoch + 1, 0)
+        if self._ahead is None:
+            raise QKANError("The training data is empty: the DataLoader yields no batch.")
+        return self._ahead
+
+    def take(self) -> Pair:
+        """The next batch, which is then the latest; raises as `peek` does."""
+        batch = self.peek()
+        self._ahead = next(self._iterator, None)
+        self.taken += 1
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Where in which epoch, and the generators at the start of it."""
+        return {"epoch": self._epoch, "taken": self.taken, "generators": self._states}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state()` was called, with equal data."""
+        for generator, value in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(value)
+        if state["epoch"] > 0:
+            self._begin(state["epoch"], state["taken"])
+
+    def _begin(self, epoch: int, taken: int) -> None:
+        self._epoch, self.taken = epoch, taken
+        self._states = [generator.get_state() for generator in self._generators]
+        self._iterator = itertools.islice(self._batches(epoch), taken, None)
+        self._ahead = next(self._iterator, None)
+
+    def _batches(self, epoch: int) -> Iterator[Pair]:
+        generator = self._generators[0]
+        if isinstance(self._source, DataLoader):
+            set_epoch = getattr(self._source.sampler, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch - 1)
+            seed = int(torch.randint(2**62, (), generator=generator))
+            return loader_batches(self._source, self._device, seed)
+        if self._batch_size is None:
+            return iter([_to(self._source, self._device)])
+        order = torch.randperm(len(self._source[0]), generator=generator)
+        return tensor_batches(self._source, order.split(self._batch_size), self._device)
+
+
+def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device) -> Iterator[Pair]:
+    """The rows of a pair, batch after batch."""
+    return (_to(_rows(pair, index), device) for index in indices)
+
+
+def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> Iterator[Pair]:
+    """One epoch of a loader, its randomness drawn from `seed` and not from torch's global state.
+
+    Raises:
+        QKANError: A batch that is not a pair of tensors.
+    """
+    inside = torch.Generator().manual_seed(seed).get_state()
+    batches: Iterator[Any] | None = None
+    while True:
+        outside = torch.default_generator.get_state()
+        torch.default_generator.set_state(inside)
+        try:
+            batches = iter(loader) if batches is None else batches
+            batch = next(batches)
+            inside = torch.default_generator.get_state()
+        except StopIteration:
+            return
+        finally:
+            torch.default_generator.set_state(outside)
+        yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
+
+
+def first_fault(tensor: Tensor) -> str | None:
+    """Say which sample of a tensor is the first with NaN or inf, or None when all are finite."""
+    bad = ~torch.isfinite(tensor)
+    if not bad.any():
+        return None
+    samples = bad.reshape(len(tensor), -1).any(1).nonzero().flatten()
+    first = int(samples[0])
+    value = tensor[first][bad[first]].flatten()[0].item()
+    return f"sample {first} has {value} ({len(samples)} of {len(tensor)} samples are not finite)"
+
+
+def _check_pair(data: Any, role: str) -> Pair:
+    pair = _check_tensors(data, role)
+    for name, tensor in zip(("x", "y"), pair, strict=True):
+        fault = first_fault(tensor)
+        if fault is not None:
+            raise QKANError(f"{role} {name}: {fault}; leave such samples out or fill them in.")
+    return pair
+
+
+def _check_tensors(data: Any, role: str) -> Pair:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        size = f" of {len(data)}" if isinstance(data, Sized) else ""
+        raise QKANError(f"{role} is {type(data).__name__}{size}: wanted a pair (x, y).")
+    x, y = data
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise QKANError(
+                f"{role} {name} is {type(value).__name__}: pass a torch tensor, "
+                f"torch.as_tensor({name})."
+            )
+        if value.ndim == 0:
+            raise QKANError(f"{role} {name} is a single number: wanted one row a sample.")
+    if len(x) != len(y):
+        raise QKANError(f"{role}: x has {len(x)} samples and y has {len(y)}; wanted equal lengths.")
+    if len(x) == 0:
+        raise QKANError(f"{role} is empty: x {tuple(x.shape)}, y {tuple(y.shape)}.")
+    return x, y
+
+
+def _rows(pair: Pair, index: Tensor) -> Pair:
+    x, y = pair
+    return x[index.to(x.device)], y[index.to(y.device)]
+
+
+def _to(pair: Pair, device: torch.device) -> Pair:
+    return pair[0].to(device), pair[1].to(device)
+
+
+def _generators(source: Source) -> list[torch.Generator]:
+    """The generators that a loader and its samplers have of their own."""
+    if not isinstance(source, DataLoader):
+        return []
+    batch_sampler = source.batch_sampler
+    owners = [source, source.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+def _has_length(data: Sized) -> bool:
+    """Whether len works: a loader of a stream has the method and raises."""
+    try:
+        len(data)
+    except TypeError:
+        return False
+    return True

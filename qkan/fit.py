@@ -1,0 +1,249 @@
+"""`fit`: train any model of pairs, and stop, resume and repeat it exactly."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ._data import Batches, Data, Source, as_source, check_data, describe, split
+from ._loss import Loss, describe_loss, make_loss
+from ._training import Training
+from .checkpoint import Checkpoint, describe_model
+from .errors import QKANError
+from .history import History
+from .layer import QKANLayer
+from .network import QKAN
+from .optim import (
+    OptimizerLike,
+    SchedulerLike,
+    describe_optimizer,
+    describe_scheduler,
+    make_optimizer,
+    make_scheduler,
+)
+
+_ALIASED = 1e-3
+
+
+class AliasingWarning(UserWarning):
+    """Inputs beyond one period of a fixed encoding: the model cannot tell them apart."""
+
+
+def fit(
+    model: nn.Module,
+    train: Data,
+    *,
+    validation: Data | float | None = None,
+    loss: str | Loss | None = None,
+    optimizer: OptimizerLike = "lbfgs",
+    lr: float | None = None,
+    steps: int,
+    batch_size: int | None = None,
+    scheduler: SchedulerLike | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
+    progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> History:
+    """Minimise the loss of a model over data, in place; nothing is started anew.
+
+    The validation loss is evaluated after each epoch, which is each step without `batch_size`,
+    and after the last step, in evaluation mode. With validation the model ends with the
+    parameters and buffers of the lowest validation loss, without it with the last ones. Modules
+    end in the training mode they were found in; a model in training mode keeps it as it is, one
+    in evaluation mode trains in training mode. Torch's global random state moves only by what the
+    model draws in training.
+
+    Args:
+        model: Any module from x to a prediction. Frozen parameters stay.
+        train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
+            Batches go to the device of the model's first parameter.
+        validation: Data of the same kinds, or the fraction to hold out of `train`.
+        loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
+            of prediction and target that returns a scalar, the mean over samples.
+        optimizer: "lbfgs" (20 iterations a step, strong Wolfe, full batch), "adam", "adamw" (with
+            `param_groups`), any other name or class in torch.optim, a function from parameters to
+            an optimizer, or an optimizer.
+        lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
+            hundred steps a small network takes), 1e-3 for AdamW, else torch's default.
+        steps: Calls of `optimizer.step` in all, those before a resumption included.
+        batch_size: Samples a step, in shuffled epochs; None takes all of them each step.
+        scheduler: "cosine" (to 0 over `steps`), "plateau", or a function from the optimizer to a
+            torch scheduler, stepped once a step. ReduceLROnPlateau is stepped once an epoch, with
+            the validation loss, or without one with the epoch's mean training loss.
+        patience: Stop after this many evaluations in a row without a lower validation loss.
+        seed: Rules the order of the batches and the held-out fraction, nothing else; None draws
+            one. A DataLoader that has a generator keeps to it.
+        progress: Whether to show a bar, in a terminal or notebook.
+        checkpoint: A file to keep the state in: after the first step, then now and then, at the
+            end and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had
+            never stopped (on one machine, with randomness from torch alone), and with more
+            `steps` than before also past its end. `patience` may differ, other arguments not.
+
+    Returns:
+        The history. Ctrl-C returns it too, the step it cut short undone.
+
+    Raises:
+        QKANError: Arguments or data that cannot be right; a checkpoint of another run; a loss
+            that is not finite: the message names the step, and the model has its best or last
+            good parameters back.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN
+        >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
+        >>> history = fit(QKAN([1, 1]), (x, torch.sin(3 * x)), steps=5, progress=False)
+        >>> history.train_loss[-1] < 1e-3
+        True
+    """
+    _check_arguments(model, steps, batch_size, patience, seed)
+    if patience is not None and validation is None:
+        raise QKANError(
+            f"patience={patience} without validation: it counts evaluations of the validation "
+            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
+        )
+    criterion = make_loss(loss)
+    made = make_optimizer(optimizer, model, lr)
+    rates = make_scheduler(scheduler, made, steps)
+    file = None if checkpoint is None else Checkpoint(checkpoint)
+    saved = None if file is None else file.read()
+    generator = _generator(seed, saved["seed"] if saved else None)
+    source, held = _sources(train, validation, batch_size, generator)
+    _check_full_batch(made, source, batch_size)
+    batches = Batches(source, batch_size, generator, next(model.parameters()).device)
+    training = Training(
+        model, made, rates, batches, criterion,
+        validation=held, batch_size=batch_size, patience=patience, checkpoint=file,
+    )  # fmt: skip
+    if file is not None:
+        arguments = {
+            "model": describe_model(model),
+            "train": describe(source),
+            "validation": describe(held),
+            "loss": describe_loss(loss),
+            "optimizer": describe_optimizer(made),
+            "scheduler": describe_scheduler(rates),
+            "batch_size": str(batch_size),
+            "seed": str(seed),
+        }
+        training.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        if saved is not None:
+            file.compare(saved["arguments"], arguments)
+            _check_steps_left(steps, saved["state"]["steps"], file)
+            training.restore(saved["state"])
+    _warn_aliasing(model, source[0] if isinstance(source, tuple) else batches.peek()[0])
+    return training.run(steps, progress)
+
+
+def _check_arguments(
+    model: nn.Module,
+    steps: int,
+    batch_size: int | None,
+    patience: int | None,
+    seed: int | None,
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    _check_count("steps", steps)
+    for name, value in (("batch_size", batch_size), ("patience", patience)):
+        if value is not None:
+            _check_count(name, value, " Or None.")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise QKANError(f"seed={seed!r}: a whole number, or None.")
+
+
+def _check_count(name: str, value: object, none: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.{none}")
+
+
+def _check_full_batch(
+    optimizer: torch.optim.Optimizer, source: Source, batch_size: int | None
+) -> None:
+    minibatches = batch_size is not None or isinstance(source, DataLoader)
+    if minibatches and isinstance(optimizer, torch.optim.LBFGS):
+        found = "a DataLoader" if batch_size is None else f"batch_size={batch_size}"
+        raise QKANError(
+            f"LBFGS with {found}: its line search needs the same full batch throughout. "
+            "Pass (x, y) or a Dataset without batch_size, or optimizer='adam'."
+        )
+
+
+def _check_steps_left(steps: int, taken: int, file: Checkpoint) -> None:
+    if taken > steps:
+        raise QKANError(
+            f"steps={steps}, but the run in {file.path} has already taken {taken}. "
+            "Pass as many or more, or another path."
+        )
+
+
+def _generator(seed: int | None, saved: int | None) -> torch.Generator:
+    """The generator of the batch order; without a seed, the one of the run that goes on."""
+    generator = torch.Generator()
+    known = saved if seed is None else seed
+    if known is None:
+        generator.seed()
+    else:
+        generator.manual_seed(known)
+    return generator
+
+
+def _sources(
+    train: Data,
+    validation: Data | float | None,
+    batch_size: int | None,
+    generator: torch.Generator,
+) -> tuple[Source, Source | None]:
+    """What to train on and what to validate with."""
+    data = check_data(train, "train")
+    if batch_size is not None and isinstance(data, DataLoader):
+        raise QKANError(
+            f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
+        )
+    held: Data | None = None
+    if isinstance(validation, float):
+        data, held = split(data, validation, generator)
+    elif validation is not None:
+        held = check_data(validation, "validation")
+    source = as_source(data, batch_size, "train")
+    return source, None if held is None else as_source(held, batch_size, "validation")
+
+
+def _warn_aliasing(model: nn.Module, x: Tensor) -> None:
+    """Warn if a fixed encoding that reads x itself has a period that x exceeds."""
+    layer, low, high = _first_layer(model)
+    if layer is None or layer.fixed_scale is None or layer.circuit.uses_arccos:
+        return
+    scales = [abs(scale) for scale in layer.fixed_scale]
+    if not all(scale.is_integer() for scale in scales) or not any(scales):
+        return
+    # frequencies are sums of scales, so a common divisor shortens the period
+    half = math.pi / math.gcd(*map(int, scales))
+    received = (x.detach() - (low + high) / 2) * (math.pi / (high - low))
+    beyond = (received.abs() > half * (1 + 1e-6)).double().mean().item()
+    if beyond > _ALIASED:
+        warnings.warn(
+            f"{100 * beyond:.3g} % of the training inputs reach the first layer beyond "
+            f"±{half:.4g}, and its encoding {layer.encoding!r} has the period {2 * half:.4g}: the "
+            "activations cannot tell such inputs from others. Build "
+            f"QKAN(…, input_range=({x.min().item():.4g}, {x.max().item():.4g})), or rescale x.",
+            AliasingWarning,
+            stacklevel=3,
+        )
+
+
+def _first_layer(model: nn.Module) -> tuple[QKANLayer | None, float, float]:
+    """The layer that reads the inputs, and the range of them that becomes [-π/2, π/2]."""
+    unscaled = (-math.pi / 2, math.pi / 2)
+    if isinstance(model, nn.Sequential) and len(model) > 0:
+        return _first_layer(model[0])
+    if isinstance(model, QKAN):
+        layer = model.layers[0]
+        assert isinstance(layer, QKANLayer)
+        return layer, *(unscaled if model.input_range is None else model.input_range)
+    return model if isinstance(model, QKANLayer) else None, *unscaled

@@ -1,0 +1,111 @@
+"""`History`: what happened in a training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ._require import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(repr=False)
+class History:
+    """The course of one `fit`: lists with one entry a step, all of one length.
+
+    Attributes:
+        step: 1, 2, …: calls of `optimizer.step`.
+        train_loss: LBFGS: of the full batch after the step. Any other optimizer: of the step's
+            minibatch before it, as the gradient saw it.
+        validation_loss: After the step; None where it was not evaluated.
+        learning_rate: Of the step, in the optimizer's first parameter group.
+        seconds: Since the start, up to the end of the step; an interruption does not count.
+        best_step: The step after which the validation loss was lowest, whose parameters the model
+            has; None without validation.
+        stopped_early: Whether `patience` ended the run.
+        interrupted: Whether Ctrl-C ended the run.
+
+    Example:
+        >>> History([1, 2], [0.5, 0.25], [None, None], [1.0, 1.0], [0.1, 0.2])
+        History(2 steps, train_loss 0.25, 0.2 s)
+    """
+
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float | None] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_step: int | None = None
+    stopped_early: bool = False
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        """Steps taken."""
+        return len(self.step)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} step{'' if len(self) == 1 else 's'}"]
+        if self.train_loss:
+            parts.append(f"train_loss {self.train_loss[-1]:.4g}")
+        if self.best_step is not None:
+            best = self.validation_loss[self.best_step - 1]
+            parts.append(f"validation_loss {best:.4g} at step {self.best_step}")
+        if self.seconds:
+            parts.append(f"{self.seconds[-1]:.3g} s")
+        parts += ["stopped early"] if self.stopped_early else []
+        parts += ["interrupted"] if self.interrupted else []
+        return f"History({', '.join(parts)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values, by attribute."""
+        return asdict(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the losses over the steps, on a log axis when all are positive.
+
+        Args:
+            ax: Where to draw; a new figure when None.
+
+        Returns:
+            The axes, for titles, saving and showing.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        if ax is None:
+            ax = require("matplotlib.pyplot", "plot").figure().add_subplot()
+        assert ax is not None
+        losses = list(self.train_loss)
+        ax.plot(self.step, self.train_loss, label="train")
+        evaluated = [
+            (step, loss)
+            for step, loss in zip(self.step, self.validation_loss, strict=True)
+            if loss is not None
+        ]
+        if evaluated:
+            steps, values = zip(*evaluated, strict=True)
+            losses += values
+            ax.plot(steps, values, label="validation")
+        if self.best_step is not None:
+            label = f"best step, {self.best_step}"
+            ax.axvline(self.best_step, color="gray", linestyle=":", label=label)
+        ax.set_yscale("log" if losses and min(losses) > 0 else "linear")
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        ax.legend()
+        return ax
+
+    def head(self, steps: int) -> History:
+        """A copy of the first `steps` steps, which knows of no best one."""
+        lists = {f.name: getattr(self, f.name)[:steps] for f in fields(self)[:5]}
+        return History(**lists)
+
+    def append(self, train_loss: float, learning_rate: float, seconds: float) -> None:
+        """Record one step, which had no validation yet."""
+        self.step.append(len(self.step) + 1)
+        self.train_loss.append(train_loss)
+        self.validation_loss.append(None)
+        self.learning_rate.append(learning_rate)
+        self.seconds.append(seconds)

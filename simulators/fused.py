@@ -1,0 +1,211 @@
+"""Engines with a hand-written backward pass, and the one bridge from them to autograd.
+
+A fused engine computes values and gradients on plain tensors; this file gives it what torch users
+expect: autograd, second derivatives and `torch.func` transforms (through the torch engine), and a
+place inside `torch.compile` (as an operator with a shape rule).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qkan.circuits import from_json, lower
+
+from .bloch import TorchEngine, differentiable_backward
+from .engine import Engine, Request
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+Gradients = tuple[Tensor | None, ...]
+
+
+class FusedEngine(Engine):
+    """An engine that implements `forward` and `backward` on detached tensors.
+
+    `weight` is None when the value of each edge is wanted, (b, o, i), else the weighted sum over
+    the inputs, (b, o). Tensors have the shapes of `Engine.edges`, with scale always (o, i, u).
+    """
+
+    @abstractmethod
+    def forward(self, request: Request, inputs: Inputs) -> Tensor:
+        """The values, from (x, theta, scale, shift, weight)."""
+
+    @abstractmethod
+    def backward(
+        self, request: Request, grad: Tensor, inputs: Inputs, needs: Sequence[bool]
+    ) -> Gradients:
+        """The gradients of Σ grad·values; None where `needs` says that nobody asks."""
+
+    def edges(
+        self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
+    ) -> Tensor:
+        """φ on every edge."""
+        return self._apply(request, (x, theta, scale, shift, None))
+
+    def layer(
+        self,
+        request: Request,
+        x: Tensor,
+        theta: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        weight: Tensor,
+    ) -> Tensor:
+        """Σ_i weight[o, i]·φ_oi(x[b, i])."""
+        return self._apply(request, (x, theta, scale, shift, weight))
+
+    def _apply(self, request: Request, inputs: Inputs) -> Tensor:
+        x, theta, scale, shift, weight = inputs
+        edges = (request.out_features, request.in_features, request.program.num_encodings)
+        scale, shift = scale.expand(edges), shift.expand(edges)
+        if torch.compiler.is_compiling():
+            return fused(
+                self.name, request.program.text, request.fixed_scale, x, theta, scale, shift, weight
+            )
+        if torch._C._are_functorch_transforms_active():
+            return plain(request, (x, theta, scale, shift, weight))
+        return _Fused.apply(self, request, x, theta, scale, shift, weight)  # type: ignore[no-any-return]
+
+
+def plain(request: Request, inputs: Inputs) -> Tensor:
+    """The same values by the torch engine, differentiable to any order."""
+    *edge, weight = inputs
+    engine = TorchEngine()
+    if weight is None:
+        return engine.edges(request, *edge)  # type: ignore[arg-type]
+    return engine.layer(request, *edge, weight)  # type: ignore[arg-type, call-arg]
+
+
+class _Fused(torch.autograd.Function):
+    """The eager bridge; a backward pass that is differentiated again goes to the torch engine."""
+
+    @staticmethod
+    def forward(ctx: Any, engine: FusedEngine, request: Request, *inputs: Tensor | None) -> Tensor:
+        ctx.engine, ctx.request = engine, request
+        ctx.save_for_backward(*inputs)
+        return engine.forward(request, inputs)  # type: ignore[arg-type]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        inputs, needs = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            gradients = differentiable_backward(
+                functools.partial(plain, ctx.request), grad, inputs, needs
+            )
+        else:
+            gradients = ctx.engine.backward(ctx.request, grad, inputs, needs)
+        return (None, None, *gradients)
+
+
+@functools.lru_cache(maxsize=1024)
+def _program(text: str) -> Any:
+    return lower(from_json(json.loads(text)))
+
+
+def _request(
+    circuit: str, fixed_scale: Sequence[float] | None, x: Tensor, theta: Tensor, per_edge: bool
+) -> Request:
+    fixed = None if fixed_scale is None else tuple(fixed_scale)
+    return Request(
+        _program(circuit), x.shape[0], theta.shape[0], x.shape[1], x.dtype, x.device, fixed,
+        per_edge,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("qkan::fused", mutates_args=())
+def fused(
+    engine: str,
+    circuit: str,
+    fixed_scale: Sequence[float] | None,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor | None,
+) -> Tensor:
+    """The operator that stands in a compiled graph: an engine's forward by the engine's name."""
+    from .registry import get_engine
+
+    request = _request(circuit, fixed_scale, x, theta, weight is None)
+    chosen: Any = get_engine(engine)
+    values: Tensor = chosen.forward(request, (x, theta, scale, shift, weight))
+    return values
+
+
+@torch.library.custom_op("qkan::fused_backward", mutates_args=())
+def fused_backward(
+    engine: str,
+    circuit: str,
+    fixed_scale: Sequence[float] | None,
+    needs: Sequence[bool],
+    grad: Tensor,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor | None,
+) -> list[Tensor]:
+    """Its backward; an empty tensor where nobody asks for a gradient."""
+    from .registry import get_engine
+
+    inputs = (x, theta, scale, shift, weight)
+    chosen: Any = get_engine(engine)
+    request = _request(circuit, fixed_scale, x, theta, weight is None)
+    found = chosen.backward(request, grad, inputs, needs)
+    return [x.new_empty(0) if g is None else g for g in found]
+
+
+@fused.register_fake
+def _(
+    engine: str,
+    circuit: str,
+    fixed_scale: Sequence[float] | None,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor | None,
+) -> Tensor:
+    shape = (x.shape[0], theta.shape[0])
+    return x.new_empty(shape if weight is not None else (*shape, x.shape[1]))
+
+
+@fused_backward.register_fake
+def _(
+    engine: str,
+    circuit: str,
+    fixed_scale: Sequence[float] | None,
+    needs: Sequence[bool],
+    grad: Tensor,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor | None,
+) -> list[Tensor]:
+    inputs = (x, theta, scale, shift, weight)
+    return [
+        x.new_empty(0) if tensor is None or not need else x.new_empty(tensor.shape)
+        for tensor, need in zip(inputs, needs, strict=True)
+    ]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.options = inputs[:3]
+    ctx.save_for_backward(*inputs[3:])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    needs = list(ctx.needs_input_grad[3:])
+    found = fused_backward(*ctx.options, needs, grad, *ctx.saved_tensors)
+    gradients = (g if need else None for g, need in zip(found, needs, strict=True))
+    return (None, None, None, *gradients)
+
+
+fused.register_autograd(_backward, setup_context=_setup_context)
