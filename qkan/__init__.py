@@ -17,12 +17,16 @@ from qkan.simulators import simulate as simulate
 
 from . import _peer_check as _peer_check
 from .errors import QKANError as QKANError
+from .fit import AliasingWarning as AliasingWarning
+from .fit import fit as fit
 from .functional import qkan_layer as qkan_layer
+from .history import History as History
 from .io import load as load
 from .io import save as save
 from .layer import QKANLayer as QKANLayer
 from .layer import effective_parameters as effective_parameters
 from .network import QKAN as QKAN
+from .optim import param_groups as param_groups
 from .peer import from_qkan as from_qkan
 
 __version__ = "0.1.0"

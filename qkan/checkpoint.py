@@ -91,18 +91,24 @@ class Checkpoint:
         now = time.monotonic()
         self._due = now + max(1.0, 20 * (now - begin))
 
-    def compare(self, saved: dict[str, str], current: dict[str, str]) -> None:
-        """Raise unless the arguments are those with which the file was written.
+    def compare(self, content: dict[str, Any], arguments: dict[str, str], steps: int) -> None:
+        """Raise unless the run in the file is the one of these arguments, and not past `steps`.
 
         Raises:
             QKANError: The message lists every argument that differs, and both its values.
         """
-        names = [name for name in current if saved.get(name) != current[name]]
+        saved, taken = content["arguments"], content["state"]["steps"]
+        names = [name for name in arguments if saved[name] != arguments[name]]
         if names:
-            lines = [f"  {name}: {saved.get(name)} there, {current[name]} here" for name in names]
+            lines = [f"  {name}: {saved[name]} there, {arguments[name]} here" for name in names]
             raise QKANError(
                 f"{self.path} belongs to another run of fit:\n" + "\n".join(lines) + "\n"
                 "Pass the same arguments, or another path."
+            )
+        if taken > steps:
+            raise QKANError(
+                f"steps={steps}, but the run in {self.path} has already taken {taken}. "
+                "Pass as many or more, or another path."
             )
 
 

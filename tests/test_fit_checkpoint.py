@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fit import Seen, assert_same, data, line, network, quiet, values
+from test_fit import Seen, Stream, assert_same, data, line, network, quiet, values
 from test_fit_validation import Stopping
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -302,6 +302,21 @@ def test_a_relative_path_and_a_string_will_do(
     monkeypatch.chdir(tmp_path)
     quiet(network(), data(), steps=1, checkpoint="run.pt")
     assert (tmp_path / "run.pt").is_file()
+
+
+def test_a_stream_goes_on(tmp_path: Path) -> None:
+    def squares(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (prediction - target).square().mean()
+
+    stream = functools.partial(
+        quiet, train=DataLoader(Stream(), batch_size=2), loss=squares, optimizer="sgd", lr=1e-3
+    )
+    model, twin = Seen(), Seen()
+    for steps in (4, 8):
+        stream(model, steps=steps, checkpoint=tmp_path / "run.pt")
+    stream(twin, steps=8)
+    assert model.batches == twin.batches
+    assert_same(values(model), values(twin))
 
 
 def test_a_state_that_cannot_be_read_back_safely_is_told(tmp_path: Path) -> None:

@@ -156,6 +156,17 @@ def test_a_loss_that_is_not_finite_stops_at_once(optimizer: str, bad: float) -> 
     assert loss.calls == loss.at
 
 
+def test_a_loss_that_is_not_finite_after_lbfgs_undoes_the_step() -> None:
+    model, known = network(), network()
+    calls = Stopping(0, 1.0)
+    quiet(known, data(), loss=calls, steps=1)
+    at = calls.calls
+    quiet(network(), data(), loss=calls, steps=2)
+    with pytest.raises(QKANError, match=r"The loss is nan after step 2\."):
+        quiet(model, data(), loss=Stopping(calls.calls - at, math.nan), steps=9)
+    assert_same(values(model), values(known))
+
+
 def test_a_gradient_that_is_not_finite_undoes_the_step() -> None:
     model = Seen()
     with pytest.raises(QKANError, match="A parameter is not finite after step 1: its gradient"):
