@@ -7,6 +7,7 @@ numbers. Any device, any floating dtype, parameters per sample, derivatives of a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def noisy_edges(
 
 
 def differentiable_backward(
-    compute: Callable[[tuple[Tensor | None, ...]], Tensor],
+    compute: Callable[[Any], Tensor],
     grad: Tensor,
     inputs: tuple[Tensor | None, ...],
     needed: Sequence[bool],
@@ -73,7 +74,11 @@ def differentiable_backward(
     """
     with torch.enable_grad():
         values = compute(inputs)
-        wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+        wanted = [
+            tensor
+            for tensor, need in zip(inputs, needed, strict=True)
+            if need and tensor is not None
+        ]
         found = iter(
             torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True)
         )

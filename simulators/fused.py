@@ -75,11 +75,11 @@ class FusedEngine(Engine):
 
 def plain(request: Request, inputs: Inputs) -> Tensor:
     """The same values by the torch engine, differentiable to any order."""
-    *edge, weight = inputs
+    x, theta, scale, shift, weight = inputs
     engine = TorchEngine()
     if weight is None:
-        return engine.edges(request, *edge)  # type: ignore[arg-type]
-    return engine.layer(request, *edge, weight)  # type: ignore[arg-type, call-arg]
+        return engine.edges(request, x, theta, scale, shift)
+    return engine.layer(request, x, theta, scale, shift, weight)
 
 
 class _Fused(torch.autograd.Function):

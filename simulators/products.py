@@ -103,18 +103,34 @@ def chebyshev_map(count: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...
     return tuple(math.cos(angle) for angle in angles), tuple(rows)
 
 
-def bessel_tail(degree: int, argument: float) -> float:
-    """A bound on the error of a Chebyshev series cut after `degree`: 2 Σ_{k>degree} |J_k(argument)|.
+def truncation_bound(degree: int, z: float) -> float:
+    """A bound on |φ - its interpolant of that degree at Chebyshev nodes| on |x - m| ≤ L, z = Ω·L.
 
-    From e^{iωx} = Σ i^k (2-δ_k0) J_k(ωL) T_k(x/L) on |x| ≤ L, with |J_k(z)| ≤ (z/2)^k / k!, for an
-    activation that is band-limited by ω and bounded by 1; argument = ωL.
+    φ is band-limited by Ω and bounded by 1 on the real line, so |φ(x + iy)| ≤ e^{Ω|y|} (Bernstein).
+    On the ellipse of parameter ρ that bounds its Chebyshev coefficients by
+    |a_k| ≤ 2 ρ^{-k} e^{z(ρ - 1/ρ)/2}, least at ρ = (k + √(k² - z²))/z; the interpolant errs by at
+    most 2 Σ_{k > degree} |a_k|. It falls faster than any power once the degree passes z, as the
+    Bessel functions J_k(z) do (whose sum it exceeds by little).
     """
-    half = argument / 2
-    total = 0.0
-    for k in range(degree + 1, degree + 200):
-        log_term = k * math.log(half) - math.lgamma(k + 1) if half > 0 else -math.inf
-        term = math.exp(min(log_term, 50.0))
+    total, k = 0.0, degree + 1
+    if k <= z:
+        return math.inf
+    while k < degree + 400:
+        root = math.sqrt(k * k - z * z)
+        term = 2 * math.exp(root - k * math.log((k + root) / z)) if z > 0 else 0.0
         total += term
-        if k > argument and term < 1e-3 * total * 1e-9 + 1e-300:
+        if term <= 1e-3 * total:
             break
+        k += 1
     return 2 * total
+
+
+@functools.lru_cache(maxsize=64)
+def widest(degree: int, tolerance: float) -> float:
+    """The largest z = Ω·L for which `truncation_bound` stays within the tolerance."""
+    low, high = 0.0, float(degree)
+    for _ in range(60):
+        middle = (low + high) / 2
+        inside = truncation_bound(degree, middle) <= tolerance
+        low, high = (middle, high) if inside else (low, middle)
+    return low

@@ -112,7 +112,7 @@ class ReferenceEngine(Engine):
         """φ on every edge."""
         shape = (*theta.shape[:-1], request.program.num_encodings)
         scale, shift = scale.expand(shape), shift.expand(shape)
-        return _Reference.apply(request, x, theta, scale, shift)  # type: ignore[no-any-return]
+        return _Reference.apply(request, x, theta, scale, shift)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

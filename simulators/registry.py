@@ -10,11 +10,23 @@ import torch
 from qkan.circuits import did_you_mean
 
 from .bloch import TorchEngine
+from .chebyshev import ChebyshevEngine
 from .engine import Engine, Request
 from .errors import SimulatorError
+from .fourier import FourierEngine
+from .numba_engine import NumbaEngine
 from .reference import ReferenceEngine
 
-_ENGINES: dict[str, Engine] = {engine.name: engine for engine in (ReferenceEngine(), TorchEngine())}
+_ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        ReferenceEngine(),
+        TorchEngine(),
+        FourierEngine(),
+        ChebyshevEngine(),
+        NumbaEngine(),
+    )
+}
 
 
 def engines() -> tuple[str, ...]:

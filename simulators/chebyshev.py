@@ -1,0 +1,156 @@
+"""The `chebyshev` engine: trainable scales as a matrix product, within a proven error bound.
+
+On the batch's range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that its Chebyshev
+series converges faster than exponentially once the degree passes Ω·L (`truncation_bound`). The
+degree is the smallest of a fixed set whose bound meets the tolerance, rounding level by default.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engine import Request
+from .errors import SimulatorError
+from .fourier import product_cost
+from .fused import Inputs, plain
+from .numba_engine import refuse_on_cpu
+from .product_engine import Basis, ProductEngine
+from .products import chebyshev_features, chebyshev_map, contract, values_at, widest
+
+DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
+_TYPICAL_RANGE = 4.0
+_SMALLEST_BATCH = 64
+
+
+@dataclass
+class ChebyshevEngine(ProductEngine):
+    """One matrix product for trainable scales; a batch that is a bad bargain goes to `numba`.
+
+    Args:
+        tolerance: Bound on the truncation error of each edge's value. None is the rounding level
+            of the dtype.
+        domain: (low, high) that all inputs lie in. None takes each batch's own range.
+    """
+
+    tolerance: float | None = None
+    domain: tuple[float, float] | None = None
+    name: str = field(default="chebyshev", init=False)
+
+    def refuse(self, request: Request) -> str | None:
+        """An arccos, noise, parameters per sample, no floating dtype it has a bound for."""
+        if request.noise or request.batched_theta:
+            return "noise and parameters per sample run on the torch engine"
+        if request.program.uses_arccos:
+            return "an arccos encoding makes φ no band-limited function of x"
+        if request.dtype not in (torch.float32, torch.float64):
+            return f"it computes in float32 and float64, not {request.dtype}"
+        return None
+
+    def cost(self, request: Request) -> float:
+        """That of the product at the degree that inputs within ±4 need at scale 1."""
+        scale = request.fixed_scale or (1.2,) * request.program.num_encodings
+        z = request.program.bandwidth(scale) * _TYPICAL_RANGE
+        degree = self._degree(z, request.dtype)
+        return math.inf if degree is None else product_cost(request, degree + 1)
+
+    def _apply(self, request: Request, inputs: Inputs) -> Tensor:
+        if refuse_on_cpu(request) is None:
+            return super()._apply(request, inputs)
+        return self._plain(request, inputs)
+
+    def _degree(self, z: float, dtype: torch.dtype) -> int | None:
+        tolerance = self.tolerance or torch.finfo(dtype).eps
+        return next((d for d in DEGREES if widest(d, tolerance) >= z), None)
+
+    def _range(self, x: Tensor) -> tuple[float, float]:
+        """The middle and half the width of the inputs."""
+        low, high = (float(v) for v in x.aminmax()) if x.numel() else (0.0, 0.0)
+        if self.domain is not None:
+            wanted = self.domain
+            if low < wanted[0] or high > wanted[1]:
+                raise SimulatorError(
+                    f"chebyshev: inputs from {low:.4g} to {high:.4g} leave domain={wanted}; "
+                    "give a wider one, or None for each batch's own range."
+                )
+            low, high = wanted
+        # a little wider, so that rounding keeps every t within [-1, 1]
+        return (low + high) / 2, max((high - low) / 2, 1e-3) * (1 + 1e-6)
+
+    def _expansion(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Any, ...] | None:
+        """Degree, middle and half width, or None when the fused kernel is the better bargain."""
+        middle, half = self._range(x)
+        used = [r.encoding for r in request.program.rotations if r.encoding is not None]
+        if request.fixed_scale is not None or not scale.numel():
+            band = request.program.bandwidth(request.fixed_scale or (0.0,) * scale.shape[-1])
+        else:
+            band = float(scale.detach()[..., used].abs().sum(-1).max())
+        z = band * half
+        degree = self._degree(z, x.dtype) if math.isfinite(z) else None
+        if degree is None or degree >= x.shape[0]:
+            return None
+        return degree, middle, half
+
+    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
+        """The polynomials of the degree that this batch and these scales need."""
+        found = self._expansion(request, x, scale)
+        if found is None:
+            return None
+        degree, middle, half = found
+        unit, transform = _map(degree + 1, x.dtype)
+        return _Polynomials((unit * half + middle).astype(unit.dtype), transform, degree, middle, 1 / half)
+
+    def _plain(self, request: Request, inputs: Inputs) -> Tensor:
+        """The same in plain torch operators."""
+        x, theta, scale, shift, weight = inputs
+        found = self._expansion(request, x, scale)
+        if found is None:
+            return plain(request, inputs)
+        degree, middle, half = found
+        unit, rows = chebyshev_map(degree + 1)
+        values = values_at(request, theta.new_tensor(unit) * half + middle, theta, scale, shift)
+        coefficients = torch.tensordot(theta.new_tensor(rows), values, 1)
+        return contract(chebyshev_features((x - middle) / half, degree + 1), coefficients, weight)
+
+
+@functools.lru_cache(maxsize=64)
+def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
+    nodes, rows = chebyshev_map(count)
+    return torch.tensor(nodes, dtype=dtype).numpy(), torch.tensor(rows, dtype=dtype).numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Polynomials(Basis):
+    """T_k((x - middle)·inverse) for k = 1 … count."""
+
+    middle: float
+    inverse: float
+
+    def features(self, x: Any, out: Any, threads: int) -> None:
+        from . import _features
+        from ._threads import run
+
+        block, _ = _features.blocks(*x.shape, self.count, threads)
+        affine = (x.dtype.type(self.middle), x.dtype.type(self.inverse))
+        shape, counter = (*x.shape, self.count), _features.counter()
+        flat, room = x.reshape(-1), out.reshape(-1)
+        run(lambda: _features.chebyshev(flat, room, affine, shape, block, counter), threads)
+
+    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> None:
+        import numpy as np
+
+        from . import _features
+        from ._threads import run
+
+        block, units = _features.blocks(*dx.shape, self.count, threads)
+        scratch = np.empty(units * dx.shape[1], dx.dtype)
+        args = (
+            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch,
+            dx.dtype.type(self.inverse), (*dx.shape, self.count), block, _features.counter(),
+        )  # fmt: skip
+        run(lambda: _features.chebyshev_backward(*args), threads)

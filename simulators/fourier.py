@@ -1,0 +1,118 @@
+"""The `fourier` engine: with fixed integer scales a layer is exactly one matrix product.
+
+φ(x) = Σ_k c_k e^{ikx} is a finite trigonometric polynomial, |k| ≤ Σ_u |scale_u|. Its coefficients
+follow exactly from as many equispaced nodes as it has terms, whatever the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engine import Request
+from .fused import Inputs
+from .numba_engine import refuse_on_cpu
+from .product_engine import Basis, ProductEngine
+from .products import contract, fourier_map, harmonics, values_at
+
+MOST_HARMONICS = 512
+
+
+class FourierEngine(ProductEngine):
+    """Exact for fixed integer scales; one sine and cosine an input, then a product."""
+
+    name = "fourier"
+
+    def refuse(self, request: Request) -> str | None:
+        """Scales that are trainable or no integers, an arccos, too many harmonics, noise."""
+        if request.noise or request.batched_theta:
+            return "noise and parameters per sample run on the torch engine"
+        if request.program.uses_arccos:
+            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        if request.fixed_scale is None:
+            return "the scales are trainable, so the frequencies differ from edge to edge"
+        if any(scale != round(scale) for scale in request.fixed_scale):
+            return f"the fixed scales {request.fixed_scale} are not all integers"
+        count = _harmonics(request)
+        if count > MOST_HARMONICS:
+            return f"{count} harmonics, over the {MOST_HARMONICS} it is made for"
+        return None
+
+    def cost(self, request: Request) -> float:
+        """The product, the features, and the edges at the nodes."""
+        return product_cost(request, 2 * _harmonics(request) + 1)
+
+    def _apply(self, request: Request, inputs: Inputs) -> Tensor:
+        fused = not torch.compiler.is_compiling() and refuse_on_cpu(request) is None
+        # compilers and exporters get plain operators, and so do other devices
+        return super()._apply(request, inputs) if fused else fourier(request, inputs)
+
+    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis:
+        """Harmonics up to the bandwidth."""
+        return _basis(_harmonics(request), x.dtype)
+
+
+def fourier(request: Request, inputs: Inputs) -> Tensor:
+    """The same in plain torch operators, differentiable to any order."""
+    x, theta, scale, shift, weight = inputs
+    count = _harmonics(request)
+    nodes, rows = fourier_map(count)
+    values = values_at(request, theta.new_tensor(nodes), theta, scale, shift)
+    coefficients = torch.tensordot(theta.new_tensor(rows), values, 1)
+    return contract(harmonics(x, count), coefficients, weight)
+
+
+def product_cost(request: Request, features: int) -> float:
+    """Estimated seconds of a training step of a layer with so many features an input."""
+    fused = refuse_on_cpu(request) is None
+    operations = max(len(request.program.rotations), 1)
+    start = 150e-6 if fused else 1e-3
+    node = (1.0e-9 if fused else 10e-9) * operations
+    product = 6e-11 if request.dtype == torch.float32 else 1.2e-10
+    cells = request.batch * request.in_features * features
+    return (
+        start
+        + node * features * request.edges
+        + 3e-9 * cells
+        + product * cells * request.out_features
+    )
+
+
+def _harmonics(request: Request) -> int:
+    assert request.fixed_scale is not None
+    return max(1, round(request.program.bandwidth(request.fixed_scale)))
+
+
+@functools.lru_cache(maxsize=64)
+def _basis(count: int, dtype: torch.dtype) -> _Harmonics:
+    nodes, rows = (torch.tensor(values, dtype=dtype).numpy() for values in fourier_map(count))
+    return _Harmonics(nodes, rows, 2 * count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Harmonics(Basis):
+    """cos kx, sin kx for k = 1 … count/2."""
+
+    def features(self, x: Any, out: Any, threads: int) -> None:
+        from . import _features
+        from ._threads import run
+
+        block, _ = _features.blocks(*x.shape, self.count, threads)
+        shape, counter = (*x.shape, self.count // 2), _features.counter()
+        flat, room = x.reshape(-1), out.reshape(-1)
+        run(lambda: _features.harmonics(flat, room, shape, block, counter), threads)
+
+    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> None:
+        from . import _features
+        from ._threads import run
+
+        block, _ = _features.blocks(*dx.shape, self.count, threads)
+        args = (
+            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
+            block, _features.counter(),
+        )  # fmt: skip
+        run(lambda: _features.harmonics_backward(*args), threads)

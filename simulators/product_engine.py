@@ -1,0 +1,179 @@
+"""A layer as one matrix product on the CPU: what `fourier` and `chebyshev` share.
+
+Coefficients of every edge come from a few nodes by the fused kernel, features of the inputs from a
+compiled recurrence, and one product joins them. The batch passes in chunks that fit the caches, so
+that memory stays bounded; the backward pass recomputes the features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .engine import Request
+from .fused import FusedEngine, Gradients, Inputs
+from .numba_engine import arrays, as_tensors, shared_scale, tables
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Basis(ABC):
+    """Functions of one input that a layer is expanded in.
+
+    Attributes:
+        nodes: Where the edges are evaluated, (n,).
+        transform: From values at the nodes to coefficients, (m + 1, n), that of 1 first.
+        count: Features m besides the constant, for one input.
+    """
+
+    nodes: np.ndarray
+    transform: np.ndarray
+    count: int
+
+    @abstractmethod
+    def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
+        """Write the features of x (b, i) to out (b, m, i)."""
+
+    @abstractmethod
+    def features_backward(
+        self, grad: np.ndarray, features: np.ndarray, dx: np.ndarray, threads: int
+    ) -> None:
+        """Write the gradient by x (b, i), from that of the features, both (b, m, i), to dx."""
+
+
+class ProductEngine(FusedEngine):
+    """An engine whose layer is features times coefficients."""
+
+    @abstractmethod
+    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
+        """The basis for these inputs, or None where the fused kernel is the better bargain."""
+
+    def forward(self, request: Request, inputs: Inputs) -> Tensor:
+        """The values, (b, o) or per edge (b, o, i)."""
+        basis = self.basis(request, inputs[0], inputs[2])
+        if basis is None:
+            return _kernel().forward(request, inputs)
+        product = _Product(request, inputs, basis)
+        return product.forward()
+
+    def backward(
+        self, request: Request, grad: Tensor, inputs: Inputs, needs: Sequence[bool]
+    ) -> Gradients:
+        """The gradients of the expansion."""
+        basis = self.basis(request, inputs[0], inputs[2])
+        if basis is None:
+            return _kernel().backward(request, grad, inputs, needs)
+        return _Product(request, inputs, basis).backward(grad, needs)
+
+
+def _kernel() -> FusedEngine:
+    from .registry import get_engine
+
+    engine = get_engine("numba")
+    assert isinstance(engine, FusedEngine)
+    return engine
+
+
+class _Product:
+    """One call: the coefficients, and the chunks of the batch."""
+
+    def __init__(self, request: Request, inputs: Inputs, basis: Basis) -> None:
+        from . import kernels
+
+        x, self.theta, scale, self.shift, weight = arrays(inputs)
+        self.basis, self.threads = basis, torch.get_num_threads()
+        self.per_edge = weight is None
+        self.x = x if x.flags.c_contiguous else x.copy()
+        self.scale = shared_scale(request, scale)
+        self.tables = tables(request.program)
+        self.weight = self._ones() if weight is None else weight
+        self.sizes = (request.out_features, basis.count, request.in_features)
+        self.coefficients = torch.from_numpy(
+            kernels.series(
+                self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
+                self.weight, self.threads,
+            )
+        )  # fmt: skip
+
+    def _ones(self) -> Any:
+        import numpy as np
+
+        return np.ones(self.theta.shape[:2], self.theta.dtype)
+
+    def _chunks(self) -> Any:
+        """Slices of the batch, each with its features (b, m, i)."""
+        import numpy as np
+
+        batch, ins = self.x.shape
+        row = max(self.basis.count * ins, 1)
+        step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
+        room = np.empty((step, self.basis.count, ins), self.x.dtype)
+        for start in range(0, batch, step):
+            rows = slice(start, min(start + step, batch))
+            features = room[: rows.stop - start]
+            self.basis.features(self.x[rows], features, self.threads)
+            yield rows, features
+
+    def forward(self) -> Tensor:
+        outs, _, ins = self.sizes
+        flat, constant = self.coefficients.flatten(1)[:, ins:], self.coefficients[:, 0]
+        shape = (len(self.x), outs, ins) if self.per_edge else (len(self.x), outs)
+        out = self.coefficients.new_empty(shape)
+        total = constant.sum(1)
+        for rows, features in self._chunks():
+            values = torch.from_numpy(features)
+            if self.per_edge:
+                out[rows] = constant + torch.einsum("bmi,omi->boi", values, self.coefficients[:, 1:])
+            else:
+                torch.addmm(total, values.flatten(1), flat.T, out=out[rows])
+        return out
+
+    def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
+        import numpy as np
+
+        outs, _, ins = self.sizes
+        dx = np.empty_like(self.x) if needs[0] else None
+        dc = torch.zeros_like(self.coefficients) if any(needs[1:]) else None
+        if dc is not None:
+            dc[:, 0] = grad.sum(0) if self.per_edge else grad.sum(0)[:, None]
+        for rows, features in self._chunks():
+            self._chunk_backward(grad[rows], features, dc, None if dx is None else dx[rows])
+        parameters = self._coefficients_backward(dc, needs[1:])
+        return as_tensors([dx, *parameters])
+
+    def _chunk_backward(
+        self, grad: Tensor, features: Any, dc: Tensor | None, dx: Any | None
+    ) -> None:
+        ins = self.sizes[2]
+        values = torch.from_numpy(features)
+        if dc is not None and self.per_edge:
+            dc[:, 1:] += torch.einsum("boi,bmi->omi", grad, values)
+        elif dc is not None:
+            dc.flatten(1)[:, ins:].addmm_(grad.T, values.flatten(1))
+        if dx is None:
+            return
+        if self.per_edge:
+            slopes = torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:])
+        else:
+            slopes = (grad @ self.coefficients.flatten(1)[:, ins:]).view_as(values)
+        self.basis.features_backward(slopes.numpy(), features, dx, self.threads)
+
+    def _coefficients_backward(self, dc: Tensor | None, needs: Sequence[bool]) -> Sequence[Any]:
+        from . import kernels
+
+        if dc is None:
+            return (None, None, None, None)
+        wanted = (*needs[:3], needs[3] and not self.per_edge)
+        return kernels.series_backward(
+            self.tables, dc.numpy(), self.basis.nodes, self.basis.transform, self.theta,
+            self.scale, self.shift, self.weight, wanted, self.threads,
+        )  # fmt: skip
