@@ -1,5 +1,6 @@
 """Run a lowered circuit for every (sample, output, input) edge, fast, with gradients."""
 
+from .chebyshev import ChebyshevEngine as ChebyshevEngine
 from .engine import Engine as Engine
 from .engine import Request as Request
 from .errors import SimulatorError as SimulatorError

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ._jit import LANES, exact, get, inline, put
+from ._jit import LANES, exact, get, inline, put, spliced
 from ._sincos import per_quarter, quarter_turns, sincos
 
 CONSTANT, AFFINE, ARCCOS, IDLE = range(4)
@@ -143,7 +143,7 @@ def gather(values: Any, index: Any, stride: int, offset: int, w: Any, at: int, n
 
 @exact
 def _constant_trig(w: Any, angle: int, at: int, n: int) -> None:
-    """cos and sin of a row of angles."""
+    """Cos and sin of a row of angles."""
     for lane in range(n):
         hi, lo = quarter_turns(get(w, angle + lane))
         s, c = sincos(hi - hi, hi - hi, hi, lo, hi - hi)
@@ -163,7 +163,7 @@ def _split_affine(w: Any, angle: int, at: int, n: int) -> None:
         put(w, at + 3 * LANES + lane, a_lo)
 
 
-@inline
+@spliced
 def _angle(code: Any, consts: Any, record: int, theta: Any, index: Any, w: Any, at: int, n: int) -> None:
     """Constant plus thetas of a rotation, into a row."""
     fill(w, at, consts[6 + record], n)
@@ -172,7 +172,7 @@ def _angle(code: Any, consts: Any, record: int, theta: Any, index: Any, w: Any, 
         gather(theta, index, code[2], code[k], w, at, n)
 
 
-@inline
+@spliced
 def _angles(code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, w: Any, n: int) -> None:
     """All angles: constant rotations' cos and sin, data rotations' constants."""
     data, step = code[0], 0
@@ -227,7 +227,7 @@ def turn_three(code: Any, w: Any, at: int, frame: int, record: int, sign: int, n
         turn_vector(w, at + 3 * vector * LANES, frame, axis, cs, sign, n)
 
 
-@inline
+@spliced
 def _first(code: Any, consts: Any, w: Any, n: int) -> None:
     """The initial vector after the leading rotations, and A, B, C."""
     data, frame = code[0], data_axis(code, 1)
@@ -248,7 +248,7 @@ def last_frame(code: Any) -> int:
     return data_axis(code, max(code[0] - 2, 1))
 
 
-@inline
+@spliced
 def _last(code: Any, consts: Any, w: Any, n: int) -> None:
     """The observable before the closing rotations, and A', B', C'."""
     data, frame = code[0], last_frame(code)
@@ -265,7 +265,7 @@ def _last(code: Any, consts: Any, w: Any, n: int) -> None:
             turn_three(code, w, at, frame, record, -1, n)
 
 
-@inline
+@spliced
 def _middle(code: Any, w: Any, step: int, n: int) -> None:
     """M_step: its columns in the frame of its data rotation, its rows in that of the next."""
     data, inner, outer = code[0], data_axis(code, step), data_axis(code, step + 1)
@@ -283,7 +283,7 @@ def _middle(code: Any, w: Any, step: int, n: int) -> None:
             turn(w, at + (3 * i + column) * LANES, at + (3 * j + column) * LANES, cs, 1, n)
 
 
-@exact
+@inline
 def prepare(code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, cw: Any, n: int) -> None:
     """Fill the workspace for n ≤ LANES edges.
 

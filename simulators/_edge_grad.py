@@ -18,7 +18,6 @@ from typing import Any
 from ._edge import (
     AFFINE,
     ARCCOS,
-    CONSTANT,
     data_axis,
     data_record,
     first_at,
@@ -32,7 +31,7 @@ from ._edge import (
     turn_three,
     turn_vector,
 )
-from ._jit import LANES, exact, get, inline, put
+from ._jit import LANES, get, inline, put, spliced
 
 
 @inline
@@ -78,7 +77,7 @@ def _constant(
 
 @inline
 def _cross(w: Any, a: int, b: int, target: int, n: int, begin: bool) -> None:
-    """target (+)= a × b, all by offsets."""
+    """Target (+)= a × b, all by offsets."""
     for m in range(3):
         p, q = (m + 1) % 3 * LANES, (m + 2) % 3 * LANES
         for lane in range(n):
@@ -101,7 +100,7 @@ def _unswing(w: Any, at: int, frame: int, axis: int, sign: int, n: int) -> None:
         put(w, k + lane, get(w, k + 6 * LANES + lane))
 
 
-@inline
+@spliced
 def _weight(weight: Any, dweight: Any, index: Any, w: Any, vectors: int, sums: int, n: int) -> None:
     """Gradient of the edge weight, then the weight on the last sums."""
     for lane in range(n):
@@ -124,7 +123,7 @@ def _torque(w: Any, vectors: int, sums: int, torque: int, sign: int, n: int) -> 
         _cross(w, a if sign > 0 else b, b if sign > 0 else a, torque, n, vector == 0)
 
 
-@inline
+@spliced
 def _last(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
     """Rotations before the last data rotation, then the closing ones, in time order."""
     data, frame, sums = code[0], last_frame(code), sums_at(code) + 9 * LANES
@@ -146,7 +145,7 @@ def _last(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> No
         turn_vector(w, torque, frame, axis, cs, 1, n)
 
 
-@inline
+@spliced
 def _middle(code: Any, w: Any, step: int, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
     """Rotations between two data rotations, in time order."""
     torque, frame = torque_sums_at(code, step), data_axis(code, step)
@@ -156,7 +155,7 @@ def _middle(code: Any, w: Any, step: int, dtheta: Any, dshift: Any, index: Any, 
         turn_vector(w, torque, frame, axis, cs, 1, n)
 
 
-@inline
+@spliced
 def _first(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
     """Rotations after the first data rotation, then the leading ones, against time."""
     data, frame, sums = code[0], data_axis(code, 1), sums_at(code)
@@ -176,7 +175,7 @@ def _first(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> N
         turn_vector(w, torque, frame, axis, cs, -1, n)
 
 
-@inline
+@spliced
 def _data(
     code: Any, w: Any, step: int, dtheta: Any, dscale: Any, dshift: Any, index: Any, n: int
 ) -> None:
@@ -192,7 +191,7 @@ def _data(
         _scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
 
 
-@exact
+@inline
 def finish(
     code: Any, weight: Any, dtheta: Any, dscale: Any, dshift: Any, dweight: Any, index: Any, w: Any, n: int
 ) -> None:

@@ -17,7 +17,7 @@ _LARGE = 1e4
 
 @inline
 def _first_harmonic(x: Any, at: int, out: Any, cos: int, sin: int, n: int) -> None:
-    """cos x and sin x of a row."""
+    """Cos x and sin x of a row."""
     one, zero = type(get(x, at))(1), type(get(x, at))(0)
     hi, lo = per_quarter(one)
     largest = zero
@@ -36,7 +36,7 @@ def _first_harmonic(x: Any, at: int, out: Any, cos: int, sin: int, n: int) -> No
 
 @inline
 def _next_harmonic(out: Any, a: int, b: int, to: int, ins: int) -> None:
-    """cos and sin of the sum of two angles; each pair of rows is cos, then sin."""
+    """Cos and sin of the sum of two angles; each pair of rows is cos, then sin."""
     for i in range(ins):
         ca, sa = get(out, a + i), get(out, a + ins + i)
         cb, sb = get(out, b + i), get(out, b + ins + i)
@@ -76,15 +76,14 @@ def harmonics_backward(
         for b in range(start, min(start + block, rows)):
             base, to = b * 2 * count * ins, b * ins
             for i in range(ins):
-                put(dx, to + i, get(dx, to + i) * 0)
+                put(dx, to + i, type(get(dx, to))(0))
             for k in range(1, count + 1):
                 c = base + 2 * (k - 1) * ins
                 factor = type(get(dx, to))(k)
                 for i in range(ins):
-                    slope = (
-                        get(features, c + i) * get(grad, c + ins + i)
-                        - get(features, c + ins + i) * get(grad, c + i)
-                    )
+                    slope = get(features, c + i) * get(grad, c + ins + i) - get(
+                        features, c + ins + i
+                    ) * get(grad, c + i)
                     put(dx, to + i, get(dx, to + i) + factor * slope)
 
 

@@ -61,6 +61,11 @@ def inline(function: Callable[..., Any]) -> Any:
     return numba.njit(fastmath=RELAXED, error_model="numpy")(function)
 
 
+def spliced(function: Callable[..., Any]) -> Any:
+    """Put a step with one caller into its caller: compiled once, not once by itself as well."""
+    return numba.njit(inline="always", fastmath=RELAXED, error_model="numpy")(function)
+
+
 def exact(function: Callable[..., Any]) -> Any:
     """Compile a step whose rounding errors are part of its method."""
     return numba.njit(**EXACT)(function)

@@ -26,7 +26,7 @@ from ._edge import (
     record_at,
     workspace_size,
 )
-from ._jit import LANES, exact, get, inline, kernel, next_index, put
+from ._jit import LANES, exact, get, inline, kernel, next_index, put, spliced
 from ._samples import STEP, scratch_size, x_at
 from ._sincos import arccos_sincos, limit4, sincos, slow_sincos
 
@@ -47,7 +47,7 @@ def _safe(cw: Any, d: int, w: Any, x: int, n: int) -> bool:
 
 @exact
 def _affine(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
-    """cos and sin of angles affine in x."""
+    """Cos and sin of angles affine in x."""
     if _safe(cw, d, w, x, n):
         for lane in range(n):
             s, c = sincos(
@@ -66,7 +66,7 @@ def _affine(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
 
 @exact
 def _arccos(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
-    """cos and sin of the arccos of an affine e plus an offset; the arccos's derivative."""
+    """Cos and sin of the arccos of an affine e plus an offset; the arccos's derivative."""
     for lane in range(n):
         s, c, slope = arccos_sincos(
             get(cw, d + 4 * LANES + lane), get(cw, d + lane),
@@ -79,7 +79,7 @@ def _arccos(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
 
 @exact
 def _one_angle(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
-    """cos and sin of an angle that all edges have in common."""
+    """Cos and sin of an angle that all edges have in common."""
     _affine(cw, d, w, at, x, 1)
     c, s = get(w, at), get(w, at + LANES)
     for lane in range(n):
@@ -89,7 +89,7 @@ def _one_angle(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
 
 @exact
 def trig(code: Any, common: bool, cw: Any, w: Any, n: int) -> None:
-    """cos and sin of all data angles for one sample."""
+    """Cos and sin of all data angles for one sample."""
     data = code[0]
     for step in range(data):
         kind = code[record_at(code, data_record(code, step)) + 1]
@@ -121,7 +121,7 @@ def _state_first(cw: Any, at: int, w: Any, n: int) -> None:
 
 @inline
 def _state_second(w: Any, n: int) -> None:
-    """v ← Z_1 v."""
+    """V ← Z_1 v."""
     for lane in range(n):
         c, s = get(w, STEP + lane), get(w, STEP + LANES + lane)
         x, y = get(w, 2 * LANES + lane), get(w, 3 * LANES + lane)
@@ -132,7 +132,7 @@ def _state_second(w: Any, n: int) -> None:
 
 @inline
 def _state_middle(cw: Any, at: int, w: Any, step: int, n: int) -> None:
-    """v ← Z_step M_{step−1} v, step ≥ 2."""
+    """V ← Z_step M_{step−1} v, step ≥ 2."""
     here, before = step * STEP, (step - 1) * STEP + 2 * LANES
     for lane in range(n):
         c, s, p = get(w, here + lane), get(w, here + LANES + lane), at + lane
@@ -184,7 +184,7 @@ def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: i
 
 @inline
 def combine(source: Any, count: int, d: Any, first: int, stride: int, target: Any, to: int, n: int) -> None:
-    """target row = Σ_k d[first + k·stride]·source row k, eight at a time."""
+    """Target row = Σ_k d[first + k·stride]·source row k, eight at a time."""
     zero = type(d[0])(0)
     for lane in range(n):
         put(target, to + lane, zero)
@@ -231,7 +231,7 @@ def _emit_sums(values: Any, sample: int, weight: Any, out: Any, outs: int, ins: 
         lane += count
 
 
-@inline
+@spliced
 def _forward_tile(
     code: Any, x: Any, weight: Any, transform: Any, out: Any, mode: int, common: bool, shape: Any,
     begin: int, n: int, cw: Any, w: Any, index: Any, values: Any,

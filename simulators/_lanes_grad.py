@@ -24,7 +24,7 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, get, inline, kernel, next_index, put
+from ._jit import LANES, get, inline, kernel, next_index, put, spliced
 from ._lanes import EDGES, SERIES, combine, load_x, states, trig
 from ._samples import STEP, adjoint_at, scratch_size, x_at
 
@@ -141,7 +141,7 @@ def _data_sums(code: Any, kind: int, cw: Any, w: Any, step: int, n: int) -> None
         _add(w, x + LANES + lane, get(cw, scale + lane) * d)
 
 
-@inline
+@spliced
 def _adjoint(code: Any, cw: Any, w: Any, n: int) -> None:
     """The adjoint pass of one sample over a tile of edges."""
     data = code[0]
@@ -192,7 +192,7 @@ def _load_g(
             put(w, at + lane, get(g, sample * outs + get(index, lane) // ins))
 
 
-@inline
+@spliced
 def _backward_tile(
     code: Any, x: Any, g: Any, weight: Any, transform: Any, mode: int, common: bool, dx: Any,
     shape: Any, n: int, cw: Any, w: Any, index: Any, rows: Any, values: Any,

@@ -24,7 +24,7 @@ from ._edge import (
     record_at,
     workspace_size,
 )
-from ._jit import LANES, exact, get, inline, kernel, next_index, put
+from ._jit import LANES, exact, get, inline, kernel, next_index, put, spliced
 from ._sincos import arccos_sincos, limit4, sincos, slow_sincos
 
 STEP = 7 * LANES
@@ -51,7 +51,7 @@ def scratch_size(data: int) -> int:
 
 @exact
 def _affine(cw: Any, d: int, w: Any, at: int, x: int, power: float, n: int) -> None:
-    """cos and sin of an angle affine in x."""
+    """Cos and sin of an angle affine in x."""
     s_hi, s_lo = get(cw, d), get(cw, d + LANES)
     a_hi, a_lo = get(cw, d + 2 * LANES), get(cw, d + 3 * LANES)
     square = s_hi * s_hi
@@ -70,7 +70,7 @@ def _affine(cw: Any, d: int, w: Any, at: int, x: int, power: float, n: int) -> N
 
 @exact
 def _arccos(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
-    """cos and sin of the arccos of an affine e plus an offset; the arccos's derivative."""
+    """Cos and sin of the arccos of an affine e plus an offset; the arccos's derivative."""
     shift, scale = get(cw, d), get(cw, d + 4 * LANES)
     cosine, sine = get(cw, d + LANES), get(cw, d + 2 * LANES)
     for b in range(n):
@@ -82,7 +82,7 @@ def _arccos(cw: Any, d: int, w: Any, at: int, x: int, n: int) -> None:
 
 @exact
 def trig(code: Any, cw: Any, lane: int, w: Any, power: float, n: int) -> None:
-    """cos and sin of all data angles of an edge."""
+    """Cos and sin of all data angles of an edge."""
     data = code[0]
     for step in range(data):
         kind = code[record_at(code, data_record(code, step)) + 1]
@@ -124,7 +124,7 @@ def _state_first(cw: Any, at: int, lane: int, w: Any, n: int) -> None:
 
 @inline
 def _state_second(w: Any, n: int) -> None:
-    """v ← Z_1 v."""
+    """V ← Z_1 v."""
     for b in range(n):
         c, s = get(w, STEP + b), get(w, STEP + LANES + b)
         x, y = get(w, 2 * LANES + b), get(w, 3 * LANES + b)
@@ -145,7 +145,7 @@ def matrix(cw: Any, at: int) -> Any:
 
 @inline
 def _state_middle(cw: Any, at: int, lane: int, w: Any, step: int, n: int) -> None:
-    """v ← Z_step M_{step−1} v, step ≥ 2."""
+    """V ← Z_step M_{step−1} v, step ≥ 2."""
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix(cw, at + lane)
     here, before = step * STEP, (step - 1) * STEP + 2 * LANES
     for b in range(n):
@@ -170,7 +170,7 @@ def states(code: Any, cw: Any, lane: int, w: Any, n: int) -> None:
 
 @inline
 def _read(cw: Any, data: int, lane: int, wt: float, w: Any, out: Any, at: int, n: int) -> None:
-    """out += weight·(cos·A' + sin·B' + C')·v."""
+    """Out += weight·(cos·A' + sin·B' + C')·v."""
     a0, a1, a2, b0, b1, b2, c0, c1, c2 = matrix(cw, last_at(data) + lane)
     a0, a1, a2, b0, b1, b2 = a0 * wt, a1 * wt, a2 * wt, b0 * wt, b1 * wt, b2 * wt
     c0, c1, c2 = c0 * wt, c1 * wt, c2 * wt
@@ -182,7 +182,7 @@ def _read(cw: Any, data: int, lane: int, wt: float, w: Any, out: Any, at: int, n
         put(out, at + b, get(out, at + b) + value + (c * a2 + s * b2 + c2) * z)
 
 
-@inline
+@spliced
 def _forward_unit(
     code: Any, consts: Any, xt: Any, theta: Any, scale: Any, shift: Any, weight: Any, out: Any,
     shape: Any, window: Any, cw: Any, w: Any, index: Any, acc: Any,
@@ -249,7 +249,7 @@ def forward(
 
 @kernel
 def transpose(source: Any, target: Any, rows: int, columns: int) -> None:
-    """target = sourceᵀ, both contiguous, block by block."""
+    """Target = sourceᵀ, both contiguous, block by block."""
     for top in range(0, rows, 32):
         for left in range(0, columns, 32):
             for column in range(left, min(left + 32, columns)):

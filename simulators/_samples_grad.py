@@ -24,8 +24,8 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, get, inline, kernel, next_index, put
-from ._samples import STEP, adjoint_at, load, matrix, states, trig, scratch_size, x_at
+from ._jit import LANES, get, inline, kernel, next_index, put, spliced
+from ._samples import STEP, adjoint_at, load, matrix, scratch_size, states, trig, x_at
 
 
 @inline
@@ -123,7 +123,7 @@ def _adjoint_first(code: Any, cw: Any, lane: int, w: Any, n: int) -> None:
 
 @inline
 def _affine(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
-    """dx and the sums of a data rotation affine in x."""
+    """Dx and the sums of a data rotation affine in x."""
     x, here = x_at(code[0]), step * STEP + 5 * LANES
     scale = get(cw, (5 * step + 4) * LANES + lane)
     total, moment = type(scale)(0), type(scale)(0)
@@ -139,7 +139,7 @@ def _affine(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
 
 @inline
 def _arccos(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
-    """dx and the sums of a data rotation by an arccos."""
+    """Dx and the sums of a data rotation by an arccos."""
     x, here = x_at(code[0]), step * STEP + 5 * LANES
     scale = get(cw, (5 * step + 4) * LANES + lane)
     angle, total, moment = type(scale)(0), type(scale)(0), type(scale)(0)
@@ -156,7 +156,7 @@ def _arccos(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
     _add(cw, at + 2 * LANES, moment)
 
 
-@inline
+@spliced
 def _adjoint(code: Any, cw: Any, lane: int, wt: float, w: Any, n: int) -> None:
     """The adjoint pass of one edge over one tile."""
     data = code[0]
@@ -174,7 +174,7 @@ def _adjoint(code: Any, cw: Any, lane: int, wt: float, w: Any, n: int) -> None:
             _arccos(code, cw, lane, w, step, n)
 
 
-@inline
+@spliced
 def _tile(
     code: Any, x: Any, gt: Any, weight: Any, shape: Any, begin: int, lanes: int, b: int, n: int,
     cw: Any, w: Any, index: Any, dx: Any, at: int, span: int,
@@ -198,7 +198,7 @@ def _tile(
                 put(dx, row + j, get(w, where + LANES + j))
 
 
-@inline
+@spliced
 def _backward_unit(
     code: Any, consts: Any, x: Any, gt: Any, theta: Any, scale: Any, shift: Any, weight: Any,
     grads: Any, shape: Any, window: Any, cw: Any, w: Any, index: Any, acc: Any,

@@ -132,7 +132,9 @@ class _Product:
         for rows, features in self._chunks():
             values = torch.from_numpy(features)
             if self.per_edge:
-                out[rows] = constant + torch.einsum("bmi,omi->boi", values, self.coefficients[:, 1:])
+                out[rows] = constant + torch.einsum(
+                    "bmi,omi->boi", values, self.coefficients[:, 1:]
+                )
             else:
                 torch.addmm(total, values.flatten(1), flat.T, out=out[rows])
         return out

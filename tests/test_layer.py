@@ -36,6 +36,13 @@ OPTIONS: dict[str, dict[str, object]] = {
     "no bias": {"bias": False, "base": "tanh"},
     "px": {"ansatz": "px"},
     "own": {"ansatz": own_circuit(), "base": "identity"},
+    "numba": {"engine": "numba"},
+    "numba group": {"engine": "numba", "group": 2},
+    "numba px": {"engine": "numba", "ansatz": "px"},
+    "fourier": {"engine": "fourier", "encoding": "binary", "ansatz": "rpz"},
+    "fourier group": {"engine": "fourier", "encoding": "binary", "group": 5},
+    "chebyshev": {"engine": "chebyshev"},
+    "torch": {"engine": "torch"},
 }  # fmt: skip
 
 
@@ -259,7 +266,18 @@ def test_per_sample_parameters_under_vmap() -> None:
     assert jacobian.shape == (3, 5)
 
 
-@pytest.mark.parametrize("options", [{}, {"encoding": "linear"}, {"group": 2}], ids=str)
+COMPILED: dict[str, dict[str, object]] = {
+    "auto": {},
+    "auto linear": {"encoding": "linear"},
+    "auto group": {"group": 2},
+    "torch": {"engine": "torch"},
+    "numba": {"engine": "numba"},
+    "chebyshev": {"engine": "chebyshev"},
+    "fourier": {"engine": "fourier", "encoding": "ternary", "ansatz": "rpz"},
+}
+
+
+@pytest.mark.parametrize("options", COMPILED.values(), ids=COMPILED)
 def test_compiled_gives_the_same_numbers(options: dict[str, object]) -> None:
     model = QKAN([4, 3, 2], **options)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True)
