@@ -101,7 +101,7 @@ class _Harmonics(Basis):
         from . import _features
         from ._threads import run
 
-        block, _ = _features.blocks(*x.shape, self.count, threads)
+        block, _ = _features.blocks(x.shape, self.count, threads)
         shape, counter = (*x.shape, self.count // 2), _features.counter()
         flat, room = x.reshape(-1), out.reshape(-1)
         run(lambda: _features.harmonics(flat, room, shape, block, counter), threads)
@@ -110,7 +110,7 @@ class _Harmonics(Basis):
         from . import _features
         from ._threads import run
 
-        block, _ = _features.blocks(*dx.shape, self.count, threads)
+        block, _ = _features.blocks(dx.shape, self.count, threads)
         args = (
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
             block, _features.counter(),
