@@ -141,8 +141,9 @@ def chebyshev_backward(
                 put(dx, to + i, get(dx, to + i) * inverse)
 
 
-def blocks(rows: int, ins: int, count: int, threads: int) -> tuple[int, int]:
-    """Rows of a unit of work, and the number of units."""
+def blocks(shape: tuple[int, ...], count: int, threads: int) -> tuple[int, int]:
+    """Rows of a unit of work, and the number of units, for inputs (b, i)."""
+    rows, ins = shape
     work = max(1, ins * count)
     block = max(1, min(-(-rows // (4 * threads)), -(-(1 << 16) // work)))
     return block, -(-rows // block)

@@ -138,7 +138,7 @@ class _Polynomials(Basis):
         from . import _features
         from ._threads import run
 
-        block, _ = _features.blocks(*x.shape, self.count, threads)
+        block, _ = _features.blocks(x.shape, self.count, threads)
         affine = (x.dtype.type(self.middle), x.dtype.type(self.inverse))
         shape, counter = (*x.shape, self.count), _features.counter()
         flat, room = x.reshape(-1), out.reshape(-1)
@@ -150,7 +150,7 @@ class _Polynomials(Basis):
         from . import _features
         from ._threads import run
 
-        block, units = _features.blocks(*dx.shape, self.count, threads)
+        block, units = _features.blocks(dx.shape, self.count, threads)
         scratch = np.empty(units * dx.shape[1], dx.dtype)
         args = (
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch,

@@ -65,12 +65,15 @@ class FusedEngine(Engine):
         edges = (request.out_features, request.in_features, request.program.num_encodings)
         scale, shift = scale.expand(edges), shift.expand(edges)
         if torch.compiler.is_compiling():
-            return fused(
-                self.name, request.program.text, request.fixed_scale, x, theta, scale, shift, weight
+            text, fixed = request.program.text, request.fixed_scale
+            return fused(  # type: ignore[no-any-return]
+                self.name, text, fixed, x, theta, scale, shift, weight
             )
         if torch._C._are_functorch_transforms_active():
             return plain(request, (x, theta, scale, shift, weight))
-        return _Fused.apply(self, request, x, theta, scale, shift, weight)  # type: ignore[no-any-return]
+        return _Fused.apply(  # type: ignore[no-any-return, no-untyped-call]
+            self, request, x, theta, scale, shift, weight
+        )
 
 
 def plain(request: Request, inputs: Inputs) -> Tensor:

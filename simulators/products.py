@@ -94,7 +94,7 @@ def fourier_map(count: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...],
 
 @functools.lru_cache(maxsize=256)
 def chebyshev_map(count: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """Chebyshev nodes in (-1, 1) and the cosine transform to the coefficients of T_0 … T_{count-1}."""
+    """Chebyshev nodes in (-1, 1) and the cosine transform to coefficients of T_0 … T_{count-1}."""
     angles = [math.pi * (j + 0.5) / count for j in range(count)]
     rows = [
         tuple((1 if k == 0 else 2) / count * math.cos(k * angle) for angle in angles)

@@ -357,10 +357,9 @@ def test_chebyshev_leaves_a_bad_bargain_to_the_fused_kernel() -> None:
     request = c.request(x, False)
     assert engine.basis(request, x, scale) is not None
     assert engine.basis(request, 100 * x, scale) is None
-    found = engine.layer(request, 100 * x, theta, scale, shift, weight)
-    assert torch.equal(
-        found, get_engine("numba").layer(request, 100 * x, theta, scale, shift, weight)
-    )
+    tensors = (100 * x, theta, scale, shift, weight)
+    wanted = get_engine("numba").layer(request, *tensors)
+    assert torch.equal(engine.layer(request, *tensors), wanted)
 
 
 def test_a_circuit_of_ones_own_runs_on_every_engine() -> None:
