@@ -76,17 +76,14 @@ class Program:
         initial: Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
         rotations: In time order; a theta slot or an encoding may occur in several.
         observable: Unit vector that the final Bloch vector is projected on.
+        text: The circuit as JSON, which stands for the program in a compiled graph.
     """
 
     circuit: Circuit
     initial: Vector
     rotations: tuple[Rotation, ...]
     observable: Vector
-
-    @functools.cached_property
-    def text(self) -> str:
-        """The circuit as JSON text: what stands for the program in a compiled graph."""
-        return json.dumps(to_json(self.circuit))
+    text: str
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Program) and self.circuit == other.circuit
@@ -156,7 +153,8 @@ def lower(circuit: Circuit) -> Program:
         last = pending.pop()
         if last.is_constant:
             observable = rotation_matrix(last.axis, last.constant).T @ observable
-    return Program(circuit, _vector(initial), tuple(pending), _vector(observable))
+    text = json.dumps(to_json(circuit))
+    return Program(circuit, _vector(initial), tuple(pending), _vector(observable), text)
 
 
 def lower_gates(circuit: Circuit) -> tuple[tuple[Rotation, ...], ...]:

@@ -72,22 +72,24 @@ def qkan_layer(
         SimulatorError: The named engine refuses.
     """
     check_input(x, weight)
-    flat = x.reshape(-1, x.shape[-1])
+    flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    masked = weight if mask is None else weight * mask
+    angles = (flat, theta, scale, shift, masked)
     compute = _compute_dtype(weight.dtype, readout)
-    if mask is not None:
-        weight = weight * mask
-    quantum = _quantum(
-        flat.to(compute), theta.to(compute), scale.to(compute), shift.to(compute),
-        weight.to(compute), program=program, fixed_scale=fixed_scale, readout=readout,
-        engine=engine,
-    )  # fmt: skip
-    quantum = quantum.to(torch.float32 if _in_autocast(x) else weight.dtype)
+    if compute != weight.dtype or compute != x.dtype:
+        angles = tuple(tensor.to(compute) for tensor in angles)  # type: ignore[assignment]
+    out = _quantum(
+        *angles, program=program, fixed_scale=fixed_scale, readout=readout, engine=engine
+    )
+    wanted = torch.float32 if _in_autocast(x) else weight.dtype
+    if out.dtype != wanted:
+        out = out.to(wanted)
     if base_weight is not None and base is not None:
         masked = base_weight if mask is None else base_weight * mask
-        quantum = quantum + F.linear(BASES[base](flat), masked, bias)
+        out = out + F.linear(BASES[base](flat), masked, bias)
     elif bias is not None:
-        quantum = quantum + bias
-    return quantum.reshape(*x.shape[:-1], quantum.shape[-1])
+        out = out + bias
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
 
 
 def _quantum(

@@ -88,10 +88,11 @@ def harmonics_backward(
 
 
 @kernel
-def chebyshev(x: Any, out: Any, affine: Any, shape: Any, block: int, counter: Any) -> None:
-    """out[b, k-1, i] = T_k(t), t = (x - affine[0])·affine[1], for k = 1 … count."""
+def chebyshev(
+    x: Any, out: Any, middle: Any, half: Any, shape: Any, block: int, counter: Any
+) -> None:
+    """out[b, k-1, i] = T_k(t), t = (x - middle[i])/half[i], for k = 1 … count."""
     rows, ins, count = shape
-    middle, inverse = affine
     while True:
         start = next_index(counter) * block
         if start >= rows:
@@ -99,7 +100,7 @@ def chebyshev(x: Any, out: Any, affine: Any, shape: Any, block: int, counter: An
         for b in range(start, min(start + block, rows)):
             base = b * count * ins
             for i in range(ins):
-                put(out, base + i, (get(x, b * ins + i) - middle) * inverse)
+                put(out, base + i, (get(x, b * ins + i) - get(middle, i)) / get(half, i))
             if count > 1:
                 for i in range(ins):
                     t = get(out, base + i)
@@ -113,10 +114,10 @@ def chebyshev(x: Any, out: Any, affine: Any, shape: Any, block: int, counter: An
 
 @kernel
 def chebyshev_backward(
-    grad: Any, features: Any, dx: Any, scratch: Any, inverse: Any, shape: Any, block: int,
+    grad: Any, features: Any, dx: Any, scratch: Any, half: Any, shape: Any, block: int,
     counter: Any,
 ) -> None:  # fmt: skip
-    """dx[b, i] = inverse·Σ_k k·U_{k-1}(t)·grad[b, k-1, i], U by U_k = T_k + t·U_{k-1}."""
+    """dx[b, i] = Σ_k k·U_{k-1}(t)·grad[b, k-1, i] / half[i], with U_k = T_k + t·U_{k-1}."""
     rows, ins, count = shape
     while True:
         unit = next_index(counter)
@@ -127,18 +128,18 @@ def chebyshev_backward(
         for b in range(start, min(start + block, rows)):
             base, to = b * count * ins, b * ins
             for i in range(ins):
-                put(scratch, u + i, inverse * 0 + 1)
+                put(scratch, u + i, type(get(dx, to))(1))
                 put(dx, to + i, get(grad, base + i))
             for k in range(2, count + 1):
                 row = base + (k - 1) * ins
-                factor = type(inverse)(k)
+                factor = type(get(dx, to))(k)
                 for i in range(ins):
                     t = get(features, base + i)
                     value = get(features, row - ins + i) + t * get(scratch, u + i)
                     put(scratch, u + i, value)
                     put(dx, to + i, get(dx, to + i) + factor * value * get(grad, row + i))
             for i in range(ins):
-                put(dx, to + i, get(dx, to + i) * inverse)
+                put(dx, to + i, get(dx, to + i) / get(half, i))
 
 
 def blocks(shape: tuple[int, ...], count: int, threads: int) -> tuple[int, int]:

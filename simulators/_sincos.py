@@ -145,7 +145,8 @@ def _limit4(x: Any) -> Any:
 @exact
 def slow_sincos(scale: float, a_hi: float, a_lo: float, x: float) -> tuple[float, float]:
     """(sin, cos) of scale·x + (π/2)(a_hi + a_lo) in float64, for angles of any size."""
-    angle = float(scale) * float(x) + 0.5 * math.pi * (float(a_hi) + float(a_lo))
+    turns = np.float64(a_hi) + np.float64(a_lo)
+    angle = np.float64(scale) * np.float64(x) + 0.5 * math.pi * turns
     return math.sin(angle), math.cos(angle)
 
 

@@ -1,16 +1,22 @@
-"""A small pool of threads for compiled code that releases the interpreter lock.
+"""Several threads for compiled code that releases the interpreter lock.
 
-Plain threads need no OpenMP runtime, survive a fork (the child starts its own) and may be used by
-several callers at once. A caller never waits for a helper to start: it works through the units
-itself, helpers join while units are left, and it waits only for those that have joined.
+torch's OpenMP threads keep spinning for milliseconds after every product. Threads of our own would
+share the cores with them, so where torch's OpenMP runtime is loaded its team does the work: it is
+awake, and it is the same that torch uses next. Elsewhere, and in a forked child, where that
+runtime would hang, a pool of plain threads takes its place: it may be used by several callers at
+once, and a caller never waits for a helper to start: it works through the units itself, helpers
+join while units are left, and it waits only for those that have joined.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 
 class _Job:
@@ -80,13 +86,52 @@ class _Pool:
             job.close()
 
 
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _Team:
+    """The threads of an OpenMP runtime that is already loaded."""
+
+    def __init__(self, path: str) -> None:
+        self._parallel = ctypes.CDLL(path).GOMP_parallel
+        self._parallel.argtypes = [_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        self._parallel.restype = None
+
+    def run(self, work: Callable[[], None], threads: int) -> None:
+        """Call `work` in a team of `threads`, this thread included; return when all have."""
+        errors: list[BaseException] = []
+
+        def call(_: int | None) -> None:
+            try:
+                work()
+            except BaseException as error:
+                errors.append(error)
+
+        self._parallel(_Callback(call), None, threads, 0)
+        if errors:
+            raise errors[0]
+
+
+@functools.cache
+def _team() -> _Team | None:
+    """The team of the runtime that torch computes with; None where there is none to be found."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        paths = {line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}
+        # Other packages bring copies of their own: their threads would be as foreign as ours.
+        return _Team(sorted(paths, key=lambda path: ("torch" not in path, path))[0])
+    except (OSError, AttributeError, IndexError):
+        return None
+
+
 _pool = _Pool()
+_forked = False
 
 
 def _forget() -> None:
-    """In a forked child the helpers are gone."""
-    global _pool
-    _pool = _Pool()
+    """In a forked child the helpers are gone, and so are the team's."""
+    global _pool, _forked
+    _pool, _forked = _Pool(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -101,7 +146,10 @@ def run(work: Callable[[], None], threads: int) -> None:
             less changes nothing.
         threads: At least 1; for 1 nothing but the call happens.
     """
+    team = None if threads <= 1 or _forked else _team()
     if threads <= 1:
         work()
+    elif team is not None:
+        team.run(work, threads)
     else:
         _pool.run(work, threads)

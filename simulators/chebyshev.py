@@ -24,7 +24,7 @@ from .product_engine import Basis, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, values_at, widest
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
-_TYPICAL_RANGE = 4.0
+_TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
 _MARGIN = 1.06
@@ -45,21 +45,26 @@ class ChebyshevEngine(ProductEngine):
     name: str = field(default="chebyshev", init=False)
 
     def refuse(self, request: Request) -> str | None:
-        """An arccos, noise, parameters per sample, no floating dtype it has a bound for."""
+        """An arccos, noise, parameters per sample, meta tensors, a dtype it has no bound for."""
         if request.noise or request.batched_theta:
             return "noise and parameters per sample run on the torch engine"
         if request.program.uses_arccos:
             return "an arccos encoding makes φ no band-limited function of x"
+        if request.device.type == "meta":
+            return "its degree depends on the values of the inputs, and meta tensors have none"
         if request.dtype not in (torch.float32, torch.float64):
             return f"it computes in float32 and float64, not {request.dtype}"
         return None
 
     def cost(self, request: Request) -> float:
-        """That of the product at the degree that inputs within ±4 need at scale 1."""
+        """That of the product at the degree that inputs of unit variance need at scale 1.2."""
         scale = request.fixed_scale or (1.2,) * request.program.num_encodings
         z = request.program.bandwidth(scale) * _TYPICAL_RANGE
-        degree = self._degree(z, request.dtype)
-        return math.inf if degree is None else product_cost(request, degree + 1)
+        # what `_degree` finds, as a line
+        degree = 12 + 1.35 * z if request.dtype == torch.float32 else 20 + 1.45 * z
+        if degree > min(DEGREES[-1], request.batch):
+            return math.inf
+        return product_cost(request, int(degree) + 1)
 
     def _apply(self, request: Request, inputs: Inputs) -> Tensor:
         if refuse_on_cpu(request) is None:
@@ -70,28 +75,32 @@ class ChebyshevEngine(ProductEngine):
         tolerance = self.tolerance or torch.finfo(dtype).eps
         return next((d for d in DEGREES if widest(d, tolerance) >= z), None)
 
-    def _range(self, x: Tensor) -> tuple[float, float]:
-        """The middle and half the width of the inputs."""
-        low, high = (float(v) for v in x.aminmax()) if x.numel() else (0.0, 0.0)
+    def _range(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The middle and half the width of each input's range, (i,)."""
+        if not len(x):
+            return x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])
+        low, high = x.detach().aminmax(dim=0)
         if self.domain is not None:
-            wanted = self.domain
-            if low < wanted[0] or high > wanted[1]:
+            found, (left, right) = (float(low.min()), float(high.max())), self.domain
+            if found[0] < left or found[1] > right:
                 raise SimulatorError(
-                    f"chebyshev: inputs from {low:.4g} to {high:.4g} leave domain={wanted}; "
-                    "give a wider one, or None for each batch's own range."
+                    f"chebyshev: inputs from {found[0]:.4g} to {found[1]:.4g} leave "
+                    f"domain={self.domain}; give a wider one, or None for each batch's own range."
                 )
-            low, high = wanted
-        return (low + high) / 2, max((high - low) / 2, 1e-3) * _MARGIN
+            low, high = torch.full_like(low, left), torch.full_like(high, right)
+        return (low + high) / 2, ((high - low) / 2).clamp(min=1e-3) * _MARGIN
 
-    def _expansion(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Any, ...] | None:
+    def _expansion(
+        self, request: Request, x: Tensor, scale: Tensor
+    ) -> tuple[int, Tensor, Tensor] | None:
         """Degree, middle and half width, or None when the fused kernel is the better bargain."""
         middle, half = self._range(x)
-        used = [r.encoding for r in request.program.rotations if r.encoding is not None]
-        if request.fixed_scale is not None or not scale.numel():
-            band = request.program.bandwidth(request.fixed_scale or (0.0,) * scale.shape[-1])
+        if request.fixed_scale is not None:
+            band: Tensor | float = request.program.bandwidth(request.fixed_scale)
         else:
-            band = float(scale.detach()[..., used].abs().sum(-1).max())
-        z = band * half
+            used = [r.encoding for r in request.program.rotations if r.encoding is not None]
+            band = scale.detach()[..., used].abs().sum(-1)
+        z = float((band * half).max()) if half.numel() else 0.0
         degree = self._degree(z, x.dtype) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
@@ -103,10 +112,8 @@ class ChebyshevEngine(ProductEngine):
         if found is None:
             return None
         degree, middle, half = found
-        unit, transform = _map(degree + 1, x.dtype)
-        return _Polynomials(
-            (unit * half + middle).astype(unit.dtype), transform, degree, middle, 1 / half
-        )
+        nodes, transform = _map(degree + 1, x.dtype)
+        return _Polynomials(nodes, transform, degree, (middle.numpy(), half.numpy()))
 
     def _plain(self, request: Request, inputs: Inputs) -> Tensor:
         """The same in plain torch operators."""
@@ -115,34 +122,32 @@ class ChebyshevEngine(ProductEngine):
         if found is None:
             return plain(request, inputs)
         degree, middle, half = found
-        unit, rows = chebyshev_map(degree + 1)
-        values = values_at(request, theta.new_tensor(unit) * half + middle, theta, scale, shift)
-        coefficients = torch.tensordot(theta.new_tensor(rows), values, 1)
+        unit, rows = chebyshev_map(degree + 1, theta)
+        values = values_at(request, unit[:, None] * half + middle, theta, scale, shift)
+        coefficients = torch.tensordot(rows, values, 1)
         return contract(chebyshev_features((x - middle) / half, degree + 1), coefficients, weight)
 
 
 @functools.lru_cache(maxsize=64)
 def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
-    nodes, rows = chebyshev_map(count)
-    return torch.tensor(nodes, dtype=dtype).numpy(), torch.tensor(rows, dtype=dtype).numpy()
+    nodes, rows = chebyshev_map(count, torch.empty(0, dtype=dtype, device="cpu"))
+    return nodes.numpy(), rows.numpy()
 
 
-@dataclass(frozen=True, slots=True)
 class _Polynomials(Basis):
-    """T_k((x - middle)·inverse) for k = 1 … count."""
-
-    middle: float
-    inverse: float
+    """T_k((x - middle)/half) for k = 1 … count."""
 
     def features(self, x: Any, out: Any, threads: int) -> None:
         from . import _features
         from ._threads import run
 
+        assert self.affine is not None
         block, _ = _features.blocks(x.shape, self.count, threads)
-        affine = (x.dtype.type(self.middle), x.dtype.type(self.inverse))
-        shape, counter = (*x.shape, self.count), _features.counter()
-        flat, room = x.reshape(-1), out.reshape(-1)
-        run(lambda: _features.chebyshev(flat, room, affine, shape, block, counter), threads)
+        args = (
+            x.reshape(-1), out.reshape(-1), *self.affine, (*x.shape, self.count), block,
+            _features.counter(),
+        )  # fmt: skip
+        run(lambda: _features.chebyshev(*args), threads)
 
     def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> None:
         import numpy as np
@@ -150,10 +155,11 @@ class _Polynomials(Basis):
         from . import _features
         from ._threads import run
 
+        assert self.affine is not None
         block, units = _features.blocks(dx.shape, self.count, threads)
         scratch = np.empty(units * dx.shape[1], dx.dtype)
         args = (
-            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch,
-            dx.dtype.type(self.inverse), (*dx.shape, self.count), block, _features.counter(),
+            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch, self.affine[1],
+            (*dx.shape, self.count), block, _features.counter(),
         )  # fmt: skip
         run(lambda: _features.chebyshev_backward(*args), threads)

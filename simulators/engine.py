@@ -8,7 +8,7 @@ i inputs, k theta slots, u encodings.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ from qkan.circuits import Program
 _CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What an engine is asked to run: everything but the numbers.
 
     Attributes:

@@ -60,9 +60,9 @@ def fourier(request: Request, inputs: Inputs) -> Tensor:
     """The same in plain torch operators, differentiable to any order."""
     x, theta, scale, shift, weight = inputs
     count = _harmonics(request)
-    nodes, rows = fourier_map(count)
-    values = values_at(request, theta.new_tensor(nodes), theta, scale, shift)
-    coefficients = torch.tensordot(theta.new_tensor(rows), values, 1)
+    nodes, rows = fourier_map(count, theta)
+    values = values_at(request, nodes, theta, scale, shift)
+    coefficients = torch.tensordot(rows, values, 1)
     return contract(harmonics(x, count), coefficients, weight)
 
 
@@ -89,8 +89,8 @@ def _harmonics(request: Request) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _basis(count: int, dtype: torch.dtype) -> _Harmonics:
-    nodes, rows = (torch.tensor(values, dtype=dtype).numpy() for values in fourier_map(count))
-    return _Harmonics(nodes, rows, 2 * count)
+    nodes, rows = fourier_map(count, torch.empty(0, dtype=dtype, device="cpu"))
+    return _Harmonics(nodes.numpy(), rows.numpy(), 2 * count)
 
 
 @dataclass(frozen=True, slots=True)

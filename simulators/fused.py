@@ -63,7 +63,10 @@ class FusedEngine(Engine):
     def _apply(self, request: Request, inputs: Inputs) -> Tensor:
         x, theta, scale, shift, weight = inputs
         edges = (request.out_features, request.in_features, request.program.num_encodings)
-        scale, shift = scale.expand(edges), shift.expand(edges)
+        if scale.shape != edges:
+            scale = scale.expand(edges)
+        if shift.shape != edges:
+            shift = shift.expand(edges)
         if torch.compiler.is_compiling():
             text, fixed = request.program.text, request.fixed_scale
             return fused(  # type: ignore[no-any-return]
@@ -71,6 +74,8 @@ class FusedEngine(Engine):
             )
         if torch._C._are_functorch_transforms_active():
             return plain(request, (x, theta, scale, shift, weight))
+        if not torch.is_grad_enabled():
+            return self.forward(request, (x, theta, scale, shift, weight))
         return _Fused.apply(  # type: ignore[no-any-return, no-untyped-call]
             self, request, x, theta, scale, shift, weight
         )

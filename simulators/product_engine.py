@@ -33,11 +33,14 @@ class Basis(ABC):
         nodes: Where the edges are evaluated, (n,).
         transform: From values at the nodes to coefficients, (m + 1, n), that of 1 first.
         count: Features m besides the constant, for one input.
+        affine: (middle, half), each (i,): the nodes are those of t = (x - middle)/half. None
+            where they are those of x.
     """
 
     nodes: np.ndarray
     transform: np.ndarray
     count: int
+    affine: tuple[np.ndarray, np.ndarray] | None = None
 
     @abstractmethod
     def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
@@ -94,6 +97,7 @@ class _Product:
         self.per_edge = weight is None
         self.x = x if x.flags.c_contiguous else x.copy()
         self.scale = shared_scale(request, scale)
+        self._move_to_nodes()
         self.tables = tables(request.program)
         self.weight = self._ones() if weight is None else weight
         self.sizes = (request.out_features, basis.count, request.in_features)
@@ -103,6 +107,24 @@ class _Product:
                 self.weight, self.threads,
             )
         )  # fmt: skip
+
+    def _move_to_nodes(self) -> None:
+        """scale·x + shift, with x = middle + half·t, as an encoding of t."""
+        import numpy as np
+
+        if self.basis.affine is not None:
+            middle, half = (array[:, None] for array in self.basis.affine)
+            self.shift = self.shift + self.scale * middle
+            self.scale = self.scale * half
+            if self.scale.ndim == 2:
+                self.scale = np.broadcast_to(self.scale, self.shift.shape)
+
+    def _move_back(self, dscale: Any, dshift: Any) -> Any:
+        """The gradient of the scale of x, from those of the encoding of t."""
+        if self.basis.affine is None:
+            return dscale
+        middle, half = (array[:, None] for array in self.basis.affine)
+        return dscale * half + dshift * middle
 
     def _ones(self) -> Any:
         import numpy as np
@@ -142,7 +164,6 @@ class _Product:
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
         import numpy as np
 
-        outs, _, ins = self.sizes
         dx = np.empty_like(self.x) if needs[0] else None
         dc = torch.zeros_like(self.coefficients) if any(needs[1:]) else None
         if dc is not None:
@@ -174,8 +195,12 @@ class _Product:
 
         if dc is None:
             return (None, None, None, None)
-        wanted = (*needs[:3], needs[3] and not self.per_edge)
-        return kernels.series_backward(
+        dtheta, dscale, dshift, dweight = needs
+        wanted = (dtheta, dscale, dscale or dshift, dweight and not self.per_edge)
+        found = list(kernels.series_backward(
             self.tables, dc.numpy(), self.basis.nodes, self.basis.transform, self.theta,
             self.scale, self.shift, self.weight, wanted, self.threads,
-        )  # fmt: skip
+        ))  # fmt: skip
+        found[1] = self._move_back(found[1], found[2]) if dscale else None
+        found[2] = found[2] if dshift else None
+        return found

@@ -75,32 +75,35 @@ def chebyshev_features(t: Tensor, count: int) -> Tensor:
     return torch.stack(features[:count], -1)
 
 
-@functools.lru_cache(maxsize=256)
-def fourier_map(count: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+def fourier_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Equispaced nodes and the discrete Fourier transform for harmonics 0 … count.
 
     Returns:
-        The 2·count + 1 nodes x_n, and the matrix from values at them to the coefficients of
-        `harmonics`, exact for trigonometric polynomials of that degree.
+        The n = 2·count + 1 nodes 2πj/n, and the (n, n) matrix from values at them to the
+        coefficients of `harmonics`, exact for trigonometric polynomials of that degree; computed
+        in float64, in the dtype and on the device of `like`.
     """
     n = 2 * count + 1
-    nodes = [2 * math.pi * j / n for j in range(n)]
-    rows = [tuple([1 / n] * n)]
-    for k in range(1, count + 1):
-        rows.append(tuple(2 / n * math.cos(2 * math.pi * (k * j % n) / n) for j in range(n)))
-        rows.append(tuple(2 / n * math.sin(2 * math.pi * (k * j % n) / n) for j in range(n)))
-    return tuple(nodes), tuple(rows)
+    j = torch.arange(n, device=like.device)
+    turn = 2 * math.pi / n
+    # whole turns go while the product is still an integer
+    angles = (j[1 : count + 1, None] * j % n).double() * turn
+    pairs = torch.stack([angles.cos(), angles.sin()], 1).flatten(0, 1) * (2 / n)
+    rows = torch.cat([torch.full_like(pairs[:1], 1 / n), pairs])
+    return (j.double() * turn).to(like.dtype), rows.to(like.dtype)
 
 
-@functools.lru_cache(maxsize=256)
-def chebyshev_map(count: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """Chebyshev nodes in (-1, 1) and the cosine transform to coefficients of T_0 … T_{count-1}."""
-    angles = [math.pi * (j + 0.5) / count for j in range(count)]
-    rows = [
-        tuple((1 if k == 0 else 2) / count * math.cos(k * angle) for angle in angles)
-        for k in range(count)
-    ]
-    return tuple(math.cos(angle) for angle in angles), tuple(rows)
+def chebyshev_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Chebyshev nodes in (-1, 1) and the cosine transform to coefficients of T_0 … T_{count-1}.
+
+    Returns:
+        (count,) and (count, count), computed in float64, in dtype and on the device of `like`.
+    """
+    k = torch.arange(count, device=like.device).double()
+    angles = math.pi * (k + 0.5) / count
+    rows = (k[:, None] * angles).cos() * (2 / count)
+    rows = torch.cat([rows[:1] / 2, rows[1:]])
+    return angles.cos().to(like.dtype), rows.to(like.dtype)
 
 
 def truncation_bound(degree: int, z: float) -> float:

@@ -1,0 +1,200 @@
+"""The benchmark harness: its statistics, its gate, a case end to end, and the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+pytestmark = pytest.mark.checkout
+
+if BENCHMARKS.is_dir():
+    # at the end: the suite has a `cases` of its own, which nothing imported here needs
+    sys.path.append(str(BENCHMARKS))
+    import gate
+    import records
+    import report
+    import samples
+    import tables
+
+
+def test_a_summary_knows_the_quiet_calls_from_the_disturbed() -> None:
+    found = samples.summary([[1.0, 1.0, 9.0], [2.0, 2.0, 8.0], []])
+    assert (found.median, found.quiet, found.low, found.high) == (2.0, 1.0, 1.0, 2.0)
+    assert found.count == 6
+    with pytest.raises(ValueError, match="never had a turn"):
+        samples.summary([[]])
+
+
+def test_a_ratio_pairs_rounds_so_that_a_slow_machine_cancels() -> None:
+    slowdown = (1.0, 3.0, 1.5)
+    fast = [[0.01 * s, 0.01 * s] for s in slowdown]
+    slow = [[2.0 * s] for s in slowdown]
+    found = samples.ratio(slow, fast)
+    assert found.median == pytest.approx(200)
+    assert found.low == pytest.approx(200)
+    assert found.high == pytest.approx(200)
+    assert found.pairs == 3
+
+
+def test_a_ratio_of_rounds_that_do_not_belong_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="not run interleaved"):
+        samples.ratio([[1.0]], [[1.0], [1.0]])
+
+
+def test_a_turn_has_as_many_calls_as_fit_and_at_least_one() -> None:
+    assert samples.calls_for(0.5, 0.01) == 50
+    assert samples.calls_for(0.5, 7.0) == 1
+    assert samples.calls_for(0.5, 0.0, most=400) == 400
+
+
+def test_growth_is_the_exponent() -> None:
+    sizes = [1.0, 2.0, 4.0]
+    assert samples.growth(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+
+
+def arrays() -> dict[str, np.ndarray]:
+    g = np.random.default_rng(0)
+    return {"y": g.standard_normal((7, 3)), "grad theta": 1e-4 * g.standard_normal((3, 5, 8))}
+
+
+def test_the_gate_lets_float32_rounding_pass() -> None:
+    verdict = gate.judge({k: v.astype(np.float32) for k, v in arrays().items()}, arrays())
+    assert verdict.passed
+    assert 0 < max(verdict.errors.values()) < 1e-6
+
+
+def wrong(kind: str) -> dict[str, np.ndarray]:
+    found = arrays()
+    if kind == "one gradient entry":
+        found["grad theta"][2, 4, 7] += 1e-8
+    elif kind == "nan":
+        found["y"][0, 0] = np.nan
+    elif kind == "shape":
+        found["y"] = found["y"][:, :1]
+    elif kind == "missing":
+        del found["grad theta"]
+    elif kind == "extra":
+        found["grad scale"] = found["y"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("one gradient entry", "grad theta is off"),
+        ("nan", "y is off"),
+        ("shape", "y has shape"),
+        ("missing", "no grad theta"),
+        ("extra", "grad scale"),
+    ],
+)
+def test_the_gate_rejects_a_wrong_candidate(kind: str, reason: str) -> None:
+    verdict = gate.judge(wrong(kind), arrays())
+    assert not verdict.passed
+    assert reason in str(verdict.reason)
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_case_runs_end_to_end_and_says_what_it_left_out(tmp_path: Path) -> None:
+    out = tmp_path / "tiny.json"
+    done = run(
+        "run.py", "--case", "4-trainable", "--candidates", "torch", "auto", "--rounds", "2",
+        "--seconds", "0.001", "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    (case,) = record["cases"]
+    assert set(case["results"]) == {"auto", "torch"}
+    for result in case["results"].values():
+        assert result["status"] == "measured", result
+        assert max(result["gate"].values()) <= 1e-5
+        assert {"forward", "y", "grad x", "grad theta", "grad scale"} <= set(result["gate"])
+        for measure in ("forward", "step"):
+            rounds = result["measures"][measure]["rounds"]
+            assert len(rounds) == 2
+            assert all(one > 0 for turn in rounds for one in turn)
+    assert record["packages"]["own"]["torch"]
+    assert {"commit", "machine", "threads", "plan", "written"} <= set(record)
+
+
+def candidate(milliseconds: float, **about: Any) -> dict[str, Any]:
+    turns = [[milliseconds / 1e3 * s] * 2 for s in (1.0, 2.0)]
+    measures = {name: {"rounds": turns, "idle_cpu": 0.0} for name in ("forward", "step")}
+    return {
+        "status": "measured", "note": "", "scaled": 1.0, "same_function": True, "about": about,
+        "measures": measures,
+    }  # fmt: skip
+
+
+def recorded(folder: Path) -> Path:
+    """A run as run.py writes it, with times that make the ratios known."""
+    case = {
+        "id": "64-trainable", "batch": 1024, "in_features": 64, "out_features": 64, "reps": 3,
+        "encoding": "trainable", "title": "1024 × 64 → 64, trainable", "kind": "time", "sweep": "",
+        "load_average": [0.1, 0.2],
+        "results": {
+            "auto": candidate(4, engine="chebyshev"), "numba": candidate(8, engine="numba"),
+            "qkan exact": candidate(3000), "qkan cutn": candidate(2000),
+            "fourier": {"status": "left out", "reason": "not available"},
+        },
+    }  # fmt: skip
+    run = {
+        "run": "tiny", "written": "2026-01-02T00:00:00Z", "commit": "0123456789abcdef",
+        "uncommitted_changes": False, "threads": 2, "cases": [case],
+        "machine": {"processor": "Abacus", "cores": 2, "vector_flags": ["avx2"]},
+        "packages": {"own": {"torch": "2.13.0", "python": "3.11.7"}},
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / "tiny.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_the_section_is_against_the_faster_solver(tmp_path: Path) -> None:
+    text = tables.section(records.load(recorded(tmp_path / "results")))
+    assert "| `auto` (`chebyshev`) | 6 | 3000 `cutn` | **500** (500–500) |" in text
+    assert "| `numba` | 12 | 3000 `cutn` | **250** (250–250) |" in text
+    assert "Abacus" in text
+    assert "0123456789" in text
+
+
+def test_the_report_writes_and_checks_the_readme(tmp_path: Path) -> None:
+    folder, readme = recorded(tmp_path / "results"), tmp_path / "README.md"
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    options = ("--results", str(folder), "--readme", str(readme), "--images", str(tmp_path))
+    assert run("report.py", "--check", *options).returncode == 1
+    done = run("report.py", *options)
+    assert done.returncode == 0, done.stderr
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "**500**" in text
+    assert run("report.py", "--check", *options).returncode == 0
+    readme.write_text(text.replace("**500**", "**501**"))
+    done = run("report.py", "--check", *options)
+    assert done.returncode == 1
+    assert "**501**" in done.stderr
+    assert (tmp_path / "benchmark.png").stat().st_size > 10_000
+
+
+def test_a_readme_without_its_markers_is_left_alone() -> None:
+    with pytest.raises(report.MarkersMissing, match="benchmark:start"):
+        report.replaced("no markers\n", "text\n")
+
+
+def test_a_missing_peer_names_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import peers
+
+    monkeypatch.setattr(peers, "FOLDER", Path("nowhere"))
+    assert "python benchmarks/peers.py pykan" in str(peers.missing("pykan"))
