@@ -17,6 +17,7 @@ from qkan.simulators import simulate as simulate
 
 from . import _peer_check as _peer_check
 from .errors import QKANError as QKANError
+from .explain import explain as explain
 from .fit import AliasingWarning as AliasingWarning
 from .fit import fit as fit
 from .functional import qkan_layer as qkan_layer

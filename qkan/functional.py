@@ -75,7 +75,7 @@ def qkan_layer(
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     masked = weight if mask is None else weight * mask
     angles = (flat, theta, scale, shift, masked)
-    compute = _compute_dtype(weight.dtype, readout)
+    compute = compute_dtype(weight.dtype, readout)
     if compute != weight.dtype or compute != x.dtype:
         angles = tuple(tensor.to(compute) for tensor in angles)  # type: ignore[assignment]
     out = _quantum(
@@ -108,12 +108,9 @@ def _quantum(
     shared = theta.ndim == 2
     if shared:
         theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
-    per_edge = shared or readout != "z"
-    request = Request(
-        program, x.shape[0], theta.shape[0], x.shape[1], x.dtype, x.device, fixed_scale, per_edge
-    )
+    request = layer_request(x, theta, program, fixed_scale, readout, shared)
     chosen = select(engine, request)
-    if not per_edge:
+    if not request.per_edge:
         return chosen.layer(request, x, theta, scale, shift, weight)
     values = chosen.edges(request, x, theta, scale, shift)
     if readout == "amplitude":
@@ -121,7 +118,21 @@ def _quantum(
     return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
 
 
-def _compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
+def layer_request(
+    x: Tensor,
+    theta: Tensor,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None,
+    readout: str,
+    shared: bool,
+) -> Request:
+    """What a layer asks of its engine for inputs x (b, i)."""
+    outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
+    return Request(program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge)
+
+
+def compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
+    """The precision that the activations are computed in."""
     # near |z| = 1 the amplitude magnifies the rounding of z without bound
     if readout == "amplitude":
         return torch.float64

@@ -306,6 +306,17 @@ def test_a_layer_learns_inside_a_larger_model() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_explain_tells_of_every_layer() -> None:
+    model = QKAN([3, 4, 2], encoding="linear")
+    said = qkan.explain(model, torch.randn(512, 3))
+    assert list(said) == ["layers.0", "layers.1"]
+    assert "→" in str(said["layers.0"]) and said["layers.1"].engine in qkan.engines()
+    grouped = qkan.explain(QKANLayer(3, 2, group=1), torch.randn(2, 7, 3))
+    assert list(grouped) == [""]
+    with pytest.raises(QKANError, match="no QKANLayer"):
+        qkan.explain(nn.Linear(2, 2), torch.randn(3, 2))
+
+
 def test_a_fixed_scale_cannot_be_overwritten_unnoticed() -> None:
     linear, ternary = (QKANLayer(2, 2, encoding=e) for e in ("linear", "ternary"))
     with pytest.raises(QKANError, match="not this layer's fixed"):
