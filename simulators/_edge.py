@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ._jit import LANES, exact, get, inline, put, spliced
 from ._sincos import per_quarter, quarter_turns, sincos
 
@@ -28,11 +26,13 @@ CONSTANT, AFFINE, ARCCOS, IDLE = range(4)
 """Kinds of rotation: edge-constant; angle affine in x; arccos of such; none (pads R to 2)."""
 
 HEADER, RECORD = 6, 6
-"""Sizes in the code array: (R, records, num_theta, num_encodings, where records, where data begin);
-a record is (axis, kind, encoding, where its thetas begin, where they end, shift or −1)."""
+"""Sizes in the code array: (R, records, num_theta, num_encodings, where records begin, where the
+list of data records does); a record is (axis, kind, encoding, where its thetas begin, where they
+end, shift or −1)."""
 
 DATA_ROWS = 5
-"""Affine: 2·scale/π (hi, lo), 2·offset/π (hi, lo), scale. Arccos: shift, cos, sin offset, –, scale."""
+"""Affine: 2·scale/π (hi, lo), 2·offset/π (hi, lo), scale. Arccos: shift, cos and sin of the offset,
+nothing, scale."""
 
 
 @inline
@@ -105,7 +105,8 @@ def data_axis(code: Any, step: int) -> int:
 def turn(w: Any, i: int, j: int, cs: int, sign: int, n: int) -> None:
     """(w_i, w_j) ← (c·w_i − s·w_j, s·w_i + c·w_j), or back for sign = −1, with c, s at `cs`."""
     for lane in range(n):
-        c, s, p, q = get(w, cs + lane), get(w, cs + LANES + lane), get(w, i + lane), get(w, j + lane)
+        c, s = get(w, cs + lane), get(w, cs + LANES + lane)
+        p, q = get(w, i + lane), get(w, j + lane)
         s = s if sign > 0 else -s
         put(w, i + lane, c * p - s * q)
         put(w, j + lane, s * p + c * q)
@@ -164,7 +165,9 @@ def _split_affine(w: Any, angle: int, at: int, n: int) -> None:
 
 
 @spliced
-def _angle(code: Any, consts: Any, record: int, theta: Any, index: Any, w: Any, at: int, n: int) -> None:
+def _angle(
+    code: Any, consts: Any, record: int, theta: Any, index: Any, w: Any, at: int, n: int
+) -> None:
     """Constant plus thetas of a rotation, into a row."""
     fill(w, at, consts[6 + record], n)
     where = record_at(code, record)
@@ -173,7 +176,9 @@ def _angle(code: Any, consts: Any, record: int, theta: Any, index: Any, w: Any, 
 
 
 @spliced
-def _angles(code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, w: Any, n: int) -> None:
+def _angles(
+    code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, w: Any, n: int
+) -> None:
     """All angles: constant rotations' cos and sin, data rotations' constants."""
     data, step = code[0], 0
     angle = initial_at(data) + 6 * LANES
@@ -284,7 +289,9 @@ def _middle(code: Any, w: Any, step: int, n: int) -> None:
 
 
 @inline
-def prepare(code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, cw: Any, n: int) -> None:
+def prepare(
+    code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, cw: Any, n: int
+) -> None:
     """Fill the workspace for n ≤ LANES edges.
 
     Args:
@@ -302,37 +309,3 @@ def prepare(code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: A
     _last(code, consts, cw, n)
     for step in range(1, code[0] - 2):
         _middle(code, cw, step, n)
-
-
-def tables(
-    initial: tuple[float, float, float],
-    observable: tuple[float, float, float],
-    records: list[tuple[int, int, int, tuple[int, ...], int, float]],
-    num_theta: int,
-    num_encodings: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The code and constants arrays of a program.
-
-    Args:
-        initial: Bloch vector before the first rotation.
-        observable: Vector that the last Bloch vector is projected on.
-        records: (axis, kind, encoding, thetas, shift, constant) in time order.
-        num_theta: Theta slots K.
-        num_encodings: Encodings U.
-
-    Returns:
-        int64 code, float64 constants.
-    """
-    records = list(records)
-    while sum(kind != CONSTANT for _, kind, *_ in records) < 2:
-        records.append((2, IDLE, 0, (), -1, 0.0))
-    data = [at for at, record in enumerate(records) if record[1] != CONSTANT]
-    thetas_at = HEADER + RECORD * len(records) + len(data) + 1
-    code, slots = [], []
-    for axis, kind, encoding, thetas, shift, _ in records:
-        begin = thetas_at + len(slots)
-        slots += thetas
-        code += [axis, kind, encoding, begin, begin + len(thetas), shift]
-    header = [len(data), len(records), num_theta, num_encodings, HEADER, HEADER + len(code)]
-    constants = [*initial, *observable, *(record[5] for record in records)]
-    return np.array(header + code + data + [len(records)] + slots), np.array(constants, np.float64)

@@ -65,8 +65,9 @@ def _thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n:
 
 @inline
 def _constant(
-    code: Any, record: int, torque: int, frame: int, dtheta: Any, dshift: Any, index: Any, w: Any, n: int
-) -> None:
+    code: Any, record: int, torque: int, frame: int, dtheta: Any, dshift: Any, index: Any, w: Any,
+    n: int,
+) -> None:  # fmt: skip
     """Gradient of a constant rotation's angle: the torque's component along its axis."""
     where = record_at(code, record)
     row = torque + (code[where] - frame + 2) % 3 * LANES
@@ -193,8 +194,9 @@ def _data(
 
 @inline
 def finish(
-    code: Any, weight: Any, dtheta: Any, dscale: Any, dshift: Any, dweight: Any, index: Any, w: Any, n: int
-) -> None:
+    code: Any, weight: Any, dtheta: Any, dscale: Any, dshift: Any, dweight: Any, index: Any,
+    w: Any, n: int,
+) -> None:  # fmt: skip
     """Add the gradients of n edges to the parameters'; uses up the sums in the workspace.
 
     Args:

@@ -1,7 +1,8 @@
 """The kernels with edges along the vector lanes: for few samples, nodes of a series, single edges.
 
 A tile of `LANES` edges meets one sample after the other; the edges' constants are rows, too. Rows
-are laid out as in `_samples`. A unit of work is a range of outputs (or of inputs, see `_lanes_grad`).
+are laid out as in `_samples`. A unit of work is a range of outputs (or of inputs, see
+`_lanes_grad`).
 
 What becomes of the values: with a transform D (m, n) the edge's series, out[o, m, i] =
 weight·Σ_n D[m, n]·φ(x_n), x a vector of nodes that all edges share; without one, either φ itself,
@@ -183,8 +184,10 @@ def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: i
 
 
 @inline
-def combine(source: Any, count: int, d: Any, first: int, stride: int, target: Any, to: int, n: int) -> None:
-    """Target row = Σ_k d[first + k·stride]·source row k, eight at a time."""
+def combine(
+    source: Any, count: int, d: Any, first: int, stride: int, target: Any, to: int, n: int
+) -> None:
+    """Target row = Σ_k d[first + k·stride]·source row k, four at a time."""
     zero = type(d[0])(0)
     for lane in range(n):
         put(target, to + lane, zero)
@@ -205,8 +208,9 @@ def combine(source: Any, count: int, d: Any, first: int, stride: int, target: An
 
 @inline
 def _emit_series(
-    values: Any, transform: Any, nodes: int, weight: Any, out: Any, ins: int, index: Any, w: Any, n: int
-) -> None:
+    values: Any, transform: Any, nodes: int, weight: Any, out: Any, ins: int, index: Any, w: Any,
+    n: int,
+) -> None:  # fmt: skip
     """out[o, m, i] = weight·Σ_n D[m, n]·φ_n."""
     terms = transform.size // nodes
     for m in range(terms):
@@ -218,7 +222,9 @@ def _emit_series(
 
 
 @inline
-def _emit_sums(values: Any, sample: int, weight: Any, out: Any, outs: int, ins: int, begin: int, n: int) -> None:
+def _emit_sums(
+    values: Any, sample: int, weight: Any, out: Any, outs: int, ins: int, begin: int, n: int
+) -> None:
     """out[b, o] += Σ_i weight·φ over the tile, edge begin + lane being in each lane."""
     lane = 0
     while lane < n:
@@ -278,7 +284,8 @@ def forward(
         counter: (1,) units taken so far, shared by the threads.
     """
     batch, outs, ins = shape
-    cw, w = np.empty(workspace_size(code), theta.dtype), np.empty(scratch_size(code[0]), theta.dtype)
+    cw = np.empty(workspace_size(code), theta.dtype)
+    w = np.empty(scratch_size(code[0]), theta.dtype)
     rows = (batch + 3) // 4 * 4 if mode == SERIES else 1
     index, values = np.empty(LANES, np.int64), np.zeros(rows * LANES, theta.dtype)
     units = (outs + block - 1) // block

@@ -244,7 +244,8 @@ def backward(
     batch, outs, ins = shape
     per_o, per_i = blocks
     dx, dtheta, dscale, dshift, dweight = grads
-    cw, w = np.empty(workspace_size(code), theta.dtype), np.empty(scratch_size(code[0]) + LANES, theta.dtype)
+    cw = np.empty(workspace_size(code), theta.dtype)
+    w = np.empty(scratch_size(code[0]) + LANES, theta.dtype)
     terms = transform.size // max(batch, 1)
     rows = np.zeros((terms + 3) // 4 * 4 * LANES, theta.dtype)
     values = np.empty((batch if mode == SERIES else 0) * LANES, theta.dtype)
@@ -264,7 +265,8 @@ def backward(
             prepare(code, consts, theta, scale, shift, index, cw, n)
             cw[sums : sums + size] = 0
             _backward_tile(
-                code, x, g, weight, transform, mode, common, dx, shape, n, cw, w, index, rows, values
-            )
+                code, x, g, weight, transform, mode, common, dx, shape, n,
+                cw, w, index, rows, values,
+            )  # fmt: skip
             finish(code, weight, dtheta, dscale, dshift, dweight, index, cw, n)
         unit = next_index(counter)

@@ -231,11 +231,12 @@ def forward(
         blocks: Outputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins = shape
+    batch, outs, _ = shape
     per_o, per_b = blocks
     columns = (batch + per_b - 1) // per_b
     units = (outs + per_o - 1) // per_o * columns
-    cw, w = np.empty(workspace_size(code), theta.dtype), np.empty(scratch_size(code[0]), theta.dtype)
+    cw = np.empty(workspace_size(code), theta.dtype)
+    w = np.empty(scratch_size(code[0]), theta.dtype)
     index, acc = np.empty(LANES, np.int64), np.empty(per_o * per_b, theta.dtype)
     unit = next_index(counter)
     while unit < units:

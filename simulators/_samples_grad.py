@@ -59,7 +59,8 @@ def _adjoint_last(code: Any, cw: Any, lane: int, wt: float, w: Any, n: int) -> N
         p0, p1, p2 = p0 + c * x, p1 + c * y, p2 + c * z
         q0, q1, q2 = q0 + s * x, q1 + s * y, q2 + s * z
         r0, r1, r2 = r0 + x, r1 + y, r2 + z
-        put(w, here + 5 * LANES + b, c * (b0 * x + b1 * y + b2 * z) - s * (a0 * x + a1 * y + a2 * z))
+        p, q = b0 * x + b1 * y + b2 * z, a0 * x + a1 * y + a2 * z
+        put(w, here + 5 * LANES + b, c * p - s * q)
         put(w, to + b, g * (c * a0 + s * b0 + c0))
         put(w, to + LANES + b, g * (c * a1 + s * b1 + c1))
         put(w, to + 2 * LANES + b, g * (c * a2 + s * b2 + c2))
@@ -204,7 +205,7 @@ def _backward_unit(
     grads: Any, shape: Any, window: Any, cw: Any, w: Any, index: Any, acc: Any,
 ) -> None:  # fmt: skip
     """All edges at some inputs, for some samples."""
-    batch, outs, ins = shape
+    _, outs, ins = shape
     i_from, i_to, b_from, b_to = window
     dx, dtheta, dscale, dshift, dweight = grads
     span, edges = b_to - b_from, (i_to - i_from) * outs
@@ -257,11 +258,12 @@ def backward(
         blocks: Inputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins = shape
+    batch, _, ins = shape
     per_i, per_b = blocks
     columns = (batch + per_b - 1) // per_b
     units = (ins + per_i - 1) // per_i * columns
-    cw, w = np.empty(workspace_size(code), theta.dtype), np.empty(scratch_size(code[0]), theta.dtype)
+    cw = np.empty(workspace_size(code), theta.dtype)
+    w = np.empty(scratch_size(code[0]), theta.dtype)
     index, acc = np.empty(LANES, np.int64), np.empty(per_i * per_b, theta.dtype)
     dx, dtheta, dscale, dshift, dweight = grads
     unit = next_index(counter)

@@ -15,16 +15,15 @@ the angle. NaN and ±inf in a sample give NaN in its own outputs only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from . import _edge, _lanes, _lanes_grad, _samples, _samples_grad
+from . import _lanes, _lanes_grad, _samples, _samples_grad
 from ._jit import LANES
+from ._tables import Tables as Tables
+from ._tables import tables as tables
 from ._threads import run
 
-Vector = tuple[float, float, float]
-Rotation = tuple[int, float, tuple[int, ...], int, bool]
 Array = np.ndarray
 Gradients = tuple[Array | None, ...]
 
@@ -34,69 +33,6 @@ _SERIAL = 60_000
 # With fewer samples than this the edges fill the vector lanes better.
 _FEW = 12
 _UNITS = 4
-
-
-class Tables(NamedTuple):
-    """A program as the kernels take it; build it once with `tables`.
-
-    Attributes:
-        code: Rotations as integers, see `_edge.HEADER`.
-        consts: Initial vector, observable and constant angles, for each dtype.
-        shared_code: The same program with the edge's part of each data angle split off, so that
-            the rest is the same on every edge when the scales are; None with an arccos.
-        shared_consts: Its numbers.
-        data: Data rotations.
-    """
-
-    code: Array
-    consts: dict[np.dtype, Array]
-    shared_code: Array | None
-    shared_consts: dict[np.dtype, Array]
-    data: int
-
-
-def tables(
-    initial: Vector,
-    observable: Vector,
-    rotations: Sequence[Rotation],
-    num_theta: int,
-    num_encodings: int,
-) -> Tables:
-    """Pack a lowered program into the arrays that the kernels read.
-
-    Args:
-        initial: Bloch vector before the first rotation.
-        observable: Vector that the last Bloch vector is projected on.
-        rotations: In time order (axis, constant, thetas, encoding or −1, arccos): the angle is
-            constant + Σ θ + e, or with arccos(e), where e = scale·x + shift of the encoding. A
-            slot may occur several times.
-        num_theta: Theta slots k.
-        num_encodings: Encodings u.
-
-    Returns:
-        The tables, for both dtypes.
-    """
-    whole, split = [], []
-    for axis, constant, thetas, u, arccos in rotations:
-        if u < 0:
-            record = (axis, _edge.CONSTANT, 0, tuple(thetas), -1, constant)
-            whole.append(record)
-            split.append(record)
-        else:
-            kind = _edge.ARCCOS if arccos else _edge.AFFINE
-            whole.append((axis, kind, u, tuple(thetas), -1 if arccos else u, constant))
-            split.append((axis, _edge.CONSTANT, 0, tuple(thetas), u, constant))
-            split.append((axis, kind, u, (), -1, 0.0))
-    code, consts = _edge.tables(initial, observable, whole, num_theta, num_encodings)
-    shared, numbers = _edge.tables(initial, observable, split, num_theta, num_encodings)
-    if any(u >= 0 and arccos for *_, u, arccos in rotations):
-        shared = None
-    data = sum(rotation[3] >= 0 for rotation in rotations)
-    return Tables(code, _both(consts), shared, _both(numbers), data)
-
-
-def _both(numbers: Array) -> dict[np.dtype, Array]:
-    return {np.dtype(t): numbers.astype(t) for t in (np.float32, np.float64)}
 
 
 def _flat(array: Array | None, dtype: np.dtype) -> Array:
@@ -169,7 +105,8 @@ def forward(
     out = np.empty((batch, outs), dtype)
     blocks = _blocks(outs, min(batch, 4096), threads, 1 << 16)
     args = (
-        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape, blocks, counter
+        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape, blocks,
+        counter,
     )  # fmt: skip
     run(lambda: _samples.forward(*args), threads)
     return out

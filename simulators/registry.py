@@ -104,6 +104,12 @@ class Explanation:
         return "\n".join(lines)
 
 
+def _estimate(cost: float) -> str:
+    if cost == float("inf"):
+        return "a bad bargain: a product would need more terms than it saves; runs as numba"
+    return f"estimated {1e3 * cost:.3g} ms a training step"
+
+
 def explain(request: Request) -> Explanation:
     """Say which engine `auto` takes for a request, and why not the others."""
     verdicts, costs = [], {}
@@ -111,7 +117,7 @@ def explain(request: Request) -> Explanation:
         reason = engine.refuse(request)
         if reason is None:
             costs[name] = engine.cost(request)
-            verdicts.append((name, f"estimated {1e3 * costs[name]:.3g} ms a training step"))
+            verdicts.append((name, _estimate(costs[name])))
         else:
             verdicts.append((name, f"refuses: {reason}"))
     chosen = min(costs, key=lambda name: costs[name]) if costs else None
