@@ -1,0 +1,163 @@
+"""What is measured: layers as data, and the numbers that go into them.
+
+Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Kind = Literal["time", "growth", "memory"]
+
+GATE_EDGES = 1 << 22
+"""Edge evaluations that the float64 truth of a case may cost: all rows of 1024 × 64 → 64."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer at one batch.
+
+    Attributes:
+        id: Its name on the command line and in the JSON.
+        batch: Samples b.
+        in_features: Inputs i.
+        out_features: Outputs o.
+        candidates: Names from `candidates.CANDIDATES`, in the order in which they take turns.
+        reps: Repetitions u.
+        encoding: "trainable" or "linear".
+        ansatz: The circuit.
+        dtype: Of everything that a candidate computes.
+        measures: Of "forward" (no gradient, theta touched between calls), "still" (the same, theta
+            left alone: an engine that keeps coefficients may use them) and "step".
+        kind: "time", "growth" (a point of the plot) or "memory" (peak of a train step).
+        sweep: Of a growth point: what grows.
+        quick: Whether the quick run has it.
+    """
+
+    id: str
+    batch: int
+    in_features: int
+    out_features: int
+    candidates: tuple[str, ...]
+    reps: int = 3
+    encoding: str = "trainable"
+    ansatz: str = "pz"
+    dtype: str = "float32"
+    measures: tuple[str, ...] = ("forward", "step")
+    kind: Kind = "time"
+    sweep: str = ""
+    quick: bool = True
+
+    @property
+    def edges(self) -> int:
+        """Number of (output, input) edges."""
+        return self.in_features * self.out_features
+
+    @property
+    def title(self) -> str:
+        """The layer in words."""
+        return f"{self.batch} × {self.in_features} → {self.out_features}, {self.encoding}"
+
+    def describe(self) -> dict[str, Any]:
+        """All fields and the title, as JSON values."""
+        return {**asdict(self), "title": self.title}
+
+
+PEER = ("qkan exact", "qkan cutn", "qkan cutn (no opt_einsum)")
+SINGLES = ("pennylane default", "pennylane lightning", "qiskit estimator")
+PRODUCT = ("auto", "fourier", "torch")
+KERNEL = ("auto", "numba", "chebyshev", "torch")
+
+
+def _cases() -> Iterator[Case]:
+    wide = ("forward", "still", "step")
+    yield Case("64-trainable", 1024, 64, 64, (*KERNEL, *PEER, "pykan", "nn.Linear"), measures=wide)
+    yield Case(
+        "64-linear", 1024, 64, 64, (*PRODUCT, *PEER, "nn.Linear"), encoding="linear", measures=wide
+    )
+    yield Case("1-trainable", 1000, 1, 1, (*KERNEL, *PEER))
+    yield Case("4-trainable", 8, 4, 4, (*KERNEL, *PEER))
+    yield Case(
+        "256-linear", 1024, 256, 256, ("auto", "fourier", "nn.Linear"), encoding="linear",
+        measures=wide,
+    )  # fmt: skip
+    yield Case("4-singles", 64, 4, 3, ("auto", "torch", *PEER, *SINGLES), dtype="float64")
+    yield Case(
+        "128-memory", 4096, 128, 128, (*KERNEL, *PEER), reps=6, kind="memory", measures=("memory",),
+        quick=False,
+    )  # fmt: skip
+    yield from _growth()
+
+
+def _growth() -> Iterator[Case]:
+    """Points through 1024 × 64 → 64, r = 3, along batch, edges (squares) and repetitions."""
+    base = Case(
+        "", 1024, 64, 64, ("auto", "numba", "chebyshev", "torch", "qkan cutn"),
+        measures=("step",), kind="growth", quick=False,
+    )  # fmt: skip
+    points: list[tuple[str, int, dict[str, int]]] = [
+        *(("batch", n, {"batch": n}) for n in (16, 64, 256, 1024, 4096)),
+        *(("edges", n * n, {"in_features": n, "out_features": n}) for n in (8, 16, 32, 64, 128)),
+        *(("reps", n, {"reps": n}) for n in (1, 2, 4, 8, 16)),
+    ]
+    for sweep, value, change in points:
+        for encoding in ("trainable", "linear"):
+            names = base.candidates if encoding == "trainable" else ("auto", "torch", "qkan cutn")
+            found = replace(base, **change, encoding=encoding, sweep=sweep, candidates=names)
+            if found.batch * found.edges * found.reps > SLOW_WORK:
+                found = replace(found, candidates=tuple(n for n in names if n not in SLOW))
+            yield replace(found, id=f"growth-{sweep}-{value}-{encoding}")
+
+
+SLOW = ("torch", "qkan cutn")
+SLOW_WORK = 8 * 1024 * 64 * 64
+"""Rotations above which a growth point leaves out what would take tens of seconds a step."""
+
+CASES: dict[str, Case] = {case.id: case for case in _cases()}
+
+
+def arrays(case: Case, seed: int = 0) -> Arrays:
+    """The inputs and parameters of a case, the same for every candidate.
+
+    Returns:
+        x (b, i) ~ N(0, 1); theta (o, i, k) ~ U(-π, π); scale (o, i, u) = 1 + 0.2·N(0, 1) and
+        shift 0.1·N(0, 1), or 1 and 0 in a fixed encoding; weight (o, i) away from 0, by which a
+        peer's bias is divided; base_weight (o, i); bias (o,).
+    """
+    if case.ansatz != "pz":
+        raise ValueError(f"{case.id}: arrays knows the sizes of pz only, not {case.ansatz!r}.")
+    g = np.random.default_rng(seed)
+    shape, u = (case.out_features, case.in_features), case.reps
+    scale, shift = np.ones((*shape, u)), np.zeros((*shape, u))
+    if case.encoding == "trainable":
+        scale += 0.2 * g.standard_normal(scale.shape)
+        shift += 0.1 * g.standard_normal(shift.shape)
+    found = {
+        "x": g.standard_normal((case.batch, case.in_features)),
+        "theta": g.uniform(-math.pi, math.pi, (*shape, 2 * (u + 1))),
+        "scale": scale,
+        "shift": shift,
+        "weight": g.choice([-1.0, 1.0], shape) * g.uniform(0.5, 1.5, shape),
+        "base_weight": g.standard_normal(shape),
+        "bias": g.standard_normal(shape[0]),
+    }
+    for name in ("weight", "base_weight"):
+        found[name] /= math.sqrt(case.in_features)
+    return {name: value.astype(case.dtype) for name, value in found.items()}
+
+
+def gate_rows(case: Case, batch: int | None = None) -> np.ndarray:
+    """The samples on which outputs and gradients are compared: all, or evenly spaced ones.
+
+    The gate's loss is the mean square over these rows alone, so a candidate runs its whole batch
+    and the truth need not.
+    """
+    batch = batch or case.batch
+    count = min(batch, max(1, GATE_EDGES // case.edges))
+    return np.linspace(0, batch - 1, count).round().astype(np.int64)

@@ -1,0 +1,227 @@
+"""The README's benchmark section as Markdown; every figure comes from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from records import CaseRecord
+from samples import Ratio, growth
+
+Records = dict[str, CaseRecord]
+MEASURES = ("forward", "step")
+
+HEADLINE = (
+    ("64-trainable", "auto"), ("64-trainable", "numba"), ("64-trainable", "chebyshev"),
+    ("64-linear", "auto"), ("1-trainable", "auto"), ("4-trainable", "auto"),
+)  # fmt: skip
+"""Rows of the first table: case and candidate."""
+LINEAR = ("64-linear", "256-linear")
+SINGLES = "4-singles"
+MEMORY = "128-memory"
+SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions"}
+
+
+def section(records: Records) -> str:
+    """All tables of which the records have cases, and under what conditions they were measured."""
+    parts: tuple[Callable[[Records], list[str]], ...] = (
+        headline, against_linear, others, memory, growing, conditions,
+    )  # fmt: skip
+    blocks = [lines for lines in (part(records) for part in parts) if lines]
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+
+def headline(records: Records) -> list[str]:
+    """Our engines against the faster of the peer's solvers, case by case."""
+    rows = []
+    for case, name in HEADLINE:
+        record = records.get(case)
+        if record is None or not any(record.measured(name, m) for m in MEASURES):
+            continue
+        row = [record.case["title"], record.engine(name)]
+        for measure in MEASURES:
+            row += _against_peer(record, name, measure)
+        rows.append(row)
+    if not rows:
+        return []
+    intro = (
+        "One layer, `pz`, 3 repetitions, float32, against the faster CPU solver of qkan 0.2.3 on "
+        "that case; × is the median over pairs of interleaved rounds, with the range of all pairs."
+    )
+    header = [
+        "batch × in → out", "engine", "forward ms", "qkan 0.2.3", "×", "train step ms",
+        "qkan 0.2.3", "×",
+    ]  # fmt: skip
+    return [intro, "", *table(header, rows)]
+
+
+def _against_peer(record: CaseRecord, name: str, measure: str) -> list[str]:
+    if not record.measured(name, measure):
+        return ["–"] * 3
+    found = ms(record.summary(name, measure).median)
+    peer = record.peer(measure)
+    if peer is None:
+        return [found, "–", "–"]
+    solver = peer.removeprefix("qkan ").partition(" (")[0]
+    theirs = f"{ms(record.summary(peer, measure).median)} `{solver}`"
+    return [found, theirs, times(record.ratio(peer, name, measure))]
+
+
+def against_linear(records: Records) -> list[str]:
+    """What a layer costs beside a matrix product of the same shape."""
+    rows = []
+    for case in LINEAR:
+        record = records.get(case)
+        if record is None:
+            continue
+        for measure, label in (("forward", "forward"), ("still", "forward, theta unchanged"),
+                               ("step", "train step")):  # fmt: skip
+            if record.measured("auto", measure) and record.measured("nn.Linear", measure):
+                rows.append([
+                    record.case["title"], label, ms(record.summary("auto", measure).median),
+                    ms(record.summary("nn.Linear", measure).median),
+                    times(record.ratio("auto", "nn.Linear", measure)),
+                ])  # fmt: skip
+    if not rows:
+        return []
+    intro = "Beside `torch.nn.Linear` of the same shape, which learns no activation:"
+    return [intro, "", *table(["batch × in → out", "", "`auto` ms", "nn.Linear ms", "×"], rows)]
+
+
+def others(records: Records) -> list[str]:
+    """Packages that run one circuit at a time, and a spline KAN."""
+    rows = [*_others(records.get(SINGLES), "auto"), *_others(records.get("64-trainable"), "pykan")]
+    if not rows:
+        return []
+    intro = (
+        "Other packages. The circuits are the same function to 1e-5, in float64, on "
+        "64 × 4 → 3 (768 circuits); pykan's layer of splines is another function of the same shape."
+    )
+    return [intro, "", *table(["package", "train step ms", "× `auto`", "how"], rows)]
+
+
+def _others(record: CaseRecord | None, only: str) -> Iterable[list[str]]:
+    """All single-circuit packages of a case, or the one row of another function."""
+    if record is None or not record.measured("auto", "step"):
+        return
+    for name in record.names("step"):
+        ours = name in ("auto", "torch") or name.startswith("qkan ")
+        result = record.case["results"][name]
+        if (only == "pykan") != (name == "pykan") or (ours and name != "auto"):
+            continue
+        notes = [result["note"]] if result["note"] else []
+        if result["scaled"] > 1:
+            part = record.case["batch"] / result["scaled"]
+            notes.append(f"timed on {part:.0f} of {record.case['batch']} samples and scaled")
+        shown = "QKAN (this package)" if name == "auto" else name
+        yield [
+            shown, ms(record.summary(name, "step").median),
+            times(record.ratio(name, "auto", "step")) if name != "auto" else "1",
+            "; ".join(notes),
+        ]  # fmt: skip
+
+
+def memory(records: Records) -> list[str]:
+    """Peak memory of a train step."""
+    record = records.get(MEMORY)
+    if record is None:
+        return []
+    rows = []
+    for name, result in record.case["results"].items():
+        found = result.get("memory")
+        if found is None:
+            continue
+        if "above" in found:
+            shown = f"{found['above'] / 1e6:.0f} MB"
+        else:
+            last = found["points"][-1]
+            shown = (
+                f"not run; {last['above'] / 1e9:.1f} GB at batch {last['batch']:.0f}, so about "
+                f"{found['expected'] / 1e9:.0f} GB"
+            )
+        rows.append([record.engine(name), shown])
+    title = f"{record.case['title']}, {record.case['reps']} repetitions"
+    intro = (
+        f"Memory that a train step needs above parameters, input, output and their gradients "
+        f"({title}; peak resident size above a warmed-up baseline):"
+    )
+    return [intro, "", *table(["engine", "peak"], rows)] if rows else []
+
+
+def growing(records: Records) -> list[str]:
+    """Exponents of the growth plot."""
+    parts = []
+    for sweep, label in SWEEPS.items():
+        for encoding in ("trainable", "linear"):
+            sizes, seconds = curve(records, sweep, encoding, "auto")
+            if len(sizes) > 1:
+                slope = growth(sizes[-3:], seconds[-3:])
+                parts.append(f"{label}^{slope:.2f} ({encoding})")
+    if not parts:
+        return []
+    return [
+        "Train step time of `auto` over the three largest points of each sweep in the growth plot "
+        f"goes as {', '.join(parts)}; 1 is linear."
+    ]
+
+
+def curve(
+    records: Records, sweep: str, encoding: str, name: str
+) -> tuple[list[float], list[float]]:
+    """Sizes and median seconds a step along one sweep."""
+    points = []
+    for record in records.values():
+        case = record.case
+        wanted = case["sweep"] == sweep and case["encoding"] == encoding
+        if wanted and record.measured(name, "step"):
+            edges = case["in_features"] * case["out_features"]
+            size = {"batch": case["batch"], "edges": edges, "reps": case["reps"]}[sweep]
+            points.append((float(size), record.summary(name, "step").median))
+    points.sort()
+    return [p[0] for p in points], [p[1] for p in points]
+
+
+def conditions(records: Records) -> list[str]:
+    """Machine, versions, commits and load, of every run that has a word in the tables."""
+    lines = []
+    runs = {record.run["run"]: record.run for record in records.values()}
+    for run in runs.values():
+        loads = [
+            max(r.case["load_average"]) for r in records.values() if r.run["run"] == run["run"]
+        ]
+        machine, packages = run["machine"], run["packages"].get("own", {})
+        flags = [f for f in ("avx2", "avx512f") if f in machine["vector_flags"]]
+        changed = " with uncommitted changes" if run["uncommitted_changes"] else ""
+        lines.append(
+            f"Run `{run['run']}`, {run['written'][:10]}: {machine['processor']}, "
+            f"{machine['cores']} cores ({', '.join(flags)}), {run['threads']} threads, "
+            f"torch {packages.get('torch', '?')}, Python {packages.get('python', '?')}, commit "
+            f"`{(run['commit'] or '?')[:10]}`{changed}, load average at most {max(loads):.1f}."
+        )
+    method = (
+        "Each candidate runs in a process of its own, takes turns with the others, and has first "
+        "reproduced outputs and all gradients of a float64 reference to 1e-5. A train step is "
+        "forward, mean square and backward to all parameters and x; theta is touched between "
+        "calls, so nothing is reused, except where the table says so."
+    )
+    return [method, *lines]
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds to three digits."""
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def times(found: Ratio) -> str:
+    """A ratio and its range, to three digits."""
+
+    def show(x: float) -> str:
+        return f"{x:.0f}" if x >= 100 else f"{x:.3g}"
+
+    return f"**{show(found.median)}** ({show(found.low)}–{show(found.high)})"

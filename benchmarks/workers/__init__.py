@@ -1,0 +1,1 @@
+"""One module a way to compute a layer; each has `build(case, arrays, options) -> Subject`."""
