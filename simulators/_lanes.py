@@ -172,6 +172,15 @@ def _values(cw: Any, data: int, w: Any, values: Any, to: int, n: int) -> None:
 
 
 @inline
+def locate(index: Any, ins: int, n: int) -> None:
+    """Write each lane's output and input after its edge: divisions are slow, one a tile will do."""
+    for lane in range(n):
+        edge = get(index, lane)
+        put(index, LANES + lane, edge // ins)
+        put(index, 2 * LANES + lane, edge % ins)
+
+
+@inline
 def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: int, n: int) -> None:
     """The sample's input of every edge."""
     if nodes:
@@ -180,7 +189,7 @@ def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: i
             put(w, at + lane, node)
     else:
         for lane in range(n):
-            put(w, at + lane, get(x, sample * ins + get(index, lane) % ins))
+            put(w, at + lane, get(x, sample * ins + get(index, 2 * LANES + lane)))
 
 
 @inline
@@ -216,9 +225,9 @@ def _emit_series(
     for m in range(terms):
         combine(values, nodes, transform, m * nodes, 1, w, 0, n)
         for lane in range(n):
-            edge = get(index, lane)
-            value = get(w, lane) * get(weight, edge)
-            put(out, (edge // ins * terms + m) * ins + edge % ins, value)
+            value = get(w, lane) * get(weight, get(index, lane))
+            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            put(out, (o * terms + m) * ins + i, value)
 
 
 @inline
@@ -287,7 +296,7 @@ def forward(
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
     rows = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.empty(LANES, np.int64), np.zeros(rows * LANES, theta.dtype)
+    index, values = np.empty(3 * LANES, np.int64), np.zeros(rows * LANES, theta.dtype)
     units = (outs + block - 1) // block
     unit = next_index(counter)
     while unit < units:
@@ -296,6 +305,7 @@ def forward(
             n = min(LANES, stop - begin)
             for lane in range(n):
                 index[lane] = begin + lane
+            locate(index, ins, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             _forward_tile(
                 code, x, weight, transform, out, mode, common, shape, begin, n, cw, w, index, values

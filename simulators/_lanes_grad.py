@@ -25,7 +25,7 @@ from ._edge import (
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
 from ._jit import LANES, get, inline, kernel, next_index, put, spliced
-from ._lanes import EDGES, SERIES, combine, load_x, states, trig
+from ._lanes import EDGES, SERIES, combine, load_x, locate, states, trig
 from ._samples import STEP, adjoint_at, scratch_size, x_at
 
 
@@ -169,8 +169,8 @@ def _load_series(
     terms = transform.size // nodes
     for m in range(terms):
         for lane in range(n):
-            edge = get(index, lane)
-            put(rows, m * LANES + lane, get(g, (edge // ins * terms + m) * ins + edge % ins))
+            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            put(rows, m * LANES + lane, get(g, (o * terms + m) * ins + i))
     for node in range(nodes):
         combine(rows, terms, transform, node, nodes, values, node * LANES, n)
 
@@ -189,7 +189,7 @@ def _load_g(
             put(w, at + lane, get(g, sample * outs * ins + get(index, lane)))
     else:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * outs + get(index, lane) // ins))
+            put(w, at + lane, get(g, sample * outs + get(index, LANES + lane)))
 
 
 @spliced
@@ -213,7 +213,7 @@ def _backward_tile(
         _adjoint(code, cw, w, n)
         if dx.size > 0:
             for lane in range(n):
-                where = sample * ins + get(index, lane) % ins
+                where = sample * ins + get(index, 2 * LANES + lane)
                 put(dx, where, get(dx, where) + get(w, at + LANES + lane))
 
 
@@ -249,7 +249,7 @@ def backward(
     terms = transform.size // max(batch, 1)
     rows = np.zeros((terms + 3) // 4 * 4 * LANES, theta.dtype)
     values = np.empty((batch if mode == SERIES else 0) * LANES, theta.dtype)
-    index = np.empty(LANES, np.int64)
+    index = np.empty(3 * LANES, np.int64)
     columns = (ins + per_i - 1) // per_i
     units = (outs + per_o - 1) // per_o * columns
     sums, size = sums_at(code), sum_rows(code) * LANES
@@ -262,6 +262,7 @@ def backward(
             n = min(LANES, edges - begin)
             for lane in range(n):
                 index[lane] = (o + (begin + lane) // width) * ins + i + (begin + lane) % width
+            locate(index, ins, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             cw[sums : sums + size] = 0
             _backward_tile(

@@ -68,10 +68,10 @@ def tables(
             split.append((axis, kind, u, (), -1, 0.0))
     code, consts = _pack(initial, observable, whole, num_theta, num_encodings)
     shared, numbers = _pack(initial, observable, split, num_theta, num_encodings)
-    if any(u >= 0 and arccos for *_, u, arccos in rotations):
-        shared = None
+    arccos_used = any(u >= 0 and arccos for *_, u, arccos in rotations)
     data = sum(rotation[3] >= 0 for rotation in rotations)
-    return Tables(code, _both(consts), shared, _both(numbers), data)
+    shared_code = None if arccos_used else shared
+    return Tables(code, _both(consts), shared_code, _both(numbers), data)
 
 
 def _both(numbers: Array) -> dict[np.dtype, Array]:
@@ -102,7 +102,8 @@ def _pack(
         records.append((2, IDLE, 0, (), -1, 0.0))
     data = [at for at, record in enumerate(records) if record[1] != CONSTANT]
     thetas_at = HEADER + RECORD * len(records) + len(data) + 1
-    code, slots = [], []
+    code: list[int] = []
+    slots: list[int] = []
     for axis, kind, encoding, thetas, shift, _ in records:
         begin = thetas_at + len(slots)
         slots += thetas

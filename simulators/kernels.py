@@ -15,6 +15,7 @@ the angle. NaN and ±inf in a sample give NaN in its own outputs only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 # Work, in rotations by data, below which waking a thread costs more than it saves.
 _SERIAL = 60_000
 # With fewer samples than this the edges fill the vector lanes better.
-_FEW = 12
+_FEW = 24
 _UNITS = 4
 
 
@@ -96,7 +97,7 @@ def forward(
     shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
     if batch < _FEW and outs * ins > batch:
         out = np.zeros((batch, outs), dtype)
-        args = (
+        args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
             out.reshape(-1), _lanes.SUMS, False, shape, _lane_block(outs, ins, threads), counter,
         )  # fmt: skip
@@ -132,7 +133,7 @@ def _transposed(array: Array) -> Array:
 
 def _zeros(like: tuple[Array | None, ...], needs: Sequence[bool], parts: int = 1) -> list[Array]:
     """Room for `parts` gradients of each array one after the other; empty where not wanted."""
-    dtype = like[0].dtype
+    dtype = next(array.dtype for array in like if array is not None)
     return [
         np.zeros(array.size * parts, dtype) if need and array is not None else _NOTHING[dtype]
         for array, need in zip(like, needs, strict=True)
@@ -191,7 +192,7 @@ def backward(
     shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
     if batch < _FEW and outs * ins > batch:
         grads = _zeros(like, needs)
-        args = (
+        args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
             _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
             _lane_blocks(outs, ins, threads, needs[0]), counter,
@@ -238,7 +239,7 @@ def edges(
     if not out.size:
         return out
     threads = _threads(t, batch, outs * ins, threads)
-    args = (
+    args: Any = (
         t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _lanes.EDGES,
         False, (batch, outs, ins), _lane_block(outs, ins, threads), np.zeros(1, np.int64),
@@ -278,7 +279,7 @@ def edges_backward(
     grads = _zeros(like, needs)
     if batch and outs and ins:
         threads = _threads(t, batch, 2 * outs * ins, threads)
-        args = (
+        args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype],
             (*grads, _NOTHING[dtype]), _lanes.EDGES, False, (batch, outs, ins),
@@ -322,7 +323,7 @@ def series(
         return out
     threads = _threads(t, len(nodes), outs * ins, threads)
     code, consts, common = _program(t, scale, dtype)
-    args = (
+    args: Any = (
         code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
         _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
@@ -369,7 +370,7 @@ def series_backward(
     if outs and ins and len(transform):
         threads = _threads(t, len(nodes), 2 * outs * ins, threads)
         code, consts, common = _program(t, scale, dtype)
-        args = (
+        args: Any = (
             code, consts, _flat(nodes, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype),
             _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common,
