@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-wheel lint typecheck format clean
+.PHONY: demo test test-wheel bench bench-quick experiments lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -26,6 +26,20 @@ test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the che
 	$(BIN)/pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests experiments pyproject.toml build/wheel/
 	cd build/wheel && PYTHONPATH=$(CURDIR)/build/wheel/site QKAN_INSTALLED=1 $(CURDIR)/$(BIN)/pytest -m "not checkout"
+
+bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/report.py
+
+bench-quick: $(STAMP)  ## the main cases only, printed and not recorded
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/run.py --quick
+	$(BIN)/python benchmarks/report.py --print --results build/benchmarks
+
+experiments: $(STAMP)  ## the studies behind the README's results
+	$(BIN)/python experiments/regression.py
+	$(BIN)/python experiments/digits.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ HEADLINE = (
 LINEAR = ("64-linear", "256-linear")
 SINGLES = "4-singles"
 MEMORY = "128-memory"
+BUSY = 3.5
+"""Load average that two threads, and the starting workers before them, do not reach alone."""
 SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions"}
 
 
@@ -93,10 +95,11 @@ def others(records: Records) -> list[str]:
     if not rows:
         return []
     intro = (
-        "Other packages. The circuits are the same function to 1e-5, in float64, on "
-        "64 × 4 → 3 (768 circuits); pykan's layer of splines is another function of the same shape."
+        "Other packages. Those that run circuits compute the same function to 1e-5, in float64; "
+        "pykan's layer of splines is another function of the same shape, in float32."
     )
-    return [intro, "", *table(["package", "train step ms", "× `auto`", "how"], rows)]
+    header = ["batch × in → out", "package", "train step ms", "× `auto`", "how"]
+    return [intro, "", *table(header, rows)]
 
 
 def _others(record: CaseRecord | None, only: str) -> Iterable[list[str]]:
@@ -112,9 +115,9 @@ def _others(record: CaseRecord | None, only: str) -> Iterable[list[str]]:
         if result["scaled"] > 1:
             part = record.case["batch"] / result["scaled"]
             notes.append(f"timed on {part:.0f} of {record.case['batch']} samples and scaled")
-        shown = "QKAN (this package)" if name == "auto" else name
+        shown = "this package, `auto`" if name == "auto" else name
         yield [
-            shown, ms(record.summary(name, "step").median),
+            record.case["title"], shown, ms(record.summary(name, "step").median),
             times(record.ratio(name, "auto", "step")) if name != "auto" else "1",
             "; ".join(notes),
         ]  # fmt: skip
@@ -153,7 +156,7 @@ def growing(records: Records) -> list[str]:
     for sweep, label in SWEEPS.items():
         for encoding in ("trainable", "linear"):
             sizes, seconds = curve(records, sweep, encoding, "auto")
-            if len(sizes) > 1:
+            if len(sizes) >= 3:
                 slope = growth(sizes[-3:], seconds[-3:])
                 parts.append(f"{label}^{slope:.2f} ({encoding})")
     if not parts:
@@ -190,16 +193,19 @@ def conditions(records: Records) -> list[str]:
         ]
         machine, packages = run["machine"], run["packages"].get("own", {})
         flags = [f for f in ("avx2", "avx512f") if f in machine["vector_flags"]]
+        busy = "" if max(loads) < BUSY else ", so **the machine was busy with something else**"
         changed = " with uncommitted changes" if run["uncommitted_changes"] else ""
         lines.append(
             f"Run `{run['run']}`, {run['written'][:10]}: {machine['processor']}, "
             f"{machine['cores']} cores ({', '.join(flags)}), {run['threads']} threads, "
             f"torch {packages.get('torch', '?')}, Python {packages.get('python', '?')}, commit "
-            f"`{(run['commit'] or '?')[:10]}`{changed}, load average at most {max(loads):.1f}."
+            f"`{(run['commit'] or '?')[:10]}`{changed}, load average at most "
+            f"{max(loads):.1f}{busy}."
         )
     method = (
-        "Each candidate runs in a process of its own, takes turns with the others, and has first "
-        "reproduced outputs and all gradients of a float64 reference to 1e-5. A train step is "
+        "Each candidate runs in a process of its own and takes turns with the others; all but "
+        "nn.Linear and pykan, which are other functions, have first reproduced outputs and all "
+        "gradients of a float64 reference to 1e-5. A train step is "
         "forward, mean square and backward to all parameters and x; theta is touched between "
         "calls, so nothing is reused, except where the table says so."
     )
