@@ -16,32 +16,58 @@ _LARGE = 1e4
 
 
 @inline
-def _first_harmonic(x: Any, at: int, out: Any, cos: int, sin: int, n: int) -> None:
-    """Cos x and sin x of a row."""
+def _first_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
+    """cos kx, sin kx of a row for k = 1 … min(count, 3), in one pass."""
     one, zero = type(get(x, at))(1), type(get(x, at))(0)
     hi, lo = per_quarter(one)
-    largest = zero
-    for i in range(n):
-        value = get(x, at + i)
-        s, c = sincos(hi, lo, zero, zero, value)
-        put(out, cos + i, c)
-        put(out, sin + i, s)
-        largest = max(largest, abs(value))
-    if largest > _LARGE:
+    if count >= 3:
         for i in range(n):
-            s64, c64 = slow_sincos(1.0, 0.0, 0.0, get(x, at + i))
-            put(out, cos + i, c64)
-            put(out, sin + i, s64)
+            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
+            c2, s2 = c * c - s * s, 2 * c * s
+            put(out, base + i, c)
+            put(out, base + n + i, s)
+            put(out, base + 2 * n + i, c2)
+            put(out, base + 3 * n + i, s2)
+            put(out, base + 4 * n + i, c2 * c - s2 * s)
+            put(out, base + 5 * n + i, s2 * c + c2 * s)
+    else:
+        for i in range(n):
+            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
+            put(out, base + i, c)
+            put(out, base + n + i, s)
+            if count == 2:
+                put(out, base + 2 * n + i, c * c - s * s)
+                put(out, base + 3 * n + i, 2 * c * s)
 
 
 @inline
-def _next_harmonic(out: Any, a: int, b: int, to: int, ins: int) -> None:
-    """Cos and sin of the sum of two angles; each pair of rows is cos, then sin."""
-    for i in range(ins):
-        ca, sa = get(out, a + i), get(out, a + ins + i)
-        cb, sb = get(out, b + i), get(out, b + ins + i)
-        put(out, to + i, ca * cb - sa * sb)
-        put(out, to + ins + i, sa * cb + ca * sb)
+def _is_large(x: Any, at: int, n: int) -> bool:
+    """Whether an input of a row is beyond the range of the fast sine."""
+    largest = type(get(x, at))(0)
+    for i in range(n):
+        largest = max(largest, abs(get(x, at + i)))
+    return largest > _LARGE
+
+
+@inline
+def _large_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
+    """The same for inputs of any size, slowly."""
+    for i in range(n):
+        for k in range(1, min(count, 3) + 1):
+            s, c = slow_sincos(float(k), 0.0, 0.0, get(x, at + i))
+            put(out, base + 2 * (k - 1) * n + i, c)
+            put(out, base + (2 * k - 1) * n + i, s)
+
+
+@inline
+def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
+    """cos kx, sin kx of a row from those of x and of (k - 1)·x."""
+    before, to = base + 2 * (k - 2) * n, base + 2 * (k - 1) * n
+    for i in range(n):
+        c, s = get(out, base + i), get(out, base + n + i)
+        p, q = get(out, before + i), get(out, before + n + i)
+        put(out, to + i, p * c - q * s)
+        put(out, to + n + i, q * c + p * s)
 
 
 @kernel
@@ -54,13 +80,37 @@ def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
             break
         for b in range(start, min(start + block, rows)):
             base = b * 2 * count * ins
-            _first_harmonic(x, b * ins, out, base, base + ins, ins)
-            for k in range(2, count + 1):
-                half, rest = k // 2 - 1, k - k // 2 - 1
-                _next_harmonic(
-                    out, base + 2 * half * ins, base + 2 * rest * ins,
-                    base + 2 * (k - 1) * ins, ins,
-                )  # fmt: skip
+            if _is_large(x, b * ins, ins):
+                _large_harmonics(x, b * ins, out, base, ins, count)
+            else:
+                _first_harmonics(x, b * ins, out, base, ins, count)
+            for k in range(4, count + 1):
+                _more_harmonics(out, base, k, ins)
+
+
+@inline
+def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int) -> None:
+    """dx of the first three harmonics of a row, in one pass."""
+    for i in range(n):
+        at = base + i
+        one = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        at += 2 * n
+        two = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        at += 2 * n
+        three = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        put(dx, to + i, one + 2 * two + 3 * three)
+
+
+@inline
+def _more_slopes(
+    grad: Any, features: Any, base: int, k: int, dx: Any, to: int, n: int, add: bool
+) -> None:
+    """dx of harmonic k of a row, added or put."""
+    factor, zero = type(get(dx, to))(k), type(get(dx, to))(0)
+    for i in range(n):
+        at = base + 2 * (k - 1) * n + i
+        slope = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        put(dx, to + i, (get(dx, to + i) if add else zero) + factor * slope)
 
 
 @kernel
@@ -74,17 +124,12 @@ def harmonics_backward(
         if start >= rows:
             break
         for b in range(start, min(start + block, rows)):
-            base, to = b * 2 * count * ins, b * ins
-            for i in range(ins):
-                put(dx, to + i, type(get(dx, to))(0))
-            for k in range(1, count + 1):
-                c = base + 2 * (k - 1) * ins
-                factor = type(get(dx, to))(k)
-                for i in range(ins):
-                    slope = get(features, c + i) * get(grad, c + ins + i) - get(
-                        features, c + ins + i
-                    ) * get(grad, c + i)
-                    put(dx, to + i, get(dx, to + i) + factor * slope)
+            base, to, first = b * 2 * count * ins, b * ins, 1
+            if count >= 3:
+                _first_slopes(grad, features, base, dx, to, ins)
+                first = 4
+            for k in range(first, count + 1):
+                _more_slopes(grad, features, base, k, dx, to, ins, k > 1)
 
 
 @kernel

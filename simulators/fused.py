@@ -38,9 +38,18 @@ class FusedEngine(Engine):
 
     @abstractmethod
     def backward(
-        self, request: Request, grad: Tensor, inputs: Inputs, needs: Sequence[bool]
+        self,
+        request: Request,
+        grad: Tensor,
+        inputs: Inputs,
+        needs: Sequence[bool],
+        state: Any = None,
     ) -> Gradients:
         """The gradients of Σ grad·values; None where `needs` says that nobody asks."""
+
+    def forward_keeping(self, request: Request, inputs: Inputs) -> tuple[Tensor, Any]:
+        """The values, and what `backward` takes as its state: small, and not needed."""
+        return self.forward(request, inputs), None
 
     def edges(
         self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
@@ -97,7 +106,8 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, engine: FusedEngine, request: Request, *inputs: Tensor | None) -> Tensor:
         ctx.engine, ctx.request = engine, request
         ctx.save_for_backward(*inputs)
-        return engine.forward(request, inputs)  # type: ignore[arg-type]
+        values, ctx.state = engine.forward_keeping(request, inputs)  # type: ignore[arg-type]
+        return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
@@ -107,7 +117,7 @@ class _Fused(torch.autograd.Function):
                 functools.partial(plain, ctx.request), grad, inputs, needs
             )
         else:
-            gradients = ctx.engine.backward(ctx.request, grad, inputs, needs)
+            gradients = ctx.engine.backward(ctx.request, grad, inputs, needs, ctx.state)
         return (None, None, *gradients)
 
 

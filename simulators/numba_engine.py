@@ -53,7 +53,12 @@ class NumbaEngine(FusedEngine):
         return torch.from_numpy(out)
 
     def backward(
-        self, request: Request, grad: Tensor, inputs: Inputs, needs: Sequence[bool]
+        self,
+        request: Request,
+        grad: Tensor,
+        inputs: Inputs,
+        needs: Sequence[bool],
+        state: Any = None,
     ) -> Gradients:
         """The gradients, recomputing the states."""
         from . import kernels

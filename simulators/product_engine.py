@@ -7,6 +7,7 @@ that memory stays bounded; the backward pass recomputes the features.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .numba_engine import arrays, as_tensors, shared_scale, tables
 if TYPE_CHECKING:
     import numpy as np
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +63,32 @@ class ProductEngine(FusedEngine):
 
     def forward(self, request: Request, inputs: Inputs) -> Tensor:
         """The values, (b, o) or per edge (b, o, i)."""
+        return self.forward_keeping(request, inputs)[0]
+
+    def forward_keeping(self, request: Request, inputs: Inputs) -> tuple[Tensor, _Product | None]:
+        """The values, and the coefficients for the backward pass."""
         basis = self.basis(request, inputs[0], inputs[2])
         if basis is None:
-            return _kernel().forward(request, inputs)
+            return _kernel().forward(request, inputs), None
         product = _Product(request, inputs, basis)
-        return product.forward()
+        return product.forward(), product
 
     def backward(
-        self, request: Request, grad: Tensor, inputs: Inputs, needs: Sequence[bool]
+        self,
+        request: Request,
+        grad: Tensor,
+        inputs: Inputs,
+        needs: Sequence[bool],
+        state: Any = None,
     ) -> Gradients:
         """The gradients of the expansion."""
-        basis = self.basis(request, inputs[0], inputs[2])
-        if basis is None:
-            return _kernel().backward(request, grad, inputs, needs)
-        return _Product(request, inputs, basis).backward(grad, needs)
+        if state is None:
+            basis = self.basis(request, inputs[0], inputs[2])
+            if basis is None:
+                return _kernel().backward(request, grad, inputs, needs)
+            state = _Product(request, inputs, basis)
+        gradients: Gradients = state.backward(grad, needs)
+        return gradients
 
 
 def _kernel() -> FusedEngine:
@@ -84,6 +97,25 @@ def _kernel() -> FusedEngine:
     engine = get_engine("numba")
     assert isinstance(engine, FusedEngine)
     return engine
+
+
+class _Scratch(threading.local):
+    """Room for one chunk of features in each thread, kept: fresh pages cost as much as filling."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[Any, Any] = {}
+
+
+_kept = _Scratch()
+
+
+def _scratch(size: int, dtype: Any) -> Any:
+    import numpy as np
+
+    room = _kept.rooms.get(dtype)
+    if room is None or room.size < size:
+        room = _kept.rooms[dtype] = np.empty(size, dtype)
+    return room[:size]
 
 
 class _Product:
@@ -133,12 +165,10 @@ class _Product:
 
     def _chunks(self) -> Any:
         """Slices of the batch, each with its features (b, m, i)."""
-        import numpy as np
-
         batch, ins = self.x.shape
         row = max(self.basis.count * ins, 1)
         step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
-        room = np.empty((step, self.basis.count, ins), self.x.dtype)
+        room = _scratch(step * row, self.x.dtype).reshape(step, self.basis.count, ins)
         for start in range(0, batch, step):
             rows = slice(start, min(start + step, batch))
             features = room[: rows.stop - start]
