@@ -17,7 +17,7 @@ _LARGE = 1e4
 
 @inline
 def _first_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
-    """cos kx, sin kx of a row for k = 1 … min(count, 3), in one pass."""
+    """Cos kx, sin kx of a row for k = 1 … min(count, 3), in one pass."""
     one, zero = type(get(x, at))(1), type(get(x, at))(0)
     hi, lo = per_quarter(one)
     if count >= 3:
@@ -61,7 +61,7 @@ def _large_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -
 
 @inline
 def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
-    """cos kx, sin kx of a row from those of x and of (k - 1)·x."""
+    """Cos kx, sin kx of a row from those of x and of (k - 1)·x."""
     before, to = base + 2 * (k - 2) * n, base + 2 * (k - 1) * n
     for i in range(n):
         c, s = get(out, base + i), get(out, base + n + i)
@@ -90,7 +90,7 @@ def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
 
 @inline
 def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int) -> None:
-    """dx of the first three harmonics of a row, in one pass."""
+    """Dx of the first three harmonics of a row, in one pass."""
     for i in range(n):
         at = base + i
         one = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
@@ -105,7 +105,7 @@ def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int)
 def _more_slopes(
     grad: Any, features: Any, base: int, k: int, dx: Any, to: int, n: int, add: bool
 ) -> None:
-    """dx of harmonic k of a row, added or put."""
+    """Dx of harmonic k of a row, added or put."""
     factor, zero = type(get(dx, to))(k), type(get(dx, to))(0)
     for i in range(n):
         at = base + 2 * (k - 1) * n + i

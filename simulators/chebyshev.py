@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,9 +138,8 @@ def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
 class _Polynomials(Basis):
     """T_k((x - middle)/half) for k = 1 … count."""
 
-    def features(self, x: Any, out: Any, threads: int) -> None:
+    def features(self, x: Any, out: Any, threads: int) -> Callable[[], None]:
         from . import _features
-        from ._threads import run
 
         assert self.affine is not None
         block, _ = _features.blocks(x.shape, self.count, threads)
@@ -147,13 +147,14 @@ class _Polynomials(Basis):
             x.reshape(-1), out.reshape(-1), *self.affine, (*x.shape, self.count), block,
             _features.counter(),
         )  # fmt: skip
-        run(lambda: _features.chebyshev(*args), threads)
+        return lambda: _features.chebyshev(*args)
 
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> None:
+    def features_backward(
+        self, grad: Any, features: Any, dx: Any, threads: int
+    ) -> Callable[[], None]:
         import numpy as np
 
         from . import _features
-        from ._threads import run
 
         assert self.affine is not None
         block, units = _features.blocks(dx.shape, self.count, threads)
@@ -162,4 +163,4 @@ class _Polynomials(Basis):
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch, self.affine[1],
             (*dx.shape, self.count), block, _features.counter(),
         )  # fmt: skip
-        run(lambda: _features.chebyshev_backward(*args), threads)
+        return lambda: _features.chebyshev_backward(*args)

@@ -7,6 +7,7 @@ follow exactly from as many equispaced nodes as it has terms, whatever the batch
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,22 +98,22 @@ def _basis(count: int, dtype: torch.dtype) -> _Harmonics:
 class _Harmonics(Basis):
     """cos kx, sin kx for k = 1 … count/2."""
 
-    def features(self, x: Any, out: Any, threads: int) -> None:
+    def features(self, x: Any, out: Any, threads: int) -> Callable[[], None]:
         from . import _features
-        from ._threads import run
 
         block, _ = _features.blocks(x.shape, self.count, threads)
         shape, counter = (*x.shape, self.count // 2), _features.counter()
         flat, room = x.reshape(-1), out.reshape(-1)
-        run(lambda: _features.harmonics(flat, room, shape, block, counter), threads)
+        return lambda: _features.harmonics(flat, room, shape, block, counter)
 
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> None:
+    def features_backward(
+        self, grad: Any, features: Any, dx: Any, threads: int
+    ) -> Callable[[], None]:
         from . import _features
-        from ._threads import run
 
         block, _ = _features.blocks(dx.shape, self.count, threads)
         args = (
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
             block, _features.counter(),
         )  # fmt: skip
-        run(lambda: _features.harmonics_backward(*args), threads)
+        return lambda: _features.harmonics_backward(*args)

@@ -14,7 +14,7 @@ the angle. NaN and ±inf in a sample give NaN in its own outputs only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -298,6 +298,7 @@ def series(
     shift: Array | None,
     weight: Array,
     threads: int = 1,
+    beside: Callable[[], None] | None = None,
 ) -> Array:
     """Coefficients of every edge: out[o, m, i] = weight[o, i]·Σ_n transform[m, n]·φ_oi(nodes[n]).
 
@@ -312,6 +313,7 @@ def series(
         shift: (o, i, u) or None.
         weight: (o, i).
         threads: At most so many work at once.
+        beside: More units of work for the same threads, called once in each.
 
     Returns:
         (o, m, i).
@@ -320,8 +322,11 @@ def series(
     outs, ins = theta.shape[:2]
     out = np.empty((outs, len(transform), ins), dtype)
     if not out.size:
+        if beside is not None:
+            beside()
         return out
-    threads = _threads(t, len(nodes), outs * ins, threads)
+    if beside is None:
+        threads = _threads(t, len(nodes), outs * ins, threads)
     code, consts, common = _program(t, scale, dtype)
     args: Any = (
         code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
@@ -329,7 +334,13 @@ def series(
         _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
-    run(lambda: _lanes.forward(*args), threads)
+
+    def work() -> None:
+        if beside is not None:
+            beside()
+        _lanes.forward(*args)
+
+    run(work, threads)
     return out
 
 

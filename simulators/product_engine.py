@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ._threads import run
 from .engine import Request
 from .fused import FusedEngine, Gradients, Inputs
 from .numba_engine import arrays, as_tensors, shared_scale, tables
@@ -44,14 +45,14 @@ class Basis(ABC):
     affine: tuple[np.ndarray, np.ndarray] | None = None
 
     @abstractmethod
-    def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
-        """Write the features of x (b, i) to out (b, m, i)."""
+    def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Callable[[], None]:
+        """The work that writes the features of x (b, i) to out (b, m, i); threads share it."""
 
     @abstractmethod
     def features_backward(
         self, grad: np.ndarray, features: np.ndarray, dx: np.ndarray, threads: int
-    ) -> None:
-        """Write the gradient by x (b, i), from that of the features, both (b, m, i), to dx."""
+    ) -> Callable[[], None]:
+        """The work that writes the gradient by x (b, i) to dx, from that of the features."""
 
 
 class ProductEngine(FusedEngine):
@@ -133,10 +134,12 @@ class _Product:
         self.tables = tables(request.program)
         self.weight = self._ones() if weight is None else weight
         self.sizes = (request.out_features, basis.count, request.in_features)
+        self._first = self._room(0) if len(self.x) else None
+        work = None if self._first is None else self._features(*self._first)
         self.coefficients = torch.from_numpy(
             kernels.series(
                 self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
-                self.weight, self.threads,
+                self.weight, self.threads, work,
             )
         )  # fmt: skip
 
@@ -163,17 +166,29 @@ class _Product:
 
         return np.ones(self.theta.shape[:2], self.theta.dtype)
 
-    def _chunks(self) -> Any:
-        """Slices of the batch, each with its features (b, m, i)."""
+    def _room(self, start: int) -> tuple[slice, Any]:
+        """The chunk of the batch that starts there, and room for its features (b, m, i)."""
         batch, ins = self.x.shape
         row = max(self.basis.count * ins, 1)
         step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
-        room = _scratch(step * row, self.x.dtype).reshape(step, self.basis.count, ins)
-        for start in range(0, batch, step):
-            rows = slice(start, min(start + step, batch))
-            features = room[: rows.stop - start]
-            self.basis.features(self.x[rows], features, self.threads)
-            yield rows, features
+        rows = slice(start, min(start + step, batch))
+        room = _scratch(step * row, self.x.dtype)[: (rows.stop - start) * row]
+        return rows, room.reshape(-1, self.basis.count, ins)
+
+    def _features(self, rows: slice, room: Any) -> Callable[[], None]:
+        return self.basis.features(self.x[rows], room, self.threads)
+
+    def _chunks(self) -> Iterator[tuple[slice, Any]]:
+        """Slices of the batch, each with its features (b, m, i)."""
+        start = 0
+        while start < len(self.x):
+            rows, room = self._room(start)
+            if self._first is None:
+                run(self._features(rows, room), self.threads)
+            # the first chunk was filled beside the coefficients; its room is soon used again
+            self._first = None
+            yield rows, room
+            start = rows.stop
 
     def forward(self) -> Tensor:
         outs, _, ins = self.sizes
@@ -218,7 +233,7 @@ class _Product:
             slopes = torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:])
         else:
             slopes = (grad @ self.coefficients.flatten(1)[:, ins:]).view_as(values)
-        self.basis.features_backward(slopes.numpy(), features, dx, self.threads)
+        run(self.basis.features_backward(slopes.numpy(), features, dx, self.threads), self.threads)
 
     def _coefficients_backward(self, dc: Tensor | None, needs: Sequence[bool]) -> Sequence[Any]:
         from . import kernels
