@@ -24,7 +24,7 @@ from .numba_engine import arrays, as_tensors, shared_scale, tables
 if TYPE_CHECKING:
     import numpy as np
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 6 << 20
 
 
 @dataclass(frozen=True, slots=True)
