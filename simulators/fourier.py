@@ -70,7 +70,7 @@ def fourier(request: Request, inputs: Inputs) -> Tensor:
 def product_cost(request: Request, features: int) -> float:
     """Estimated seconds of a training step of a layer with so many features an input.
 
-    Fitted to `benchmarks/`, two cores: a call, the edges at the nodes, the features, three products;
+    Fitted to `benchmarks/`, two cores: a call, the edges at the nodes, features, three products;
     2.4 ms at 1024×64→64 with 7 features, 11 ms with 33, 23 ms at 1024×256→256 with 7.
     """
     fused = refuse_on_cpu(request) is None
