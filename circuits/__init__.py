@@ -22,6 +22,7 @@ from .program import Program as Program
 from .program import Rotation as Rotation
 from .program import lower as lower
 from .program import lower_gates as lower_gates
+from .require import require as require
 from .serial import from_json as from_json
 from .serial import to_json as to_json
 from .spectrum import resolve_scale as resolve_scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from ._require import require
+from qkan.circuits import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

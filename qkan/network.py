@@ -69,12 +69,17 @@ class QKAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, widths[0]) → (…, widths[-1])."""
-        if self.input_range is not None:
-            low, high = self.input_range
-            x = (x - (low + high) / 2) * (math.pi / (high - low))
+        x = self.map_input(x)
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def map_input(self, x: Tensor) -> Tensor:
+        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
+        if self.input_range is None:
+            return x
+        low, high = self.input_range
+        return (x - (low + high) / 2) * (math.pi / (high - low))
 
     def _row(self) -> list[QKANLayer]:
         return [layer for layer in self.layers if isinstance(layer, QKANLayer)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qkan._require import require
+from qkan.circuits import require
 
 
 def test_returns_the_submodule_itself() -> None:

@@ -1,0 +1,170 @@
+"""`Backend`: what measures circuits, and `Run`: one piece of work on it that survives its process.
+
+A backend knows circuits and angles; models are the business of `qkan.devices`. Letters: v values
+(one circuit with bound angles each), p parametric gates of the circuit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qkan.circuits import Circuit
+
+from .calibration import Calibration
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Values of one circuit to measure.
+
+    Attributes:
+        circuit: Any circuit.
+        angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order. An
+            encoding's angle is what its rotation turns by, arccos already taken.
+        weight: Broadcasts to (…); how much each value counts. Heavier ones go to better qubits.
+    """
+
+    circuit: Circuit
+    angles: Floats
+    weight: Floats | float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """Estimated expectation values, shaped (…) like the task's angles without their last axis.
+
+    Attributes:
+        z: Estimates of ⟨M⟩; NaN where nothing came back. Mitigated ones may leave [-1, 1].
+        stderr: Standard errors of all causes, shots and calibration.
+        shot_stderr: The part that is independent from value to value.
+        qubit: The physical qubit that measured each value; -1 where none did. Values of one qubit
+            share its calibration's error: Cov(z_a, z_b) = z_a·z_b·r² with r that qubit's entry
+            in `calibration_error`.
+        calibration_error: Relative standard error of the contraction by physical qubit; empty
+            without mitigation.
+    """
+
+    z: Floats
+    stderr: Floats
+    shot_stderr: Floats
+    qubit: NDArray[np.int64]
+    calibration_error: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work needs, computed before anything is submitted.
+
+    Attributes:
+        rows: Bound parameter sets, each measuring up to `width` values at once.
+        jobs: Jobs that they are split into.
+        executions: rows × shots, those of calibration included.
+        seconds: Estimated time on the device that is billed.
+        seconds_left: Of the budget, before this work; None on an emulator.
+        width: Qubits used at once.
+    """
+
+    rows: int
+    jobs: int
+    executions: int
+    seconds: float
+    seconds_left: float | None
+    width: int
+
+
+class Backend(ABC):
+    """A device or an emulator.
+
+    Attributes:
+        name: As its maker calls it.
+        shots: Shots a value.
+    """
+
+    name: str
+    shots: int
+
+    @abstractmethod
+    def cost(self, values: int) -> Cost:
+        """The cost of measuring that many values; nothing is submitted."""
+
+    @abstractmethod
+    def open(self, store: Path | str | None = None, about: Mapping[str, Any] | None = None) -> Run:
+        """Open a run: a new one, or, where `store` holds one already, that one again.
+
+        Args:
+            store: The run's directory. None: a new one in the default place; an emulator then
+                keeps nothing.
+            about: JSON values that describe the run, kept with it. A store that was opened with
+                another description is refused.
+        """
+
+    @abstractmethod
+    def calibration(self) -> Calibration:
+        """The device's calibration as of now; entries that are missing are NaN."""
+
+    def measure(self, circuit: Circuit, angles: Floats) -> tuple[Floats, Floats]:
+        """Measure a circuit: angles (…, p) → estimates z (…) and their standard errors (…)."""
+        with self.open() as run:
+            (found,) = run.measure([Task(circuit, np.asarray(angles))])
+        return found.z, found.stderr
+
+
+class Run(ABC):
+    """Work on a backend whose results are kept: opened again, what is paid for is not run twice.
+
+    Calls of `measure` are replayed in order: the same tasks again are read from the store, and
+    only what is missing is submitted.
+
+    Attributes:
+        path: The store's directory, or None where nothing is kept.
+        backend: Whose run it is.
+    """
+
+    path: Path | None
+    backend: Backend
+
+    @abstractmethod
+    def measure(self, tasks: Sequence[Task]) -> list[Measurement]:
+        """Measure the tasks together, packed into as few jobs as hold them.
+
+        A job that fails for good leaves NaN in its values, and the others keep theirs.
+        """
+
+    @property
+    @abstractmethod
+    def jobs(self) -> tuple[str, ...]:
+        """Ids of the jobs submitted so far, in order."""
+
+    @property
+    @abstractmethod
+    def seconds(self) -> float:
+        """Time on the device that is billed so far."""
+
+    @abstractmethod
+    def cancel(self) -> tuple[str, ...]:
+        """Cancel the jobs that have not finished and return their ids."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the store's lock; jobs in the queue stay there."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

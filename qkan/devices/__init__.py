@@ -1,0 +1,1 @@
+"""Trained models on devices: estimate, run, resume, train."""
