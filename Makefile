@@ -30,6 +30,7 @@ test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the che
 bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/limit.py
 	$(BIN)/python benchmarks/report.py
 
 bench-quick: $(STAMP)  ## the main cases only, printed and not recorded

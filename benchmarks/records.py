@@ -64,7 +64,7 @@ def load(folder: Path) -> dict[str, CaseRecord]:
     Raises:
         FileNotFoundError: There is no run.
     """
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.glob("*.json") if file.name != "limit.json")
     if not files:
         raise FileNotFoundError(f"No run in {folder}; make one with: python benchmarks/run.py")
     runs = sorted((json.loads(file.read_text()) for file in files), key=lambda r: r["written"])
@@ -73,3 +73,9 @@ def load(folder: Path) -> dict[str, CaseRecord]:
         about = {name: value for name, value in run.items() if name != "cases"}
         found |= {case["id"]: CaseRecord(case, about) for case in run["cases"]}
     return found
+
+
+def load_limit(folder: Path) -> dict[str, Any] | None:
+    """What `limit.py` measured, or None."""
+    file = folder / "limit.json"
+    return json.loads(file.read_text()) if file.exists() else None

@@ -13,7 +13,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from records import CaseRecord, load
+from records import CaseRecord, load, load_limit
 from tables import section
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def main() -> int:
     except FileNotFoundError as reason:
         print(reason, file=sys.stderr)
         return 1
-    text = section(records)
+    text = section(records, load_limit(arguments.results))
     if arguments.print:
         print(text)
         return 0

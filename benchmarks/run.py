@@ -53,7 +53,8 @@ def main() -> None:
     for case in chosen:
         _say(f"{case.id}: {case.title}, r = {case.reps}")
         wanted = arguments.candidates or case.candidates
-        names = tuple(name for name in case.candidates if name in wanted)
+        left_out = case.slow if arguments.quick else ()
+        names = tuple(n for n in case.candidates if n in wanted and n not in left_out)
         found = Session(case, _plan_for(case, plan), _say, names).run()
         _gather_packages(record["packages"], found["results"])
         record["cases"].append(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from records import CaseRecord
 from samples import Ratio, growth
@@ -23,12 +24,14 @@ BUSY = 3.5
 SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions"}
 
 
-def section(records: Records) -> str:
+def section(records: Records, limit: dict[str, Any] | None = None) -> str:
     """All tables of which the records have cases, and under what conditions they were measured."""
     parts: tuple[Callable[[Records], list[str]], ...] = (
         headline, against_linear, others, memory, growing, conditions,
     )  # fmt: skip
     blocks = [lines for lines in (part(records) for part in parts) if lines]
+    if limit is not None:
+        blocks.insert(-1, arithmetic(limit))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
 
@@ -164,6 +167,18 @@ def growing(records: Records) -> list[str]:
     return [
         "Train step time of `auto` over the three largest points of each sweep in the growth plot "
         f"goes as {', '.join(parts)}; 1 is linear."
+    ]
+
+
+def arithmetic(limit: dict[str, Any]) -> list[str]:
+    """How far the fused kernel is from what one core can do."""
+    times, operations = limit["times_the_limit"], limit["operations"]
+    return [
+        f"The arithmetic limit (`benchmarks/limit.py`): 1024 × 64 → 64, trainable, cannot do with "
+        f"less than {operations['forward']} multiplications or fused multiply-adds an edge and "
+        f"sample forward and {operations['backward']} backward; on one core the kernel of `numba` "
+        f"takes {times['forward']:.1f} and {times['backward']:.1f} times as long as these alone at "
+        f"the core's measured {limit['operations_per_second'] / 1e9:.0f} billion a second."
     ]
 
 

@@ -12,21 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qkan.circuits import Program
-from qkan.simulators import Request, select
+from qkan.simulators import BASES as BASES
+from qkan.simulators import LayerTensors, Request, masked, select, with_base
 
 from .errors import QKANError
 
-BASES: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "tanh": torch.tanh,
-    "identity": lambda x: x,
-}
-"""Base activations by name."""
-
 READOUTS = ("z", "amplitude")
 """Readouts by name: the expectation value itself, or a peer's |α| - |β|, a function of it."""
+
+Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
+o is 1, for all outputs share them."""
 
 
 def qkan_layer(
@@ -44,6 +40,7 @@ def qkan_layer(
     base: str | None = "silu",
     readout: str = "z",
     engine: str = "auto",
+    activations: Activations | None = None,
 ) -> Tensor:
     """out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
 
@@ -62,6 +59,7 @@ def qkan_layer(
         base: A name in `BASES`, or None.
         readout: A name in `READOUTS`.
         engine: "auto" or one of `engines()`.
+        activations: What computes the activations in place of an engine, such as a device.
 
     Returns:
         (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
@@ -72,23 +70,22 @@ def qkan_layer(
         SimulatorError: The named engine refuses.
     """
     check_input(x, weight)
+    _check_parameters(theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    masked = weight if mask is None else weight * mask
-    angles = (flat, theta, scale, shift, masked)
+    tensors = LayerTensors(theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
-    if compute != weight.dtype or compute != x.dtype:
-        angles = tuple(tensor.to(compute) for tensor in angles)  # type: ignore[assignment]
-    out = _quantum(
-        *angles, program=program, fixed_scale=fixed_scale, readout=readout, engine=engine
-    )
-    wanted = torch.float32 if _in_autocast(x) else weight.dtype
-    if out.dtype != wanted:
-        out = out.to(wanted)
-    if base_weight is not None and base is not None:
-        masked = base_weight if mask is None else base_weight * mask
-        out = out + F.linear(BASES[base](flat), masked, bias)
-    elif bias is not None:
-        out = out + bias
+    plain = compute == weight.dtype == x.dtype and not _in_autocast(x)
+    if plain and theta.ndim == 3 and readout == "z" and activations is None:
+        request = layer_request(flat, theta, program, fixed_scale, readout, False, base)
+        out = select(engine, request).whole(request, flat, tensors)
+    else:
+        angles = (flat, theta, scale, shift, masked(weight, mask))
+        out = _quantum(
+            *(tensor.to(compute) for tensor in angles),
+            program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
+            activations=activations,
+        ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
+        out = with_base(out, flat, base, tensors)
     return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
 
 
@@ -103,11 +100,14 @@ def _quantum(
     fixed_scale: tuple[float, ...] | None,
     readout: str,
     engine: str,
+    activations: Activations | None,
 ) -> Tensor:
     """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
     shared = theta.ndim == 2
     if shared:
         theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
+    if activations is not None:
+        return (activations(x, theta, scale, shift) * weight).sum(-1)
     request = layer_request(x, theta, program, fixed_scale, readout, shared)
     chosen = select(engine, request)
     if not request.per_edge:
@@ -125,10 +125,13 @@ def layer_request(
     fixed_scale: tuple[float, ...] | None,
     readout: str,
     shared: bool,
+    base: str | None = None,
 ) -> Request:
     """What a layer asks of its engine for inputs x (b, i)."""
     outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
-    return Request(program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge)
+    return Request(
+        program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge, base=base
+    )
 
 
 def compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
@@ -183,3 +186,24 @@ def check_input(x: Tensor, weight: Tensor) -> None:
             f"The input is {x.dtype} and the layer's parameters are {weight.dtype}; "
             f"use x.to({weight.dtype}) or layer.to({x.dtype})."
         )
+
+
+def _check_parameters(
+    theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
+) -> None:
+    """Raise `QKANError` unless the parameters belong to one layer of that program."""
+    shape = theta.shape
+    rows, encoded = shape[:-1], (*shape[:-1], program.num_encodings)
+    if (
+        (rows == weight.shape or (len(rows) == 1 and rows[0] <= weight.shape[1]))
+        and shape[-1] == program.num_theta
+        and scale.shape == encoded
+        and shift.shape == encoded
+    ):
+        return
+    k, u = program.num_theta, program.num_encodings
+    raise QKANError(
+        f"theta {tuple(shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, weight "
+        f"{tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for this "
+        f"circuit, or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
+    )

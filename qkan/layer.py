@@ -22,7 +22,7 @@ from qkan.circuits import ansatz as named_ansatz
 from qkan.simulators import engines
 
 from .errors import QKANError
-from .functional import BASES, READOUTS, qkan_layer
+from .functional import BASES, READOUTS, Activations, qkan_layer
 from .start import second_moment
 
 ENCODINGS = ("trainable", "linear", "binary", "ternary")
@@ -80,6 +80,8 @@ class QKANLayer(nn.Module):
         base_weight: (o, i), or None.
         bias: (o,), or None.
         mask: (o, i) of ones, zero on pruned edges; a buffer.
+        activations: What computes the activations in place of an engine for a while, such as a
+            device; None outside `qkan.devices`.
 
     Shapes:
         x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
@@ -100,6 +102,7 @@ class QKANLayer(nn.Module):
     mask: Tensor
     base_weight: nn.Parameter | None
     bias: nn.Parameter | None
+    activations: Activations | None = None
 
     def __init__(
         self,
@@ -180,8 +183,15 @@ class QKANLayer(nn.Module):
         return qkan_layer(
             x, self.theta, self.scale, self.shift, self.weight, self.base_weight, self.bias,
             self.mask, program=self.program, fixed_scale=self.fixed_scale, base=self.base,
-            readout=self.readout, engine=self.engine,
+            readout=self.readout, engine=self.engine, activations=self.activations,
         )  # fmt: skip
+
+    def duplicate_parameters(self) -> int:
+        """Trainable shifts that the circuit merges with a theta, which moves the same angle."""
+        if not self.shift.requires_grad:
+            return 0
+        copies = self.shift.numel() // self.circuit.num_encodings
+        return copies * len(self.program.merged_shifts)
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this layer again, as JSON values."""
@@ -231,7 +241,7 @@ def effective_parameters(model: nn.Module) -> int:
     """Number of trainable parameters, those left out that only duplicate another one.
 
     A shift that the circuit merges with a theta moves the same angle twice; comparisons at equal
-    parameters must not count it.
+    parameters must not count it. A module says how many it has by `duplicate_parameters()`.
 
     Example:
         >>> from qkan import QKANLayer
@@ -241,9 +251,8 @@ def effective_parameters(model: nn.Module) -> int:
     """
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)
     for module in model.modules():
-        if isinstance(module, QKANLayer) and module.shift.requires_grad:
-            copies = module.shift.numel() // module.circuit.num_encodings
-            total -= copies * len(module.program.merged_shifts)
+        duplicates = getattr(module, "duplicate_parameters", None)
+        total -= 0 if duplicates is None else duplicates()
     return total
 
 

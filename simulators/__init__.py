@@ -1,5 +1,9 @@
 """Run a lowered circuit for every (sample, output, input) edge, fast, with gradients."""
 
+from .base import BASES as BASES
+from .base import LayerTensors as LayerTensors
+from .base import masked as masked
+from .base import with_base as with_base
 from .chebyshev import ChebyshevEngine as ChebyshevEngine
 from .engine import Engine as Engine
 from .engine import Request as Request

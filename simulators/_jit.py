@@ -104,6 +104,12 @@ def put(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.none(array, types.intp, array.dtype), codegen
 
 
+@inline
+def add(array: Any, index: Any, value: Any) -> None:
+    """array[index] += value of a contiguous one-dimensional array; the index is trusted."""
+    put(array, index, get(array, index) + value)
+
+
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c, rounded once."""

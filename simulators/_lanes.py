@@ -218,9 +218,9 @@ def combine(
 @inline
 def _emit_series(
     values: Any, transform: Any, nodes: int, weight: Any, out: Any, ins: int, index: Any, w: Any,
-    n: int,
+    total: Any, n: int,
 ) -> None:  # fmt: skip
-    """out[o, m, i] = weight·Σ_n D[m, n]·φ_n."""
+    """out[o, m, i] = weight·Σ_n D[m, n]·φ_n; the first of them summed over i to total[o]."""
     terms = transform.size // nodes
     for m in range(terms):
         combine(values, nodes, transform, m * nodes, 1, w, 0, n)
@@ -228,6 +228,8 @@ def _emit_series(
             value = get(w, lane) * get(weight, get(index, lane))
             o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
             put(out, (o * terms + m) * ins + i, value)
+            if m == 0:
+                put(total, o, get(total, o) + value)
 
 
 @inline
@@ -249,7 +251,7 @@ def _emit_sums(
 @spliced
 def _forward_tile(
     code: Any, x: Any, weight: Any, transform: Any, out: Any, mode: int, common: bool, shape: Any,
-    begin: int, n: int, cw: Any, w: Any, index: Any, values: Any,
+    total: Any, begin: int, n: int, cw: Any, w: Any, index: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
     batch, outs, ins = shape
@@ -266,13 +268,13 @@ def _forward_tile(
         elif mode == SUMS:
             _emit_sums(values, sample, weight, out, outs, ins, begin, n)
     if mode == SERIES:
-        _emit_series(values, transform, batch, weight, out, ins, index, w, n)
+        _emit_series(values, transform, batch, weight, out, ins, index, w, total, n)
 
 
 @kernel
 def forward(
     code: Any, consts: Any, x: Any, theta: Any, scale: Any, shift: Any, weight: Any, transform: Any,
-    out: Any, mode: int, common: bool, shape: Any, block: int, counter: Any,
+    out: Any, total: Any, mode: int, common: bool, shape: Any, block: int, counter: Any,
 ) -> None:  # fmt: skip
     """Values of edges; takes units of work from the counter until none is left.
 
@@ -286,6 +288,7 @@ def forward(
         weight: (out·in,); not used for single edges.
         transform: (terms·batch,) for a series.
         out: Written; zero before when values are summed.
+        total: (out,) for a series, zero before: the first terms summed over inputs.
         mode: SERIES, EDGES or SUMS.
         common: Whether at one node all edges have the same data angles.
         shape: (batch, out, in).
@@ -308,6 +311,7 @@ def forward(
             locate(index, ins, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             _forward_tile(
-                code, x, weight, transform, out, mode, common, shape, begin, n, cw, w, index, values
-            )
+                code, x, weight, transform, out, mode, common, shape, total, begin, n, cw, w, index,
+                values,
+            )  # fmt: skip
         unit = next_index(counter)

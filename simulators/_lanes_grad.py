@@ -24,15 +24,9 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, add, get, inline, kernel, next_index, put, spliced
 from ._lanes import EDGES, SERIES, combine, load_x, locate, states, trig
 from ._samples import STEP, adjoint_at, scratch_size, x_at
-
-
-@inline
-def _add(w: Any, at: int, value: float) -> None:
-    """Add to a sum."""
-    put(w, at, get(w, at) + value)
 
 
 @inline
@@ -42,9 +36,9 @@ def _sums_of_nine(cw: Any, at: int, w: Any, angle: int, vector: int, n: int) -> 
         row = at + m * LANES
         for lane in range(n):
             u = get(w, vector + m * LANES + lane)
-            _add(cw, row + lane, get(w, angle + lane) * u)
-            _add(cw, row + 3 * LANES + lane, get(w, angle + LANES + lane) * u)
-            _add(cw, row + 6 * LANES + lane, u)
+            add(cw, row + lane, get(w, angle + lane) * u)
+            add(cw, row + 3 * LANES + lane, get(w, angle + LANES + lane) * u)
+            add(cw, row + 6 * LANES + lane, u)
 
 
 @inline
@@ -115,9 +109,9 @@ def _adjoint_matrix(code: Any, cw: Any, w: Any, step: int, n: int) -> None:
     for lane in range(n):
         p, q, r = get(w, to + lane), get(w, to + LANES + lane), get(w, to + 2 * LANES + lane)
         x, y, z = get(w, here + lane), get(w, here + LANES + lane), get(w, here + 2 * LANES + lane)
-        _add(cw, torque + lane, y * r - z * q)
-        _add(cw, torque + LANES + lane, z * p - x * r)
-        _add(cw, torque + 2 * LANES + lane, x * q - y * p)
+        add(cw, torque + lane, y * r - z * q)
+        add(cw, torque + LANES + lane, z * p - x * r)
+        add(cw, torque + 2 * LANES + lane, x * q - y * p)
 
 
 @inline
@@ -128,17 +122,17 @@ def _data_sums(code: Any, kind: int, cw: Any, w: Any, step: int, n: int) -> None
     if kind == ARCCOS:
         for lane in range(n):
             d = get(w, here + lane)
-            _add(cw, at + lane, d)
+            add(cw, at + lane, d)
             d *= get(w, here + LANES + lane)
             put(w, here + lane, d)
-            _add(cw, at + LANES + lane, d)
+            add(cw, at + LANES + lane, d)
     else:
         for lane in range(n):
-            _add(cw, at + lane, get(w, here + lane))
+            add(cw, at + lane, get(w, here + lane))
     for lane in range(n):
         d = get(w, here + lane)
-        _add(cw, at + 2 * LANES + lane, d * get(w, x + lane))
-        _add(w, x + LANES + lane, get(cw, scale + lane) * d)
+        add(cw, at + 2 * LANES + lane, d * get(w, x + lane))
+        add(w, x + LANES + lane, get(cw, scale + lane) * d)
 
 
 @spliced

@@ -24,21 +24,15 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, add, get, inline, kernel, next_index, put, spliced
 from ._samples import STEP, adjoint_at, load, matrix, scratch_size, states, trig, x_at
-
-
-@inline
-def _add(cw: Any, at: int, value: float) -> None:
-    """Add to one edge's sum."""
-    put(cw, at, get(cw, at) + value)
 
 
 @inline
 def _add_nine(cw: Any, at: int, sums: Any) -> None:
     """Add to nine sums of one edge."""
     for row in range(9):
-        _add(cw, at + row * LANES, sums[row])
+        add(cw, at + row * LANES, sums[row])
 
 
 @inline
@@ -99,9 +93,9 @@ def _adjoint_matrix(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) ->
         put(w, to + LANES + b, q)
         put(w, to + 2 * LANES + b, r)
     at = torque_sums_at(code, step) + lane
-    _add(cw, at, t0)
-    _add(cw, at + LANES, t1)
-    _add(cw, at + 2 * LANES, t2)
+    add(cw, at, t0)
+    add(cw, at + LANES, t1)
+    add(cw, at + 2 * LANES, t2)
 
 
 @inline
@@ -134,8 +128,8 @@ def _affine(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
         moment += d * get(w, x + b)
         put(w, x + LANES + b, get(w, x + LANES + b) + scale * d)
     at = data_sums_at(code, step) + lane
-    _add(cw, at, total)
-    _add(cw, at + 2 * LANES, moment)
+    add(cw, at, total)
+    add(cw, at + 2 * LANES, moment)
 
 
 @inline
@@ -152,9 +146,9 @@ def _arccos(code: Any, cw: Any, lane: int, w: Any, step: int, n: int) -> None:
         moment += d * get(w, x + b)
         put(w, x + LANES + b, get(w, x + LANES + b) + scale * d)
     at = data_sums_at(code, step) + lane
-    _add(cw, at, angle)
-    _add(cw, at + LANES, total)
-    _add(cw, at + 2 * LANES, moment)
+    add(cw, at, angle)
+    add(cw, at + LANES, total)
+    add(cw, at + 2 * LANES, moment)
 
 
 @spliced

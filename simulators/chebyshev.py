@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compiled import refuse_on_cpu
 from .engine import Request
 from .errors import SimulatorError
 from .fourier import product_cost
-from .fused import Inputs, plain
-from .numba_engine import refuse_on_cpu
+from .fused import Inputs, plain, without_autocast
 from .product_engine import Basis, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, values_at, widest
 
@@ -118,11 +118,17 @@ class ChebyshevEngine(ProductEngine):
 
     def _plain(self, request: Request, inputs: Inputs) -> Tensor:
         """The same in plain torch operators."""
-        x, theta, scale, shift, weight = inputs
+        x, scale = inputs[0], inputs[2]
         found = self._expansion(request, x, scale)
         if found is None:
             return plain(request, inputs)
-        degree, middle, half = found
+        with without_autocast(x):
+            return self._sum(request, inputs, *found)
+
+    def _sum(
+        self, request: Request, inputs: Inputs, degree: int, middle: Tensor, half: Tensor
+    ) -> Tensor:
+        x, theta, scale, shift, weight = inputs
         unit, rows = chebyshev_map(degree + 1, theta)
         values = values_at(request, unit[:, None] * half + middle, theta, scale, shift)
         coefficients = torch.tensordot(rows, values, 1)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from qkan.circuits import Program
 
+from .base import LayerTensors, masked, with_base
+
 _CPU = torch.device("cpu")
 
 
@@ -32,6 +34,7 @@ class Request(NamedTuple):
         per_edge: Whether each edge's value is wanted instead of the weighted sum over inputs.
         batched_theta: Whether each sample has parameters of its own.
         noise: Whether channels act after the gates.
+        base: Base activation beside the circuits, a name in `BASES`; None for none.
     """
 
     program: Program
@@ -44,6 +47,7 @@ class Request(NamedTuple):
     per_edge: bool = False
     batched_theta: bool = False
     noise: bool = False
+    base: str | None = None
 
     @property
     def edges(self) -> int:
@@ -97,3 +101,9 @@ class Engine(ABC):
         """Σ_i weight[o, i]·φ_oi(x[b, i]), shape (b, o); arguments as in `edges`."""
         # no einsum: autocast would round the activations
         return (self.edges(request, x, theta, scale, shift) * weight).sum(-1)
+
+    def whole(self, request: Request, x: Tensor, tensors: LayerTensors) -> Tensor:
+        """A layer with its mask, base activation and bias, (b, o), for x (b, i)."""
+        theta, scale, shift, weight, *_, mask = tensors
+        out = self.layer(request, x, theta, scale, shift, masked(weight, mask))
+        return with_base(out, x, request.base, tensors)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compiled import refuse_on_cpu
 from .engine import Request
-from .fused import Inputs
-from .numba_engine import refuse_on_cpu
+from .fused import Inputs, without_autocast
 from .product_engine import Basis, ProductEngine
 from .products import contract, fourier_map, harmonics, values_at
 
@@ -52,19 +52,32 @@ class FourierEngine(ProductEngine):
         # compilers and exporters get plain operators, and so do other devices
         return super()._apply(request, inputs) if fused else fourier(request, inputs)
 
+    def product_dtype(self, request: Request) -> torch.dtype | None:
+        """That of autocast, which rounds matrix products."""
+        kind = request.device.type
+        on = request.dtype == torch.float32 and torch.is_autocast_enabled(kind)
+        return torch.get_autocast_dtype(kind) if on else None
+
     def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis:
         """Harmonics up to the bandwidth."""
         return _basis(_harmonics(request), x.dtype)
 
 
 def fourier(request: Request, inputs: Inputs) -> Tensor:
-    """The same in plain torch operators, differentiable to any order."""
+    """The same in plain torch operators, differentiable to any order.
+
+    Under autocast the coefficients and the features keep their precision, the product does not.
+    """
     x, theta, scale, shift, weight = inputs
     count = _harmonics(request)
     nodes, rows = fourier_map(count, theta)
-    values = values_at(request, nodes, theta, scale, shift)
-    coefficients = torch.tensordot(rows, values, 1)
-    return contract(harmonics(x, count), coefficients, weight)
+    with without_autocast(x):
+        values = values_at(request, nodes, theta, scale, shift)
+        coefficients = torch.tensordot(rows, values, 1)
+        features = harmonics(x, count)
+        if weight is None:
+            return contract(features, coefficients, None)
+    return contract(features, coefficients, weight)
 
 
 def product_cost(request: Request, features: int) -> float:

@@ -11,6 +11,7 @@ import functools
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from qkan.circuits import from_json, lower
 
+from .base import LayerTensors, add_base_, base_backward, masked
 from .bloch import TorchEngine, differentiable_backward
 from .engine import Engine, Request
 
@@ -69,13 +71,55 @@ class FusedEngine(Engine):
         """Σ_i weight[o, i]·φ_oi(x[b, i])."""
         return self._apply(request, (x, theta, scale, shift, weight))
 
+    def whole(self, request: Request, x: Tensor, tensors: LayerTensors) -> Tensor:
+        """A layer with its mask, base activation and bias, as one node of the graph."""
+        mask = tensors.mask
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or (mask is not None and mask.requires_grad)
+        ):
+            return super().whole(request, x, tensors)
+        tensors = tensors._replace(**_expanded(request, tensors.scale, tensors.shift))
+        if not torch.is_grad_enabled():
+            return self.whole_keeping(request, x, tensors)[0]
+        return _Whole.apply(  # type: ignore[no-any-return, no-untyped-call]
+            self, request, x, *tensors
+        )
+
+    def whole_keeping(
+        self, request: Request, x: Tensor, tensors: LayerTensors
+    ) -> tuple[Tensor, Any]:
+        """The output of a whole layer on detached tensors, and a state for `whole_backward`."""
+        theta, scale, shift, weight, *_, mask = tensors
+        inputs = (x, theta, scale, shift, masked(weight, mask))
+        out, state = self.forward_keeping(request, inputs)
+        return add_base_(out, x, request.base, tensors), state
+
+    def whole_backward(
+        self,
+        request: Request,
+        grad: Tensor,
+        x: Tensor,
+        tensors: LayerTensors,
+        needs: Sequence[bool],
+        state: Any,
+    ) -> Gradients:
+        """The gradients of Σ grad·output by x and each tensor but the mask; None unless needed."""
+        theta, scale, shift, weight, *_, mask = tensors
+        inputs = (x, theta, scale, shift, masked(weight, mask))
+        dx, dtheta, dscale, dshift, dweight = self.backward(request, grad, inputs, needs[:5], state)
+        if dweight is not None:
+            dweight = masked(dweight, mask)
+        wanted = (needs[0], *needs[5:7])
+        extra, dbase, dbias = base_backward(grad, x, request.base, tensors, wanted)
+        if dx is not None and extra is not None:
+            dx += extra
+        return dx, dtheta, dscale, dshift, dweight, dbase, dbias, None
+
     def _apply(self, request: Request, inputs: Inputs) -> Tensor:
         x, theta, scale, shift, weight = inputs
-        edges = (request.out_features, request.in_features, request.program.num_encodings)
-        if scale.shape != edges:
-            scale = scale.expand(edges)
-        if shift.shape != edges:
-            shift = shift.expand(edges)
+        scale, shift = _expanded(request, scale, shift).values()
         if torch.compiler.is_compiling():
             text, fixed = request.program.text, request.fixed_scale
             return fused(  # type: ignore[no-any-return]
@@ -88,6 +132,26 @@ class FusedEngine(Engine):
         return _Fused.apply(  # type: ignore[no-any-return, no-untyped-call]
             self, request, x, theta, scale, shift, weight
         )
+
+
+def _expanded(request: Request, scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """Scale and shift with one row an edge."""
+    edges = (request.out_features, request.in_features, request.program.num_encodings)
+    return {
+        "scale": scale if scale.shape == edges else scale.expand(edges),
+        "shift": shift if shift.shape == edges else shift.expand(edges),
+    }
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on a tensor's device keep the precision of what they get."""
+    kind = tensor.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return _AS_IT_IS
+
+
+_AS_IT_IS = nullcontext()
 
 
 def plain(request: Request, inputs: Inputs) -> Tensor:
@@ -117,7 +181,41 @@ class _Fused(torch.autograd.Function):
                 functools.partial(plain, ctx.request), grad, inputs, needs
             )
         else:
-            gradients = ctx.engine.backward(ctx.request, grad, inputs, needs, ctx.state)
+            with without_autocast(grad):
+                gradients = ctx.engine.backward(ctx.request, grad, inputs, needs, ctx.state)
+        return (None, None, *gradients)
+
+
+class _Whole(torch.autograd.Function):
+    """The same bridge for a whole layer."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, engine: FusedEngine, request: Request, x: Tensor, *tensors: Tensor | None
+    ) -> Tensor:
+        ctx.engine, ctx.request = engine, request
+        ctx.save_for_backward(x, *tensors)
+        out, ctx.state = engine.whole_keeping(
+            request,
+            x,
+            LayerTensors(*tensors),  # type: ignore[arg-type]
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        inputs, needs, request = ctx.saved_tensors, ctx.needs_input_grad[2:], ctx.request
+        if torch.is_grad_enabled():
+            gradients = differentiable_backward(
+                lambda t: TorchEngine().whole(request, t[0], LayerTensors(*t[1:])),
+                grad, inputs, needs,
+            )  # fmt: skip
+        else:
+            x, *tensors = inputs
+            with without_autocast(grad):
+                gradients = ctx.engine.whole_backward(
+                    request, grad, x, LayerTensors(*tensors), needs, ctx.state
+                )
         return (None, None, *gradients)
 
 
@@ -221,7 +319,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     needs = list(ctx.needs_input_grad[3:])
-    found = fused_backward(*ctx.options, needs, grad, *ctx.saved_tensors)
+    with without_autocast(grad):
+        found = fused_backward(*ctx.options, needs, grad, *ctx.saved_tensors)
     gradients = (g if need else None for g, need in zip(found, needs, strict=True))
     return (None, None, None, *gradients)
 

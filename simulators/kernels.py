@@ -21,6 +21,7 @@ import numpy as np
 
 from . import _lanes, _lanes_grad, _samples, _samples_grad
 from ._jit import LANES
+from ._small import FEW
 from ._tables import Tables as Tables
 from ._tables import tables as tables
 from ._threads import run
@@ -31,8 +32,6 @@ Gradients = tuple[Array | None, ...]
 _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 # Work, in rotations by data, below which waking a thread costs more than it saves.
 _SERIAL = 60_000
-# With fewer samples than this the edges fill the vector lanes better.
-_FEW = 24
 _UNITS = 4
 
 
@@ -45,6 +44,11 @@ def _flat(array: Array | None, dtype: np.dtype) -> Array:
 
 def _threads(t: Tables, samples: int, edges: int, threads: int) -> int:
     return 1 if samples * edges * (t.data + 1) < _SERIAL else threads
+
+
+def is_small(t: Tables, samples: int, edges: int) -> bool:
+    """Whether forward and backward of a layer are too little work for more than one thread."""
+    return 0 < 2 * samples * edges * (t.data + 1) < _SERIAL
 
 
 def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bool]:
@@ -95,11 +99,12 @@ def forward(
     threads = _threads(t, batch, outs * ins, threads)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
     shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < _FEW and outs * ins > batch:
+    if batch < FEW and outs * ins > batch:
         out = np.zeros((batch, outs), dtype)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
-            out.reshape(-1), _lanes.SUMS, False, shape, _lane_block(outs, ins, threads), counter,
+            out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
+            _lane_block(outs, ins, threads), counter,
         )  # fmt: skip
         run(lambda: _lanes.forward(*args), threads)
         return out
@@ -190,7 +195,7 @@ def backward(
     threads = _threads(t, batch, 2 * outs * ins, threads)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
     shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < _FEW and outs * ins > batch:
+    if batch < FEW and outs * ins > batch:
         grads = _zeros(like, needs)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
@@ -241,8 +246,9 @@ def edges(
     threads = _threads(t, batch, outs * ins, threads)
     args: Any = (
         t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
-        _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _lanes.EDGES,
-        False, (batch, outs, ins), _lane_block(outs, ins, threads), np.zeros(1, np.int64),
+        _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _NOTHING[dtype],
+        _lanes.EDGES, False, (batch, outs, ins), _lane_block(outs, ins, threads),
+        np.zeros(1, np.int64),
     )  # fmt: skip
     run(lambda: _lanes.forward(*args), threads)
     return out
@@ -299,7 +305,7 @@ def series(
     weight: Array,
     threads: int = 1,
     beside: Callable[[], None] | None = None,
-) -> Array:
+) -> tuple[Array, Array]:
     """Coefficients of every edge: out[o, m, i] = weight[o, i]·Σ_n transform[m, n]·φ_oi(nodes[n]).
 
     With features (b, m, i) the layer is features.view(b, m·i) @ out.view(o, m·i).T.
@@ -316,22 +322,22 @@ def series(
         beside: More units of work for the same threads, called once in each.
 
     Returns:
-        (o, m, i).
+        (o, m, i), and (o,), its first terms summed over inputs.
     """
     dtype = theta.dtype
     outs, ins = theta.shape[:2]
-    out = np.empty((outs, len(transform), ins), dtype)
+    out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
     if not out.size:
         if beside is not None:
             beside()
-        return out
+        return out, total
     if beside is None:
         threads = _threads(t, len(nodes), outs * ins, threads)
     code, consts, common = _program(t, scale, dtype)
     args: Any = (
         code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
-        _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
+        total, _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
 
@@ -341,7 +347,7 @@ def series(
         _lanes.forward(*args)
 
     run(work, threads)
-    return out
+    return out, total
 
 
 def series_backward(

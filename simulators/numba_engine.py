@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from qkan.circuits import Program
-
+from .base import LayerTensors
+from .compiled import arrays, as_tensors, refuse_on_cpu, shared_scale, tables
 from .engine import Request
 from .fused import FusedEngine, Gradients, Inputs
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .kernels import Tables
-
-_INSTALLED = importlib.util.find_spec("numba") is not None
-DTYPES = (torch.float32, torch.float64)
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class NumbaEngine(FusedEngine):
@@ -75,48 +71,106 @@ class NumbaEngine(FusedEngine):
             return (*as_tensors(found), None)
         return as_tensors(kernels.backward(t, g, x, theta, scale, shift, weight, needs, threads))
 
+    def whole_keeping(
+        self, request: Request, x: Tensor, tensors: LayerTensors
+    ) -> tuple[Tensor, Any]:
+        """The output of a layer; of a small one in a single compiled call."""
+        found = _small_call(request, x, tensors)
+        if found is None:
+            return super().whole_keeping(request, x, tensors)
+        from . import _small
 
-def refuse_on_cpu(request: Request) -> str | None:
-    """Why the compiled CPU kernels cannot take a request, or None."""
-    if request.noise:
-        return "channels act after single gates; noise runs on the torch engine"
-    if request.batched_theta:
-        return "parameters that differ per sample run on the torch engine"
-    if request.device.type != "cpu":
-        return f"it runs on the CPU, and the tensors are on {request.device}"
-    if request.dtype not in DTYPES:
-        return f"it computes in float32 and float64, not {request.dtype}"
-    if not _INSTALLED:
-        return "numba is not installed: pip install numba"
-    return None
+        small, at = found
+        out = torch.empty(small.shape[:2], dtype=request.dtype)
+        _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
+        return out, None
+
+    def whole_backward(
+        self,
+        request: Request,
+        grad: Tensor,
+        x: Tensor,
+        tensors: LayerTensors,
+        needs: Sequence[bool],
+        state: Any,
+    ) -> Gradients:
+        """The gradients of a layer; of a small one in a single compiled call."""
+        # not the addresses of the forward pass: a saved tensor may have moved since
+        call = _small_call(request, x, tensors)
+        if call is None or grad.dtype is not request.dtype:
+            return super().whole_backward(request, grad, x, tensors, needs, state)
+        from . import _small
+
+        small, at = call
+        given = (x, *tensors[:-1])
+        found = [
+            torch.empty_like(tensor) if need and tensor is not None else None
+            for tensor, need in zip(given, needs, strict=False)
+        ]
+        to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in found)
+        grad = grad.contiguous()
+        _small.backward(*small.program, at, grad.data_ptr(), to, small.shape, small.base)
+        return (*found, None)
+
+
+class _SmallRequest(NamedTuple):
+    """A call that is over in no time: what the compiled code needs besides the tensors.
+
+    Attributes:
+        program: Integers and numbers of the program, and fixed scales (u,) or nothing.
+        shape: (batch, out, in).
+        base: Number of the base activation.
+        sizes: Numbers in x and in each of the layer's tensors.
+    """
+
+    program: tuple[np.ndarray, np.ndarray, np.ndarray]
+    shape: tuple[int, int, int]
+    base: int
+    sizes: tuple[int, ...]
 
 
 @functools.lru_cache(maxsize=1024)
-def tables(program: Program) -> Tables:
-    """The program as the kernels take it."""
-    from .kernels import tables as build
-
-    rotations = tuple(
-        (r.axis, r.constant, r.thetas, -1 if r.encoding is None else r.encoding, r.arccos)
-        for r in program.rotations
-    )
-    return build(
-        program.initial, program.observable, rotations, program.num_theta, program.num_encodings
-    )
-
-
-def shared_scale(request: Request, scale: np.ndarray) -> Any:
-    """One row of scales where every edge has the same fixed ones."""
+def _small_request(request: Request) -> _SmallRequest | None:
+    """What a small call needs, or None for a large one."""
     import numpy as np
 
-    return scale if request.fixed_scale is None else np.array(request.fixed_scale, scale.dtype)
+    from . import _small, kernels
+
+    t = tables(request.program)
+    if not kernels.is_small(t, request.batch, request.edges):
+        return None
+    kind = np.dtype(np.float32 if request.dtype == torch.float32 else np.float64)
+    program = (t.code, t.consts[kind], np.array(request.fixed_scale or (), kind))
+    batch, outs, ins = shape = (request.batch, request.out_features, request.in_features)
+    edges, k, u = outs * ins, request.program.num_theta, request.program.num_encodings
+    sizes = (batch * ins, edges * k, edges * u, edges * u, edges, edges, outs, edges)
+    return _SmallRequest(program, shape, _small.BASES.index(request.base), sizes)
 
 
-def arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """The tensors' memory as numpy arrays."""
-    return tuple(None if t is None else t.detach().numpy() for t in tensors)
+def _small_call(
+    request: Request, x: Tensor, tensors: LayerTensors
+) -> tuple[_SmallRequest, tuple[int, ...]] | None:
+    """What a small call needs, and where its tensors are; None for the general way."""
+    small = _small_request(request)
+    at = None if small is None else _addresses((x, *tensors), request.dtype, small.sizes)
+    return None if small is None or at is None else (small, at)
 
 
-def as_tensors(found: Sequence[Any]) -> Gradients:
-    """Arrays as tensors on the same memory."""
-    return tuple(None if a is None else torch.from_numpy(a) for a in found)
+def _addresses(
+    tensors: Sequence[Tensor | None], dtype: torch.dtype, sizes: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Where the tensors' numbers are; None unless each is plain contiguous memory of that size."""
+    found = []
+    for tensor, size in zip(tensors, sizes, strict=True):
+        if tensor is None:
+            found.append(0)
+        elif (
+            tensor.dtype is dtype
+            and type(tensor) in _PLAIN
+            and tensor.numel() == size
+            and tensor.is_contiguous()
+        ):
+            found.append(tensor.data_ptr())
+        else:
+            return None
+    return tuple(found)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ._threads import run
+from .compiled import arrays, as_tensors, shared_scale, tables
 from .engine import Request
-from .fused import FusedEngine, Gradients, Inputs
-from .numba_engine import arrays, as_tensors, shared_scale, tables
+from .fused import FusedEngine, Gradients, Inputs, without_autocast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +62,10 @@ class ProductEngine(FusedEngine):
     def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
         """The basis for these inputs, or None where the fused kernel is the better bargain."""
 
+    def product_dtype(self, request: Request) -> torch.dtype | None:
+        """What the products round their factors to, or None for the precision of the inputs."""
+        return None
+
     def forward(self, request: Request, inputs: Inputs) -> Tensor:
         """The values, (b, o) or per edge (b, o, i)."""
         return self.forward_keeping(request, inputs)[0]
@@ -71,8 +75,10 @@ class ProductEngine(FusedEngine):
         basis = self.basis(request, inputs[0], inputs[2])
         if basis is None:
             return _kernel().forward(request, inputs), None
-        product = _Product(request, inputs, basis)
-        return product.forward(), product
+        low = self.product_dtype(request)
+        with without_autocast(inputs[0]):
+            product = _Product(request, inputs, basis, low)
+            return product.forward(), product
 
     def backward(
         self,
@@ -87,7 +93,7 @@ class ProductEngine(FusedEngine):
             basis = self.basis(request, inputs[0], inputs[2])
             if basis is None:
                 return _kernel().backward(request, grad, inputs, needs)
-            state = _Product(request, inputs, basis)
+            state = _Product(request, inputs, basis, self.product_dtype(request))
         gradients: Gradients = state.backward(grad, needs)
         return gradients
 
@@ -122,12 +128,14 @@ def _scratch(size: int, dtype: Any) -> Any:
 class _Product:
     """One call: the coefficients, and the chunks of the batch."""
 
-    def __init__(self, request: Request, inputs: Inputs, basis: Basis) -> None:
+    def __init__(
+        self, request: Request, inputs: Inputs, basis: Basis, low: torch.dtype | None = None
+    ) -> None:
         from . import kernels
 
         x, self.theta, scale, self.shift, weight = arrays(inputs)
         self.basis, self.threads = basis, torch.get_num_threads()
-        self.per_edge = weight is None
+        self.per_edge, self.low = weight is None, low
         self.x = x if x.flags.c_contiguous else x.copy()
         self.scale = shared_scale(request, scale)
         self._move_to_nodes()
@@ -136,12 +144,11 @@ class _Product:
         self.sizes = (request.out_features, basis.count, request.in_features)
         self._first = self._room(0) if len(self.x) else None
         work = None if self._first is None else self._features(*self._first)
-        self.coefficients = torch.from_numpy(
-            kernels.series(
-                self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
-                self.weight, self.threads, work,
-            )
+        coefficients, total = kernels.series(
+            self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
+            self.weight, self.threads, work,
         )  # fmt: skip
+        self.coefficients, self.total = torch.from_numpy(coefficients), torch.from_numpy(total)
 
     def _move_to_nodes(self) -> None:
         """scale·x + shift, with x = middle + half·t, as an encoding of t."""
@@ -195,16 +202,21 @@ class _Product:
         flat, constant = self.coefficients.flatten(1)[:, ins:], self.coefficients[:, 0]
         shape = (len(self.x), outs, ins) if self.per_edge else (len(self.x), outs)
         out = self.coefficients.new_empty(shape)
-        total = constant.sum(1)
         for rows, features in self._chunks():
             values = torch.from_numpy(features)
             if self.per_edge:
                 out[rows] = constant + torch.einsum(
                     "bmi,omi->boi", values, self.coefficients[:, 1:]
                 )
+            elif self.low is not None:
+                out[rows] = self.total + self._rounded(values.flatten(1), flat.T)
             else:
-                torch.addmm(total, values.flatten(1), flat.T, out=out[rows])
+                torch.addmm(self.total, values.flatten(1), flat.T, out=out[rows])
         return out
+
+    def _rounded(self, one: Tensor, other: Tensor) -> Tensor:
+        """A product whose factors are rounded, as autocast asks for."""
+        return (one.to(self.low) @ other.to(self.low)).to(self.coefficients.dtype)
 
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
         import numpy as np
@@ -225,6 +237,8 @@ class _Product:
         values = torch.from_numpy(features)
         if dc is not None and self.per_edge:
             dc[:, 1:] += torch.einsum("boi,bmi->omi", grad, values)
+        elif dc is not None and self.low is not None:
+            dc.flatten(1)[:, ins:] += self._rounded(grad.T, values.flatten(1))
         elif dc is not None:
             dc.flatten(1)[:, ins:].addmm_(grad.T, values.flatten(1))
         if dx is None:
@@ -232,7 +246,9 @@ class _Product:
         if self.per_edge:
             slopes = torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:])
         else:
-            slopes = (grad @ self.coefficients.flatten(1)[:, ins:]).view_as(values)
+            flat = self.coefficients.flatten(1)[:, ins:]
+            found = grad @ flat if self.low is None else self._rounded(grad, flat)
+            slopes = found.view_as(values)
         run(self.basis.features_backward(slopes.numpy(), features, dx, self.threads), self.threads)
 
     def _coefficients_backward(self, dc: Tensor | None, needs: Sequence[bool]) -> Sequence[Any]:
