@@ -37,7 +37,7 @@ TERMS = 24
 """FMAs an element in the kernel that measures the rate."""
 
 
-@numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+@numba.njit(fastmath={"contract"}, error_model="numpy")
 def polynomial(x: np.ndarray, out: np.ndarray, passes: int) -> None:
     """Evaluate a polynomial of 24 terms at every element: independent FMAs, nothing else."""
     a, b = np.float32(0.7), np.float32(0.1)
@@ -49,27 +49,27 @@ def polynomial(x: np.ndarray, out: np.ndarray, passes: int) -> None:
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             y = a * y + b
             y = t * y + a
             y = a * y + t
-            y = t * y + b  # noqa: E702
+            y = t * y + b
             out[j] = y
 
 
