@@ -132,6 +132,57 @@ def harmonics_backward(
                 _more_slopes(grad, features, base, k, dx, to, ins, k > 1)
 
 
+@inline
+def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
+    """Least and greatest of each input; returns 0, or NaN where one is not finite."""
+    bad = type(get(x, 0))(0)
+    for i in range(ins):
+        low[i], high[i] = x[i], x[i]
+    for b in range(rows):
+        for i in range(ins):
+            value = get(x, b * ins + i)
+            bad += value * 0
+            put(low, i, min(get(low, i), value))
+            put(high, i, max(get(high, i), value))
+    return bad
+
+
+@kernel
+def extent(x: Any, scale: Any, uses: Any, shape: Any, margin: float, middle: Any, half: Any) -> Any:
+    """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
+
+    Args:
+        x: (batch·in,), at least one sample.
+        scale: (out·in·num_encodings,), or empty for one that is 1 on every edge.
+        uses: (num_encodings,) how often each encoding occurs.
+        shape: (batch, in).
+        margin: Ranges are wider than the data by this factor.
+        middle: (in,), written.
+        half: (in,), written, at least 1e-3·margin.
+
+    Returns:
+        The widest angle; NaN where an input or a scale is not finite.
+    """
+    rows, ins = shape
+    worst = _ranges(x, rows, ins, middle, half)
+    count = uses.size
+    for i in range(ins):
+        low, high = middle[i], half[i]
+        middle[i] = (low + high) / 2
+        half[i] = max((high - low) / 2, type(low)(1e-3)) * type(low)(margin)
+        if scale.size == 0:
+            worst = max(worst, half[i])
+    bad = worst * 0
+    for edge in range(scale.size // count):
+        band = type(worst)(0)
+        for u in range(count):
+            band += abs(get(scale, edge * count + u)) * get(uses, u)
+        angle = band * get(half, edge % ins)
+        bad += angle * 0
+        worst = max(worst, angle)
+    return worst + bad
+
+
 @kernel
 def chebyshev(
     x: Any, out: Any, middle: Any, half: Any, shape: Any, block: int, counter: Any

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compiled import refuse_on_cpu
+from .compiled import arrays, refuse_on_cpu
 from .engine import Request
 from .errors import SimulatorError
 from .fourier import product_cost
@@ -91,17 +91,27 @@ class ChebyshevEngine(ProductEngine):
             low, high = torch.full_like(low, left), torch.full_like(high, right)
         return (low + high) / 2, ((high - low) / 2).clamp(min=1e-3) * _MARGIN
 
+    def _extent(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Each input's range, and the widest angle Ω·L of any edge."""
+        encodings = [r.encoding for r in request.program.rotations if r.encoding is not None]
+        fixed = request.fixed_scale
+        compiling = torch.compiler.is_compiling()
+        if self.domain is None and len(x) and not compiling and refuse_on_cpu(request) is None:
+            uses = tuple(encodings.count(u) for u in range(request.program.num_encodings))
+            middle, half, z = _compiled_extent(x, None if fixed else scale, uses)
+            return middle, half, z * request.program.bandwidth(fixed) if fixed else z
+        middle, half = self._range(x)
+        if fixed is not None:
+            band: Tensor | float = request.program.bandwidth(fixed)
+        else:
+            band = scale.detach()[..., encodings].abs().sum(-1)
+        return middle, half, float((band * half).max()) if half.numel() else 0.0
+
     def _expansion(
         self, request: Request, x: Tensor, scale: Tensor
     ) -> tuple[int, Tensor, Tensor] | None:
         """Degree, middle and half width, or None when the fused kernel is the better bargain."""
-        middle, half = self._range(x)
-        if request.fixed_scale is not None:
-            band: Tensor | float = request.program.bandwidth(request.fixed_scale)
-        else:
-            used = [r.encoding for r in request.program.rotations if r.encoding is not None]
-            band = scale.detach()[..., used].abs().sum(-1)
-        z = float((band * half).max()) if half.numel() else 0.0
+        middle, half, z = self._extent(request, x, scale)
         degree = self._degree(z, x.dtype) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
@@ -133,6 +143,24 @@ class ChebyshevEngine(ProductEngine):
         values = values_at(request, unit[:, None] * half + middle, theta, scale, shift)
         coefficients = torch.tensordot(rows, values, 1)
         return contract(chebyshev_features((x - middle) / half, degree + 1), coefficients, weight)
+
+
+def _compiled_extent(
+    x: Tensor, scale: Tensor | None, uses: tuple[int, ...]
+) -> tuple[Tensor, Tensor, float]:
+    """The same in one pass of compiled code; the angle at scale 1 where scale is None."""
+    import numpy as np
+
+    from . import _features
+
+    values, scales = arrays((x, scale))
+    middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
+    z = _features.extent(
+        np.ascontiguousarray(values).reshape(-1),
+        np.empty(0, values.dtype) if scales is None else np.ascontiguousarray(scales).reshape(-1),
+        np.array(uses, values.dtype), (len(x), x.shape[1]), _MARGIN, middle, half,
+    )  # fmt: skip
+    return torch.from_numpy(middle), torch.from_numpy(half), float(z)
 
 
 @functools.lru_cache(maxsize=64)
