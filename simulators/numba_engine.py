@@ -80,7 +80,7 @@ class NumbaEngine(FusedEngine):
             return super().whole_keeping(request, x, tensors)
         from . import _small
 
-        small, at = found
+        small, at, _copies = found
         out = torch.empty(small.shape[:2], dtype=request.dtype)
         _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
         return out, None
@@ -101,10 +101,10 @@ class NumbaEngine(FusedEngine):
             return super().whole_backward(request, grad, x, tensors, needs, state)
         from . import _small
 
-        small, at = call
+        small, at, _copies = call
         given = (x, *tensors[:-1])
         found = [
-            torch.empty_like(tensor) if need and tensor is not None else None
+            torch.empty(tensor.shape, dtype=tensor.dtype) if need and tensor is not None else None
             for tensor, need in zip(given, needs, strict=False)
         ]
         to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in found)
@@ -149,28 +149,26 @@ def _small_request(request: Request) -> _SmallRequest | None:
 
 def _small_call(
     request: Request, x: Tensor, tensors: LayerTensors
-) -> tuple[_SmallRequest, tuple[int, ...]] | None:
-    """What a small call needs, and where its tensors are; None for the general way."""
+) -> tuple[_SmallRequest, tuple[int, ...], list[Tensor]] | None:
+    """What a small call needs, its tensors' addresses, and copies to keep until it is over.
+
+    None where a tensor is not as many plain numbers as it must be: that goes the general way.
+    """
     small = _small_request(request)
-    at = None if small is None else _addresses((x, *tensors), request.dtype, small.sizes)
-    return None if small is None or at is None else (small, at)
-
-
-def _addresses(
-    tensors: Sequence[Tensor | None], dtype: torch.dtype, sizes: Sequence[int]
-) -> tuple[int, ...] | None:
-    """Where the tensors' numbers are; None unless each is plain contiguous memory of that size."""
-    found = []
-    for tensor, size in zip(tensors, sizes, strict=True):
+    if small is None:
+        return None
+    at, copies = [], []
+    for tensor, size in zip((x, *tensors), small.sizes, strict=True):
         if tensor is None:
-            found.append(0)
-        elif (
-            tensor.dtype is dtype
-            and type(tensor) in _PLAIN
-            and tensor.numel() == size
-            and tensor.is_contiguous()
+            at.append(0)
+            continue
+        if (
+            tensor.dtype is not request.dtype
+            or type(tensor) not in _PLAIN
+            or tensor.numel() != size
         ):
-            found.append(tensor.data_ptr())
-        else:
             return None
-    return tuple(found)
+        if not tensor.is_contiguous():
+            copies.append(tensor := tensor.contiguous())
+        at.append(tensor.data_ptr())
+    return small, tuple(at), copies

@@ -18,7 +18,7 @@ import torch
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 PNG = b"\x89PNG"
 QUICK = {"points": 60, "steps": 2}
-MODULES = ("demo", "digits", "figures", "regression", "_record")
+MODULES = ("demo", "device", "digits", "figures", "regression", "_record")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,10 @@ def demo() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def results(demo: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("demo")
+    regression = demo.regress(range(3), out, **QUICK)
     halves = {
-        "regression": demo.regress(range(3), out, **QUICK),
+        "regression": regression,
+        "device": demo.device.study(regression["shown"], out, points=5, steps=1, checked=1),
         "digits": demo.classify(range(2), out, epochs=3),
     }
     return halves, out
@@ -49,7 +51,12 @@ def results(demo: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
 def test_it_draws_every_figure(results: tuple[dict[str, Any], Path]) -> None:
     halves, out = results
     figures = [path for half in halves.values() for path in half["figures"]]
-    assert {path.name for path in figures} == {"activations.png", "fit.png", "digits.png"}
+    assert {path.name for path in figures} == {
+        "activations.png",
+        "fit.png",
+        "device.png",
+        "digits.png",
+    }
     assert all(path.parent == out and path.read_bytes().startswith(PNG) for path in figures)
 
 
@@ -58,6 +65,7 @@ def test_it_reports_all_samples(
 ) -> None:
     halves, out = results
     demo.print_regression(halves["regression"])
+    demo.device.print_study(halves["device"])
     demo.print_digits(halves["digits"])
     demo.report(halves, out, seconds=1.0)
     printed = capsys.readouterr().out
@@ -66,6 +74,9 @@ def test_it_reports_all_samples(
     assert {"commit", "torch", "python", "processor", "qkan"} <= set(record["environment"])
     errors = [sample["test_mse"] for sample in record["samples"]["regression"]]
     assert record["summary"]["regression"]["median_test_mse"] == statistics.median(errors)
+    assert len(record["summary"]["device"]["runs"]) == 5
+    for run in record["samples"]["device"]["runs"]:
+        assert min(run["stderr"]) > 0
     for kind in ("QKAN", "MLP"):
         assert len(record["samples"]["digits"][kind]) == 2
         assert record["summary"]["digits"][kind]["parameters"][0] < 5000
@@ -107,7 +118,10 @@ def test_both_precisions_see_the_same_points(demo: Any) -> None:
     assert torch.equal(single, double.float())
 
 
-@pytest.mark.parametrize(("package", "extra"), [("matplotlib", "plot"), ("sklearn", "sklearn")])
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("matplotlib", "plot"), ("sklearn", "sklearn"), ("qiskit_ibm_runtime", "qiskit")],
+)
 def test_a_missing_extra_is_named(
     demo: Any, monkeypatch: pytest.MonkeyPatch, package: str, extra: str
 ) -> None:

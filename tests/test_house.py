@@ -112,7 +112,7 @@ def modules() -> list[str]:
 
 
 def all_modules() -> list[str]:
-    rooms = [importlib.import_module(f"qkan.{room}") for room in ("circuits", "simulators")]
+    rooms = [importlib.import_module(f"qkan.{room}") for room in ROOMS[:3]]
     inner = [
         m.name for room in rooms for m in pkgutil.walk_packages(room.__path__, room.__name__ + ".")
     ]

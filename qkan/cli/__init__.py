@@ -1,1 +1,15 @@
 """The command line: `qkan --help`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the entry point `qkan`."""
+    try:
+        from .app import app
+    except ImportError as error:
+        # without its extra there is nothing to show but how to install it
+        sys.exit(str(error))
+    app()

@@ -1,0 +1,233 @@
+"""Where a circuit can grow by one repetition and keep its activation: found by search.
+
+The longer circuit is the shorter one with one block of gates put in. The block does nothing where
+the state is an eigenstate of its rotations, where the observable commutes with them, or where its
+angles cancel. Which of these holds, and for which angles, is tried out at random parameters and
+inputs: an equality of analytic functions at a few random points holds everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qkan.circuits import Circuit, Encoding, Fixed, Gate, Theta
+from qkan.simulators import expectation_of, simulate
+
+_QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
+_MOST_NEAR, _MOST_INSIDE = 4, 2
+_ROWS = 6
+_EXACT = 1e-12
+_NEW = -1
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the parameters of a circuit become those of a longer one with the same activation.
+
+    Attributes:
+        circuit: The longer one.
+        theta: For each of its theta slots the shorter one's slot that it continues, -1 for a new.
+        constant: Radians to add to it; the value of a new one.
+        encoding: For each of its encodings the shorter one's that it continues, -1 for the new.
+        scale: Of the new encoding, whose shift is 0.
+    """
+
+    circuit: Circuit
+    theta: tuple[int, ...]
+    constant: tuple[float, ...]
+    encoding: tuple[int, ...]
+    scale: float
+
+    def grow_theta(self, theta: Tensor) -> Tensor:
+        """(…, k) → (…, k + new)."""
+        return _taken(theta, self.theta, self.constant)
+
+    def grow_encoding(self, value: Tensor, new: float) -> Tensor:
+        """A scale or shift (…, u) → (…, u + 1), the new encoding's being `new`."""
+        return _taken(value, self.encoding, [new * (u == _NEW) for u in self.encoding])
+
+
+@functools.lru_cache(maxsize=1024)
+def find_growth(short: Circuit, long: Circuit, scales: tuple[float, ...]) -> Growth | None:
+    """Find values of the new parameters, and quarter turns of old ones, that change nothing.
+
+    Args:
+        short: Today's circuit.
+        long: The circuit of one more repetition.
+        scales: The values that the new encoding's scale may have, the best first; when there are
+            several, scales are trained.
+
+    Returns:
+        The growth with the fewest angles that are not 0, in which every new parameter gets a
+        gradient within two steps if there is such a one; None when nothing keeps the activation.
+    """
+    alignments = _alignments(short, long)
+    size = len(long.gates) - len(short.gates)
+    near = [a for a in alignments if min(a.start, len(short.gates) - a.start) <= size]
+    inside = [a for a in alignments if a not in near]
+    fallback = None
+    for places, most in ((near, _MOST_NEAR), (inside, _MOST_INSIDE)):
+        for turns in range(most + 1):
+            candidates = [
+                Growth(long, place.theta, constant, place.encoding, scale)
+                for scale in scales
+                for place in places
+                for constant in _constants(place, turns)
+            ]
+            for growth in _unchanged(short, candidates):
+                if _learns(short, growth, trained_scale=len(scales) > 1):
+                    return growth
+                fallback = fallback or growth
+    return fallback
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """One way to cut a block out of the longer circuit so that the shorter one remains."""
+
+    start: int
+    theta: tuple[int, ...]
+    encoding: tuple[int, ...]
+    adjustable: tuple[int, ...]
+
+
+def _alignments(short: Circuit, long: Circuit) -> list[_Alignment]:
+    """All of them, those whose block is last first."""
+    size = len(long.gates) - len(short.gates)
+    if short.observable != long.observable or size < 1:
+        return []
+    found = (_aligned(short, long, start, size) for start in range(len(short.gates), -1, -1))
+    return [alignment for alignment in found if alignment is not None]
+
+
+def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment | None:
+    rest = long.gates[:start] + long.gates[start + size :]
+    renamed: dict[Theta | Encoding, Theta | Encoding] = {}
+    for old, new in zip(short.gates, rest, strict=True):
+        if not _same_kind(old, new):
+            return None
+        if isinstance(old.angle, Theta | Encoding) and isinstance(new.angle, Theta | Encoding):
+            if renamed.setdefault(_plain(old.angle), _plain(new.angle)) != _plain(new.angle):
+                return None
+    back = {new: old.index for old, new in renamed.items()}
+    if len(back) != len(renamed):
+        return None
+    theta = tuple(back.get(Theta(k), _NEW) for k in range(long.num_theta))
+    encoding = tuple(back.get(Encoding(u), _NEW) for u in range(long.num_encodings))
+    if encoding.count(_NEW) != 1:
+        return None
+    before, after = long.gates[:start][::-1], long.gates[start + size :]
+    free = [k for k, old in enumerate(theta) if old == _NEW]
+    beside = [k for part in (before, after) for k in itertools.islice(_slots(part), 1)]
+    # new angles first: turning an old one costs its last bit
+    return _Alignment(start, theta, encoding, tuple(dict.fromkeys(free + beside)))
+
+
+def _same_kind(old: Gate, new: Gate) -> bool:
+    if old.name != new.name or type(old.angle) is not type(new.angle):
+        return False
+    if isinstance(old.angle, Encoding) and isinstance(new.angle, Encoding):
+        return old.angle.arccos == new.angle.arccos
+    return not isinstance(old.angle, Fixed) or old.angle == new.angle
+
+
+def _plain(angle: Theta | Encoding) -> Theta | Encoding:
+    return angle if isinstance(angle, Theta) else Encoding(angle.index)
+
+
+def _slots(gates: Sequence[Gate]) -> Iterator[int]:
+    return (gate.angle.index for gate in gates if isinstance(gate.angle, Theta))
+
+
+def _constants(place: _Alignment, turns: int) -> Iterator[tuple[float, ...]]:
+    """All ways to turn so many new or neighbouring angles by quarters."""
+    for slots in itertools.combinations(place.adjustable, turns):
+        for values in itertools.product(_QUARTERS, repeat=turns):
+            turned = dict(zip(slots, values, strict=True))
+            yield tuple(turned.get(k, 0.0) for k in range(len(place.theta)))
+
+
+def _unchanged(short: Circuit, candidates: list[Growth]) -> list[Growth]:
+    """Those whose activation is the shorter circuit's at random parameters and inputs."""
+    if not candidates:
+        return []
+    x, theta, scale, shift = _draw(short, candidates)
+    wanted = _activation(short, x, theta, scale, shift)
+    grown = [
+        (g.grow_theta(theta), g.grow_encoding(scale, g.scale), g.grow_encoding(shift, 0.0))
+        for g in candidates
+    ]
+    found = _activation(candidates[0].circuit, x, *map(torch.stack, zip(*grown, strict=True)))
+    kept = (found - wanted).abs().amax(-1) < _EXACT
+    return [growth for growth, keep in zip(candidates, kept.tolist(), strict=True) if keep]
+
+
+def _learns(short: Circuit, growth: Growth, *, trained_scale: bool) -> bool:
+    """Whether each new parameter that can matter has a gradient after one step of descent."""
+    x, theta, scale, shift = _draw(short, [growth])
+    start = [
+        growth.grow_theta(theta[0]),
+        growth.grow_encoding(shift[0], 0.0),
+        growth.grow_encoding(scale[0], growth.scale),
+    ]
+    generator = torch.Generator().manual_seed(1)
+    other = [torch.rand(v.shape, generator=generator, dtype=v.dtype) + 0.2 for v in start]
+    first = _gradients(growth.circuit, x, start)
+    if not trained_scale:
+        first[2].zero_()
+    moved = [v - 0.1 * g for v, g in zip(start, first, strict=True)]
+    second, generic = (_gradients(growth.circuit, x, values) for values in (moved, other))
+    origins = (growth.theta, growth.encoding, growth.encoding if trained_scale else ())
+    return all(
+        any(gradient[n].abs() > _EXACT for gradient in (a, b)) or c[n].abs() < _EXACT
+        for origin, a, b, c in zip(origins, first, second, generic, strict=True)
+        for n, old in enumerate(origin)
+        if old == _NEW
+    )
+
+
+def _gradients(circuit: Circuit, x: Tensor, values: list[Tensor]) -> list[Tensor]:
+    theta, shift, scale = leaves = [value.detach().requires_grad_() for value in values]
+    loss = (_activation(circuit, x, theta, scale, shift) * torch.arange(1.0, _ROWS + 1)).sum()
+    found = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True)]
+
+
+def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Random x (n,), theta (n, k), scale and shift (n, u), whose encodings an arccos can take."""
+    largest = max(1.0, *(abs(growth.scale) for growth in growths))
+    generator = torch.Generator().manual_seed(0)
+    sizes = (1, circuit.num_theta, circuit.num_encodings, circuit.num_encodings)
+    x, theta, scale, shift = (
+        torch.rand(_ROWS, n, generator=generator, dtype=torch.float64) for n in sizes
+    )
+    return (x[:, 0] - 0.5) / largest, math.tau * theta, 0.5 + scale / 2, 0.6 * shift - 0.3
+
+
+def _activation(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """φ(x) of parameters (…, n, k), (…, n, u), or without n of one set for all x (n,)."""
+    angles = []
+    for gate in circuit.parametric_gates:
+        if isinstance(gate.angle, Theta):
+            angles.append(theta[..., gate.angle.index])
+        elif isinstance(gate.angle, Encoding):
+            e = scale[..., gate.angle.index] * x + shift[..., gate.angle.index]
+            angles.append(torch.acos(e) if gate.angle.arccos else e)
+    value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(
+        torch.broadcast_tensors(*angles), -1
+    )))  # fmt: skip
+    return value
+
+
+def _taken(old: Tensor, origin: Sequence[int], constant: Sequence[float]) -> Tensor:
+    """Entries `old[…, origin]`, 0 for a new one, plus constants."""
+    padded = torch.cat([old, old.new_zeros(*old.shape[:-1], 1)], -1)
+    # the padding stands where the index -1 points to
+    return padded[..., list(origin)] + old.new_tensor(constant)

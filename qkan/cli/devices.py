@@ -1,0 +1,125 @@
+"""What `qkan devices` knows: fake devices offline, and the account's own with their queues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from qkan.backends import BackendError, Calibration, QiskitBackend
+from qkan.backends.snapshot import fake_classes, snapshot
+from qkan.circuits import require
+
+
+@dataclass(frozen=True)
+class Device:
+    """One line of the list.
+
+    Attributes:
+        name: What `--backend` takes.
+        kind: "fake" or "ibm".
+        qubits: How many; None where it was not asked.
+        queue: Jobs before ours; None on a fake device.
+        calibrated: When, ISO 8601; None where the device does not say.
+        age_hours: Since then; None likewise.
+        readout_error: Median over the qubits of (P(1|0) + P(0|1))/2; None likewise.
+        sx_error: Median infidelity of SX; None likewise.
+        seconds_left: Of the account's plan; None where it has no limit or was not asked.
+    """
+
+    name: str
+    kind: str
+    qubits: int | None = None
+    queue: int | None = None
+    calibrated: str | None = None
+    age_hours: float | None = None
+    readout_error: float | None = None
+    sx_error: float | None = None
+    seconds_left: float | None = None
+
+
+def fake_names() -> list[Device]:
+    """All fake devices by name; nothing is loaded."""
+    return [Device(f"fake_{name}", "fake") for name in sorted(fake_classes())]
+
+
+def look_at(name: str) -> Device:
+    """One device with its calibration, and an IBM one with its queue and the plan's rest.
+
+    Raises:
+        BackendError: No such device, or no account.
+    """
+    if name.startswith("ibm_"):
+        service = _service()
+        with _speaking_plainly(name):
+            return _of_service(service, service.backend(name), _seconds_left(service))
+    calibration = QiskitBackend(name, emulator="closed_form").calibration()
+    return Device(name, "fake", **_figures(calibration))
+
+
+def account_devices() -> list[Device]:
+    """The devices of the account.
+
+    Raises:
+        BackendError: No account, or no answer.
+    """
+    service = _service()
+    with _speaking_plainly("The service"):
+        left = _seconds_left(service)
+        return [_of_service(service, device, left) for device in service.backends()]
+
+
+def _service() -> Any:
+    runtime = require("qiskit_ibm_runtime", "qiskit")
+    with _speaking_plainly("The account"):
+        return runtime.QiskitRuntimeService()
+
+
+def _of_service(service: Any, device: Any, left: float | None) -> Device:
+    queue = int(device.status().pending_jobs)
+    figures = _figures(snapshot(device))
+    return Device(str(device.name), "ibm", queue=queue, seconds_left=left, **figures)
+
+
+def _seconds_left(service: Any) -> float | None:
+    remaining = service.usage().get("usage_remaining_seconds")
+    return None if remaining is None else float(remaining)
+
+
+def _figures(calibration: Calibration) -> dict[str, Any]:
+    taken = calibration.taken
+    age = None if taken is None else (datetime.now(UTC) - taken).total_seconds() / 3600
+    return {
+        "qubits": len(calibration.qubits),
+        "calibrated": None if taken is None else taken.isoformat(timespec="minutes"),
+        "age_hours": age,
+        "readout_error": _median((calibration.p + calibration.q) / 2),
+        "sx_error": _median(calibration.sx_error),
+    }
+
+
+def _median(values: Any) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmedian(values))
+
+
+class _speaking_plainly:
+    """Turns the service's errors into one line that says what to do, without a traceback."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            return
+        qiskit = require("qiskit.exceptions", "qiskit")
+        if isinstance(error, qiskit.QiskitError | ValueError | OSError):
+            # the text may quote what was sent, so the kind has to do
+            raise BackendError(
+                f"{self._what} could not be reached ({type(error).__name__}). Save an account "
+                "with QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN."
+            ) from None

@@ -1,0 +1,108 @@
+"""`noisy`: train for a device in closed form, before paying for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qkan.backends import Backend
+from qkan.circuits import DeviceNoise, PulseNoise, isa_expectation
+from qkan.errors import QKANError
+
+from .stage import Evaluate, Stage, tapped
+
+
+def device_noise(
+    backend: Backend, *, qubits: Sequence[int] | None = None, readout: bool | None = None
+) -> DeviceNoise:
+    """The noise of a backend's median qubit from its calibration, as numbers.
+
+    Args:
+        backend: The device.
+        qubits: The physical qubits to take the median of; None: those that the backend uses.
+        readout: Whether readout errors belong to it. None: unless the backend corrects them.
+
+    Returns:
+        What each pulse and the readout do, for `noisy` and `qkan.circuits.isa_expectation`.
+
+    Raises:
+        QKANError: The calibration lacks what is asked for.
+    """
+    calibration = backend.calibration()
+    known = [int(number) for number in calibration.qubits]
+    unknown = sorted(set(qubits or ()) - set(known))
+    if unknown:
+        raise QKANError(f"{backend.name} has no qubits {unknown}; it has {len(known)} of them.")
+    noise = calibration.device_noise(backend.layout if qubits is None else qubits)
+    if readout is None:
+        readout = not backend.corrects_readout
+    p, q = (_median(backend, "readout", e) for e in (noise.p, noise.q)) if readout else (0.0, 0.0)
+    return DeviceNoise(_pulse(backend, noise.sx), _pulse(backend, noise.x), p, q)
+
+
+@contextmanager
+def noisy(
+    model: nn.Module, device: Backend | DeviceNoise, *, fused: bool | None = None
+) -> Iterator[None]:
+    """Let a model compute what a device would measure without shots, inside a `with`.
+
+    Every gate runs as the pulses that the device has, each with its relaxation and gate error, and
+    the readout errs unless the backend corrects it: in closed form, differentiable, on any torch
+    device. `fit` inside it fine-tunes the model for the device.
+
+    Args:
+        model: Any module with `QKANLayer`s in it.
+        device: A backend, whose median qubit is taken, or a noise from `device_noise`.
+        fused: Whether each circuit runs as one rotation; None: as the backend does.
+
+    Raises:
+        QKANError: A model without circuits; a calibration that lacks something.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN
+        >>> from qkan.circuits import DeviceNoise, PulseNoise
+        >>> perfect = PulseNoise(1.0, 1.0, 0.0)
+        >>> model = QKAN([2, 1])
+        >>> x = torch.zeros(3, 2)
+        >>> with noisy(model, DeviceNoise(perfect, perfect)):
+        ...     out = model(x)
+        >>> torch.allclose(out, model(x), atol=1e-6)
+        True
+    """
+    noise = device if isinstance(device, DeviceNoise) else device_noise(device)
+    if fused is None:
+        fused = isinstance(device, Backend) and device.fused
+    with tapped(model, simulate_noisy(noise, fused=fused), once=False):
+        yield
+
+
+def simulate_noisy(noise: DeviceNoise, *, fused: bool = False) -> Evaluate:
+    """What `tapped` calls to compute the readout of noisy activations."""
+
+    def activate(stage: Stage) -> Tensor:
+        if not stage.values:
+            return stage.x * 0
+        z: Tensor = isa_expectation(stage.layer.circuit, stage.angles(), torch, noise, fused=fused)
+        return stage.readout(z)
+
+    return activate
+
+
+def _pulse(backend: Backend, pulse: PulseNoise) -> PulseNoise:
+    names = ("xy", "z", "offset")
+    return PulseNoise(*(_median(backend, "gates and relaxation", getattr(pulse, n)) for n in names))
+
+
+def _median(backend: Backend, what: str, values: object) -> float:
+    array = np.asarray(values, dtype=np.float64)
+    if np.isnan(array).all():
+        raise QKANError(
+            f"The calibration of {backend.name} says nothing of its {what}. Pass a noise of your "
+            "own, DeviceNoise(…), or train with the exact simulator."
+        )
+    return float(np.nanmedian(array))

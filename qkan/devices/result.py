@@ -1,0 +1,120 @@
+"""`DeviceResult`: the outputs that a device gave, with standard errors and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeCheck:
+    """Measured against simulated activations of one layer, at the simulator's inputs.
+
+    Attributes:
+        layer: Its name.
+        simulated: (n, o, i) ⟨M⟩ of the simulator; o is 1 with groups. 0 on pruned edges.
+        measured: (n, o, i) ⟨M⟩ of the device; NaN where missing.
+        stderr: (n, o, i) its standard errors.
+    """
+
+    layer: str
+    simulated: Tensor
+    measured: Tensor
+    stderr: Tensor
+
+    @property
+    def z_score(self) -> Tensor:
+        """(o, i) Σ_n (measured - simulated)/stderr / √n: a standard normal if the device is right.
+
+        0 on pruned edges; NaN where a value is missing.
+        """
+        score: Tensor = self._scores().sum(0) / max(self.measured.shape[0], 1) ** 0.5
+        return score
+
+    @property
+    def rms(self) -> Tensor:
+        """(o, i) root mean square over n of (measured - simulated)/stderr: 1 if it is right."""
+        return (self._scores() ** 2).mean(0).sqrt()
+
+    def _scores(self) -> Tensor:
+        difference = self.measured - self.simulated
+        return torch.where(difference == 0, 0.0, difference / self.stderr)
+
+    def __str__(self) -> str:
+        worst = self.z_score.abs().nan_to_num(-1.0)
+        o, i = divmod(int(worst.argmax()), worst.shape[1])
+        return (
+            f"layer {self.layer}: {worst.numel()} edges, rms of the z-scores "
+            f"{float(self.rms.nanmean()):.2f}, largest edge (output {o}, input {i}) "
+            f"{float(self.z_score[o, i]):+.1f}"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeviceResult:
+    """What a device gave for a model and its inputs.
+
+    Attributes:
+        values: (…, o) outputs in the model's dtype; NaN where a job failed for good.
+        stderr: (…, o) their standard errors, from shots and calibration, through all layers.
+        backend: The device's name.
+        shots: Shots a value.
+        jobs: Ids of the jobs behind it, in order.
+        seconds: Time on the device that was billed.
+        mode: "sequential" or "teacher_forced".
+        path: The run's directory, for `resume` and `cancel`; None where nothing was kept.
+        edges: With "teacher_forced", one check a layer.
+        notes: What went otherwise than planned, and how to go on where values are missing.
+    """
+
+    values: Tensor
+    stderr: Tensor
+    backend: str
+    shots: int
+    jobs: tuple[str, ...]
+    seconds: float
+    mode: str
+    path: Path | None = None
+    edges: tuple[EdgeCheck, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def missing(self) -> Tensor:
+        """(…, o) True where there is no value."""
+        return self.values.isnan()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every value is there."""
+        return not bool(self.missing.any())
+
+    def __repr__(self) -> str:
+        known = self.stderr[~self.missing]
+        error = f", median stderr {float(known.median()):.2g}" if known.numel() else ""
+        lacks = "" if self.complete else f", {int(self.missing.sum())} missing"
+        return (
+            f"DeviceResult({tuple(self.values.shape)} from {self.backend}, {self.shots} shots, "
+            f"{len(self.jobs)} jobs, {self.seconds:.3g} s{error}{lacks})"
+        )
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one line a sample: its outputs, their standard errors, and the ids of the jobs.
+
+        What is missing stays empty. Leading dimensions are flattened.
+        """
+        values, errors = (
+            t.detach().cpu().double().reshape(-1, t.shape[-1]) for t in (self.values, self.stderr)
+        )
+        names = [f"y{k}" for k in range(values.shape[1])]
+        jobs = ";".join(self.jobs)
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sample", *names, *(f"{n}_stderr" for n in names), "backend", "jobs"])
+            for sample, (row, error) in enumerate(zip(values, errors, strict=True)):
+                cells = ["" if v != v else repr(v) for v in (*row.tolist(), *error.tolist())]
+                writer.writerow([sample, *cells, self.backend, jobs])

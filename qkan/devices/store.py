@@ -1,0 +1,102 @@
+"""The run's directory: beside the backend's records the model and its inputs, for `resume`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from qkan.backends import Backend, Measurement, Run, Task
+from qkan.checkpoint import model_tensors
+from qkan.errors import QKANError
+from qkan.io import KINDS, load, save, write_whole
+from qkan.layer import QKANLayer
+
+from .named import describe_backend
+
+_MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
+
+
+def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
+    """What makes a run this one and no other: digests of the model and of its inputs."""
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        options = module.config() if isinstance(module, QKANLayer) else module.extra_repr()
+        digest.update(f"{name} {type(module).__qualname__} {json.dumps(options)}\n".encode())
+    for name, tensor in {**model_tensors(model), "x": x}.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # numpy lacks some of torch's dtypes, not their bytes
+        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(plain.numpy().tobytes())
+    kind = type(model).__qualname__
+    return {"model": kind, "inputs": [*x.shape], "digest": digest.hexdigest()[:32], "mode": mode}
+
+
+def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str) -> None:
+    """Write what `resume` needs into a run's directory, unless it is there."""
+    if (folder / _RUN).exists():
+        return
+    write_whole(folder / _INPUTS, to_bytes({"x": x.detach().cpu().contiguous()}))
+    if type(model) in KINDS.values():
+        save(model, folder / _MODEL)
+    run = {"about": about(model, x, mode), "backend": describe_backend(backend)}
+    write_whole(folder / _RUN, json.dumps(run, indent=1).encode())
+
+
+def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
+    """The description of a run, its inputs, and its model if `save` knows its kind.
+
+    Raises:
+        QKANError: No such run, or a damaged one.
+    """
+    if not (folder / _RUN).is_file():
+        found = "has no run.json" if folder.is_dir() else "does not exist"
+        raise QKANError(f"{folder} {found}; pass the directory that run wrote (result.path).")
+    try:
+        run = json.loads((folder / _RUN).read_bytes())
+        x = from_bytes((folder / _INPUTS).read_bytes())["x"]
+        known = {"mode", "model", "inputs", "digest"} <= set(run["about"])
+        known = known and {"name", "options"} <= set(run["backend"])
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise QKANError(f"{folder} is no complete run ({error}); run it again.") from error
+    if not known:
+        raise QKANError(
+            f"{folder / _RUN} was edited or damaged; run it again, in another directory."
+        )
+    path = folder / _MODEL
+    return run, x, load(path) if path.exists() else None
+
+
+def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]:
+    """Measure tasks at the angles that the run's directory keeps for this call, if it does.
+
+    A process that takes over may round otherwise, with other threads or on another machine; what
+    is paid for must be asked for with the same bits.
+
+    Raises:
+        QKANError: The angles kept are others by more than rounding.
+    """
+    if run.path is None:
+        return run.measure(tasks)
+    file = run.path / f"angles-{call}.npz"
+    if not file.exists():
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, *(task.angles for task in tasks))
+        write_whole(file, buffer.getvalue())
+    with np.load(file, allow_pickle=False) as kept:
+        angles = [kept[name] for name in kept.files]
+    for old, task in zip(angles, tasks, strict=True):
+        if old.shape != task.angles.shape or not np.allclose(old, task.angles, atol=1e-3):
+            raise QKANError(f"{file} has the angles of another run; use another directory.")
+    return run.measure([replace(t, angles=a) for t, a in zip(tasks, angles, strict=True)])

@@ -1,0 +1,210 @@
+"""What is kept of a run, and that neither faults nor sudden ends cost or lose anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_service import FakeService, service_backend
+
+from qkan.backends import BackendError, QiskitBackend, Task
+from qkan.backends.store import Store
+from qkan.circuits import ansatz
+
+CIRCUIT = ansatz("rpz", 1)
+
+
+def some_task(values: int = 23, seed: int = 0) -> Task:
+    rng = np.random.default_rng(seed)
+    return Task(CIRCUIT, rng.uniform(-3, 3, (values, 3)))
+
+
+def emulator(**options: object) -> QiskitBackend:
+    return QiskitBackend(
+        "aer", emulator="closed_form", **{"shots": 100, "seed": 3, "width": 4, **options}
+    )
+
+
+def test_a_run_is_read_back_and_not_run_again(tmp_path: Path) -> None:
+    service = FakeService()
+    with service_backend(service).open(tmp_path) as run:
+        (first,) = run.measure([some_task()])
+        (second,) = run.measure([some_task(5)])
+    jobs, asked = len(service.jobs_by_id), service.asked
+    with service_backend(service).open(tmp_path) as again:
+        (same,) = again.measure([some_task()])
+        (also,) = again.measure([some_task(5)])
+        assert again.jobs == run.jobs
+    assert len(service.jobs_by_id) == jobs
+    assert service.asked == asked + 1  # service_backend's own look at the device
+    for one, other in ((first, same), (second, also)):
+        for name in ("z", "stderr", "shot_stderr", "qubit"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert one.calibration_error == other.calibration_error
+
+
+def test_an_emulator_without_a_store_keeps_nothing() -> None:
+    with emulator().open() as run:
+        (found,) = run.measure([some_task()])
+    assert run.path is None
+    assert np.isfinite(found.z).all()
+
+
+def test_a_device_always_has_a_store(tmp_path: Path) -> None:
+    backend = service_backend(FakeService(), store=tmp_path)
+    z, _ = backend.measure(CIRCUIT, np.zeros((2, 3)))
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "log.jsonl").exists() and np.isfinite(z).all()
+
+
+def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:
+    with emulator().open(tmp_path), pytest.raises(BackendError, match="Another process"):
+        emulator().open(tmp_path)
+    emulator().open(tmp_path).close()
+
+
+def records(path: Path) -> list[bytes]:
+    return (path / "log.jsonl").read_bytes().splitlines(keepends=True)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    with emulator().open(tmp_path, about={"model": "m", "layer": 2}) as run:
+        run.measure([some_task()])
+    return tmp_path
+
+
+def reopen(path: Path, about: dict[str, object] | None = None, **options: object) -> np.ndarray:
+    about = {"model": "m", "layer": 2} if about is None else about
+    with emulator(**options).open(path, about) as run:
+        (found,) = run.measure([some_task()])
+        return found.z
+
+
+def test_a_torn_end_is_dropped(kept: Path) -> None:
+    wanted = reopen(kept)
+    lines = records(kept)
+    for cut in range(1, len(lines)):
+        (kept / "log.jsonl").write_bytes(b"".join(lines[:cut]) + lines[cut][:-9])
+        np.testing.assert_array_equal(reopen(kept), wanted)
+
+
+def test_an_edited_record_is_an_error(kept: Path) -> None:
+    lines = records(kept)
+    for number, line in enumerate(lines):
+        edited = json.loads(line)
+        edited["record"]["kind"] += "x"
+        changed = [*lines[:number], json.dumps(edited).encode() + b"\n", *lines[number + 1 :]]
+        (kept / "log.jsonl").write_bytes(b"".join(changed))
+        with pytest.raises(BackendError, match=f"line {number + 1}"):
+            reopen(kept)
+    (kept / "log.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(BackendError, match="line 3"):
+        reopen(kept)
+
+
+def test_an_edited_result_is_an_error(kept: Path) -> None:
+    (file,) = kept.glob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[50] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BackendError, match="not what was written"):
+        reopen(kept)
+    file.unlink()
+    with pytest.raises(BackendError, match="is missing"):
+        reopen(kept)
+
+
+def test_another_run_is_an_error(kept: Path) -> None:
+    with pytest.raises(BackendError, match="layer=2"):
+        reopen(kept, {"model": "m", "layer": 3})
+    with pytest.raises(BackendError, match="shots=100"):
+        reopen(kept, shots=200)
+    with emulator().open(kept, {"model": "m", "layer": 2}) as run:
+        with pytest.raises(BackendError, match="other tasks"):
+            run.measure([some_task(seed=1)])
+
+
+def test_a_description_is_plain_values(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="plain JSON"):
+        emulator().open(tmp_path, {"model": object()})
+    emulator().open(tmp_path).close()
+
+
+def test_a_stranger_in_the_folder_is_an_error(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append({"kind": "diary"})
+    store.close()
+    with pytest.raises(BackendError, match="diary"):
+        emulator().open(tmp_path)
+
+
+WORKER = """
+import json, os, signal, sys
+from pathlib import Path
+import numpy as np
+from qkan.backends import QiskitBackend, Task, store
+from qkan.circuits import ansatz
+
+folder = Path(sys.argv[1])
+watched = {store.__file__}
+rng = np.random.default_rng(0)
+tasks = [Task(ansatz("rpz", 1), rng.uniform(-3, 3, (5, 3))) for _ in range(2)]
+backend = QiskitBackend("aer", emulator="closed_form", shots=100, seed=3, width=2, job_seconds=2.12)
+steps = []
+
+def work(path):
+    with backend.open(path) as run:
+        return [run.measure([task])[0].z.tolist() for task in tasks]
+
+def in_child(path, last):
+    \"\"\"Work in a process of its own, killed at a line; what it says, and how it ended.\"\"\"
+    receive, send = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(send)
+        with os.fdopen(receive) as answer:
+            said = answer.read()
+        return said, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def line(frame, event, argument):
+        if event == "line":
+            steps.append((frame.f_code.co_filename, frame.f_lineno))
+            if len(steps) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return line
+    if last is not None:
+        sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in watched else None)
+    found = work(path)
+    sys.settrace(None)
+    os.write(send, json.dumps([steps, found]).encode())
+    os._exit(0)
+
+said, code = in_child(folder / "whole", 0)
+steps_of_all, wanted = json.loads(said)
+first, final = {}, {}
+for number, step in enumerate(map(tuple, steps_of_all), start=1):
+    first.setdefault(step, number)
+    final[step] = number
+tried = [(first if k % 2 else final)[step] for k, step in enumerate(first)]
+for last in tried:
+    path = folder / str(last)
+    _, code = in_child(path, last)
+    assert code == -signal.SIGKILL, code
+    said, code = in_child(path, None)
+    assert code == 0, code
+    assert json.loads(said)[1] == wanted, steps_of_all[last - 1]
+print(len(tried), len(list((folder / "whole").glob("*.npz"))))
+"""
+
+
+def test_a_process_killed_at_any_line_of_the_store_loses_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines, jobs = map(int, done.stdout.split())
+    assert lines > 50 and jobs >= 4
