@@ -41,6 +41,8 @@ bench-quick: $(STAMP)  ## the main cases only, printed and not recorded
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/regression.py
 	$(BIN)/python experiments/digits.py
+	$(BIN)/python experiments/extension.py
+	$(BIN)/python experiments/transfer.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

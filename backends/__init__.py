@@ -7,3 +7,9 @@ from .backend import Run as Run
 from .backend import Task as Task
 from .calibration import Calibration as Calibration
 from .errors import BackendError as BackendError
+from .layout import predicted_error as predicted_error
+from .options import Options as Options
+from .provider import Provider as Provider
+from .qiskit_backend import QiskitBackend as QiskitBackend
+from .run import QiskitRun as QiskitRun
+from .runtime import RuntimeProvider as RuntimeProvider

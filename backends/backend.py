@@ -48,8 +48,8 @@ class Measurement:
         stderr: Standard errors of all causes, shots and calibration.
         shot_stderr: The part that is independent from value to value.
         qubit: The physical qubit that measured each value; -1 where none did. Values of one qubit
-            share its calibration's error: Cov(z_a, z_b) = z_a·z_b·r² with r that qubit's entry
-            in `calibration_error`.
+            in one call of `measure` share its calibration's error: Cov(z_a, z_b) = z_a·z_b·r² with
+            r that qubit's entry in `calibration_error`. Each call has calibration rows of its own.
         calibration_error: Relative standard error of the contraction by physical qubit; empty
             without mitigation.
     """
@@ -112,6 +112,21 @@ class Backend(ABC):
     def calibration(self) -> Calibration:
         """The device's calibration as of now; entries that are missing are NaN."""
 
+    @property
+    def corrects_readout(self) -> bool:
+        """Whether measured values are free of the readout's bias."""
+        return False
+
+    @property
+    def fused(self) -> bool:
+        """Whether a circuit runs as one rotation, whose angle is computed classically."""
+        return False
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """The physical qubits that are used, the best first."""
+        return tuple(int(qubit) for qubit in self.calibration().qubits)
+
     def measure(self, circuit: Circuit, angles: Floats) -> tuple[Floats, Floats]:
         """Measure a circuit: angles (…, p) → estimates z (…) and their standard errors (…)."""
         with self.open() as run:
@@ -149,6 +164,15 @@ class Run(ABC):
     @abstractmethod
     def seconds(self) -> float:
         """Time on the device that is billed so far."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what went otherwise than planned, in order."""
+        return ()
+
+    @abstractmethod
+    def status(self) -> dict[str, str]:
+        """How each job stands now, by id: "queued", "done", "failed", "cancelled" or "lost"."""
 
     @abstractmethod
     def cancel(self) -> tuple[str, ...]:

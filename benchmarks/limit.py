@@ -37,40 +37,25 @@ TERMS = 24
 """FMAs an element in the kernel that measures the rate."""
 
 
+@numba.njit(fastmath={"contract"}, error_model="numpy", inline="always")
+def _four(y: float, t: float) -> float:
+    """Four dependent FMAs."""
+    a, b = np.float32(0.7), np.float32(0.1)
+    y = a * y + b
+    y = t * y + a
+    y = a * y + t
+    return t * y + b
+
+
 @numba.njit(fastmath={"contract"}, error_model="numpy")
 def polynomial(x: np.ndarray, out: np.ndarray, passes: int) -> None:
-    """Evaluate a polynomial of 24 terms at every element: independent FMAs, nothing else."""
-    a, b = np.float32(0.7), np.float32(0.1)
+    """A chain of `TERMS` FMAs at every element, independent from element to element."""
     for turn in range(passes):
         shift = np.float32(turn)
         for j in range(x.size):
             t = x[j] + shift
-            y = t
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            y = a * y + b
-            y = t * y + a
-            y = a * y + t
-            y = t * y + b
-            out[j] = y
+            y = _four(_four(_four(t, t), t), t)
+            out[j] = _four(_four(_four(y, t), t), t)
 
 
 def main() -> None:

@@ -18,6 +18,14 @@ from .gates import H as H
 from .gates import Theta as Theta
 from .gates import X as X
 from .gates import Z as Z
+from .isa import FUSED as FUSED
+from .isa import DeviceNoise as DeviceNoise
+from .isa import Isa as Isa
+from .isa import PulseNoise as PulseNoise
+from .isa import fused_turns as fused_turns
+from .isa import isa as isa
+from .isa import isa_expectation as isa_expectation
+from .isa import pulse_noise as pulse_noise
 from .program import Program as Program
 from .program import Rotation as Rotation
 from .program import lower as lower
@@ -25,6 +33,11 @@ from .program import lower_gates as lower_gates
 from .require import require as require
 from .serial import from_json as from_json
 from .serial import to_json as to_json
-from .spectrum import resolve_scale as resolve_scale
+from .series import fourier_series as fourier_series
+from .series import resolve_scale as resolve_scale
 from .spectrum import spectrum as spectrum
 from .statistics import shot_estimate as shot_estimate
+from .to_qiskit import circuit_observable as circuit_observable
+from .to_qiskit import to_openqasm3 as to_openqasm3
+from .to_qiskit import to_qiskit as to_qiskit
+from .to_sympy import to_sympy as to_sympy

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .ansatz import fixed_scale
 from .circuit import Circuit
-from .errors import CircuitError
-from .program import Program, lower, rotation_matrix
-
-_LIMIT = 200_000
-_ROUNDING = 9
+from .program import Program, lower
+from .series import carry, refuse_arccos, resolve_scale
 
 
 def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.ndarray:
@@ -36,11 +32,7 @@ def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.nd
         >>> ansatz("real", reps=3).spectrum("linear")
         array([3.])
     """
-    if circuit.uses_arccos:
-        raise CircuitError(
-            "spectrum: an arccos encoding makes φ a polynomial in e and √(1-e²), which has no "
-            "finite frequency spectrum. Use an ansatz without arccos, such as 'pz'."
-        )
+    refuse_arccos(circuit, "spectrum")
     scales = resolve_scale(circuit, scale)
     program = lower(circuit)
     found: set[float] = set()
@@ -49,55 +41,12 @@ def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.nd
     return np.array(sorted({abs(k) for k in found}))
 
 
-def resolve_scale(circuit: Circuit, scale: str | Sequence[float]) -> tuple[float, ...]:
-    """Return one float an encoding from the name of a fixed encoding or from numbers."""
-    if isinstance(scale, str):
-        return fixed_scale(scale, circuit.num_encodings)
-    values = tuple(float(value) for value in scale)
-    if len(values) != circuit.num_encodings or not np.isfinite(values).all():
-        raise CircuitError(
-            f"scale {values}: the circuit has {circuit.num_encodings} encodings, "
-            "and each needs one finite number."
-        )
-    return values
-
-
 def _frequencies(
     program: Program, scale: tuple[float, ...], rng: np.random.Generator
 ) -> set[float]:
     """Frequencies with a non-zero coefficient at one draw of the angles."""
     theta = rng.uniform(-np.pi, np.pi, program.num_theta)
     shift = rng.uniform(-np.pi, np.pi, program.num_encodings)
-    terms: dict[float, np.ndarray] = {0.0: np.array(program.initial, dtype=complex)}
-    for rotation in program.rotations:
-        angle = rotation.constant + sum(theta[k] for k in rotation.thetas)
-        if rotation.encoding is None:
-            matrix = rotation_matrix(rotation.axis, angle)
-            terms = {k: matrix @ v for k, v in terms.items()}
-        else:
-            angle += shift[rotation.encoding]
-            terms = _encode(terms, rotation.axis, angle, scale[rotation.encoding])
+    terms = carry(program, theta, scale, shift)
     observable = np.array(program.observable)
-    return {k for k, v in terms.items() if abs(observable @ v) > 1e-10}
-
-
-def _encode(
-    terms: dict[float, np.ndarray], axis: int, angle: float, scale: float
-) -> dict[float, np.ndarray]:
-    """Rotate by `scale·x + angle`: each frequency k feeds k - scale, k and k + scale."""
-    fixed = np.zeros((3, 3))
-    fixed[axis, axis] = 1.0
-    # R(α) = fixed + e^{iα} up + e^{-iα} conj(up)
-    up = (rotation_matrix(axis, 0.0) - fixed - 1j * (rotation_matrix(axis, np.pi / 2) - fixed)) / 2
-    up = up * np.exp(1j * angle)
-    result: dict[float, np.ndarray] = {}
-    for k, vector in terms.items():
-        for step, matrix in ((0.0, fixed), (scale, up), (-scale, up.conj())):
-            key = round(k + step, _ROUNDING) + 0.0
-            result[key] = result.get(key, 0.0) + matrix @ vector
-    result = {k: v for k, v in result.items() if np.abs(v).max() > 1e-12}
-    if len(result) > _LIMIT:
-        raise CircuitError(
-            f"spectrum: over {_LIMIT} frequencies; pass fewer repetitions or commensurate scales."
-        )
-    return result
+    return {key for key, (_, v) in terms.items() if abs(observable @ v) > 1e-10}

@@ -8,8 +8,10 @@ from typing import Any
 def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
     """Estimate ⟨M⟩ from the number of shots that read 1 (eigenvalue -1).
 
-    z = 1 - 2(ones + ½)/(shots + 1), stderr = √((1 - z²)/shots). The added half keeps the standard
-    error above 0 where every shot agrees; it biases z by less than 1/shots.
+    z = 1 - 2(ones + ½)/(shots + 1) and stderr = √((1 - y²)/shots) with y = 1 - 2(ones + 3/2)/
+    (shots + 3). The added counts keep the standard error above 0 where every shot agrees, and wide
+    enough that z ± 2 stderr holds the truth in 93 % of cases or more wherever it is; z is biased
+    by less than 1/shots.
 
     Args:
         ones: Counts, any shape, of a numpy array or a torch tensor of floats.
@@ -22,7 +24,8 @@ def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
         >>> import numpy as np
         >>> z, stderr = shot_estimate(np.array([0.0, 50.0]), shots=100)
         >>> z.round(3), stderr.round(3)
-        (array([0.99, 0.  ]), array([0.014, 0.1  ]))
+        (array([0.99, 0.  ]), array([0.024, 0.1  ]))
     """
     z = 1 - 2 * (ones + 0.5) / (shots + 1)
-    return z, ((1 - z * z) / shots) ** 0.5
+    nearer_zero = 1 - 2 * (ones + 1.5) / (shots + 3)
+    return z, ((1 - nearer_zero * nearer_zero) / shots) ** 0.5

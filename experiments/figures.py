@@ -317,3 +317,44 @@ def _confusion(ax: Axes, truth: np.ndarray, predicted: np.ndarray, title: str) -
     ax.set_title(title)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+
+
+def device(
+    x: Sequence[float],
+    exact: Sequence[float],
+    runs: Sequence[dict[str, Any]],
+    path: Path,
+    *,
+    title: str,
+) -> Path:
+    """Measured curves with error bars beside the exact one, and below them their errors.
+
+    Args:
+        x: (n,) inputs.
+        exact: (n,) the function.
+        runs: Each with title, values and stderr (n,).
+        path: Where the PNG goes.
+        title: Of the figure.
+    """
+    looks = ((ORANGE, "v"), (BLUE, "o"), (GREEN, "s"))
+    with plt.rc_context(STYLE):
+        figure, (top, below) = plt.subplots(
+            2, 1, figsize=(7.2, 5.6), sharex=True, height_ratios=(1.6, 1), layout="constrained"
+        )
+        top.plot(x, exact, color="black", linewidth=1, label="exact function", zorder=1)
+        below.axhline(0, color="black", linewidth=1, zorder=1)
+        for run, (colour, marker) in zip(runs, looks, strict=False):
+            style = {
+                "color": colour, "marker": marker, "markersize": 3.5, "linestyle": "none",
+                "elinewidth": 0.9, "capsize": 1.5,
+            }  # fmt: skip
+            label = f"{run['title']}: rms error {run['rms_error']:.3f}"
+            top.errorbar(x, run["values"], run["stderr"], label=label, **style)
+            errors = np.subtract(run["values"], exact)
+            below.errorbar(x, errors, run["stderr"], **style)
+        top.set_ylabel("output")
+        top.legend(loc="upper left")
+        below.set_ylabel("output − exact")
+        below.set_xlabel("x  (bars: one standard error)")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        return _save(figure, path)

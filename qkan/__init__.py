@@ -4,6 +4,8 @@ Each activation is the expectation value of a data re-uploading circuit (arXiv 2
 qubit is classically simulable: this package claims no quantum advantage.
 """
 
+from qkan.backends import BackendError as BackendError
+from qkan.backends import QiskitBackend as QiskitBackend
 from qkan.circuits import Circuit as Circuit
 from qkan.circuits import CircuitError as CircuitError
 from qkan.circuits import ansatz as ansatz
@@ -16,18 +18,54 @@ from qkan.simulators import expectation as expectation
 from qkan.simulators import simulate as simulate
 
 from . import _peer_check as _peer_check
+from .basis import Daruan as Daruan
+from .basis import Fourier as Fourier
+from .basis import Rational as Rational
+from .basis import Spline as Spline
+from .devices import DeviceResult as DeviceResult
+from .devices import EdgeTables as EdgeTables
+from .devices import Plan as Plan
+from .devices import cancel as cancel
+from .devices import device_noise as device_noise
+from .devices import estimate as estimate
+from .devices import noisy as noisy
+from .devices import on_device as on_device
+from .devices import resume as resume
+from .devices import run as run
+from .devices import tabulate as tabulate
 from .errors import QKANError as QKANError
 from .explain import explain as explain
+from .extend import extend as extend
+from .extend import fit_extending as fit_extending
+from .feynman import FeynmanEquation as FeynmanEquation
+from .feynman import feynman as feynman
+from .feynman import feynman_names as feynman_names
 from .fit import AliasingWarning as AliasingWarning
 from .fit import fit as fit
+from .formula import Formula as Formula
 from .functional import qkan_layer as qkan_layer
 from .history import History as History
+from .importance import Importance as Importance
+from .importance import importance as importance
+from .importance import sparse_loss as sparse_loss
 from .io import load as load
 from .io import save as save
+from .kan import KAN as KAN
+from .kan import KANLayer as KANLayer
 from .layer import QKANLayer as QKANLayer
 from .layer import effective_parameters as effective_parameters
 from .network import QKAN as QKAN
 from .optim import param_groups as param_groups
 from .peer import from_qkan as from_qkan
+from .plot import plot as plot
+from .plot import plot_bloch as plot_bloch
+from .plot import plot_circuit as plot_circuit
+from .plot import plot_spectrum as plot_spectrum
+from .prune import compact as compact
+from .prune import prune as prune
+from .splines import SplineKAN as SplineKAN
+from .symbolic import symbolic as symbolic
+from .to_kan import from_kan as from_kan
+from .to_kan import to_kan as to_kan
 
 __version__ = "0.1.0"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from tqdm import tqdm
@@ -52,3 +54,15 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def progress_bar(
+    wanted: bool | Progress, total: int, description: str, done: int = 0
+) -> Iterator[Progress]:
+    """A bar of its own, or the given one of a longer run, which stays open."""
+    if isinstance(wanted, Progress):
+        yield wanted
+    else:
+        with Progress(total, description, enabled=wanted, done=done) as bar:
+            yield bar

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ._data import Batches, Pair, Source, first_fault, loader_batches, tensor_batches
 from ._loss import Loss
-from ._progress import Progress
+from ._progress import Progress, progress_bar
 from .checkpoint import (
     Checkpoint,
     copied,
@@ -81,7 +81,7 @@ class Training:
         self.batches.restore(state["batches"])
         set_rng_state(state["rng"], self._device)
 
-    def run(self, steps: int, progress: bool) -> History:
+    def run(self, steps: int, progress: bool | Progress) -> History:
         """Take steps up to that number in all; leave the best parameters in the model.
 
         Raises:
@@ -91,9 +91,9 @@ class Training:
         self._start = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         self._boundary = self._capture()
         self._good = self._boundary["tensors"]
-        bar = Progress(steps, "fit", enabled=progress, done=len(self.history))
+        shown = progress_bar(progress, steps, "fit", done=len(self.history))
         try:
-            with bar, self._mode("train", afterwards="found"):
+            with shown as bar, self._mode("train", afterwards="found"):
                 self._loop(steps, bar)
                 self._last_evaluation()
         except KeyboardInterrupt:

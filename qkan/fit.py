@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ._data import Batches, Data, Source, as_source, check_data, describe, split
 from ._loss import Loss, describe_loss, make_loss
+from ._progress import Progress
 from ._training import Training
 from .checkpoint import Checkpoint, describe_model
 from .errors import QKANError
@@ -47,7 +48,7 @@ def fit(
     scheduler: SchedulerLike | None = None,
     patience: int | None = None,
     seed: int | None = None,
-    progress: bool = True,
+    progress: bool | Progress = True,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
     """Minimise the loss of a model over data, in place; nothing is started anew.
@@ -79,7 +80,7 @@ def fit(
         patience: Stop after this many evaluations in a row without a lower validation loss.
         seed: Rules the order of the batches and the held-out fraction, nothing else; None draws
             one. A DataLoader that has a generator keeps to it.
-        progress: Whether to show a bar, in a terminal or notebook.
+        progress: Whether to show a bar, in a terminal or notebook; or the bar of a longer run.
         checkpoint: A file to keep the state in: after the first step, then now and then, at the
             end and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had
             never stopped (on one machine, with randomness from torch alone), and with more

@@ -6,7 +6,7 @@ Letters: b samples, o outputs, i inputs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from qkan.circuits import did_you_mean
 from qkan.simulators import expectation
 
 from ._loss import Loss, make_loss
+from ._watch import evaluating, listening
 from .errors import QKANError
 from .functional import BASES, _spread, amplitude, compute_dtype
 from .layer import QKANLayer
@@ -170,14 +171,8 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """
     _check_finite(model, x)
     seen: dict[str, list[Tensor]] = {}
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with _listening(model, seen):
-            model(x)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), _collecting(model, seen):
+        model(x)
     if not seen:
         raise QKANError(f"{type(model).__name__} ran no QKANLayer, so there is no edge to score.")
     for name, inputs in seen.items():
@@ -205,22 +200,9 @@ def _check_finite(model: nn.Module, x: Tensor) -> None:
             )
 
 
-@contextmanager
-def _listening(model: nn.Module, seen: dict[str, list[Tensor]]) -> Iterator[None]:
+def _collecting(model: nn.Module, seen: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
     """Collect what each layer is given, as rows."""
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, QKANLayer):
-
-            def hear(layer: QKANLayer, inputs: tuple[Any, ...], name: str = name) -> None:
-                seen.setdefault(name, []).append(inputs[0].reshape(-1, inputs[0].shape[-1]))
-
-            handles.append(module.register_forward_pre_hook(hear))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return listening(model, lambda name, _, x: seen.setdefault(name, []).append(x))
 
 
 def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:
@@ -296,7 +278,7 @@ def sparse_loss(
 
     # what a checkpoint of fit compares
     penalised.__qualname__ = f"sparse_loss({strength}, loss={loss}, l1={l1}, entropy={entropy})"
-    with _listening(model, seen):
+    with _collecting(model, seen):
         yield penalised
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from .errors import QKANError
+from .kan import KAN, KANLayer
 from .layer import QKANLayer
 from .network import QKAN
 
@@ -25,7 +26,9 @@ FORMAT = 1
 """Of the files that `save` writes; `load` reads this one and all before."""
 
 
-KINDS: dict[str, type[Any]] = {"QKAN": QKAN, "QKANLayer": QKANLayer}
+KINDS: dict[str, type[Any]] = {
+    "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer,
+}  # fmt: skip
 """The classes that `save` and `load` know. A module class joins here by having `config()`, which
 returns JSON values, and a classmethod `from_config(config, **factory)` that builds from them."""
 
@@ -75,7 +78,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     except _MISFITS as error:
         raise QKANError(f"save: this {kind} would not load again: {error}") from error
     header = {"format": FORMAT, "version": __version__, "kind": kind, "config": config}
-    _write(Path(path), to_bytes(tensors, metadata={_KEY: json.dumps(header, allow_nan=False)}))
+    write_whole(Path(path), to_bytes(tensors, metadata={_KEY: json.dumps(header, allow_nan=False)}))
 
 
 def load(
@@ -158,7 +161,8 @@ def _require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all, in a folder that exists."""
     target = path.resolve()
     if target.is_dir() or not target.parent.is_dir():
         wrong = "is a folder" if target.is_dir() else "is in a folder that does not exist"

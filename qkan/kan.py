@@ -6,7 +6,6 @@ comparison at equal `effective_parameters` compares these.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, TypedDict, cast
@@ -21,7 +20,7 @@ from qkan.circuits import did_you_mean
 from .basis import Basis, BasisLike, Coefficients, from_json, make_bases, to_json
 from .errors import QKANError
 from .functional import BASES, check_input
-from .network import check_range, map_range
+from .network import LayerRow, pairs
 
 
 class KANOptions(TypedDict, total=False):
@@ -216,7 +215,7 @@ class KANLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, basis=[{names}], base={self.base!r}"
 
 
-class KAN(nn.Module):
+class KAN(LayerRow[KANLayer]):
     """`KANLayer`s in a row, as `QKAN` is of `QKANLayer`s.
 
     Args:
@@ -241,6 +240,8 @@ class KAN(nn.Module):
         True
     """
 
+    layer_type = KANLayer
+
     def __init__(
         self,
         widths: Sequence[int],
@@ -248,41 +249,9 @@ class KAN(nn.Module):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[KANOptions],
     ) -> None:
-        super().__init__()
-        if len(widths) < 2:
-            raise QKANError(f"widths={[*widths]}: a network needs an input and an output size.")
-        self.input_range = check_range(input_range)
-        self.layers = nn.ModuleList(
-            KANLayer(i, o, **options) for i, o in itertools.pairwise(widths)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, widths[0]) → (…, widths[-1])."""
-        x = map_range(x, self.input_range)
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        super().__init__([KANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
 
     def harden(self) -> None:
         """Harden every layer, in place."""
         for layer in self._row():
             layer.harden()
-
-    def _row(self) -> list[KANLayer]:
-        return [layer for layer in self.layers if isinstance(layer, KANLayer)]
-
-    def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this network again, as JSON values."""
-        layers = [layer.config() for layer in self._row()]
-        return {"input_range": self.input_range and [*self.input_range], "layers": layers}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], **factory: Any) -> KAN:
-        """Build the network that `config` described; `factory` is device and dtype."""
-        layers = [KANLayer.from_config(layer, **factory) for layer in config["layers"]]
-        model = cls.__new__(cls)
-        nn.Module.__init__(model)
-        low_high = config["input_range"]
-        model.input_range = check_range(low_high and (low_high[0], low_high[1]))
-        model.layers = nn.ModuleList(layers)
-        return model

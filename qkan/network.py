@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
@@ -13,8 +13,98 @@ from typing_extensions import Unpack
 from .errors import QKANError
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
+Layer = TypeVar("Layer", bound=nn.Module)
 
-class QKAN(nn.Module):
+
+class LayerRow(nn.Module, Generic[Layer]):
+    """Layers in a row behind an input range: what `QKAN` and `KAN` share.
+
+    Attributes:
+        layers: The layers, of the class's `layer_type`.
+        input_range: (low, high) that inputs are mapped from, or None.
+    """
+
+    layer_type: ClassVar[type[Any]]
+
+    def __init__(
+        self, layers: Sequence[Layer], input_range: tuple[float, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.input_range = check_range(input_range)
+        self.layers = nn.ModuleList(layers)
+
+    @property
+    def widths(self) -> list[int]:
+        """Sizes of input, hidden layers and output."""
+        row: list[Any] = self._row()
+        return [row[0].in_features, *(layer.out_features for layer in row)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, widths[0]) → (…, widths[-1])."""
+        x = self.map_input(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def map_input(self, x: Tensor) -> Tensor:
+        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
+        return map_range(x, self.input_range)
+
+    def _row(self) -> list[Layer]:
+        # not what a user put in between or around them
+        return [layer for layer in self.layers if isinstance(layer, self.layer_type)]
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this network again, as JSON values."""
+        row: list[Any] = self._row()
+        layers = [layer.config() for layer in row]
+        return {"input_range": self.input_range and [*self.input_range], "layers": layers}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> Self:
+        """Build the network that `config` described; `factory` is device and dtype."""
+        layers = [cls.layer_type.from_config(layer, **factory) for layer in config["layers"]]
+        low_high = config["input_range"]
+        return cls.from_layers(layers, input_range=low_high and (low_high[0], low_high[1]))
+
+    @classmethod
+    def from_layers(
+        cls, layers: Sequence[Layer], *, input_range: tuple[float, float] | None = None
+    ) -> Self:
+        """Put existing layers in a row; each one's outputs are the next one's inputs.
+
+        Raises:
+            QKANError: No layer, or sizes that do not follow on each other.
+        """
+        known: Sequence[Any] = layers
+        sizes = [(layer.in_features, layer.out_features) for layer in known]
+        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        model = cls.__new__(cls)
+        LayerRow.__init__(model, layers, input_range)
+        return model
+
+    def extra_repr(self) -> str:
+        """The widths, and the input range if there is one."""
+        ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
+        return f"{self.widths}{ranged}"
+
+
+def pairs(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """Inputs and outputs of each layer of a network of these widths.
+
+    Raises:
+        QKANError: Fewer than two widths.
+    """
+    if len(widths) < 2:
+        raise QKANError(
+            f"widths={[*widths]}: a network needs at least an input and an output size, "
+            "such as [2, 5, 1]."
+        )
+    return [*itertools.pairwise(widths)]
+
+
+class QKAN(LayerRow[QKANLayer]):
     """A Kolmogorov-Arnold network whose activations are single-qubit circuits.
 
     Args:
@@ -41,6 +131,8 @@ class QKAN(nn.Module):
         torch.Size([100, 1])
     """
 
+    layer_type = QKANLayer
+
     def __init__(
         self,
         widths: Sequence[int],
@@ -48,79 +140,20 @@ class QKAN(nn.Module):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
-        super().__init__()
         reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
-        widths = list(widths)
-        if len(widths) < 2:
-            raise QKANError(
-                f"widths={widths}: a network needs at least an input and an output size, "
-                "such as [2, 5, 1]."
-            )
-        self.input_range = _check_range(input_range)
-        self.layers = nn.ModuleList(
-            QKANLayer(i, o, **options) for i, o in itertools.pairwise(widths)
-        )
+        super().__init__([QKANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
 
-    @property
-    def widths(self) -> list[int]:
-        """Sizes of input, hidden layers and output."""
-        row = self._row()
-        return [row[0].in_features, *(layer.out_features for layer in row)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, widths[0]) → (…, widths[-1])."""
-        x = self.map_input(x)
-        for layer in self.layers:
-            x = layer(x)
+def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
+    """Map `input_range` linearly to [-π/2, π/2]; None leaves x as it is."""
+    if input_range is None:
         return x
-
-    def map_input(self, x: Tensor) -> Tensor:
-        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
-        if self.input_range is None:
-            return x
-        low, high = self.input_range
-        return (x - (low + high) / 2) * (math.pi / (high - low))
-
-    def _row(self) -> list[QKANLayer]:
-        return [layer for layer in self.layers if isinstance(layer, QKANLayer)]
-
-    def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this network again, as JSON values."""
-        layers = [layer.config() for layer in self._row()]
-        return {"input_range": self.input_range and [*self.input_range], "layers": layers}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], **factory: Any) -> QKAN:
-        """Build the network that `config` described; `factory` is device and dtype."""
-        layers = [QKANLayer.from_config(layer, **factory) for layer in config["layers"]]
-        low_high = config["input_range"]
-        return cls.from_layers(layers, input_range=low_high and (low_high[0], low_high[1]))
-
-    @classmethod
-    def from_layers(
-        cls, layers: Sequence[QKANLayer], *, input_range: tuple[float, float] | None = None
-    ) -> QKAN:
-        """Put existing layers in a row; each one's outputs are the next one's inputs.
-
-        Raises:
-            QKANError: No layer, or sizes that do not follow on each other.
-        """
-        sizes = [(layer.in_features, layer.out_features) for layer in layers]
-        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
-        model = cls.__new__(cls)
-        nn.Module.__init__(model)
-        model.input_range = _check_range(input_range)
-        model.layers = nn.ModuleList(layers)
-        return model
-
-    def extra_repr(self) -> str:
-        """The widths, and the input range if there is one."""
-        ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
-        return f"{self.widths}{ranged}"
+    low, high = input_range
+    return (x - (low + high) / 2) * (math.pi / (high - low))
 
 
-def _check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
+def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the range as floats, or raise `QKANError` unless it is one."""
     if input_range is None:
         return None
     low, high = input_range

@@ -98,6 +98,8 @@ def test_a_run_without_a_name_gets_one(files: Any, monkeypatch: pytest.MonkeyPat
 
 INTERRUPTED = """
 import os, signal, sys
+# a suite that runs in the background was started with this signal ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from qkan.backends import QiskitRun
 measure, calls = QiskitRun.measure, []
 def interrupted(self, tasks):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan._progress import Progress
+from qkan._watch import evaluating
 from qkan.backends import Backend, Run
 from qkan.errors import QKANError
 
@@ -21,7 +22,7 @@ from .named import find_backend
 from .plan import MODES, estimate
 from .reading import Reading, Source, Tracked
 from .result import DeviceResult, EdgeCheck
-from .stage import Stage, evaluating, record, tapped
+from .stage import Stage, record, tapped
 
 Read = Callable[[Stage, Tensor], Source]
 """From a stage and the rows of it to measure, (n,) bools, to values with errors."""

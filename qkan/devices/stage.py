@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qkan._watch import evaluating
 from qkan.backends import Task
 from qkan.circuits import Theta
 from qkan.errors import QKANError
@@ -195,18 +196,6 @@ def tapped(model: nn.Module, activate: Evaluate, *, once: bool = True) -> Iterat
     finally:
         for layer in layers.values():
             del layer.activations
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module ends in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def record(model: nn.Module, x: Tensor) -> tuple[list[Stage], Tensor]:

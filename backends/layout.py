@@ -1,0 +1,171 @@
+"""Which qubits to use: those that hurt an expectation value least.
+
+Letters: q qubits of the device.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import Calibration, Floats
+from .errors import BackendError
+from .options import Options
+
+PULSES = 9
+"""Pulses that a prediction counts with: a circuit of three repetitions with an RY and an RZ each.
+
+Readout is the larger part by far, so the order of the qubits hardly depends on it.
+"""
+
+
+def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
+    """The rms error of an unmitigated ⟨Z⟩ on each qubit, over z uniform on [-1, 1].
+
+    A qubit reads C·z + d with the contraction C = (1 - p - q)·g of readout and gates, and d =
+    q - p + C·o of asymmetric readout and relaxation: rms = √((1 - C)²/3 + d²).
+
+    Args:
+        calibration: Of the device.
+        pulses: SX of a circuit.
+
+    Returns:
+        (q,); NaN where an entry is missing.
+    """
+    noise = calibration.device_noise()
+    gates = (noise.sx.xy * noise.sx.z) ** (pulses / 2)
+    contraction = (1 - noise.p - noise.q) * gates
+    offset = (noise.q - noise.p) + (1 - noise.p - noise.q) * noise.sx.offset
+    error: Floats = np.sqrt((1 - contraction) ** 2 / 3 + offset**2)
+    return error
+
+
+def ranked_qubits(calibration: Calibration, options: Options) -> tuple[int, ...]:
+    """The usable qubits, the best first.
+
+    Those that are faulty, lack a calibration or exceed `max_error` are left out; a device that
+    says nothing of any qubit keeps its own order. A layout of the user's is checked instead.
+
+    Raises:
+        BackendError: No qubit passes, or the user's layout cannot be run.
+    """
+    error = predicted_error(calibration)
+    if options.layout is not None:
+        return _checked_layout(options.layout, calibration, error, options)
+    if calibration.is_missing:
+        return tuple(q for q in calibration.qubits.tolist() if q not in calibration.faulty)
+    passing = [
+        (float(e), int(q))
+        for e, q in zip(error, calibration.qubits, strict=True)
+        if e <= options.max_error and int(q) not in calibration.faulty
+    ]
+    if not passing:
+        raise BackendError(
+            f"No qubit of {calibration.name} has a predicted error of at most "
+            f"{options.max_error:g}: the best has {np.nanmin(error, initial=np.inf):.3g}. "
+            "Raise max_error, or choose another device."
+        )
+    return tuple(qubit for _, qubit in sorted(passing))
+
+
+def chosen_layout(
+    calibration: Calibration,
+    options: Options,
+    width: int | None,
+    neighbours: Sequence[tuple[int, int]] = (),
+    without: Iterable[int] = (),
+) -> tuple[int, ...]:
+    """The best `width` qubits (all that pass without one), spaced as the options ask.
+
+    Args:
+        calibration: Of the device.
+        options: Of the backend.
+        width: How many; None takes all.
+        neighbours: Pairs of coupled qubits.
+        without: Qubits not to use.
+
+    Raises:
+        BackendError: Fewer pass than were asked for.
+    """
+    dropped = set(without)
+    usable = [qubit for qubit in ranked_qubits(calibration, options) if qubit not in dropped]
+    if options.spacing and options.layout is None:
+        usable = _spaced(usable, neighbours, options.spacing)
+    if width is not None and options.layout is None and width > len(usable) and not dropped:
+        error = predicted_error(calibration)
+        index = calibration.index(usable)
+        worst = error[index].max() if len(usable) else np.nan
+        raise BackendError(
+            f"width={width}: {len(usable)} qubits of {calibration.name} pass max_error="
+            f"{options.max_error:g}, the worst of them with {worst:.3g}. "
+            f"Use width={len(usable)} or less, or raise max_error."
+        )
+    if not usable:
+        raise BackendError(
+            f"No usable qubit is left on {calibration.name} without {sorted(dropped)}. "
+            "Raise max_error, or choose another device."
+        )
+    return tuple(usable[:width])
+
+
+def _checked_layout(
+    layout: Sequence[int], calibration: Calibration, error: NDArray[np.float64], options: Options
+) -> tuple[int, ...]:
+    qubits = tuple(layout)
+    asked = f"layout={list(qubits)}: "
+    if not all(isinstance(q, int | np.integer) and not isinstance(q, bool) for q in qubits):
+        raise BackendError(asked + "physical qubits are whole numbers.")
+    known = set(calibration.qubits.tolist())
+    outside = [q for q in qubits if q not in known]
+    if outside:
+        raise BackendError(
+            asked + f"{calibration.name} has no qubit {outside[0]}; it has {len(known)}, from "
+            f"{min(known)} to {max(known)}."
+        )
+    twice = [q for k, q in enumerate(qubits) if q in qubits[:k]]
+    if twice:
+        raise BackendError(asked + f"qubit {twice[0]} stands there twice.")
+    needed = options.width or 1
+    if len(qubits) < needed:
+        raise BackendError(asked + f"{len(qubits)} qubits, but {needed} are needed.")
+    if not options.force and not calibration.is_missing:
+        by_qubit = dict(zip(calibration.qubits.tolist(), error.tolist(), strict=True))
+        for q in qubits:
+            if q in calibration.faulty or not by_qubit[q] <= options.max_error:
+                why = "is out of order" if q in calibration.faulty else (
+                    f"has a predicted error of {by_qubit[q]:.3g}, above max_error="
+                    f"{options.max_error:g}"
+                )  # fmt: skip
+                raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
+    return tuple(int(q) for q in qubits)
+
+
+def _spaced(
+    ranked: Sequence[int], neighbours: Sequence[tuple[int, int]], spacing: int
+) -> list[int]:
+    """The best qubits greedily, none nearer than `spacing` steps to another."""
+    links: dict[int, set[int]] = {}
+    for a, b in neighbours:
+        links.setdefault(a, set()).add(b)
+        links.setdefault(b, set()).add(a)
+    taken: list[int] = []
+    blocked: set[int] = set()
+    for qubit in ranked:
+        if qubit not in blocked:
+            taken.append(qubit)
+            blocked |= _within(qubit, links, spacing - 1)
+    return taken
+
+
+def _within(start: int, links: dict[int, set[int]], steps: int) -> set[int]:
+    reached, edge = {start}, deque([(start, 0)])
+    while edge:
+        qubit, distance = edge.popleft()
+        if distance < steps:
+            new = links.get(qubit, set()) - reached
+            reached |= new
+            edge.extend((other, distance + 1) for other in new)
+    return reached

@@ -1,0 +1,205 @@
+"""From tasks to rows: every row measures one value on each of its qubits.
+
+Letters: v values of all tasks, r rows, w width, s slots of a sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qkan.circuits import FUSED, Circuit, Isa, fused_turns, isa
+
+from .backend import Floats, Task
+from .errors import BackendError
+
+LARGEST_ANGLE = 1e8
+"""Beyond, float64 keeps less than 1e-8 of an angle's place on the circle."""
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """All values of one call, as the slot angles of the sequences that measure them.
+
+    Attributes:
+        sequences: The distinct sequences.
+        sequence: (v,) which of them each value runs.
+        turns: One array (n, s) a sequence, the angles in [0, 2π) of its values, in order.
+        place: (v,) the row of `turns` of each value.
+        weight: (v,) how much each counts.
+        shapes: The shape of each task's values, in order.
+    """
+
+    sequences: tuple[Isa, ...]
+    sequence: NDArray[np.int64]
+    turns: tuple[Floats, ...]
+    place: NDArray[np.int64]
+    weight: Floats
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """The number of values v."""
+        return self.sequence.size
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that is measured."""
+        found = hashlib.sha256(repr((self.sequences, self.shapes)).encode())
+        for array in (self.sequence, self.place, self.weight, *self.turns):
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    def split(self, flat: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+        """One flat array (v,) as one array a task, in its shape."""
+        if not self.shapes:
+            return []
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
+        parts = np.split(flat, ends)
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows of one sequence.
+
+    Attributes:
+        sequence: Its number in `Values.sequences`.
+        cells: (r, w) numbers of the values; -1 where a qubit of a row has nothing to measure.
+    """
+
+    sequence: int
+    cells: Cells
+
+    def turns(self, values: Values) -> Floats:
+        """The slot angles (r, w, s); zeros in empty cells."""
+        table = values.turns[self.sequence]
+        found: Floats = table[values.place[np.maximum(self.cells, 0)]]
+        found[self.cells < 0] = 0.0
+        return found
+
+
+def flatten(tasks: Sequence[Task], *, fused: bool = False, native_rx: bool = False) -> Values:
+    """Check the tasks and translate their angles into slot angles.
+
+    Raises:
+        BackendError: Angles of a wrong shape, complex, not finite or too large; a wrong weight.
+    """
+    sequences: dict[Isa, list[Floats]] = {}
+    which, place, weights, shapes = [], [], [], []
+    for number, task in enumerate(tasks):
+        angles = _checked_angles(number, task)
+        shape = angles.shape[:-1]
+        flat = angles.reshape(-1, angles.shape[-1])
+        sequence = FUSED if fused else isa(task.circuit, native_rx)
+        turns = fused_turns(task.circuit, flat, np) if fused else sequence.turns(flat, np)
+        blocks = sequences.setdefault(sequence, [])
+        place.append(np.arange(len(flat)) + sum(map(len, blocks)))
+        blocks.append(np.remainder(turns, 2 * np.pi))
+        which.append(np.full(len(flat), list(sequences).index(sequence)))
+        weights.append(_checked_weight(number, task.weight, shape).ravel())
+        shapes.append(shape)
+    return Values(
+        tuple(sequences),
+        np.concatenate(which) if which else np.zeros(0, dtype=np.int64),
+        tuple(np.concatenate(blocks) for blocks in sequences.values()),
+        np.concatenate(place) if place else np.zeros(0, dtype=np.int64),
+        np.concatenate(weights) if weights else np.zeros(0),
+        tuple(shapes),
+    )
+
+
+def pack(values: Values, wanted: Cells, width: int) -> list[Piece]:
+    """Deal some values into as few rows as hold them, the heaviest ones to the first columns.
+
+    Args:
+        values: Of the call.
+        wanted: Numbers of the values to pack.
+        width: Columns w; the first is the best qubit.
+
+    Example:
+        >>> import numpy as np
+        >>> from qkan.backends import Task
+        >>> from qkan.circuits import RX, Circuit, Encoding
+        >>> task = Task(Circuit([RX(Encoding(0))]), np.zeros((5, 1)), weight=np.arange(5.0))
+        >>> pack(flatten([task]), np.arange(5), width=2)[0].cells
+        array([[ 4,  1],
+               [ 3,  0],
+               [ 2, -1]])
+    """
+    pieces = []
+    for number in range(len(values.sequences)):
+        mine = wanted[values.sequence[wanted] == number]
+        if not mine.size:
+            continue
+        heaviest_first = mine[np.argsort(-values.weight[mine], kind="stable")]
+        rows = -(-mine.size // width)
+        cells = np.full(rows * width, -1, dtype=np.int64)
+        cells[: mine.size] = heaviest_first
+        pieces.append(Piece(number, cells.reshape(width, rows).T.copy()))
+    return pieces
+
+
+def into_jobs(pieces: Sequence[Piece], rows: int) -> list[list[Piece]]:
+    """Spread pieces over jobs of at most `rows` rows of values each, in order."""
+    jobs: list[list[Piece]] = []
+    room = 0
+    for piece in pieces:
+        start = 0
+        while start < len(piece.cells):
+            if not room:
+                jobs.append([])
+                room = rows
+            part = piece.cells[start : start + room]
+            jobs[-1].append(Piece(piece.sequence, part))
+            start += len(part)
+            room -= len(part)
+    return jobs
+
+
+def halves(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """A job's pieces as two jobs of half the rows; one where it has a single row."""
+    rows = sum(len(piece.cells) for piece in pieces)
+    return into_jobs(pieces, max(1, -(-rows // 2)))
+
+
+def _checked_angles(number: int, task: Task) -> Floats:
+    if not isinstance(task.circuit, Circuit):
+        raise BackendError(f"Task {number} measures {task.circuit!r}, which is no Circuit.")
+    needed = len(task.circuit.parametric_gates)
+    angles = np.asarray(task.angles)
+    asked = f"Task {number}: angles of shape {angles.shape} and dtype {angles.dtype}"
+    if angles.dtype.kind not in "fiu":
+        raise BackendError(asked + "; an angle is a real number of radians.")
+    if angles.ndim < 1 or angles.shape[-1] != needed:
+        raise BackendError(
+            asked + f", but the circuit has {needed} parametric gates: pass (…, {needed}), one "
+            "angle a gate in time order."
+        )
+    angles = angles.astype(np.float64)
+    bad = ~(np.abs(angles) <= LARGEST_ANGLE)
+    if bad.any():
+        at = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise BackendError(
+            f"Task {number}: angle {angles[at]} at {at[:-1]}, gate {at[-1]}. Angles are finite "
+            f"and at most {LARGEST_ANGLE:g}; nothing was submitted."
+        )
+    return angles
+
+
+def _checked_weight(number: int, weight: Floats | float, shape: tuple[int, ...]) -> Floats:
+    array = np.asarray(weight, dtype=np.float64)
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise BackendError(f"Task {number}: weights are finite numbers of at least 0.")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise BackendError(
+            f"Task {number}: a weight of shape {array.shape} does not broadcast to {shape}."
+        ) from None

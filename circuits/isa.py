@@ -1,0 +1,313 @@
+"""What a superconducting device really runs: virtual RZ and pulses SX, X, or a native RX.
+
+A circuit becomes a sequence for one qubit, gate by gate, so that nothing cancels on the way, and
+its expectation value through that sequence, noise included, is a closed form. It is written once
+for numpy arrays and torch tensors: pass the namespace. Letters: p parametric gates of the
+circuit, s slots (angles that a device is given).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .circuit import Circuit
+from .gates import Fixed
+
+HALF = math.pi / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An angle in radians: `constant` plus the angles of some parametric gates."""
+
+    constant: float = 0.0
+    sources: tuple[int, ...] = ()
+
+    def __add__(self, other: Turn) -> Turn:
+        total = math.remainder(self.constant + other.constant, 2 * math.pi)
+        return Turn(total, self.sources + other.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """One instruction: "sx" or "x", or "rz" or "rx" by a fixed angle or that of a slot."""
+
+    name: str
+    angle: float = 0.0
+    slot: int | None = None
+
+
+@dataclass(frozen=True)
+class PulseNoise:
+    """What a pulse adds: (x, y) ← xy·(x, y), z ← z_factor·z + offset; arrays, one entry a qubit."""
+
+    xy: Any
+    z: Any
+    offset: Any
+
+
+@dataclass(frozen=True)
+class DeviceNoise:
+    """Noise of some qubits; every entry broadcasts to the values' shape.
+
+    Attributes:
+        sx: After each SX (and each native RX).
+        x: After each X.
+        p: P(measured 1 | prepared 0).
+        q: P(measured 0 | prepared 1).
+    """
+
+    sx: PulseNoise
+    x: PulseNoise
+    p: Any = 0.0
+    q: Any = 0.0
+
+    def read(self, z: Any) -> Any:
+        """⟨Z⟩ as the faulty readout reports it."""
+        return (1 - self.p - self.q) * z + (self.q - self.p)
+
+
+def pulse_noise(error: Any, seconds: Any, t1: Any, t2: Any, xp: Any) -> PulseNoise:
+    """The noise of one pulse from its calibration: depolarising, then thermal relaxation.
+
+    The relaxation during the pulse explains a part of the gate's error, and depolarising the
+    rest: with e1 = exp(-t/T1), e2 = exp(-t/min(T2, 2·T1)) and F = 1/2 + (2·e2 + e1)/6, the
+    probability is max(0, 2(error - (1 - F))/(2F - 1)). The device noise model of qiskit-aer.
+
+    Args:
+        error: Average gate infidelity, any shape.
+        seconds: Duration.
+        t1: Energy relaxation time in seconds; infinite for a perfect qubit.
+        t2: Dephasing time in seconds.
+        xp: `numpy` or `torch`, whose arrays the arguments are.
+    """
+    e1 = xp.exp(-seconds / t1)
+    e2 = xp.exp(-seconds / xp.minimum(t2, 2 * t1))
+    fidelity = 0.5 + (2 * e2 + e1) / 6
+    excess = 2 * (error - (1 - fidelity)) / (2 * fidelity - 1)
+    keep = 1 - (excess + abs(excess)) / 2
+    return PulseNoise(keep * e2, keep * e1, 1 - e1)
+
+
+@dataclass(frozen=True)
+class Isa:
+    """The sequence of one qubit, from |0⟩ to a measurement of Z.
+
+    Attributes:
+        pulses: In time order.
+        slots: The angle of each slot; in the fused mode that of the one slot is computed from the
+            circuit's expectation value instead.
+        flip: The slot whose shift by π turns ⟨Z⟩ into -⟨Z⟩, apart from the offsets of readout and
+            of the last pulse's relaxation.
+        fused: Whether the whole circuit is one rotation, computed classically.
+    """
+
+    pulses: tuple[Pulse, ...]
+    slots: tuple[Turn, ...]
+    flip: int
+    fused: bool = False
+
+    def count(self, name: str) -> int:
+        """How often an instruction occurs."""
+        return sum(pulse.name == name for pulse in self.pulses)
+
+    def turns(self, angles: Any, xp: Any) -> Any:
+        """The slots' angles (…, s) from those of the parametric gates (…, p)."""
+        zero = 0 * angles.sum(-1)
+        columns = [
+            sum((angles[..., k] for k in slot.sources), zero + slot.constant) for slot in self.slots
+        ]
+        return xp.stack(columns, -1)
+
+    def expectation(self, turns: Any, xp: Any, noise: DeviceNoise | None = None) -> Any:
+        """⟨Z⟩ after the sequence, (…), from slot angles (…, s); with noise, as it is read."""
+        pairs = [(xp.cos(turns[..., s]), xp.sin(turns[..., s])) for s in range(len(self.slots))]
+        return self._run(pairs, noise)
+
+    def folded(self) -> Isa:
+        """The same with every SX run three times, as SX SX† SX: three times the noise."""
+        pulses: list[Pulse] = []
+        for pulse in self.pulses:
+            half_turn = Pulse("rz", math.pi)
+            again = [pulse, half_turn, pulse, half_turn, pulse] if pulse.name == "sx" else [pulse]
+            pulses += again
+        return replace(self, pulses=tuple(pulses))
+
+    def _run(self, pairs: list[tuple[Any, Any]], noise: DeviceNoise | None) -> Any:
+        x, y, z = 0.0, 0.0, 1.0
+        for pulse in self.pulses:
+            c, s = (
+                (math.cos(pulse.angle), math.sin(pulse.angle))
+                if pulse.slot is None
+                else pairs[pulse.slot]
+            )
+            if pulse.name == "rz":
+                x, y = c * x - s * y, s * x + c * y
+                continue
+            if pulse.name == "sx":
+                y, z = -z, y
+            elif pulse.name == "x":
+                y, z = -y, -z
+            else:
+                y, z = c * y - s * z, s * y + c * z
+            if noise is not None:
+                after = noise.x if pulse.name == "x" else noise.sx
+                x, y, z = after.xy * x, after.xy * y, after.z * z + after.offset
+        return z if noise is None else noise.read(z)
+
+
+@functools.lru_cache(maxsize=256)
+def isa(circuit: Circuit, native_rx: bool = False) -> Isa:
+    """The faithful sequence of a circuit: each of its gates is run, and no two pulses merge.
+
+    RX(a) is RZ(π/2) SX RZ(a + π) SX RZ(π/2), and RY(a) the same between RZ(-π/2) and RZ(π/2);
+    fixed angles of ±π/2 and π take one pulse. Adjacent RZ, which are virtual, add up, and those
+    that touch neither pole matter to nobody. The observable is turned to Z at the end.
+
+    Args:
+        circuit: Any circuit.
+        native_rx: The device has RX(angle) as one pulse (IBM's fractional gates).
+
+    Returns:
+        A sequence with at least one slot. One that no SX ever flips gets an RY(0) at its end.
+
+    Example:
+        >>> from qkan.circuits import ansatz, isa
+        >>> isa(ansatz("pz", reps=3)).count("sx")
+        9
+    """
+    sequence: list[tuple[str, Turn]] = []
+    for axis, turn in (*_rotations(circuit), *to_z(circuit.observable_vector)):
+        for name, angle in _pulses(axis, turn, native_rx):
+            if name == "rz" and sequence and sequence[-1][0] == "rz":
+                angle = sequence.pop()[1] + angle
+            if name != "rz" or angle.sources or angle.constant:
+                sequence.append((name, angle))
+    while sequence and sequence[-1][0] == "rz":
+        sequence.pop()
+    while sequence and sequence[0][0] == "rz":
+        sequence.pop(0)
+    return _with_slots(*_with_flip(sequence))
+
+
+FUSED = Isa((Pulse("sx"), Pulse("rz", slot=0), Pulse("sx")), (Turn(),), 0, fused=True)
+"""Any circuit as one rotation: SX RZ(b) SX has ⟨Z⟩ = -cos b."""
+
+
+def fused_turns(circuit: Circuit, angles: Any, xp: Any) -> Any:
+    """The slot angle b (…, 1) of `FUSED` with -cos b = ⟨M⟩ of the circuit at angles (…, p).
+
+    b is computed from the exact expectation value, so a device that runs it reproduces what was
+    known already: this mode tests a device and its shots, not the circuit.
+    """
+    value = _exact(circuit, angles, xp)
+    return xp.arccos(xp.clip(-value, -1.0, 1.0))[..., None]
+
+
+def isa_expectation(
+    circuit: Circuit,
+    angles: Any,
+    xp: Any,
+    noise: DeviceNoise | None = None,
+    *,
+    fused: bool = False,
+    native_rx: bool = False,
+) -> Any:
+    """⟨M⟩ of a circuit through the sequence that a device runs, in closed form.
+
+    Args:
+        circuit: Any circuit.
+        angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order.
+        xp: `numpy` or `torch`, whose arrays the angles are.
+        noise: Of the qubits that measure; its entries broadcast to (…). None: exact.
+        fused: Run the fused sequence instead of the faithful one.
+        native_rx: RX is one pulse.
+
+    Returns:
+        (…); differentiable in angles and noise when they are torch tensors.
+
+    Example:
+        >>> import numpy as np
+        >>> from qkan.circuits import Circuit, Encoding, RX, isa_expectation
+        >>> isa_expectation(Circuit([RX(Encoding(0))]), np.array([np.pi / 3]), np).round(3)
+        np.float64(0.5)
+    """
+    if fused:
+        value = _exact(circuit, angles, xp)
+        # the sine only moves x, which the last SX leaves where Z does not see it
+        return FUSED._run([(-value, 0.0)], noise)
+    sequence = isa(circuit, native_rx)
+    return sequence.expectation(sequence.turns(angles, xp), xp, noise)
+
+
+def _exact(circuit: Circuit, angles: Any, xp: Any) -> Any:
+    sequence = isa(circuit)
+    return sequence.expectation(sequence.turns(angles, xp), xp)
+
+
+def _rotations(circuit: Circuit) -> list[tuple[int, Turn]]:
+    rotations, source = [], 0
+    for gate in circuit.gates:
+        for axis, angle in gate.rotations():
+            if isinstance(angle, Fixed):
+                rotations.append((axis, Turn(math.remainder(angle.value, 2 * math.pi))))
+            else:
+                rotations.append((axis, Turn(0.0, (source,))))
+                source += 1
+    return rotations
+
+
+def to_z(observable: tuple[float, float, float]) -> list[tuple[int, Turn]]:
+    """Rotations that take the observable's axis to Z."""
+    x, y, z = observable
+    return [(2, Turn(-math.atan2(y, x))), (1, Turn(-math.atan2(math.hypot(x, y), z)))]
+
+
+def _pulses(axis: int, turn: Turn, native_rx: bool) -> list[tuple[str, Turn]]:
+    """One rotation about a coordinate axis as instructions in time order."""
+    if axis == 2:
+        return [("rz", turn)]
+    if axis == 1:
+        about_x = _pulses(0, turn, native_rx)
+        return [("rz", Turn(-HALF)), *about_x, ("rz", Turn(HALF))] if about_x else []
+    if not turn.sources:
+        quarters = turn.constant / HALF
+        if abs(quarters - round(quarters)) < 1e-12:
+            z = ("rz", Turn(math.pi))
+            sx = ("sx", Turn())
+            return [[], [sx], [("x", Turn())], [z, sx, z]][round(quarters) % 4]
+    if native_rx:
+        return [("rx", turn)]
+    quarter, sx = ("rz", Turn(HALF)), ("sx", Turn())
+    return [quarter, sx, ("rz", turn + Turn(math.pi)), sx, quarter]
+
+
+def _with_flip(sequence: list[tuple[str, Turn]]) -> tuple[list[tuple[str, Turn]], int]:
+    """The sequence and the position of the instruction whose shift by π flips ⟨Z⟩."""
+    turning = [k for k, (name, _) in enumerate(sequence) if name in ("sx", "rx")]
+    if not turning:
+        at_rest = [("sx", Turn()), ("rz", Turn(math.pi)), ("sx", Turn())]
+        return sequence + at_rest, len(sequence) + 1
+    last = turning[-1]
+    if sequence[last][0] == "rx":
+        return sequence, last
+    if last and sequence[last - 1][0] == "rz":
+        return sequence, last - 1
+    return [*sequence[:last], ("rz", Turn()), *sequence[last:]], last
+
+
+def _with_slots(sequence: list[tuple[str, Turn]], flip: int) -> Isa:
+    pulses: list[Pulse] = []
+    slots: list[Turn] = []
+    flip_slot = 0
+    for position, (name, turn) in enumerate(sequence):
+        if position == flip or turn.sources:
+            flip_slot = len(slots) if position == flip else flip_slot
+            pulses.append(Pulse(name, slot=len(slots)))
+            slots.append(turn)
+        else:
+            pulses.append(Pulse(name, turn.constant))
+    return Isa(tuple(pulses), tuple(slots), flip_slot)

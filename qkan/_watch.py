@@ -1,0 +1,41 @@
+"""What is done around a model for a while and undone: listening to its layers, evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from .layer import QKANLayer
+
+
+@contextmanager
+def listening(model: nn.Module, hear: Callable[[str, QKANLayer, Tensor], None]) -> Iterator[None]:
+    """Call `hear` with each `QKANLayer`'s name, the layer, and its input as rows (b, i)."""
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, QKANLayer):
+
+            def before(layer: QKANLayer, inputs: tuple[Any, ...], name: str = name) -> None:
+                hear(name, layer, inputs[0].reshape(-1, inputs[0].shape[-1]))
+
+            handles.append(module.register_forward_pre_hook(before))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module ends in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
