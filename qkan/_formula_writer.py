@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ._edge_formula import EdgeFormula, Exact, Range, exact_edges, number, write_edge
 from ._forms import Fitted, Form, rank
+from ._search import search
 from .edges import bias_of, edge_outputs, exact_layers, map_input
 from .formula import Formula, evaluate
 from .layer import QKANLayer
@@ -30,11 +31,13 @@ class Settings:
         tolerance: Of an edge, relative to the spread of the node it leads to.
         digits: Decimals to round numbers to, or None.
         library: The forms to recognise, or None.
+        search: Whether to search for a formula where none of them fits.
     """
 
     tolerance: float
     digits: int | None
     library: list[Form] | None
+    search: bool = False
 
 
 class Writer:
@@ -128,6 +131,10 @@ class Writer:
             best = candidates[0]
             expr = best.expr(self.sympy, symbol)
             return EdgeFormula(*place, best.form.name, expr, best.rmse, None, candidates)
+        if self.settings.search and np.abs(true.numpy()).max() > 0:
+            expr, rmse = search(self.sympy, *_picked(x, true.numpy()), symbol)
+            if rmse <= limit:
+                return EdgeFormula(*place, "search", expr, rmse, None, candidates)
         options = (limit, self.settings.digits)
         where = _range(self.seen[n][:, i], before)
         t = self._mapped(symbol) if n == 0 else symbol
@@ -140,9 +147,8 @@ class Writer:
         """Every form fitted to an edge, best first; none where nothing is asked or to be found."""
         if self.settings.library is None or not np.abs(y).max() > 0:
             return ()
-        picked = x.argsort()[np.linspace(0, len(x) - 1, min(_POINTS, len(x))).astype(int)]
         floor = self.settings.tolerance / 50 + 1e-10
-        return tuple(rank(self.settings.library, x[picked], y[picked], spread, floor))
+        return tuple(rank(self.settings.library, *_picked(x, y), spread, floor))
 
     def _mapped(self, symbol: Any) -> Any:
         """An input as the first layer sees it."""
@@ -150,6 +156,12 @@ class Writer:
             return symbol
         low, high = (self.sympy.nsimplify(v, rational=True) for v in self.model.input_range)
         return self.sympy.pi * (symbol - (low + high) / 2) / (high - low)
+
+
+def _picked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples that cover the range evenly in rank."""
+    picked = x.argsort()[np.linspace(0, len(x) - 1, min(_POINTS, len(x))).astype(int)]
+    return x[picked], y[picked]
 
 
 def _range(values: Tensor, error: float) -> Range:

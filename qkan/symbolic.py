@@ -26,6 +26,7 @@ def symbolic(
     x: Tensor | None = None,
     *,
     forms: str | Iterable[str | Form] | None = None,
+    search: bool = False,
     tolerance: float | None = None,
     digits: int | None = None,
     names: Sequence[str] | None = None,
@@ -42,12 +43,15 @@ def symbolic(
 
     With `forms`, edges that an elementary function a·f(b·x + c) + d fits are replaced by it; when
     all are, the composed formula is merged, and all its numbers are fitted again to the model.
+    With `search`, genetic programming (pyoperon) looks for a formula where no form fits.
 
     Args:
         model: A `QKAN` or a `QKANLayer`.
         x: (…, i) data: sets the range of every node, and the formula's error is measured on it.
             None takes points spread over `input_range`, or over ±π/2 without one.
         forms: "elementary" for the whole library, names from it, or `Form`s of one's own.
+        search: Search for a formula for edges that no form fits: seconds an edge, always the same
+            result for the same data.
         tolerance: How far an edge may be changed, relative to the spread (standard deviation) of
             the node it leads to: the bound on what is cut, or the root mean square error of a form.
             None is 0 without forms and 0.02 with them.
@@ -56,7 +60,8 @@ def symbolic(
 
     Raises:
         QKANError: A model, data, a form or an option that cannot be right.
-        ImportError: sympy is absent; the extra "symbolic" installs it.
+        ImportError: sympy is absent, which the extra "symbolic" installs, or pyoperon for a
+            search, which "operon" does.
 
     Example:
         >>> import torch
@@ -68,7 +73,7 @@ def symbolic(
     """
     layers = exact_layers(model, "symbolic")
     library = None if forms is None else resolve_forms(forms)
-    settings = _settings(library, tolerance, digits)
+    settings = _settings(library, tolerance, digits, search)
     data = _spread_points(model, layers[0]) if x is None else check_inputs(model, x, "symbolic")
     sympy = require("sympy", "symbolic")
     symbols = _symbols(sympy, names, layers[0].in_features)
@@ -80,14 +85,17 @@ def symbolic(
     return formula
 
 
-def _settings(library: list[Form] | None, tolerance: float | None, digits: int | None) -> Settings:
+def _settings(
+    library: list[Form] | None, tolerance: float | None, digits: int | None, search: bool
+) -> Settings:
+    shortened = library is not None or search
     if tolerance is None:
-        tolerance = 0.0 if library is None else 0.02
+        tolerance = 0.02 if shortened else 0.0
     if not 0 <= tolerance < 1:
         raise QKANError(f"tolerance={tolerance!r}: a share of a node's spread, from 0 to below 1.")
     if digits is not None and (not isinstance(digits, int) or digits < 0):
         raise QKANError(f"digits={digits!r}: a whole number of decimals, or None.")
-    return Settings(tolerance, 4 if digits is None and library is not None else digits, library)
+    return Settings(tolerance, 4 if digits is None and shortened else digits, library, search)
 
 
 def _spread_points(model: nn.Module, first: QKANLayer) -> Tensor:

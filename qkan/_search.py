@@ -1,0 +1,45 @@
+"""A formula for one edge by genetic programming, for what no elementary form fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qkan.circuits import require
+
+SYMBOLS = "add,sub,mul,div,exp,log,sin,cos,sqrt,square,constant,variable"
+"""What a formula may be made of."""
+_LONGEST = 16
+_GENERATIONS = 60
+_POPULATION = 400
+
+
+def search(sympy: Any, x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, float]:
+    """Search for a short formula of one variable.
+
+    Of what it finds, pyoperon takes the formula with the shortest description of itself and its
+    errors. One thread and a fixed seed: the same data give the same formula.
+
+    Args:
+        sympy: The module.
+        x: (n,).
+        y: (n,).
+        symbol: What x is called in the formula.
+
+    Returns:
+        The sympy expression, and its root mean square error on the data.
+
+    Raises:
+        ImportError: pyoperon is absent.
+    """
+    regressor = require("pyoperon.sklearn", "operon").SymbolicRegressor(
+        allowed_symbols=SYMBOLS, max_length=_LONGEST, generations=_GENERATIONS,
+        population_size=_POPULATION, pool_size=_POPULATION, optimizer_iterations=5,
+        n_threads=1, random_state=0,
+    )  # fmt: skip
+    regressor.fit(x[:, None], y)
+    text = regressor.get_model_string(regressor.model_, 12).replace("^", "**")
+    names = {"X1": symbol, "square": lambda u: u**2, "abs": sympy.Abs}
+    error = regressor.predict(x[:, None]).ravel() - y
+    return sympy.parse_expr(text, local_dict=names), float(np.sqrt(np.mean(error**2)))
