@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-wheel bench bench-quick experiments lint typecheck format clean
+.PHONY: demo test test-wheel test-oldest-runtime bench bench-quick experiments lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -26,6 +26,13 @@ test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the che
 	$(BIN)/pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests experiments pyproject.toml build/wheel/
 	cd build/wheel && PYTHONPATH=$(CURDIR)/build/wheel/site QKAN_INSTALLED=1 $(CURDIR)/$(BIN)/pytest -m "not checkout"
+
+test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with the oldest runtime that is supported
+	mkdir -p build && grep -v -e '^qiskit' -e '^ibm-' constraints.txt > build/oldest.txt
+	test -d build/oldest || $(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install --quiet --constraint build/oldest.txt torch setuptools
+	build/oldest/bin/pip install --quiet --constraint build/oldest.txt --editable ".[test]" "qiskit-ibm-runtime==0.45.*"
+	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py
 
 bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
 	$(BIN)/python benchmarks/peers.py

@@ -198,3 +198,15 @@ def test_a_missing_peer_names_the_command_that_makes_it(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(peers, "FOLDER", Path("nowhere"))
     assert "python benchmarks/peers.py pykan" in str(peers.missing("pykan"))
+
+
+def test_the_distance_from_the_limit_has_a_line_of_its_own(tmp_path: Path) -> None:
+    assert records.load_limit(tmp_path) is None
+    limit = {
+        "times_the_limit": {"forward": 1.54, "backward": 1.81},
+        "operations": {"forward": 55, "backward": 98},
+        "operations_per_second": 54e9,
+    }
+    (tmp_path / "limit.json").write_text(json.dumps(limit))
+    (line,) = tables.arithmetic(records.load_limit(tmp_path))
+    assert "55 multiplications" in line and "1.5 and 1.8 times" in line and "54 billion" in line
