@@ -7,6 +7,7 @@ from .backend import Run as Run
 from .backend import Task as Task
 from .calibration import Calibration as Calibration
 from .errors import BackendError as BackendError
+from .errors import PendingError as PendingError
 from .layout import predicted_error as predicted_error
 from .options import Options as Options
 from .provider import Provider as Provider

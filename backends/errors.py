@@ -8,3 +8,18 @@ class BackendError(ValueError):
 
     The message says what was asked, what was found and what to do.
     """
+
+
+class PendingError(BackendError):
+    """Jobs are in the queue, and the backend was told not to wait for them.
+
+    Attributes:
+        jobs: Their ids.
+    """
+
+    def __init__(self, jobs: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Jobs in the queue: {', '.join(jobs)}. They stay there; open the run again to collect "
+            "them."
+        )
+        self.jobs = jobs

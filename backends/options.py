@@ -51,6 +51,7 @@ class OptionNames(TypedDict, total=False):
     max_pending: int
     max_age_hours: float
     poll_seconds: float
+    wait: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,8 @@ class Options:
         max_pending: Jobs in the queue at once.
         max_age_hours: A calibration fetched longer ago is fetched again before submitting.
         poll_seconds: Between looks at a job in the queue.
+        wait: Wait for jobs in the queue. Without, all is submitted that can be, and then a
+            `PendingError` names the jobs; the run, opened again, goes on with what they brought.
     """
 
     shots: int = 4096
@@ -117,6 +120,7 @@ class Options:
     max_pending: int = 3
     max_age_hours: float = 1.0
     poll_seconds: float = 5.0
+    wait: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -20,7 +20,7 @@ from qkan.circuits import FUSED
 
 from .book import Book, Entry
 from .calibration import Calibration
-from .errors import BackendError
+from .errors import BackendError, PendingError
 from .options import EXECUTIONS_A_JOB, Options
 from .packing import Cells, Piece, Values, halves, into_jobs, pack
 from .provider import Job, MalformedError, Provider, Pub, RejectedError, UnsureError
@@ -92,8 +92,11 @@ class Queue:
             flying = [entry for entry in self._jobs() if entry.state == "submitted"]
             if not flying:
                 break
-            if not any([self._look(entry) for entry in flying]):
-                time.sleep(self._options.poll_seconds)
+            if any([self._look(entry) for entry in flying]):
+                continue
+            if not self._options.wait:
+                raise PendingError(tuple(e.identity for e in flying if e.identity is not None))
+            time.sleep(self._options.poll_seconds)
         self.settle()
 
     def settle(self) -> None:

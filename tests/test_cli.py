@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_service import FakeService
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from qiskit_ibm_runtime.fake_provider.local_service import QiskitRuntimeLocalService
 from typer.testing import CliRunner
 
+import qkan.backends.qiskit_backend
 import qkan.cli.devices
 from qkan import QKAN, QKANError, QKANLayer, load, resume, save
 from qkan.backends import QiskitRun
+from qkan.backends.options import Options
+from qkan.backends.runtime import RuntimeProvider
 from qkan.cli.app import app
 from qkan.cli.inputs import read_inputs
 
@@ -101,6 +105,8 @@ import os, signal, sys
 # a suite that runs in the background was started with this signal ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from qkan.backends import QiskitRun
+from qkan.backends.options import Options
+from qkan.backends.runtime import RuntimeProvider
 measure, calls = QiskitRun.measure, []
 def interrupted(self, tasks):
     calls.append(len(tasks))
@@ -147,6 +153,28 @@ def test_a_partial_result_has_an_exit_code(files: Any, monkeypatch: pytest.Monke
     assert json.loads(partial.stdout)["values"][0] == [None]
     assert f"qkan collect {files.store}" in partial.stderr
     assert json.loads(call("collect", files.store, "--json").stdout)["complete"]
+
+
+def test_jobs_are_left_in_the_queue_and_collected(
+    files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = FakeService(delay=2)
+
+    def provider(device: str, options: Options) -> RuntimeProvider:
+        return RuntimeProvider(service, service.backend(device), options, service.sampler)
+
+    monkeypatch.setattr(qkan.backends.qiskit_backend, "provider_of", provider)
+    options = ["--backend", "ibm_manila", "--budget-seconds", "1000", "-o", "max_error=0.5"]
+    left = [files.model, files.x, *options, "--shots", "64", "--store", files.store]
+    first = call("submit", *left, "--no-wait", "--json")
+    assert json.loads(first.stdout) == {"store": files.store, "pending": ["job-0"]}
+    assert f"qkan collect {files.store}" in first.stderr
+    codes = []
+    while not codes or codes[-1] == 4:
+        collected = CliRunner().invoke(app, ["collect", files.store, "--no-wait", "--json"])
+        codes.append(collected.exit_code)
+    assert codes[-1] == 0 and codes.count(4) >= 1
+    assert json.loads(collected.stdout)["jobs"] == ["job-0", "job-1"] == [*service.jobs_by_id]
 
 
 # ---- devices

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_service import FakeService, service_backend
 
-from qkan.backends import BackendError, QiskitBackend, Task
+from qkan.backends import BackendError, PendingError, QiskitBackend, Task
 from qkan.backends.store import Store
 from qkan.circuits import ansatz
 
@@ -45,6 +45,25 @@ def test_a_run_is_read_back_and_not_run_again(tmp_path: Path) -> None:
         for name in ("z", "stderr", "shot_stderr", "qubit"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert one.calibration_error == other.calibration_error
+
+
+def test_a_run_that_does_not_wait_goes_on_when_opened_again(tmp_path: Path) -> None:
+    waiting, service = FakeService(), FakeService(delay=2)
+    with service_backend(waiting, seed=1).open(tmp_path / "waiting") as run:
+        (wanted,) = run.measure([some_task(40)])
+    times = 0
+    while True:
+        with service_backend(service, seed=1, wait=False).open(tmp_path / "left") as run:
+            try:
+                (found,) = run.measure([some_task(40)])
+                break
+            except PendingError as pending:
+                assert pending.jobs and set(pending.jobs) <= set(service.jobs_by_id)
+                times += 1
+    assert times > 0
+    assert len(service.jobs_by_id) == len(waiting.jobs_by_id) and service.billed == waiting.billed
+    np.testing.assert_array_equal(found.qubit, wanted.qubit)
+    assert np.isfinite(found.z).all()
 
 
 def test_an_emulator_without_a_store_keeps_nothing() -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from qkan.backends import BackendError, QiskitBackend
+from qkan.backends import BackendError, PendingError, QiskitBackend
 from qkan.circuits import CircuitError, require
 from qkan.devices import DeviceResult, cancel, estimate, resume, run
 from qkan.devices.named import find_backend
@@ -26,7 +26,7 @@ typer = require("typer", "cli")
 console = require("rich.console", "cli")
 tables = require("rich.table", "cli")
 
-PARTIAL, INTERRUPTED = 3, 130
+PARTIAL, PENDING, INTERRUPTED = 3, 4, 130
 
 Model = Annotated[Path, typer.Argument(help="A model that qkan.save wrote.")]
 Inputs = Annotated[Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample a line.")]
@@ -44,6 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Out = Annotated[
     Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
 ]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -79,14 +80,19 @@ def submit_command(
         Path | None, typer.Option(help="The run's directory; a new one if none.")
     ] = None,
     out: Out = None,
+    no_wait: NoWait = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` goes on."""
+    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` goes on.
+
+    With --no-wait it returns once the jobs are in the queue. Later layers of a network need the
+    results of the first: `qkan collect` submits them.
+    """
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     folder = store or Path("qkan-runs") / f"{model.stem}-{stamp}"
-    with _explaining(folder):
-        device = _device(backend, shots, budget_seconds, mitigation, option)
+    with _explaining(folder), _leaving(folder, as_json, code=0):
+        device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
         network = load(model)
         x = read_inputs(inputs, network)
         _tell(f"The run is kept in {folder}")
@@ -94,11 +100,20 @@ def submit_command(
 
 
 def collect_command(
-    store: Store, out: Out = None, as_json: Json = False, quiet: Quiet = False
+    store: Store,
+    out: Out = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Go on with a run that was interrupted and write its results."""
-    with _explaining(store):
-        _finish(resume(store, progress=not quiet), out, as_json)
+    """Go on with a run that was interrupted, or left, and write its results.
+
+    With --no-wait the exit code is 4 while jobs are in the queue.
+    """
+    with _explaining(store), _leaving(store, as_json, code=PENDING):
+        described, *_ = read(store)
+        device = find_backend(store, described["backend"], None, wait=not no_wait)
+        _finish(resume(store, device, progress=not quiet), out, as_json)
 
 
 def status_command(store: Store, as_json: Json = False) -> None:
@@ -165,8 +180,26 @@ def _explaining(folder: Path | None = None) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+@contextlib.contextmanager
+def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
+    """What is said where jobs are left in the queue."""
+    try:
+        yield
+    except PendingError as pending:
+        if as_json:
+            _print({"store": str(folder), "pending": [*pending.jobs]})
+        _tell(f"In the queue: {', '.join(pending.jobs)}\nCollect: qkan collect {folder}")
+        raise typer.Exit(code) from None
+
+
 def _device(
-    name: str, shots: int, budget: float | None, mitigation: str, more: list[str] | None
+    name: str,
+    shots: int,
+    budget: float | None,
+    mitigation: str,
+    more: list[str] | None,
+    *,
+    wait: bool = True,
 ) -> QiskitBackend:
     options: dict[str, Any] = {}
     for text in more or ():
@@ -177,7 +210,9 @@ def _device(
             options[key.replace("-", "_")] = json.loads(value)
         except ValueError:
             options[key.replace("-", "_")] = value
-    given: Any = {"shots": shots, "budget_seconds": budget, "mitigation": mitigation, **options}
+    given: Any = {
+        "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
+    }  # fmt: skip
     return QiskitBackend(name, **given)
 
 

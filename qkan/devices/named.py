@@ -15,12 +15,17 @@ def describe_backend(backend: Backend) -> dict[str, Any]:
     options: dict[str, Any] | None = None
     if isinstance(backend, QiskitBackend):
         options = dataclasses.asdict(backend.options)
+        del options["wait"]
         options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
     return {"name": backend.name, "options": options}
 
 
-def find_backend(folder: Path, described: dict[str, Any], backend: Backend | str | None) -> Backend:
+def find_backend(
+    folder: Path, described: dict[str, Any], backend: Backend | str | None, *, wait: bool = True
+) -> Backend:
     """The backend of a run: the given one, or the one that its directory describes.
+
+    One that is made again waits for jobs in the queue, unless told not to.
 
     Raises:
         QKANError: Another backend than the run's, or one that cannot be made again by its name.
@@ -35,6 +40,6 @@ def find_backend(folder: Path, described: dict[str, Any], backend: Backend | str
     if options is None:
         raise QKANError(f"{asked}, for it is no QiskitBackend; pass the backend itself.")
     try:
-        return QiskitBackend(name, **options)
+        return QiskitBackend(name, **options, wait=wait)
     except BackendError as error:
         raise QKANError(f"{asked}: {error} Or pass the backend itself.") from error
