@@ -2,14 +2,15 @@
 
 On the batch's range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that its Chebyshev
 series converges faster than exponentially once the degree passes Ω·L (`truncation_bound`). The
-degree is the smallest of a fixed set whose bound meets the tolerance, rounding level by default.
+degree is the smallest whose bound meets the tolerance, rounding level by default.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ from .product_engine import Basis, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, values_at, widest
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
+"""The degrees in plain torch operators, few so that compiled shapes stay the same."""
+_ALL_DEGREES = range(DEGREES[0], DEGREES[-1] + 1)
 _TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
@@ -72,9 +75,11 @@ class ChebyshevEngine(ProductEngine):
             return super()._apply(request, inputs)
         return self._plain(request, inputs)
 
-    def _degree(self, z: float, dtype: torch.dtype) -> int | None:
+    def _degree(self, z: float, dtype: torch.dtype, degrees: Sequence[int]) -> int | None:
+        """The first of the degrees, in rising order, whose bound meets the tolerance."""
         tolerance = self.tolerance or torch.finfo(dtype).eps
-        return next((d for d in DEGREES if widest(d, tolerance) >= z), None)
+        found = bisect.bisect_left(degrees, z, key=lambda degree: widest(degree, tolerance))
+        return degrees[found] if found < len(degrees) else None
 
     def _range(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The middle and half the width of each input's range, (i,)."""
@@ -108,18 +113,18 @@ class ChebyshevEngine(ProductEngine):
         return middle, half, float((band * half).max()) if half.numel() else 0.0
 
     def _expansion(
-        self, request: Request, x: Tensor, scale: Tensor
+        self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]
     ) -> tuple[int, Tensor, Tensor] | None:
         """Degree, middle and half width, or None when the fused kernel is the better bargain."""
         middle, half, z = self._extent(request, x, scale)
-        degree = self._degree(z, x.dtype) if math.isfinite(z) else None
+        degree = self._degree(z, x.dtype, degrees) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
         return degree, middle, half
 
     def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
         """The polynomials of the degree that this batch and these scales need."""
-        found = self._expansion(request, x, scale)
+        found = self._expansion(request, x, scale, _ALL_DEGREES)
         if found is None:
             return None
         degree, middle, half = found
@@ -129,7 +134,7 @@ class ChebyshevEngine(ProductEngine):
     def _plain(self, request: Request, inputs: Inputs) -> Tensor:
         """The same in plain torch operators."""
         x, scale = inputs[0], inputs[2]
-        found = self._expansion(request, x, scale)
+        found = self._expansion(request, x, scale, DEGREES)
         if found is None:
             return plain(request, inputs)
         with without_autocast(x):
@@ -163,7 +168,7 @@ def _compiled_extent(
     return torch.from_numpy(middle), torch.from_numpy(half), float(z)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
     nodes, rows = chebyshev_map(count, torch.empty(0, dtype=dtype, device="cpu"))
     return nodes.numpy(), rows.numpy()

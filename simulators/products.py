@@ -128,7 +128,7 @@ def truncation_bound(degree: int, z: float) -> float:
     return 2 * total
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=512)
 def widest(degree: int, tolerance: float) -> float:
     """The largest z = Ω·L for which `truncation_bound` stays within the tolerance."""
     low, high = 0.0, float(degree)
