@@ -89,7 +89,7 @@ def _growing(record: dict[str, Any]) -> list[str]:
         for name, found in record["summary"].items()
     ]
     return [
-        f"The same function growing from 1 to 20 repetitions with `fit_extending`, "
+        f"exp(sin πx + y²) again, growing from 1 to 20 repetitions with `fit_extending`, "
         f"{settings['steps_a_stage']} steps of LBFGS a stage, against 20 repetitions from the "
         f"start for as many steps; float64, {len(settings['seeds'])} seeds, one start each, none "
         "used to choose the recipe (`experiments/extension.py`; qkan 0.2.3 reports 1.24e-7 and "
