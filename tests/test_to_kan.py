@@ -286,7 +286,18 @@ def test_starts_come_from_the_generator() -> None:
 def test_the_transfer_experiment_runs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     folder = Path(__file__).resolve().parent.parent / "experiments"
-    short = ["--seeds", "2", "--starts", "1", "--short", "0.01", "--out", str(tmp_path)]
+    short = [
+        "--first",
+        "0",
+        "--seeds",
+        "2",
+        "--starts",
+        "1",
+        "--short",
+        "0.01",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, str(folder / "transfer.py"), *short],
         capture_output=True, text=True, check=False,
