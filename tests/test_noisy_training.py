@@ -11,7 +11,7 @@ from compare import assert_close
 from exact_backend import ExactBackend
 from torch import Tensor
 
-from qkan import QKAN, QKANError, fit
+from qkan import QKAN, QiskitBackend, QKANError, QKANLayer, fit
 from qkan.backends import Calibration
 from qkan.circuits import DeviceNoise, PulseNoise
 from qkan.devices import device_noise, noisy, on_device, run
@@ -124,3 +124,22 @@ def test_bad_use_is_refused() -> None:
     with pytest.raises(QKANError, match="already takes"), noisy(model := network(), ExactBackend()):
         with noisy(model, ExactBackend()):
             pass
+
+
+def test_each_edge_has_the_noise_of_the_qubits_that_measure_it() -> None:
+    backend = QiskitBackend(
+        "FakeSherbrooke", shots=400_000, mitigation="none", emulator="closed_form", seed=3, width=24
+    )
+    generator = torch.Generator().manual_seed(1)
+    layer = QKANLayer(4, 6, base=None, bias=False, dtype=torch.double, generator=generator)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(0.1, 2.4, 24).reshape(6, 4))
+    x = torch.randn(5, 4, dtype=torch.double, generator=generator)
+    measured = run(layer, x, backend, progress=False)
+
+    def pulls(device: object) -> float:
+        with torch.no_grad(), noisy(layer, device):
+            return float((((layer(x) - measured.values) / measured.stderr) ** 2).mean().sqrt())
+
+    # 24 edges, 24 qubits: every edge has one qubit to itself, the heaviest the best
+    assert pulls(backend) < 1.5 < pulls(device_noise(backend))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,8 @@ def noisy(
 
     Args:
         model: Any module with `QKANLayer`s in it.
-        device: A backend, whose median qubit is taken, or a noise from `device_noise`.
+        device: A backend: each edge gets the mean noise of the qubits that will measure it, the
+            heaviest edges those of the best. Or a noise from `device_noise` for all alike.
         fused: Whether each circuit runs as one rotation; None: as the backend does.
 
     Raises:
@@ -74,23 +76,67 @@ def noisy(
         >>> torch.allclose(out, model(x), atol=1e-6)
         True
     """
-    noise = device if isinstance(device, DeviceNoise) else device_noise(device)
     if fused is None:
         fused = isinstance(device, Backend) and device.fused
-    with tapped(model, simulate_noisy(noise, fused=fused), once=False):
+    with tapped(model, simulate_noisy(device, fused=fused), once=False):
         yield
 
 
-def simulate_noisy(noise: DeviceNoise, *, fused: bool = False) -> Evaluate:
+def simulate_noisy(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
     """What `tapped` calls to compute the readout of noisy activations."""
+    expectation = noisy_expectation(device, fused=fused)
 
     def activate(stage: Stage) -> Tensor:
-        if not stage.values:
-            return stage.x * 0
-        z: Tensor = isa_expectation(stage.layer.circuit, stage.angles(), torch, noise, fused=fused)
-        return stage.readout(z)
+        return stage.readout(expectation(stage)) if stage.values else stage.x * 0
 
     return activate
+
+
+def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
+    """From a stage to the noisy ⟨M⟩ of its edges in use, (n, e)."""
+    place = _everywhere(device) if isinstance(device, DeviceNoise) else _placed(device)
+
+    def expectation(stage: Stage) -> Tensor:
+        noise = place(stage)
+        z: Tensor = isa_expectation(stage.layer.circuit, stage.angles(), torch, noise, fused=fused)
+        return z
+
+    return expectation
+
+
+def _everywhere(noise: DeviceNoise) -> Callable[[Stage], DeviceNoise]:
+    return lambda stage: noise
+
+
+def _placed(backend: Backend) -> Callable[[Stage], DeviceNoise]:
+    """The noise of each edge of a stage, of the qubits that a backend deals its values to."""
+    device_noise(backend)  # says what is missing
+    noise = backend.calibration().device_noise(backend.layout)
+
+    def of(stage: Stage) -> DeviceNoise:
+        heaviest_first = torch.argsort(stage.weights(), descending=True, stable=True).cpu()
+
+        def share(values: object) -> Tensor:
+            found = torch.empty(len(heaviest_first), dtype=torch.double)
+            found[heaviest_first] = torch.from_numpy(_means(np.asarray(values), len(found)))
+            return found.to(stage.x.device)
+
+        def pulse(given: PulseNoise) -> PulseNoise:
+            return PulseNoise(share(given.xy), share(given.z), share(given.offset))
+
+        corrected = backend.corrects_readout
+        p, q = (0.0, 0.0) if corrected else (share(noise.p), share(noise.q))
+        return DeviceNoise(pulse(noise.sx), pulse(noise.x), p, q)
+
+    return of
+
+
+def _means(values: np.ndarray[Any, np.dtype[np.float64]], parts: int) -> Any:
+    """Means over equal parts of a row, whose ends may lie within an entry; NaN is the median."""
+    known = np.where(np.isnan(values), np.nanmedian(values), values)
+    total = np.concatenate([[0.0], np.cumsum(known)])
+    ends = np.linspace(0, len(known), parts + 1)
+    return np.diff(np.interp(ends, np.arange(len(total)), total)) * parts / len(known)
 
 
 def _pulse(backend: Backend, pulse: PulseNoise) -> PulseNoise:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from qkan.backends import Backend, Run
-from qkan.circuits import Rotation, isa_expectation
+from qkan.circuits import Rotation
 from qkan.errors import QKANError
 from qkan.simulators.bloch import angle
 
 from .checks import check_stage
-from .noisy import device_noise
+from .noisy import noisy_expectation
 from .plan import GRADIENTS
 from .shift import shifted_gates
 from .stage import Evaluate, Stage, quantum_layers, tapped
@@ -46,7 +46,7 @@ def on_device(
             always.
         backend: The device.
         gradient: "parameter-shift", or "hybrid": forward on the device, backward through its
-            closed form by the calibration (`device_noise`), which needs no further shots.
+            closed form by the calibration (as in `noisy`), which needs no further shots.
         store: The run's directory, as in `run`.
 
     Returns:
@@ -155,10 +155,7 @@ def _calibrated(backend: Backend) -> Evaluate:
     """φ as the device would give it without shots; of an ideal device, as it is."""
     if backend.calibration().is_missing:
         return Stage.simulate
-    noise, fused = device_noise(backend), backend.fused
-    return lambda stage: isa_expectation(
-        stage.layer.circuit, stage.angles(), torch, noise, fused=fused
-    )
+    return noisy_expectation(backend, fused=backend.fused)
 
 
 def _needed(stage: Stage) -> tuple[tuple[Rotation, int], ...]:
