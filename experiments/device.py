@@ -3,8 +3,7 @@
 Run     make demo, whose second part it is (or python experiments/device.py)
 Writes  out/demo/device.png, and its numbers into out/demo/demo.json
 Expect  the mitigated errors at their standard errors and the raw ones up to three times that;
-        fine-tuning for the noisier device brings its raw error near the standard error, without
-        a shot more
+        fine-tuning for the noisier device brings its raw error below two, without a shot more
 
 The model is that of `regression.py`. Its values on the line y = 1/2 are measured with 32,768 shots
 a circuit, which makes the bias of the readout visible, layer by layer, on the noise of
