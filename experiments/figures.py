@@ -98,10 +98,7 @@ def activations(model: QKAN, x: Tensor, path: Path, *, names: Sequence[str]) -> 
 
 def _edge_inputs(model: QKAN, x: Tensor) -> tuple[Tensor, str]:
     """What the first layer is given, and how to name it."""
-    if model.input_range is None:
-        return x, ""
-    low, high = model.input_range
-    return (x - (low + high) / 2) * (math.pi / (high - low)), ", scaled to ±π/2"
+    return model.map_input(x), "" if model.input_range is None else ", scaled to ±π/2"
 
 
 def _heading(figure: Any, text: str) -> None:
