@@ -51,20 +51,23 @@ class Circuit:
     observable: Observable = "Z"
     builder: Callable[[int], Circuit] | None = field(default=None, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)
+    _counts: tuple[int, int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # frozen: the only way to normalise what the caller passed
         object.__setattr__(self, "gates", _checked_gates(self.gates))
         object.__setattr__(self, "observable", _checked_observable(self.observable))
-        _require_no_gap("theta slot", "Theta", self._indices(Theta))
-        _require_no_gap("encoding", "Encoding", self._indices(Encoding))
-        if not self._indices(Encoding):
+        thetas, encodings = self._indices(Theta), self._indices(Encoding)
+        _require_no_gap("theta slot", "Theta", thetas)
+        _require_no_gap("encoding", "Encoding", encodings)
+        if not encodings:
             raise CircuitError(
                 "The circuit has no Encoding, so its output would not depend on x. "
                 "Add a gate such as RZ(Encoding(0))."
             )
-
+        # asked at every call of a layer
         object.__setattr__(self, "_hash", hash((self.gates, self.observable)))
+        object.__setattr__(self, "_counts", (len(thetas), len(encodings)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -85,12 +88,12 @@ class Circuit:
     @property
     def num_theta(self) -> int:
         """Number of trainable angles of one edge."""
-        return len(self._indices(Theta))
+        return self._counts[0]
 
     @property
     def num_encodings(self) -> int:
         """Number of encodings; one `scale` and one `shift` of an edge for each."""
-        return len(self._indices(Encoding))
+        return self._counts[1]
 
     @property
     def parametric_gates(self) -> tuple[Gate, ...]:

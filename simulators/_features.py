@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._jit import get, inline, kernel, next_index, put
+from ._jit import bind, get, inline, kernel, next_index, put
 from ._sincos import per_quarter, sincos, slow_sincos
 
 _LARGE = 1e4
@@ -249,3 +249,27 @@ def blocks(shape: tuple[int, ...], count: int, threads: int) -> tuple[int, int]:
 def counter() -> np.ndarray:
     """A fresh shared counter of units."""
     return np.zeros(1, np.int64)
+
+
+@kernel
+def harmonics_task(room: Any, *args: Any) -> Any:
+    """`harmonics` bound to its arguments."""
+    return bind(harmonics, room, args)
+
+
+@kernel
+def harmonics_backward_task(room: Any, *args: Any) -> Any:
+    """`harmonics_backward` bound to its arguments."""
+    return bind(harmonics_backward, room, args)
+
+
+@kernel
+def chebyshev_task(room: Any, *args: Any) -> Any:
+    """`chebyshev` bound to its arguments."""
+    return bind(chebyshev, room, args)
+
+
+@kernel
+def chebyshev_backward_task(room: Any, *args: Any) -> Any:
+    """`chebyshev_backward` bound to its arguments."""
+    return bind(chebyshev_backward, room, args)

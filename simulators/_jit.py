@@ -24,6 +24,8 @@ LANES = 128
 
 # Reordering a sum is what lets it vectorise; nothing here may assume that NaN never comes.
 RELAXED = {"reassoc", "nsz", "contract"}
+ROOM = 512
+"""Words that a bound kernel's arguments may take, the mark of a failure before them."""
 # Said aloud, for a function that says nothing takes its first caller's flags.
 EXACT = {"fastmath": False, "error_model": "numpy"}
 
@@ -151,3 +153,81 @@ def next_index(typingctx: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", data, one, "monotonic")
 
     return types.intp(counter), codegen
+
+
+def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """A value whose arrays nobody counts references to: who binds them keeps them alive."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        array.parent = cgutils.get_null_value(array.parent.type)
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        parts = cgutils.unpack_tuple(builder, value, len(kind.types))
+        lent = [_lent(context, builder, *pair) for pair in zip(kind.types, parts, strict=True)]
+        return context.make_tuple(builder, kind, lent)
+    return value
+
+
+@intrinsic
+def bind(typingctx: Any, function: Any, room: Any, args: Any) -> Any:
+    """Keep the arguments of a kernel in `room`, and return (entry, address) to call it by.
+
+    `entry` is a C function void (void *) that calls the kernel when given `address`, from any
+    thread and without the interpreter. It sets room[0] where the kernel fails: out of memory.
+    """
+    call = function.get_call_type(typingctx, args.types, {})
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        compiled = function.dispatcher.get_compile_result(call)
+        context.active_code_library.add_linking_library(compiled.library)
+        kind, word = context.get_value_type(args), cgutils.intp_t
+        assert context.get_abi_sizeof(kind) <= 8 * (ROOM - 1)
+        entry = ir.Function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]),
+            compiled.fndesc.llvm_func_name + ".entry",
+        )
+        entry.linkage = "internal"
+        inner = ir.IRBuilder(entry.append_basic_block())
+        mark = inner.bitcast(entry.args[0], word.as_pointer())
+        kept = inner.bitcast(inner.gep(mark, [word(1)]), kind.as_pointer())
+        given = cgutils.unpack_tuple(inner, inner.load(kept), len(args.types))
+        status, _ = context.call_internal_no_propagate(inner, compiled.fndesc, call, given)
+        with inner.if_then(status.is_error):
+            inner.store(word(1), mark)
+        inner.ret_void()
+        data = context.make_array(signature.args[1])(context, builder, values[1]).data
+        builder.store(word(0), data)
+        lent = _lent(context, builder, args, values[2])
+        builder.store(lent, builder.bitcast(builder.gep(data, [word(1)]), kind.as_pointer()))
+        addresses = (builder.ptrtoint(entry, word), builder.ptrtoint(data, word))
+        return context.make_tuple(builder, signature.return_type, addresses)
+
+    return types.UniTuple(types.intp, 2)(function, room, args), codegen
+
+
+@intrinsic
+def _call(typingctx: Any, entry: Any, address: Any) -> Any:
+    """Call a bound kernel."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]).as_pointer()
+        builder.call(
+            builder.inttoptr(args[0], kind), [builder.inttoptr(args[1], cgutils.voidptr_t)]
+        )
+        return context.get_dummy_value()
+
+    return types.none(entry, address), codegen
+
+
+@kernel
+def _in_turn(first: int, first_at: int, second: int, second_at: int) -> None:
+    _call(first, first_at)
+    _call(second, second_at)
+
+
+@kernel
+def in_turn_task(room: Any, *args: Any) -> Any:
+    """Two bound kernels as one: entry and address of each."""
+    return bind(_in_turn, room, args)

@@ -27,7 +27,7 @@ from ._edge import (
     record_at,
     workspace_size,
 )
-from ._jit import LANES, exact, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, bind, exact, get, inline, kernel, next_index, put, spliced
 from ._samples import STEP, scratch_size, x_at
 from ._sincos import arccos_sincos, limit4, sincos, slow_sincos
 
@@ -315,3 +315,9 @@ def forward(
                 values,
             )  # fmt: skip
         unit = next_index(counter)
+
+
+@kernel
+def forward_task(room: Any, *args: Any) -> Any:
+    """`forward` bound to its arguments."""
+    return bind(forward, room, args)

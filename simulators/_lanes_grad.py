@@ -24,7 +24,7 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, add, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, add, bind, get, inline, kernel, next_index, put, spliced
 from ._lanes import EDGES, SERIES, combine, load_x, locate, states, trig
 from ._samples import STEP, adjoint_at, scratch_size, x_at
 
@@ -265,3 +265,9 @@ def backward(
             )  # fmt: skip
             finish(code, weight, dtheta, dscale, dshift, dweight, index, cw, n)
         unit = next_index(counter)
+
+
+@kernel
+def backward_task(room: Any, *args: Any) -> Any:
+    """`backward` bound to its arguments."""
+    return bind(backward, room, args)

@@ -24,7 +24,7 @@ from ._edge import (
     record_at,
     workspace_size,
 )
-from ._jit import LANES, exact, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, bind, exact, get, inline, kernel, next_index, put, spliced
 from ._sincos import arccos_sincos, limit4, sincos, slow_sincos
 
 STEP = 7 * LANES
@@ -256,3 +256,9 @@ def transpose(source: Any, target: Any, rows: int, columns: int) -> None:
             for column in range(left, min(left + 32, columns)):
                 for row in range(top, min(top + 32, rows)):
                     put(target, column * rows + row, get(source, row * columns + column))
+
+
+@kernel
+def forward_task(room: Any, *args: Any) -> Any:
+    """`forward` bound to its arguments."""
+    return bind(forward, room, args)

@@ -24,7 +24,7 @@ from ._edge import (
     workspace_size,
 )
 from ._edge_grad import data_sums_at, finish, torque_sums_at
-from ._jit import LANES, add, get, inline, kernel, next_index, put, spliced
+from ._jit import LANES, add, bind, get, inline, kernel, next_index, put, spliced
 from ._samples import STEP, adjoint_at, load, matrix, scratch_size, states, trig, x_at
 
 
@@ -272,3 +272,9 @@ def backward(
             code, consts, x, gt, theta, scale, shift, weight, own, shape, window, cw, w, index, acc
         )
         unit = next_index(counter)
+
+
+@kernel
+def backward_task(room: Any, *args: Any) -> Any:
+    """`backward` bound to its arguments."""
+    return bind(backward, room, args)

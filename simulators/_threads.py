@@ -1,4 +1,7 @@
-"""Several threads for compiled code that releases the interpreter lock.
+"""Several threads for compiled code.
+
+A kernel and its arguments become a `Task`, which threads enter without the interpreter: a Python
+function that two threads call costs tens of microseconds before its first instruction.
 
 torch's OpenMP threads keep spinning for milliseconds after every product. Threads of our own would
 share the cores with them, so where torch's OpenMP runtime is loaded its team does the work: it is
@@ -17,6 +20,9 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 class _Job:
@@ -86,7 +92,45 @@ class _Pool:
             job.close()
 
 
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Task:
+    """A kernel bound to its arguments, which takes units of work until none is left.
+
+    Calling it once more or less changes nothing but who does the work.
+
+    Args:
+        bound: A kernel module's `…_task`, which binds the kernel.
+        *args: The kernel's arguments.
+    """
+
+    __slots__ = ("address", "entry", "kept", "room")
+
+    def __init__(self, bound: Callable[..., tuple[int, int]], *args: Any) -> None:
+        from ._jit import ROOM
+
+        self.room, self.kept = np.empty(ROOM, np.int64), args
+        self.entry, self.address = bound(self.room, *args)
+
+    def __call__(self) -> None:
+        _Entry(self.entry)(self.address)
+
+    def then(self, other: Task) -> Task:
+        """Both as one: whoever finds no more work here goes on there."""
+        from ._jit import in_turn_task
+
+        task = Task(in_turn_task, self.entry, self.address, other.entry, other.address)
+        task.kept = (self, other)
+        return task
+
+    def check(self) -> None:
+        """Raise `MemoryError` if the kernel failed."""
+        for part in self.kept:
+            if isinstance(part, Task):
+                part.check()
+        if self.room[0]:
+            raise MemoryError("A compiled kernel found no memory for its scratch rows.")
 
 
 class _Team:
@@ -94,22 +138,13 @@ class _Team:
 
     def __init__(self, path: str) -> None:
         self._parallel = ctypes.CDLL(path).GOMP_parallel
-        self._parallel.argtypes = [_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        pointer, number = ctypes.c_void_p, ctypes.c_uint
+        self._parallel.argtypes = [pointer, pointer, number, number]
         self._parallel.restype = None
 
-    def run(self, work: Callable[[], None], threads: int) -> None:
-        """Call `work` in a team of `threads`, this thread included; return when all have."""
-        errors: list[BaseException] = []
-
-        def call(_: int | None) -> None:
-            try:
-                work()
-            except BaseException as error:
-                errors.append(error)
-
-        self._parallel(_Callback(call), None, threads, 0)
-        if errors:
-            raise errors[0]
+    def run(self, task: Task, threads: int) -> None:
+        """Do the task in a team of `threads`, this thread included; return when all have."""
+        self._parallel(task.entry, task.address, threads, 0)
 
 
 @functools.cache
@@ -138,18 +173,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def run(work: Callable[[], None], threads: int) -> None:
-    """Call `work` from up to `threads` threads at once, this one included.
+def run(task: Task, threads: int) -> None:
+    """Do a task with up to `threads` threads at once, this one included.
 
     Args:
-        work: Takes units of work from a shared counter until none is left, so that a call more or
-            less changes nothing.
-        threads: At least 1; for 1 nothing but the call happens.
+        task: The work.
+        threads: At least 1; for 1 nothing but a call happens.
+
+    Raises:
+        MemoryError: A thread found no memory for its scratch.
     """
     team = None if threads <= 1 or _forked else _team()
     if threads <= 1:
-        work()
+        task()
     elif team is not None:
-        team.run(work, threads)
+        team.run(task, threads)
     else:
-        _pool.run(work, threads)
+        _pool.run(task, threads)
+    task.check()

@@ -64,10 +64,10 @@ def with_base(out: Tensor, x: Tensor, base: str | None, tensors: LayerTensors) -
 
 
 def add_base_(out: Tensor, x: Tensor, base: str | None, tensors: LayerTensors) -> Tensor:
-    """The same, in place and outside autograd."""
+    """The same, in place and outside autograd, the bias being there already."""
     if base is not None and tensors.base_weight is not None:
         out.addmm_(BASES[base](x), masked(tensors.base_weight, tensors.mask).T)
-    return out if tensors.bias is None else out.add_(tensors.bias)
+    return out
 
 
 def base_backward(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ._threads import Task
 from .compiled import arrays, refuse_on_cpu
 from .engine import Request
 from .errors import SimulatorError
@@ -177,7 +178,7 @@ def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
 class _Polynomials(Basis):
     """T_k((x - middle)/half) for k = 1 … count."""
 
-    def features(self, x: Any, out: Any, threads: int) -> Callable[[], None]:
+    def features(self, x: Any, out: Any, threads: int) -> Task:
         from . import _features
 
         assert self.affine is not None
@@ -186,11 +187,9 @@ class _Polynomials(Basis):
             x.reshape(-1), out.reshape(-1), *self.affine, (*x.shape, self.count), block,
             _features.counter(),
         )  # fmt: skip
-        return lambda: _features.chebyshev(*args)
+        return Task(_features.chebyshev_task, *args)
 
-    def features_backward(
-        self, grad: Any, features: Any, dx: Any, threads: int
-    ) -> Callable[[], None]:
+    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
         import numpy as np
 
         from . import _features
@@ -202,4 +201,4 @@ class _Polynomials(Basis):
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch, self.affine[1],
             (*dx.shape, self.count), block, _features.counter(),
         )  # fmt: skip
-        return lambda: _features.chebyshev_backward(*args)
+        return Task(_features.chebyshev_backward_task, *args)

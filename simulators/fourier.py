@@ -7,13 +7,13 @@ follow exactly from as many equispaced nodes as it has terms, whatever the batch
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ._threads import Task
 from .compiled import refuse_on_cpu
 from .engine import Request
 from .fused import Inputs, without_autocast
@@ -115,17 +115,15 @@ def _basis(count: int, dtype: torch.dtype) -> _Harmonics:
 class _Harmonics(Basis):
     """cos kx, sin kx for k = 1 … count/2."""
 
-    def features(self, x: Any, out: Any, threads: int) -> Callable[[], None]:
+    def features(self, x: Any, out: Any, threads: int) -> Task:
         from . import _features
 
         block, _ = _features.blocks(x.shape, self.count, threads)
         shape, counter = (*x.shape, self.count // 2), _features.counter()
         flat, room = x.reshape(-1), out.reshape(-1)
-        return lambda: _features.harmonics(flat, room, shape, block, counter)
+        return Task(_features.harmonics_task, flat, room, shape, block, counter)
 
-    def features_backward(
-        self, grad: Any, features: Any, dx: Any, threads: int
-    ) -> Callable[[], None]:
+    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
         from . import _features
 
         block, _ = _features.blocks(dx.shape, self.count, threads)
@@ -133,4 +131,4 @@ class _Harmonics(Basis):
             grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
             block, _features.counter(),
         )  # fmt: skip
-        return lambda: _features.harmonics_backward(*args)
+        return Task(_features.harmonics_backward_task, *args)

@@ -49,9 +49,12 @@ class FusedEngine(Engine):
     ) -> Gradients:
         """The gradients of Σ grad·values; None where `needs` says that nobody asks."""
 
-    def forward_keeping(self, request: Request, inputs: Inputs) -> tuple[Tensor, Any]:
-        """The values, and what `backward` takes as its state: small, and not needed."""
-        return self.forward(request, inputs), None
+    def forward_keeping(
+        self, request: Request, inputs: Inputs, bias: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """The values and a bias (o,), and what `backward` takes as its state: small, not needed."""
+        out = self.forward(request, inputs)
+        return out if bias is None else out.add_(bias), None
 
     def edges(
         self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
@@ -91,9 +94,9 @@ class FusedEngine(Engine):
         self, request: Request, x: Tensor, tensors: LayerTensors
     ) -> tuple[Tensor, Any]:
         """The output of a whole layer on detached tensors, and a state for `whole_backward`."""
-        theta, scale, shift, weight, *_, mask = tensors
+        theta, scale, shift, weight, _, bias, mask = tensors
         inputs = (x, theta, scale, shift, masked(weight, mask))
-        out, state = self.forward_keeping(request, inputs)
+        out, state = self.forward_keeping(request, inputs, bias)
         return add_base_(out, x, request.base, tensors), state
 
     def whole_backward(

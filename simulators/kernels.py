@@ -14,7 +14,7 @@ the angle. NaN and ±inf in a sample give NaN in its own outputs only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ._jit import LANES
 from ._small import FEW
 from ._tables import Tables as Tables
 from ._tables import tables as tables
-from ._threads import run
+from ._threads import Task, run
 
 Array = np.ndarray
 Gradients = tuple[Array | None, ...]
@@ -106,7 +106,7 @@ def forward(
             out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
             _lane_block(outs, ins, threads), counter,
         )  # fmt: skip
-        run(lambda: _lanes.forward(*args), threads)
+        run(Task(_lanes.forward_task, *args), threads)
         return out
     out = np.empty((batch, outs), dtype)
     blocks = _blocks(outs, min(batch, 4096), threads, 1 << 16)
@@ -114,7 +114,7 @@ def forward(
         t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape, blocks,
         counter,
     )  # fmt: skip
-    run(lambda: _samples.forward(*args), threads)
+    run(Task(_samples.forward_task, *args), threads)
     return out
 
 
@@ -202,7 +202,7 @@ def backward(
             _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
             _lane_blocks(outs, ins, threads, needs[0]), counter,
         )  # fmt: skip
-        run(lambda: _lanes_grad.backward(*args), threads)
+        run(Task(_lanes_grad.backward_task, *args), threads)
         return _shaped(grads, like, needs)
     blocks = _blocks(ins, batch, threads, 1 << 16)
     parts = -(-batch // blocks[1])
@@ -211,7 +211,7 @@ def backward(
         t.code, t.consts[dtype], _flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
         shape, blocks, counter,
     )  # fmt: skip
-    run(lambda: _samples_grad.backward(*args), threads)
+    run(Task(_samples_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
 
 
@@ -250,7 +250,7 @@ def edges(
         _lanes.EDGES, False, (batch, outs, ins), _lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
-    run(lambda: _lanes.forward(*args), threads)
+    run(Task(_lanes.forward_task, *args), threads)
     return out
 
 
@@ -291,7 +291,7 @@ def edges_backward(
             (*grads, _NOTHING[dtype]), _lanes.EDGES, False, (batch, outs, ins),
             _lane_blocks(outs, ins, threads, needs[0]), np.zeros(1, np.int64),
         )  # fmt: skip
-        run(lambda: _lanes_grad.backward(*args), threads)
+        run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
 
 
@@ -304,7 +304,7 @@ def series(
     shift: Array | None,
     weight: Array,
     threads: int = 1,
-    beside: Callable[[], None] | None = None,
+    beside: Task | None = None,
 ) -> tuple[Array, Array]:
     """Coefficients of every edge: out[o, m, i] = weight[o, i]·Σ_n transform[m, n]·φ_oi(nodes[n]).
 
@@ -319,7 +319,7 @@ def series(
         shift: (o, i, u) or None.
         weight: (o, i).
         threads: At most so many work at once.
-        beside: More units of work for the same threads, called once in each.
+        beside: More work for the same threads.
 
     Returns:
         (o, m, i), and (o,), its first terms summed over inputs.
@@ -329,7 +329,7 @@ def series(
     out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
     if not out.size:
         if beside is not None:
-            beside()
+            run(beside, threads)
         return out, total
     if beside is None:
         threads = _threads(t, len(nodes), outs * ins, threads)
@@ -340,13 +340,8 @@ def series(
         total, _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
-
-    def work() -> None:
-        if beside is not None:
-            beside()
-        _lanes.forward(*args)
-
-    run(work, threads)
+    task = Task(_lanes.forward_task, *args)
+    run(task if beside is None else beside.then(task), threads)
     return out, total
 
 
@@ -393,5 +388,5 @@ def series_backward(
             _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common,
             (len(nodes), outs, ins), (_lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
         )  # fmt: skip
-        run(lambda: _lanes_grad.backward(*args), threads)
+        run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)

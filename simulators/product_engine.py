@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ._threads import run
+from ._threads import Task, run
 from .compiled import arrays, as_tensors, shared_scale, tables
 from .engine import Request
 from .fused import FusedEngine, Gradients, Inputs, without_autocast
@@ -45,13 +45,13 @@ class Basis(ABC):
     affine: tuple[np.ndarray, np.ndarray] | None = None
 
     @abstractmethod
-    def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Callable[[], None]:
+    def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Task:
         """The work that writes the features of x (b, i) to out (b, m, i); threads share it."""
 
     @abstractmethod
     def features_backward(
         self, grad: np.ndarray, features: np.ndarray, dx: np.ndarray, threads: int
-    ) -> Callable[[], None]:
+    ) -> Task:
         """The work that writes the gradient by x (b, i) to dx, from that of the features."""
 
 
@@ -70,15 +70,17 @@ class ProductEngine(FusedEngine):
         """The values, (b, o) or per edge (b, o, i)."""
         return self.forward_keeping(request, inputs)[0]
 
-    def forward_keeping(self, request: Request, inputs: Inputs) -> tuple[Tensor, _Product | None]:
-        """The values, and the coefficients for the backward pass."""
+    def forward_keeping(
+        self, request: Request, inputs: Inputs, bias: Tensor | None = None
+    ) -> tuple[Tensor, _Product | None]:
+        """The values and a bias (o,), and the coefficients for the backward pass."""
         basis = self.basis(request, inputs[0], inputs[2])
         if basis is None:
-            return _kernel().forward(request, inputs), None
+            return _kernel().forward_keeping(request, inputs, bias)
         low = self.product_dtype(request)
         with without_autocast(inputs[0]):
             product = _Product(request, inputs, basis, low)
-            return product.forward(), product
+            return product.forward(bias), product
 
     def backward(
         self,
@@ -107,7 +109,7 @@ def _kernel() -> FusedEngine:
 
 
 class _Scratch(threading.local):
-    """Room for one chunk of features in each thread, kept: fresh pages cost as much as filling."""
+    """Room for one chunk in each thread, kept: fresh pages cost as much as filling them."""
 
     def __init__(self) -> None:
         self.rooms: dict[Any, Any] = {}
@@ -116,12 +118,12 @@ class _Scratch(threading.local):
 _kept = _Scratch()
 
 
-def _scratch(size: int, dtype: Any) -> Any:
+def _scratch(size: int, dtype: Any, what: str) -> Any:
     import numpy as np
 
-    room = _kept.rooms.get(dtype)
+    room = _kept.rooms.get((dtype, what))
     if room is None or room.size < size:
-        room = _kept.rooms[dtype] = np.empty(size, dtype)
+        room = _kept.rooms[dtype, what] = np.empty(size, dtype)
     return room[:size]
 
 
@@ -179,10 +181,10 @@ class _Product:
         row = max(self.basis.count * ins, 1)
         step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
         rows = slice(start, min(start + step, batch))
-        room = _scratch(step * row, self.x.dtype)[: (rows.stop - start) * row]
+        room = _scratch(step * row, self.x.dtype, "features")[: (rows.stop - start) * row]
         return rows, room.reshape(-1, self.basis.count, ins)
 
-    def _features(self, rows: slice, room: Any) -> Callable[[], None]:
+    def _features(self, rows: slice, room: Any) -> Task:
         return self.basis.features(self.x[rows], room, self.threads)
 
     def _chunks(self) -> Iterator[tuple[slice, Any]]:
@@ -197,8 +199,9 @@ class _Product:
             yield rows, room
             start = rows.stop
 
-    def forward(self) -> Tensor:
+    def forward(self, bias: Tensor | None = None) -> Tensor:
         outs, _, ins = self.sizes
+        total = self.total if bias is None else self.total + bias
         flat, constant = self.coefficients.flatten(1)[:, ins:], self.coefficients[:, 0]
         shape = (len(self.x), outs, ins) if self.per_edge else (len(self.x), outs)
         out = self.coefficients.new_empty(shape)
@@ -209,9 +212,9 @@ class _Product:
                     "bmi,omi->boi", values, self.coefficients[:, 1:]
                 )
             elif self.low is not None:
-                out[rows] = self.total + self._rounded(values.flatten(1), flat.T)
+                out[rows] = total + self._rounded(values.flatten(1), flat.T)
             else:
-                torch.addmm(self.total, values.flatten(1), flat.T, out=out[rows])
+                torch.addmm(total, values.flatten(1), flat.T, out=out[rows])
         return out
 
     def _rounded(self, one: Tensor, other: Tensor) -> Tensor:
@@ -221,45 +224,58 @@ class _Product:
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
         import numpy as np
 
+        outs, count, ins = self.sizes
         dx = np.empty_like(self.x) if needs[0] else None
-        dc = torch.zeros_like(self.coefficients) if any(needs[1:]) else None
-        if dc is not None:
-            dc[:, 0] = grad.sum(0) if self.per_edge else grad.sum(0)[:, None]
+        dc = self.coefficients.new_zeros(count, ins, outs) if any(needs[1:]) else None
         for rows, features in self._chunks():
-            self._chunk_backward(grad[rows], features, dc, None if dx is None else dx[rows])
-        parameters = self._coefficients_backward(dc, needs[1:])
+            values = torch.from_numpy(features)
+            if dc is not None:
+                self._add_product(dc, grad[rows], values)
+            if dx is not None:
+                slopes = self._slopes(grad[rows], values)
+                run(
+                    self.basis.features_backward(slopes, features, dx[rows], self.threads),
+                    self.threads,
+                )
+        parameters = self._coefficients_backward(grad, dc, needs[1:])
         return as_tensors([dx, *parameters])
 
-    def _chunk_backward(
-        self, grad: Tensor, features: Any, dc: Tensor | None, dx: Any | None
-    ) -> None:
-        ins = self.sizes[2]
-        values = torch.from_numpy(features)
-        if dc is not None and self.per_edge:
-            dc[:, 1:] += torch.einsum("boi,bmi->omi", grad, values)
-        elif dc is not None and self.low is not None:
-            dc.flatten(1)[:, ins:] += self._rounded(grad.T, values.flatten(1))
-        elif dc is not None:
-            dc.flatten(1)[:, ins:].addmm_(grad.T, values.flatten(1))
-        if dx is None:
-            return
+    def _add_product(self, dc: Tensor, grad: Tensor, values: Tensor) -> None:
+        """Add a chunk's part of the gradient by the coefficients, (m, i, o)."""
         if self.per_edge:
-            slopes = torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:])
+            dc += torch.einsum("boi,bmi->mio", grad, values)
+        elif self.low is not None:
+            dc += self._rounded(values.flatten(1).T, grad).view_as(dc)
         else:
-            flat = self.coefficients.flatten(1)[:, ins:]
-            found = grad @ flat if self.low is None else self._rounded(grad, flat)
-            slopes = found.view_as(values)
-        run(self.basis.features_backward(slopes.numpy(), features, dx, self.threads), self.threads)
+            # this way round the product is faster than its transpose
+            dc.flatten(0, 1).addmm_(values.flatten(1).T, grad)
 
-    def _coefficients_backward(self, dc: Tensor | None, needs: Sequence[bool]) -> Sequence[Any]:
+    def _slopes(self, grad: Tensor, values: Tensor) -> Any:
+        """The gradient by a chunk's features (b, m, i)."""
+        if self.per_edge:
+            return torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:]).numpy()
+        flat = self.coefficients.flatten(1)[:, self.sizes[2] :]
+        if self.low is not None:
+            return self._rounded(grad, flat).view_as(values).numpy()
+        room = _scratch(values.numel(), self.x.dtype, "slopes").reshape(values.shape)
+        torch.mm(grad, flat, out=torch.from_numpy(room).flatten(1))
+        return room
+
+    def _coefficients_backward(
+        self, grad: Tensor, dc: Tensor | None, needs: Sequence[bool]
+    ) -> Sequence[Any]:
+        """The gradients by the parameters, from that by the coefficients but the first."""
         from . import kernels
 
         if dc is None:
             return (None, None, None, None)
+        full = torch.empty_like(self.coefficients)
+        full[:, 0] = grad.sum(0) if self.per_edge else grad.sum(0)[:, None]
+        full[:, 1:] = dc.permute(2, 0, 1)
         dtheta, dscale, dshift, dweight = needs
         wanted = (dtheta, dscale, dscale or dshift, dweight and not self.per_edge)
         found = list(kernels.series_backward(
-            self.tables, dc.numpy(), self.basis.nodes, self.basis.transform, self.theta,
+            self.tables, full.numpy(), self.basis.nodes, self.basis.transform, self.theta,
             self.scale, self.shift, self.weight, wanted, self.threads,
         ))  # fmt: skip
         found[1] = self._move_back(found[1], found[2]) if dscale else None
