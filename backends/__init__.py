@@ -10,6 +10,7 @@ from .errors import BackendError as BackendError
 from .errors import PendingError as PendingError
 from .layout import predicted_error as predicted_error
 from .options import Options as Options
+from .pennylane_backend import PennyLaneBackend as PennyLaneBackend
 from .provider import Provider as Provider
 from .qiskit_backend import QiskitBackend as QiskitBackend
 from .run import QiskitRun as QiskitRun

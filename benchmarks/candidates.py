@@ -34,15 +34,17 @@ def _ours(engine: str) -> Candidate:
     return Candidate(engine, "ours", options={"engine": engine})
 
 
-def _peer(name: str, solver: str, opt_einsum: bool = True) -> Candidate:
-    return Candidate(name, "qkan_peer", "qkan", {"solver": solver, "opt_einsum": opt_einsum})
+def _peer(name: str, solver: str, opt_einsum: bool = True, environment: str = "qkan") -> Candidate:
+    return Candidate(name, "qkan_peer", environment, {"solver": solver, "opt_einsum": opt_einsum})
 
 
 _ALL = (
-    *map(_ours, ("auto", "fourier", "numba", "chebyshev", "torch", "reference")),
+    *map(_ours, ("auto", "fourier", "numba", "chebyshev", "torch", "reference", "cupy")),
     _peer("qkan exact", "exact"),
     _peer("qkan cutn", "cutn"),
     _peer("qkan cutn (no opt_einsum)", "cutn", opt_einsum=False),
+    _peer("qkan flash (GPU)", "flash", environment="qkan-gpu"),
+    _peer("qkan exact (GPU)", "exact", environment="qkan-gpu"),
     Candidate(
         "nn.Linear", "linear", same_function=False, note="torch.nn.Linear: not the same function"
     ),

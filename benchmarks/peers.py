@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import site
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,11 +31,14 @@ class Peer:
         packages: Pins installed with what they depend on.
         bare: Pins installed without: their own open ranges would replace torch.
         why: What is not obvious about the choice.
+        beside: Whether it sees the packages of this interpreter, such as a torch built for the
+            machine's GPU; made only when it is named.
     """
 
     packages: tuple[str, ...]
     bare: tuple[str, ...] = ()
     why: str = ""
+    beside: bool = False
 
     @property
     def pins(self) -> str:
@@ -46,6 +50,10 @@ PEERS: dict[str, Peer] = {
     "qkan": Peer(
         (TORCH, "numpy==2.4.6", "opt_einsum==3.4.0", "qkan==0.2.3"),
         why="opt_einsum gives its cutn solver a contraction plan; both ways are measured",
+    ),
+    "qkan-gpu": Peer(
+        (), ("qkan==0.2.3", "opt_einsum==3.4.0"), beside=True,
+        why="on a GPU it runs with the torch and triton that are there",
     ),
     "pykan": Peer(
         (
@@ -91,7 +99,15 @@ def create(name: str) -> None:
     pip = [str(python(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # a search path meant for this checkout must not reach the other environment
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run([*pip, *peer.packages], check=True, env=environment)
+    if peer.beside:
+        # not --system-site-packages: that shows nothing of a virtual environment that we run in
+        path = subprocess.run(
+            [str(python(name)), "-c", "import site; print(site.getsitepackages()[0])"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+        Path(path, "beside.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    if peer.packages:
+        subprocess.run([*pip, *peer.packages], check=True, env=environment)
     if peer.bare:
         subprocess.run([*pip, "--no-deps", *peer.bare], check=True, env=environment)
     (folder / "pins.txt").write_text(peer.pins)
@@ -106,7 +122,7 @@ def main() -> None:
     unknown = set(arguments.names) - set(PEERS)
     if unknown:
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-    for name in arguments.names or PEERS:
+    for name in arguments.names or [name for name, peer in PEERS.items() if not peer.beside]:
         if arguments.again or missing(name):
             create(name)
         else:

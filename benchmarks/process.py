@@ -27,6 +27,9 @@ class Refused(Exception):
 class Worker:
     """One candidate on one case, in a process of its own.
 
+    Attributes:
+        script: What the process runs, a file beside this one.
+
     Args:
         candidate: Who.
         case: What.
@@ -34,15 +37,17 @@ class Worker:
         scratch: A folder for logs.
     """
 
+    script = "worker.py"
+
     def __init__(self, candidate: Candidate, case: Case, arrays: Path, scratch: Path) -> None:
         self.candidate, self.case = candidate, case
         self.batch = min(case.batch, candidate.batch_limit or case.batch)
         self.log = scratch / f"{candidate.name.replace(' ', '-')}.log"
         self.hello: dict[str, Any] = {}
         self.process = subprocess.Popen(
-            [str(_interpreter(candidate)), str(HERE / "worker.py")],
+            [str(_interpreter(candidate)), str(HERE / self.script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=_environment(self.log), cwd=scratch,
+            env=_environment(self.log, candidate.environment), cwd=scratch,
         )  # fmt: skip
         described = {**case.describe(), "batch": self.batch}
         self.send("build", case=described, arrays=str(arrays), options=candidate.options,
@@ -104,8 +109,11 @@ def _interpreter(candidate: Candidate) -> Path:
     return peers.python(candidate.environment)
 
 
-def _environment(log: Path) -> dict[str, str]:
+def _environment(log: Path, other: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in SILENT}
+    if not other and "PYTHONPATH" in os.environ:
+        # where this checkout is not installed, that is where it is found
+        kept["PYTHONPATH"] = os.environ["PYTHONPATH"]
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     threads = dict.fromkeys(names, str(THREADS))
     return {**kept, **threads, "PYTHONNOUSERSITE": "1", "BENCHMARK_LOG": str(log)}

@@ -9,6 +9,8 @@ from typing import Any
 
 from samples import Ratio, Rounds, Summary, ratio, summary
 
+OTHERS = ("limit.json", "gpu.json", "decode.json")
+"""Files in the results' folder that are no run of `run.py`."""
 PEER = "qkan "
 """How the names of the peer's solvers begin."""
 
@@ -64,7 +66,7 @@ def load(folder: Path) -> dict[str, CaseRecord]:
     Raises:
         FileNotFoundError: There is no run.
     """
-    files = sorted(file for file in folder.glob("*.json") if file.name != "limit.json")
+    files = sorted(file for file in folder.glob("*.json") if file.name not in OTHERS)
     if not files:
         raise FileNotFoundError(f"No run in {folder}; make one with: python benchmarks/run.py")
     runs = sorted((json.loads(file.read_text()) for file in files), key=lambda r: r["written"])
@@ -75,7 +77,7 @@ def load(folder: Path) -> dict[str, CaseRecord]:
     return found
 
 
-def load_limit(folder: Path) -> dict[str, Any] | None:
-    """What `limit.py` measured, or None."""
-    file = folder / "limit.json"
+def load_other(folder: Path, name: str) -> dict[str, Any] | None:
+    """What a script beside `run.py` measured, or None."""
+    file = folder / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else None

@@ -13,7 +13,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from records import CaseRecord, load, load_limit
+from records import CaseRecord, load, load_other
 from tables import section
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,8 @@ def main() -> int:
     except FileNotFoundError as reason:
         print(reason, file=sys.stderr)
         return 1
-    text = section(records, load_limit(arguments.results))
+    limit, decode = (load_other(arguments.results, name) for name in ("limit", "decode"))
+    text = section(records, limit, decode)
     if arguments.print:
         print(text)
         return 0

@@ -54,6 +54,7 @@ class Session:
     plan: Plan
     say: Say
     names: tuple[str, ...]
+    process: type[Worker] = Worker
     workers: dict[str, Worker] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -93,7 +94,7 @@ class Session:
 
     def _open(self, candidate: Candidate) -> None:
         self.results[candidate.name] = {"status": "measured", "note": candidate.note}
-        self.workers[candidate.name] = Worker(candidate, self.case, self.arrays, self.scratch)
+        self.workers[candidate.name] = self.process(candidate, self.case, self.arrays, self.scratch)
 
     def _greet(self, name: str) -> None:
         worker = self.workers[name]
@@ -133,7 +134,7 @@ class Session:
                 self._try(name, lambda n=name, b=batch: self._judge(n, b, truths[b]))
 
     def _truth(self, batch: int) -> gate.Arrays:
-        worker = Worker(TRUTH, self.case, self.arrays, self.scratch)
+        worker = self.process(TRUTH, self.case, self.arrays, self.scratch)
         try:
             worker.receive()
             return self._checked(worker, batch)

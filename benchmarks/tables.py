@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from records import CaseRecord
-from samples import Ratio, growth
+from samples import Ratio, growth, ratio, summary
 
 Records = dict[str, CaseRecord]
 MEASURES = ("forward", "step")
@@ -24,7 +24,9 @@ BUSY = 3.5
 SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions"}
 
 
-def section(records: Records, limit: dict[str, Any] | None = None) -> str:
+def section(
+    records: Records, limit: dict[str, Any] | None = None, decode: dict[str, Any] | None = None
+) -> str:
     """All tables of which the records have cases, and under what conditions they were measured."""
     parts: tuple[Callable[[Records], list[str]], ...] = (
         headline, against_linear, others, memory, growing, conditions,
@@ -32,6 +34,8 @@ def section(records: Records, limit: dict[str, Any] | None = None) -> str:
     blocks = [lines for lines in (part(records) for part in parts) if lines]
     if limit is not None:
         blocks.insert(-1, arithmetic(limit))
+    if decode is not None:
+        blocks.insert(-1, one_token(decode))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
 
@@ -180,6 +184,22 @@ def arithmetic(limit: dict[str, Any]) -> list[str]:
         f"takes {times['forward']:.1f} and {times['backward']:.1f} times as long as these alone at "
         f"the core's measured {limit['operations_per_second'] / 1e9:.0f} billion a second."
     ]
+
+
+def one_token(decode: dict[str, Any]) -> list[str]:
+    """A block at batch 1 in its forms, beside the MLP it replaces."""
+    rounds, sizes = decode["rounds"], decode["parameters"]
+    rows = []
+    for name, turns in rounds.items():
+        faster = "1" if name == "MLP" else times(ratio(rounds["MLP"], turns))
+        rows.append([name, f"{sizes[name]:,}", f"{1e3 * summary(turns).median:.3g}", faster])
+    header = ["form", "numbers in it", "ms a token", "× faster than the MLP"]
+    intro = (
+        f"One token at a time, an `HQKAN({decode['width']})` beside the GELU MLP that it replaces "
+        f"(`benchmarks/decode.py`, {decode['device']}, {decode['threads']} threads); `folded` is "
+        "what `fold` returns. The MLP is another function:"
+    )
+    return [intro, "", *table(header, rows)]
 
 
 def curve(

@@ -37,6 +37,8 @@ from .series import fourier_series as fourier_series
 from .series import resolve_scale as resolve_scale
 from .spectrum import spectrum as spectrum
 from .statistics import shot_estimate as shot_estimate
+from .to_pennylane import pennylane_observable as pennylane_observable
+from .to_pennylane import to_pennylane as to_pennylane
 from .to_qiskit import circuit_observable as circuit_observable
 from .to_qiskit import to_openqasm3 as to_openqasm3
 from .to_qiskit import to_qiskit as to_qiskit

@@ -2,14 +2,17 @@
 
 Run     python experiments/report.py            after make demo and make experiments
         python experiments/report.py --check    fails if README and JSON disagree
-Reads   experiments/results/{regression,digits,extension,transfer}.json
+Reads   experiments/results/{regression,digits,extension,transfer}.json, and char_lm.json,
+        minilm.json and albert.json as far as they are there
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,44 +43,58 @@ def main() -> None:
 
 
 def section() -> str:
-    regression, digits = load("regression"), load("digits")
-    rows = [
-        f"| {name} | {found['median_test_mse']:.1e} | {found['lowest_test_mse']:.1e} … "
-        f"{found['highest_test_mse']:.1e} |"
-        for name, found in regression["summary"].items()
-    ]
-    scores = [
-        f"| {kind} | {_range(found['parameters'])} | {found['test_accuracy_mean']:.2%} ± "
-        f"{found['test_accuracy_sd']:.2%} |"
-        for kind, found in digits["summary"].items()
-    ]
-    trials = len(digits["samples"]["QKAN"]) // 5
     return "\n".join(
         [
-            "exp(sin πx + y²) with `QKAN([2, 5, 1])`, 3 repetitions, trainable encoding, 20 steps "
-            "of LBFGS on 1,000 points; fifteen seeds, one start each (`experiments/regression.py`; "
-            "qkan 0.2.3 reports 2.87e-5 for one run). The model has `input_range=(-1, 1)` unless "
-            "the row says otherwise:",
+            *_regression(load("regression")),
             "",
-            "| | median test MSE | lowest … highest |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
-            "scikit-learn's handwritten digits, a third held out, mean and standard deviation of "
-            f"five splits, {trials} trials a model and split chosen on a validation part "
-            "(`experiments/digits.py`):",
-            "",
-            "| | parameters | test accuracy |",
-            "| --- | --- | --- |",
-            *scores,
-            "",
-            _verdict(digits["summary"]),
+            *_digits(load("digits")),
             "",
             *_growing(load("extension")),
             "",
             *_transferred(load("transfer")),
+            *_if_there("char_lm", _language),
+            *_if_there("minilm", _sentences),
+            *_if_there("albert", _reactions),
         ]
     )
+
+
+def _regression(record: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {name} | {found['median_test_mse']:.1e} | {found['lowest_test_mse']:.1e} … "
+        f"{found['highest_test_mse']:.1e} |"
+        for name, found in record["summary"].items()
+    ]
+    return [
+        "exp(sin πx + y²) with `QKAN([2, 5, 1])`, 3 repetitions, trainable encoding, 20 steps "
+        "of LBFGS on 1,000 points; fifteen seeds, one start each (`experiments/regression.py`; "
+        "qkan 0.2.3 reports 2.87e-5 for one run). The model has `input_range=(-1, 1)` unless "
+        "the row says otherwise:",
+        "",
+        "| | median test MSE | lowest … highest |",
+        "| --- | --- | --- |",
+        *rows,
+    ]
+
+
+def _digits(record: dict[str, Any]) -> list[str]:
+    scores = [
+        f"| {kind} | {_range(found['parameters'])} | {found['test_accuracy_mean']:.2%} ± "
+        f"{found['test_accuracy_sd']:.2%} |"
+        for kind, found in record["summary"].items()
+    ]
+    trials = len(record["samples"]["QKAN"]) // 5
+    return [
+        "scikit-learn's handwritten digits, a third held out, mean and standard deviation of "
+        f"five splits, {trials} trials a model and split chosen on a validation part "
+        "(`experiments/digits.py`):",
+        "",
+        "| | parameters | test accuracy |",
+        "| --- | --- | --- |",
+        *scores,
+        "",
+        _verdict(record["summary"]),
+    ]
 
 
 def _growing(record: dict[str, Any]) -> list[str]:
@@ -117,6 +134,76 @@ def _transferred(record: dict[str, Any]) -> list[str]:
         "",
         "| | median test MSE | lowest … highest |",
         "| --- | --- | --- |",
+        *rows,
+    ]
+
+
+def _if_there(name: str, rows: Callable[[dict[str, Any]], list[str]]) -> list[str]:
+    return ["", *rows(load(name))] if (RESULTS / f"{name}.json").exists() else []
+
+
+def _language(record: dict[str, Any]) -> list[str]:
+    """The character language model by its feed-forward block."""
+    settings = record["settings"]
+    rows = [
+        f"| {kind} | {row['block_parameters']:,} | {_plus_minus(row['validation_loss'])} | "
+        f"{_plus_minus(row['test_loss'])} | {row['test_perplexity']:.2f} | {row['test_bits']:.3f} |"
+        for kind, row in record["summary"].items()
+    ]
+    seeds = len(settings["seeds"])
+    return [
+        f"A character GPT of nanoGPT's size on tinyshakespeare, {settings['steps']:,} steps, with "
+        "HQKANs as its feed-forward blocks, with an MLP (GELU, ReLU) and with bottlenecks of as "
+        "many parameters, and with the full MLP; validation and test loss in nats, "
+        f"{f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'one seed'}; "
+        f"{settings['trials']['HQKAN']} trials each of {settings['trial_steps']} steps, chosen on "
+        "validation, tested once (`experiments/char_lm.py`):",
+        "",
+        "| | parameters a block | validation | test | e^loss | bits a character |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+    ]
+
+
+def _plus_minus(row: dict[str, Any]) -> str:
+    return f"{row['mean']:.3f}" + ("" if row["sd"] is None else f" ± {row['sd']:.3f}")
+
+
+def _sentences(record: dict[str, Any]) -> list[str]:
+    return _students(
+        record, "cosine",
+        "all-MiniLM-L6-v2 with feed-forward blocks of a half, a quarter and an eighth of the "
+        "parameters, distilled; mean cosine of sentence embeddings to the original's, on sentences "
+        "held out (`experiments/minilm.py`)",
+    )  # fmt: skip
+
+
+def _reactions(record: dict[str, Any]) -> list[str]:
+    return _students(
+        record, "accuracy",
+        "rxnmapper's ALBERT with a shared feed-forward block of a half, a quarter and an eighth of "
+        "the parameters, distilled; accuracy on masked tokens of made-up reactions "
+        "(`experiments/albert.py`)",
+    )  # fmt: skip
+
+
+def _students(record: dict[str, Any], name: str, title: str) -> list[str]:
+    """Kinds of block by their share of the parameters, the mean over seeds, and the teacher."""
+    found, shares = record["samples"], record["settings"]["shares"]
+    kinds = list(dict.fromkeys(run["kind"] for run in found))
+    rows = []
+    for kind in kinds:
+        means = [
+            statistics.mean(r[name] for r in found if (r["kind"], r["share"]) == (kind, share))
+            for share in shares
+        ]
+        rows.append(f"| {kind} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
+    return [
+        f"{title}; {lines}:",
+        "",
+        "| | " + " | ".join(f"1/{share}" for share in shares) + " |",
+        "| --- |" + " --- |" * len(shares),
         *rows,
     ]
 

@@ -4,7 +4,10 @@ Each activation is the expectation value of a data re-uploading circuit (arXiv 2
 qubit is classically simulable: this package claims no quantum advantage.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from qkan.backends import BackendError as BackendError
+from qkan.backends import PennyLaneBackend as PennyLaneBackend
 from qkan.backends import QiskitBackend as QiskitBackend
 from qkan.circuits import Circuit as Circuit
 from qkan.circuits import CircuitError as CircuitError
@@ -18,6 +21,8 @@ from qkan.simulators import expectation as expectation
 from qkan.simulators import simulate as simulate
 
 from . import _peer_check as _peer_check
+from .activation_fit import ActivationFit as ActivationFit
+from .activation_fit import fit_activation as fit_activation
 from .basis import Daruan as Daruan
 from .basis import Fourier as Fourier
 from .basis import Rational as Rational
@@ -35,6 +40,7 @@ from .devices import run as run
 from .devices import tabulate as tabulate
 from .errors import QKANError as QKANError
 from .explain import explain as explain
+from .export import to_onnx as to_onnx
 from .extend import extend as extend
 from .extend import fit_extending as fit_extending
 from .feynman import FeynmanEquation as FeynmanEquation
@@ -42,9 +48,21 @@ from .feynman import feynman as feynman
 from .feynman import feynman_names as feynman_names
 from .fit import AliasingWarning as AliasingWarning
 from .fit import fit as fit
+from .fold import FoldedLayer as FoldedLayer
+from .fold import FoldedQKAN as FoldedQKAN
+from .fold import fold as fold
 from .formula import Formula as Formula
 from .functional import qkan_layer as qkan_layer
 from .history import History as History
+from .hybrid import HQKAN as HQKAN
+from .hybrid import Distillation as Distillation
+from .hybrid import QKANAttention as QKANAttention
+from .hybrid import QKANConv2d as QKANConv2d
+from .hybrid import Replaced as Replaced
+from .hybrid import distill_ffn as distill_ffn
+from .hybrid import ffn_names as ffn_names
+from .hybrid import from_pretrained as from_pretrained
+from .hybrid import replace_ffn as replace_ffn
 from .importance import Importance as Importance
 from .importance import importance as importance
 from .importance import sparse_loss as sparse_loss
@@ -57,15 +75,30 @@ from .layer import effective_parameters as effective_parameters
 from .network import QKAN as QKAN
 from .optim import param_groups as param_groups
 from .peer import from_qkan as from_qkan
+from .pennylane_layer import PennyLaneLayer as PennyLaneLayer
 from .plot import plot as plot
 from .plot import plot_bloch as plot_bloch
 from .plot import plot_circuit as plot_circuit
 from .plot import plot_spectrum as plot_spectrum
 from .prune import compact as compact
 from .prune import prune as prune
+from .qnode import qnode as qnode
 from .splines import SplineKAN as SplineKAN
 from .symbolic import symbolic as symbolic
 from .to_kan import from_kan as from_kan
 from .to_kan import to_kan as to_kan
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .estimators import QKANClassifier as QKANClassifier
+    from .estimators import QKANRegressor as QKANRegressor
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn's base classes are needed to define them
+    if name in ("QKANClassifier", "QKANRegressor"):
+        from . import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

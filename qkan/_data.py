@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, cast
 
 import torch
@@ -181,17 +181,19 @@ class Batches:
         self._ahead = next(self._iterator, None)
 
     def _batches(self, epoch: int) -> Iterator[Pair]:
-        generator = self._generators[0]
         if isinstance(self._source, DataLoader):
-            set_epoch = getattr(self._source.sampler, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch - 1)
-            seed = int(torch.randint(2**62, (), generator=generator))
-            return loader_batches(self._source, self._device, seed)
+            return loader_batches(self._source, self._device, self._seed(epoch))
         if self._batch_size is None:
             return iter([_to(self._source, self._device)])
-        order = torch.randperm(len(self._source[0]), generator=generator)
+        order = torch.randperm(len(self._source[0]), generator=self._generators[0])
         return tensor_batches(self._source, order.split(self._batch_size), self._device)
+
+    def _seed(self, epoch: int) -> int:
+        """Draw what rules a loader's randomness in this epoch, and tell its sampler."""
+        set_epoch = getattr(getattr(self._source, "sampler", None), "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch - 1)
+        return int(torch.randint(2**62, (), generator=self._generators[0]))
 
 
 def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device) -> Iterator[Pair]:
@@ -205,20 +207,26 @@ def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> 
     Raises:
         QKANError: A batch that is not a pair of tensors.
     """
+    for batch in isolated(loader, seed):
+        yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
+
+
+def isolated(source: Iterable[Any], seed: int) -> Iterator[Any]:
+    """One pass over anything, its randomness drawn from `seed` and not from the global state."""
     inside = torch.Generator().manual_seed(seed).get_state()
-    batches: Iterator[Any] | None = None
+    items: Iterator[Any] | None = None
     while True:
         outside = torch.default_generator.get_state()
         torch.default_generator.set_state(inside)
         try:
-            batches = iter(loader) if batches is None else batches
-            batch = next(batches)
+            items = iter(source) if items is None else items
+            item = next(items)
             inside = torch.default_generator.get_state()
         except StopIteration:
             return
         finally:
             torch.default_generator.set_state(outside)
-        yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
+        yield item
 
 
 def first_fault(tensor: Tensor) -> str | None:

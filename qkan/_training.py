@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from ._data import Batches, Pair, Source, first_fault, loader_batches, tensor_batches
 from ._loss import Loss
 from ._progress import Progress, progress_bar
+from ._ranks import Ranks
 from .checkpoint import (
     Checkpoint,
     copied,
@@ -64,6 +65,7 @@ class Training:
     waited: int = 0
 
     def __post_init__(self) -> None:
+        self._ranks = Ranks(self.model)
         self._device = next(self.model.parameters()).device
         found = {module: module.training for module in self.model.modules()}
         # modules in evaluation mode within a model in training mode are so on purpose
@@ -78,8 +80,14 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.batches.restore(state["batches"])
-        set_rng_state(state["rng"], self._device)
+        own = [{"batches": state["batches"], "rng": state["rng"]}, *state.get("others", ())]
+        if len(own) != self._ranks.count:
+            raise QKANError(
+                f"The checkpoint was written by {len(own)} processes and is read by "
+                f"{self._ranks.count}; go on with as many."
+            )
+        self.batches.restore(own[self._ranks.number]["batches"])
+        set_rng_state(own[self._ranks.number]["rng"], self._device)
 
     def run(self, steps: int, progress: bool | Progress) -> History:
         """Take steps up to that number in all; leave the best parameters in the model.
@@ -91,12 +99,16 @@ class Training:
         self._start = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         self._boundary = self._capture()
         self._good = self._boundary["tensors"]
-        shown = progress_bar(progress, steps, "fit", done=len(self.history))
+        wanted = progress if self._ranks.first else False
+        shown = progress_bar(wanted, steps, "fit", done=len(self.history))
         try:
             with shown as bar, self._mode("train", afterwards="found"):
                 self._loop(steps, bar)
                 self._last_evaluation()
         except KeyboardInterrupt:
+            # a process that goes back alone leaves the others waiting
+            if self._ranks.count > 1:
+                raise
             self._go_back()
         if self.best is not None:
             load_tensors(self.model, self.best)
@@ -109,7 +121,7 @@ class Training:
             self._step()
             self._after_step()
             self._boundary = self._capture()
-            if self.checkpoint is not None and self.checkpoint.due:
+            if self.checkpoint is not None and self._ranks.agree(self.checkpoint.due):
                 self._write()
             history = self.history
             bar.advance(loss=history.train_loss[-1], validation=history.validation_loss[-1])
@@ -150,7 +162,7 @@ class Training:
                 "The loss does not depend on any trainable parameter: check that the model's "
                 "output is not detached and that the loss uses it."
             )
-        value = loss.item()
+        value = self._ranks.mean(loss.item())
         if not math.isfinite(value):
             faults = [
                 f" The batch's {name}: {fault}."
@@ -193,12 +205,14 @@ class Training:
 
     def _evaluate(self, source: Source) -> float:
         """Record the validation loss after the latest step, and the parameters if it is best."""
-        total, samples = 0.0, 0
+        total, samples = 0.0, 0.0
         cuda = [self._device] if self._device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(cuda), self._mode("eval", afterwards="train"):
             for x, y in self._validation_batches(source):
-                total += self.loss(self.model(x), y).item() * len(x)
+                # not the wrapper, which would wait for processes with fewer batches
+                total += self.loss(self._ranks.module(x), y).item() * len(x)
                 samples += len(x)
+        total, samples = self._ranks.total(total, samples)
         if samples == 0:
             raise QKANError("The validation data is empty: the DataLoader yields no batch.")
         value, history = total / samples, self.history
@@ -260,8 +274,14 @@ class Training:
         return replace(self.history.head(steps), best_step=best_step)
 
     def _write(self) -> None:
-        if self.checkpoint is not None:
-            state = {**self._boundary, "history": self._history().to_dict()}
+        if self.checkpoint is None:
+            return
+        state = {**self._boundary, "history": self._history().to_dict()}
+        if self._ranks.count > 1:
+            # each process has its own place in its own data, and its own random numbers
+            found = self._ranks.all({name: state[name] for name in ("batches", "rng")})
+            state["others"] = found[1:]
+        if self._ranks.first:
             self.checkpoint.write({**self.identity, "state": state})
 
     @contextmanager

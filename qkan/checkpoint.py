@@ -98,11 +98,11 @@ class Checkpoint:
             QKANError: The message lists every argument that differs, and both its values.
         """
         saved, taken = content["arguments"], content["state"]["steps"]
-        names = [name for name in arguments if saved[name] != arguments[name]]
+        names = [name for name in arguments if saved.get(name) != arguments[name]]
         if names:
-            lines = [f"  {name}: {saved[name]} there, {arguments[name]} here" for name in names]
+            lines = [f"  {name}: {saved.get(name)} there, {arguments[name]} here" for name in names]
             raise QKANError(
-                f"{self.path} belongs to another run of fit:\n" + "\n".join(lines) + "\n"
+                f"{self.path} belongs to another run:\n" + "\n".join(lines) + "\n"
                 "Pass the same arguments, or another path."
             )
         if taken > steps:

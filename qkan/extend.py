@@ -22,6 +22,7 @@ from ._progress import Progress
 from .errors import QKANError
 from .fit import fit
 from .history import History
+from .hybrid._record import refresh
 from .layer import QKANLayer
 from .optim import OptimizerLike, SchedulerLike
 
@@ -81,6 +82,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
         except (CircuitError, QKANError) as error:
             raise QKANError(f"extend: {name or type(model).__name__}: {error}") from error
     longer.zero_grad()
+    refresh(longer)
     return longer
 
 

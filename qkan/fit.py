@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ._data import Batches, Data, Source, as_source, check_data, describe, split
 from ._loss import Loss, describe_loss, make_loss
 from ._progress import Progress
+from ._ranks import Ranks
 from ._training import Training
 from .checkpoint import Checkpoint, describe_model
 from .errors import QKANError
@@ -60,6 +61,12 @@ def fit(
     in evaluation mode trains in training mode. Torch's global random state moves only by what the
     model draws in training.
 
+    In several processes (torchrun) pass the model in `DistributedDataParallel`, and each process
+    its own share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses are then
+    means over all processes, which so agree on the best parameters and on when to stop. One
+    process shows the bar and writes the checkpoint, from which as many go on; Ctrl-C ends them
+    all. A model that is not wrapped trains in each process for itself.
+
     Args:
         model: Any module from x to a prediction. Frozen parameters stay.
         train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
@@ -104,14 +111,16 @@ def fit(
         True
     """
     _check_arguments(model, validation, steps, batch_size, patience, seed)
+    ranks = Ranks(model)
     criterion = make_loss(loss)
     made = make_optimizer(optimizer, model, lr)
     rates = make_scheduler(scheduler, made, steps)
     file = None if checkpoint is None else Checkpoint(checkpoint)
-    saved = None if file is None else file.read()
-    generator = _generator(seed, saved["seed"] if saved else None)
+    saved = None if file is None else ranks.agree(file.read() if ranks.first else None)
+    generator = _generator(seed, saved["seed"] if saved else None, ranks)
     source, held = _sources(train, validation, batch_size, generator)
     _check_full_batch(made, source, batch_size)
+    _check_shares(ranks, made, source)
     batches = Batches(source, batch_size, generator, next(model.parameters()).device)
     training = Training(
         model, made, rates, batches, criterion,
@@ -130,9 +139,10 @@ def fit(
         }
         training.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
-            file.compare(saved, arguments, steps)
+            if ranks.first:
+                file.compare(saved, arguments, steps)
             training.restore(saved["state"])
-    _warn_aliasing(model, source[0] if isinstance(source, tuple) else batches.peek()[0])
+    _warn_aliasing(ranks.module, source[0] if isinstance(source, tuple) else batches.peek()[0])
     return training.run(steps, progress)
 
 
@@ -176,15 +186,30 @@ def _check_full_batch(
         )
 
 
-def _generator(seed: int | None, saved: int | None) -> torch.Generator:
+def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source) -> None:
+    """Raise unless the processes of a group can take their steps together."""
+    if ranks.count == 1:
+        return
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise QKANError(
+            f"LBFGS in {ranks.count} processes: its line search needs the loss over all their "
+            "data at every trial. Pass optimizer='adam'."
+        )
+    sizes = ranks.all(len(source) if isinstance(source, DataLoader) else len(source[0]))
+    if len(set(sizes)) > 1:
+        unit = "batches" if isinstance(source, DataLoader) else "samples"
+        raise QKANError(
+            f"The processes have {sizes} {unit} to train on; they take their steps together and "
+            "need equally many. A DataLoader with a DistributedSampler sees to that."
+        )
+
+
+def _generator(seed: int | None, saved: int | None, ranks: Ranks) -> torch.Generator:
     """The generator of the batch order; without a seed, the one of the run that goes on."""
-    generator = torch.Generator()
     known = saved if seed is None else seed
     if known is None:
-        generator.seed()
-    else:
-        generator.manual_seed(known)
-    return generator
+        known = ranks.agree(torch.Generator().seed())
+    return torch.Generator().manual_seed(known)
 
 
 def _sources(

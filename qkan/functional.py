@@ -74,10 +74,14 @@ def qkan_layer(
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     tensors = LayerTensors(theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
-    plain = compute == weight.dtype == x.dtype and not _in_autocast(x)
+    plain = weight.dtype == x.dtype and not _in_autocast(x)
+    chosen = None
     if plain and theta.ndim == 3 and readout == "z" and activations is None:
         request = layer_request(flat, theta, program, fixed_scale, readout, False, base)
-        out = select(engine, request).whole(request, flat, tensors)
+        request = request if compute == x.dtype else request._replace(dtype=compute)
+        chosen = select(engine, request)
+    if chosen is not None and (compute == x.dtype or chosen.computes_half):
+        out = chosen.whole(request, flat, tensors)
     else:
         angles = (flat, theta, scale, shift, masked(weight, mask))
         out = _quantum(
@@ -172,7 +176,11 @@ def _in_autocast(x: Tensor) -> bool:
 
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
-    in_features = weight.shape[1]
+    check_features(x, weight.shape[1], weight.dtype)
+
+
+def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
+    """The same for a layer of so many inputs whose parameters have that dtype."""
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
@@ -181,10 +189,10 @@ def check_input(x: Tensor, weight: Tensor) -> None:
             f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "
             f"pass (…, {in_features})."
         )
-    if x.dtype != weight.dtype and not _in_autocast(x):
+    if x.dtype != dtype and not _in_autocast(x):
         raise QKANError(
-            f"The input is {x.dtype} and the layer's parameters are {weight.dtype}; "
-            f"use x.to({weight.dtype}) or layer.to({x.dtype})."
+            f"The input is {x.dtype} and the layer's parameters are {dtype}; "
+            f"use x.to({dtype}) or layer.to({x.dtype})."
         )
 
 

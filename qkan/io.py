@@ -18,6 +18,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from .errors import QKANError
+from .hybrid.attention import QKANAttention
+from .hybrid.conv import QKANConv2d
+from .hybrid.hqkan import HQKAN
 from .kan import KAN, KANLayer
 from .layer import QKANLayer
 from .network import QKAN
@@ -27,7 +30,8 @@ FORMAT = 1
 
 
 KINDS: dict[str, type[Any]] = {
-    "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer,
+    "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer, "HQKAN": HQKAN,
+    "QKANConv2d": QKANConv2d, "QKANAttention": QKANAttention,
 }  # fmt: skip
 """The classes that `save` and `load` know. A module class joins here by having `config()`, which
 returns JSON values, and a classmethod `from_config(config, **factory)` that builds from them."""

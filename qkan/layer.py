@@ -21,11 +21,13 @@ from qkan.circuits import (
 from qkan.circuits import ansatz as named_ansatz
 from qkan.simulators import engines
 
+from .activation_fit import ActivationFit, close_fit
 from .errors import QKANError
 from .functional import BASES, READOUTS, Activations, qkan_layer
 from .start import second_moment
 
 ENCODINGS = ("trainable", "linear", "binary", "ternary")
+STARTS = ("random", *BASES)
 
 
 class LayerOptions(TypedDict, total=False):
@@ -34,11 +36,12 @@ class LayerOptions(TypedDict, total=False):
     ansatz: str | Circuit
     reps: int
     encoding: str | Sequence[float]
-    group: int | None
+    group: int | str | None
     base: str | None
     readout: str
     engine: str
     bias: bool
+    start: str
     generator: torch.Generator | None
     device: torch.device | str | int | None
     dtype: torch.dtype | None
@@ -61,13 +64,15 @@ class QKANLayer(nn.Module):
             scales φ has the period 2π, so keep inputs within ±π; shift is a parameter unless the
             circuit merges it with a theta that does the same.
         group: Number g of activations shared by all outputs; input i uses number ⌊i·g/in⌋.
-            None gives every edge its own.
+            "inputs" stands for in_features, one an input; None gives every edge its own.
         base: Base activation beside the quantum one: "silu", "gelu", "relu", "tanh",
             "identity" or None.
         readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), for
             compatibility.
         engine: Which simulator computes it: "auto" or one of `engines()`.
         bias: Whether to add a bias.
+        start: "random", or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
+            or "identity"; see `reset_parameters`.
         generator: For the start; torch's default one when None.
         device: As in `torch.nn.Linear`.
         dtype: As in `torch.nn.Linear`.
@@ -112,11 +117,12 @@ class QKANLayer(nn.Module):
         ansatz: str | Circuit = "pz",
         reps: int = 3,
         encoding: str | Sequence[float] = "trainable",
-        group: int | None = None,
+        group: int | str | None = None,
         base: str | None = "silu",
         readout: str = "z",
         engine: str = "auto",
         bias: bool = True,
+        start: str = "random",
         generator: torch.Generator | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
@@ -127,14 +133,15 @@ class QKANLayer(nn.Module):
         _check_choice("base", base, [*BASES, None])
         _check_choice("readout", readout, READOUTS)
         _check_choice("engine", engine, ["auto", *engines()])
-        self.in_features = _check_size("in_features", in_features)
-        self.out_features = _check_size("out_features", out_features)
+        _check_choice("start", start, STARTS)
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
         self.circuit = _circuit(ansatz, reps)
         self.program = lower(self.circuit)
         self.encoding = encoding if isinstance(encoding, str) else tuple(map(float, encoding))
         self.fixed_scale = _fixed_scale(self.circuit, self.encoding)
         self.group = _check_group(group, self.in_features)
-        self.base, self.readout, self.engine = base, readout, engine
+        self.base, self.readout, self.engine, self.start = base, readout, engine, start
         self._allocate(bias, {"device": device, "dtype": dtype})
         self.reset_parameters(generator)
 
@@ -160,23 +167,101 @@ class QKANLayer(nn.Module):
             self.register_buffer(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, weights that keep E h² ≈ 1.
+        """Start anew, as `start` says, with a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
 
-        weight = 1/√(v·in_features) with v = E φ² under this start, base_weight = 1/in_features,
-        bias 0: the start of every edge keeps the size of its angles at any width.
+        "random": theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, weight = 1/√(v·in_features) with
+        v = E φ² under this start, base_weight = 1/in_features, bias 0: the start of every edge
+        keeps the size of its angles at any width. With groups weight is uniform with that root
+        mean square, for outputs that share all activations must differ in something.
+
+        An activation: the layer begins as linear(act(x)) where linear is random, uniform with the
+        variance 1/(v·in_features), v = E act², and no bias. All φ have the angles of
+        `fit_activation`, weight = gain·linear.weight, and bias makes up for the offset; without a
+        bias the fit does without one. base_weight begins at 0.
+
+        Raises:
+            QKANError: The circuit comes no nearer to the activation than an error of 0.1.
         """
+        if self.theta.is_meta:
+            return
+        if self.start != "random":
+            fit = self._fit_start()
+            bound = math.sqrt(3 / (fit.moment * self.in_features))
+            drawn = torch.empty_like(self.weight, requires_grad=False)
+            self._begin_as(fit, drawn.uniform_(-bound, bound, generator=generator), None)
+            return
         scale = self.fixed_scale or (1.0,) * self.circuit.num_encodings
         moment = second_moment(self.program, scale, self.readout)
         with torch.no_grad():
             self.theta.uniform_(-math.pi / 2, math.pi / 2, generator=generator)
             self.scale.copy_(self.scale.new_tensor(scale).expand_as(self.scale))
             self.shift.zero_()
-            self.weight.fill_(1 / math.sqrt(max(moment, 1e-6) * self.in_features))
+            size = 1 / math.sqrt(max(moment, 1e-6) * self.in_features)
+            if self.group is None:
+                self.weight.fill_(size)
+            else:
+                bound = math.sqrt(3) * size
+                self.weight.uniform_(-bound, bound, generator=generator)
             self.mask.fill_(1)
             if self.base_weight is not None:
                 self.base_weight.fill_(1 / self.in_features)
             if self.bias is not None:
                 self.bias.zero_()
+
+    def begin_as(self, linear: nn.Linear) -> None:
+        """Start anew as linear(act(x)), where act is the activation that `start` names.
+
+        So a layer takes the place of a trained pair of activation and `torch.nn.Linear`. Its
+        outputs are those of the pair up to the error of `fit_activation`, for inputs in its reach:
+        |x| ≤ 4, with fixed scales |x| ≤ 2.
+
+        Args:
+            linear: Of the layer's sizes; it is copied.
+
+        Raises:
+            QKANError: A layer whose start is random, other sizes, or a bias that the layer lacks.
+
+        Example:
+            >>> import torch
+            >>> from qkan import QKANLayer
+            >>> linear, x = torch.nn.Linear(64, 8), torch.randn(100, 64)
+            >>> layer = QKANLayer(64, 8, group=4, start="gelu")
+            >>> layer.begin_as(linear)
+            >>> error = layer(x) - linear(torch.nn.functional.gelu(x))
+            >>> error.square().mean().sqrt().item() < 0.02
+            True
+        """
+        if self.start == "random":
+            raise QKANError(
+                "begin_as: the layer's start is 'random', so it begins as no known activation; "
+                "build it with start='gelu', or another."
+            )
+        sizes = (self.out_features, self.in_features)
+        if not isinstance(linear, nn.Linear) or linear.weight.shape != sizes:
+            raise QKANError(
+                f"begin_as: wanted torch.nn.Linear({self.in_features}, {self.out_features}), "
+                f"got {linear!r}."
+            )
+        if linear.bias is not None and self.bias is None:
+            raise QKANError("begin_as: linear has a bias and the layer none; build it with bias.")
+        self._begin_as(self._fit_start(), linear.weight, linear.bias)
+
+    def _fit_start(self) -> ActivationFit:
+        """The angles of the activation that the layer starts as."""
+        with_offset = self.bias is not None
+        return close_fit(self.program, self.fixed_scale, self.start, self.readout, with_offset)
+
+    @torch.no_grad()
+    def _begin_as(self, fit: ActivationFit, weight: Tensor, bias: Tensor | None) -> None:
+        for name in ("theta", "scale", "shift"):
+            value = getattr(self, name)
+            value.copy_(value.new_tensor(getattr(fit, name)).expand_as(value))
+        self.weight.copy_(fit.gain * weight)
+        self.mask.fill_(1)
+        if self.base_weight is not None:
+            self.base_weight.zero_()
+        if self.bias is not None:
+            self.bias.copy_(fit.offset * weight.sum(1) + (0 if bias is None else bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
@@ -205,6 +290,7 @@ class QKANLayer(nn.Module):
             "readout": self.readout,
             "engine": self.engine,
             "bias": self.bias is not None,
+            "start": self.start,
         }
 
     @classmethod
@@ -221,6 +307,7 @@ class QKANLayer(nn.Module):
         parts += [f"group={self.group}"] if self.group is not None else []
         parts += [f"base={self.base!r}", f"engine={self.engine!r}"]
         parts += [f"readout={self.readout!r}"] if self.readout != "z" else []
+        parts += [f"start={self.start!r}"] if self.start != "random" else []
         return ", ".join(parts)
 
     def _load_from_state_dict(
@@ -270,14 +357,18 @@ def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None
         raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
 
 
-def _check_size(name: str, value: int) -> int:
+def check_size(name: str, value: int) -> int:
+    """Return the value, or raise `QKANError` unless it is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
     return value
 
 
-def _check_group(group: int | None, in_features: int) -> int | None:
-    if group is not None and not 1 <= _check_size("group", group) <= in_features:
+def _check_group(group: int | str | None, in_features: int) -> int | None:
+    if isinstance(group, str):
+        _check_choice("group", group, ["inputs", None])
+        return in_features
+    if group is not None and not 1 <= check_size("group", group) <= in_features:
         raise QKANError(
             f"group={group}: the number of shared activations is at most in_features={in_features}."
         )

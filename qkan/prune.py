@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .errors import QKANError
+from .hybrid._record import refresh
 from .importance import Chain, chains, edge_outputs, importance
 from .layer import QKANLayer
 
@@ -155,6 +156,7 @@ def compact(model: Model) -> Model:
         for before, after in pairs:
             _keep_nodes(before, after, _fold_constants(before, after))
     small.zero_grad()
+    refresh(small)
     return small
 
 

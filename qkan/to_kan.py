@@ -169,8 +169,8 @@ def from_kan(
             of its checkpoint, an efficient-kan model, a state_dict of either.
         starts: Random starts of each edge.
         steps: LBFGS steps of each layer.
-        **options: The options of every `QKANLayer` but base, group, readout and bias; the encoding
-            is trainable.
+        **options: The options of every `QKANLayer` but base, group, readout, bias and start; the
+            encoding is trainable.
 
     Returns:
         A QKAN of the same widths, in the dtype of the KAN unless an option says otherwise.
@@ -190,7 +190,7 @@ def from_kan(
     for name, value in (("starts", starts), ("steps", steps)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
-    taken = {"base", "group", "readout", "bias", "encoding"} & set(options)
+    taken = {"base", "group", "readout", "bias", "encoding", "start"} & set(options)
     if taken:
         raise QKANError(f"from_kan: {sorted(taken)} follow from the KAN; leave them out.")
     source = read_kan(kan)

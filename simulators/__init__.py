@@ -10,6 +10,7 @@ from .engine import Request as Request
 from .errors import SimulatorError as SimulatorError
 from .expectation import expectation as expectation
 from .expectation import sample as sample
+from .fourier import fourier_coefficients as fourier_coefficients
 from .noise import Channel as Channel
 from .noise import Noise as Noise
 from .noise import amplitude_damping as amplitude_damping

@@ -22,9 +22,9 @@ from .compiled import arrays, refuse_on_cpu
 from .engine import Request
 from .errors import SimulatorError
 from .fourier import product_cost
-from .fused import Inputs, plain, without_autocast
+from .fused import Inputs, without_autocast
 from .product_engine import Basis, ProductEngine
-from .products import chebyshev_features, chebyshev_map, contract, values_at, widest
+from .products import chebyshev_features, chebyshev_map, contract, left_over, values_at, widest
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
 """The degrees in plain torch operators, few so that compiled shapes stay the same."""
@@ -135,9 +135,12 @@ class ChebyshevEngine(ProductEngine):
     def _plain(self, request: Request, inputs: Inputs) -> Tensor:
         """The same in plain torch operators."""
         x, scale = inputs[0], inputs[2]
-        found = self._expansion(request, x, scale, DEGREES)
+        # the degree depends on numbers that a stream being captured has not computed yet
+        eager = x.is_cuda and not torch.compiler.is_compiling()
+        capturing = eager and torch.cuda.is_current_stream_capturing()
+        found = None if capturing else self._expansion(request, x, scale, DEGREES)
         if found is None:
-            return plain(request, inputs)
+            return left_over(request, inputs)
         with without_autocast(x):
             return self._sum(request, inputs, *found)
 

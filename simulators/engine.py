@@ -60,9 +60,11 @@ class Engine(ABC):
 
     Attributes:
         name: What users write in `engine=`.
+        computes_half: Whether it takes bfloat16 and float16 tensors and computes in float32.
     """
 
     name: str
+    computes_half: bool = False
 
     @abstractmethod
     def refuse(self, request: Request) -> str | None:

@@ -159,11 +159,28 @@ _AS_IT_IS = nullcontext()
 
 def plain(request: Request, inputs: Inputs) -> Tensor:
     """The same values by the torch engine, differentiable to any order."""
-    x, theta, scale, shift, weight = inputs
+    x, theta, scale, shift, weight = map(_single, inputs)
     engine = TorchEngine()
     if weight is None:
-        return engine.edges(request, x, theta, scale, shift)
-    return engine.layer(request, x, theta, scale, shift, weight)
+        values = engine.edges(request, x, theta, scale, shift)  # type: ignore[arg-type]
+    else:
+        values = engine.layer(request, x, theta, scale, shift, weight)  # type: ignore[arg-type]
+    return values.to(inputs[0].dtype)
+
+
+def _plain_whole(request: Request, inputs: Sequence[Tensor | None]) -> Tensor:
+    """The same of a whole layer, from x and its tensors."""
+    x, *tensors = map(_single, inputs)
+    values = TorchEngine().whole(request, x, LayerTensors(*tensors))  # type: ignore[arg-type]
+    return values if inputs[0] is None else values.to(inputs[0].dtype)
+
+
+def _single(tensor: Tensor | None) -> Tensor | None:
+    """Half precision as float32, in which every engine computes it."""
+    return tensor.float() if tensor is not None and tensor.dtype in _HALF else tensor
+
+
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class _Fused(torch.autograd.Function):
@@ -210,9 +227,8 @@ class _Whole(torch.autograd.Function):
         inputs, needs, request = ctx.saved_tensors, ctx.needs_input_grad[2:], ctx.request
         if torch.is_grad_enabled():
             gradients = differentiable_backward(
-                lambda t: TorchEngine().whole(request, t[0], LayerTensors(*t[1:])),
-                grad, inputs, needs,
-            )  # fmt: skip
+                functools.partial(_plain_whole, request), grad, inputs, needs
+            )
         else:
             x, *tensors = inputs
             with without_autocast(grad):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .bloch import TorchEngine
-from .engine import Request
+from .engine import Engine, Request
+from .fused import Inputs, plain
 
 
 def values_at(
@@ -33,7 +34,30 @@ def values_at(
         (n, o, i).
     """
     x = nodes if nodes.ndim == 2 else nodes[:, None].expand(-1, request.in_features)
-    return TorchEngine().edges(request, x, theta, scale, shift)
+    engine = _on_cuda(request, x)
+    return (engine or TorchEngine()).edges(request, x, theta, scale, shift)
+
+
+def left_over(request: Request, inputs: Inputs) -> Tensor:
+    """What no product is worth it for: by the fused kernel on CUDA, or in plain operators."""
+    x, theta, scale, shift, weight = inputs
+    engine = _on_cuda(request, x)
+    if engine is None:
+        return plain(request, inputs)
+    if weight is None:
+        return engine.edges(request, x, theta, scale, shift)
+    return engine.layer(request, x, theta, scale, shift, weight)
+
+
+def _on_cuda(request: Request, x: Tensor) -> Engine | None:
+    """The fused kernel on CUDA; None where it refuses or an exported graph has plain operators."""
+    from .registry import _is_exporting, get_engine
+
+    if not x.is_cuda:
+        return None
+    engine = get_engine("cupy")
+    able = not _is_exporting() and engine.refuse(request) is None
+    return engine if able else None
 
 
 def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> Tensor:

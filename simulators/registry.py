@@ -11,6 +11,7 @@ from qkan.circuits import did_you_mean
 
 from .bloch import TorchEngine
 from .chebyshev import ChebyshevEngine
+from .cupy_engine import CupyEngine
 from .engine import Engine, Request
 from .errors import SimulatorError
 from .fourier import FourierEngine
@@ -25,8 +26,13 @@ _ENGINES: dict[str, Engine] = {
         FourierEngine(),
         ChebyshevEngine(),
         NumbaEngine(),
+        CupyEngine(),
     )
 }
+
+
+_EXPORTED = ("fourier", "torch")
+"""Engines that an exported graph holds as plain torch operators, the better one first."""
 
 
 def engines() -> tuple[str, ...]:
@@ -48,6 +54,8 @@ def get_engine(name: str) -> Engine:
 def select(name: str, request: Request) -> Engine:
     """Return the engine for a request: the named one, or for "auto" the fastest that runs it.
 
+    In a graph that is exported "auto" is an engine of plain operators, whatever the batch.
+
     Raises:
         SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
     """
@@ -57,7 +65,8 @@ def select(name: str, request: Request) -> Engine:
 
 def _select(name: str, request: Request) -> Engine:
     if name == "auto":
-        return _cheapest(request)
+        # a program for other machines and any batch: no choice by this machine's cost of this one
+        return _exported(request) if _is_exporting() else _cheapest(request)
     engine = get_engine(name)
     reason = engine.refuse(request)
     if reason is not None:
@@ -79,6 +88,17 @@ def _cheapest(request: Request) -> Engine:
     if best is None:
         raise SimulatorError(f"No engine can run this:\n{explain(request)}")
     return best
+
+
+def _is_exporting() -> bool:
+    # torch 2.6 cannot tell an exporter from a compiler
+    ask = getattr(torch.compiler, "is_exporting", None)
+    return ask is not None and bool(ask())
+
+
+def _exported(request: Request) -> Engine:
+    able = (_ENGINES[name] for name in _EXPORTED)
+    return next(engine for engine in able if engine.refuse(request) is None)
 
 
 _cached = functools.lru_cache(maxsize=4096)(_select)
@@ -106,7 +126,7 @@ class Explanation:
 
 def _estimate(cost: float) -> str:
     if cost == float("inf"):
-        return "a bad bargain: a product would need more terms than it saves; runs as numba"
+        return "a bad bargain: more terms than a product saves; runs as the fused kernel"
     return f"estimated {1e3 * cost:.3g} ms a training step"
 
 

@@ -201,12 +201,25 @@ def test_a_missing_peer_names_the_command_that_makes_it(monkeypatch: pytest.Monk
 
 
 def test_the_distance_from_the_limit_has_a_line_of_its_own(tmp_path: Path) -> None:
-    assert records.load_limit(tmp_path) is None
+    assert records.load_other(tmp_path, "limit") is None
     limit = {
         "times_the_limit": {"forward": 1.54, "backward": 1.81},
         "operations": {"forward": 55, "backward": 98},
         "operations_per_second": 54e9,
     }
     (tmp_path / "limit.json").write_text(json.dumps(limit))
-    (line,) = tables.arithmetic(records.load_limit(tmp_path))
+    (line,) = tables.arithmetic(records.load_other(tmp_path, "limit"))
     assert "55 multiplications" in line and "1.5 and 1.8 times" in line and "54 billion" in line
+
+
+def test_a_token_is_timed_in_every_form_and_told(tmp_path: Path) -> None:
+    out = tmp_path / "decode.json"
+    done = run("decode.py", "--rounds", "2", "--seconds", "0.001", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert {"folded", "auto", "fourier", "numba", "MLP"} == set(record["rounds"])
+    assert set(record["errors"]) == set(record["rounds"]) - {"MLP"}
+    assert max(record["errors"].values()) <= 1e-5
+    assert record["parameters"]["folded"] < record["parameters"]["MLP"] / 100
+    text = "\n".join(tables.one_token(records.load_other(tmp_path, "decode")))
+    assert "| folded | " in text and "| MLP | 4,722,432 | " in text

@@ -26,13 +26,15 @@ from qkan.simulators import (
 
 # named here, so that none drops out unnoticed
 ENGINES = ("torch", "fourier", "chebyshev", "numba")
+NEEDS_A_CARD = ("cupy",)
+"""Runs in tests/gpu/ on a card, and its kernels in test_cuda_on_host.py on any machine."""
 TENSORS = ("x", "theta", "scale", "shift", "weight")
 LARGE = Shape(131, 3, 4)
 """More samples than any degree needed here, so that products are formed."""
 
 
 def test_every_engine_is_under_test() -> None:
-    assert set(engines()) == {"reference", *ENGINES}
+    assert set(engines()) == {"reference", *ENGINES, *NEEDS_A_CARD}
 
 
 def test_every_engine_runs_on_this_machine() -> None:
@@ -368,7 +370,7 @@ def test_a_circuit_of_ones_own_runs_on_every_engine() -> None:
     p = problem(circuit, Shape(5, 2, 3))
     x, theta, _, shift = p.inputs
     wanted = expectation(circuit, x, theta, "ternary", shift, engine="reference")
-    for name in engines():
+    for name in ENGINES:
         found = expectation(circuit, x, theta, "ternary", shift, engine=name)
         assert_close(found, wanted, name)
 

@@ -25,7 +25,7 @@ def build(case: dict[str, Any], arrays: Arrays, options: dict[str, Any]) -> Subj
     layer.load_state_dict({**state, "mask": layer.mask})
     request = Request(
         layer.program, case["batch"], layer.out_features, layer.in_features, layer.theta.dtype,
-        fixed_scale=layer.fixed_scale,
+        device=torch.device(options.get("device", "cpu")), fixed_scale=layer.fixed_scale,
     )  # fmt: skip
     verdict = explain(request)
     refused = dict(verdict.verdicts).get(engine, "")

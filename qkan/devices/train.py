@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from qkan.backends import Backend, Run
 from qkan.circuits import Rotation
@@ -134,20 +133,27 @@ class OnDevice:
         else:
             slopes = (z[1::2] - z[2::2]) / 2
             moving = _surrogate(stage, rotations, slopes)
-        return stage.readout(_Measured.apply(moving, z[0]))  # type: ignore[no-untyped-call]
+        return stage.readout(Measured.apply(moving, z[0]))  # type: ignore[no-untyped-call]
 
 
-class _Measured(torch.autograd.Function):
+class Measured(torch.autograd.Function):
     """Measured values with the first derivatives of another tensor."""
 
     @staticmethod
     def forward(ctx: Any, moving: Tensor, z: Tensor) -> Tensor:
+        """The measured values z."""
         ctx.dtype = moving.dtype
         return z.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient goes to `moving`."""
+        if torch.is_grad_enabled():
+            # the slopes are numbers: differentiated again they would count as constants
+            raise QKANError(
+                "create_graph=True: what is measured has first derivatives only. Differentiate "
+                "the simulated model for second ones."
+            )
         return grad.to(ctx.dtype), None
 
 

@@ -1,0 +1,219 @@
+"""`fold`: a frozen model whose layers have their Fourier coefficients computed once and for all."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from qkan.simulators import BASES, Request, fourier_coefficients, get_engine
+
+from .edges import bias_of, edge_weights
+from .errors import QKANError
+from .functional import _spread, check_features, compute_dtype, layer_request
+from .layer import QKANLayer
+from .network import QKAN, LayerRow
+
+_VALUES_AT_ONCE = 1 << 22
+"""Edges times nodes that are evaluated together, which bounds the memory."""
+
+
+class FoldedLayer(nn.Module):
+    """What a `QKANLayer` with fixed integer scales computes, without its circuits.
+
+    out[b,o] = constant[o] + Σ_ik cos(k·x[b,i])·A[i,k,o] + sin(k·x[b,i])·B[i,k,o], plus the base
+    activation's product; weight, mask and bias are part of the numbers. It has buffers and no
+    parameters, and its forward is plain torch operators: at batch 1, five without groups.
+
+    The angles k·x are computed in float32 at least, and round as x does: the outputs are those of
+    the layer for an x that differs in its last bit, or in that of 1 where x is smaller.
+
+    Args:
+        layer: The layer, which stays as it is.
+
+    Attributes:
+        frequencies: (2n,): 1, 1, 2, 2, … n, n.
+        phases: (2n,) radians: π/2 for a cosine, 0 for a sine.
+        curves: (i, 2n), coefficients of the activations that groups share; None without groups.
+        product: (i·2n, o), or with groups (i, o).
+        base_product: (i, o), or None without a base activation.
+        constant: (o,).
+
+    Shapes:
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
+    """
+
+    frequencies: Tensor
+    phases: Tensor
+    curves: Tensor | None
+    product: Tensor
+    base_product: Tensor | None
+    constant: Tensor
+
+    def __init__(self, layer: QKANLayer) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.base = layer.base
+        weight, base_weight = (w.double() for w in edge_weights(layer))
+        terms = _coefficients(layer)
+        constants, waves = weight * terms[0], terms[1:]
+        curves = waves[:, 0].T if layer.group is not None else None
+        factors = weight * waves if curves is None else weight.unsqueeze(0)
+        dtype = layer.weight.dtype
+        self._hold_waves(len(waves) // 2, compute_dtype(dtype, "z"), weight.device)
+        self._hold("curves", curves, dtype)
+        # (m, o, i) → (i·m, o)
+        self._hold("product", factors.permute(2, 0, 1).flatten(0, 1), dtype)
+        self._hold("base_product", base_weight.T if self.base is not None else None, dtype)
+        self._hold("constant", constants.sum(1) + bias_of(layer), dtype)
+
+    def _hold_waves(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
+        k = torch.arange(1, n + 1, device=device)
+        self._hold("frequencies", k.repeat_interleave(2), dtype)
+        phases = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64, device=device)
+        self._hold("phases", phases.repeat(n), dtype)
+
+    def _hold(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
+        if value is None:
+            # no buffer of that name: torch.export miscounts those that are None
+            setattr(self, name, None)
+        else:
+            self.register_buffer(name, value.to(dtype).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
+        check_features(x, self.in_features, self.product.dtype)
+        flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        wide = flat.to(compute_dtype(x.dtype, "z")).unsqueeze(-1)
+        # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
+        waves = torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
+        values = waves.flatten(1) if self.curves is None else (waves * self.curves).sum(-1)
+        out = torch.addmm(self.constant, values, self.product)
+        if self.base is not None and self.base_product is not None:
+            out = torch.addmm(out, BASES[self.base](flat), self.base_product)
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
+
+    def config(self) -> NoReturn:
+        """Raise: its circuits are gone, and with them what would build it again.
+
+        Raises:
+            QKANError: Always.
+        """
+        raise QKANError("A folded layer keeps no circuit; save the model that was folded.")
+
+    def extra_repr(self) -> str:
+        """The sizes and the harmonics."""
+        harmonics = len(self.frequencies) // 2
+        return f"{self.in_features}, {self.out_features}, harmonics={harmonics}, base={self.base!r}"
+
+
+class FoldedQKAN(LayerRow[nn.Module]):
+    """A `QKAN` after `fold`: its layers in a row behind its input range.
+
+    Attributes:
+        layers: `FoldedLayer`s, and the layers that could not be folded.
+    """
+
+    layer_type = FoldedLayer
+
+    def _row(self) -> list[nn.Module]:
+        return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
+
+
+def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
+    """Copy a model for inference, with the Fourier coefficients of its layers computed once.
+
+    Every `QKANLayer` in it becomes a `FoldedLayer` and every `QKAN` a `FoldedQKAN`, in place of
+    one that would compute its coefficients from theta at every call. The copy is in evaluation
+    mode, and nothing in it requires a gradient; the model stays as it is. Its operators are plain
+    ones: it compiles, exports, and runs wherever torch does. Choose device and dtype first: the
+    coefficients are computed in float64 and rounded once to the dtype of the layer.
+
+    Args:
+        model: Any module: a `QKAN`, an `HQKAN`, a transformer with either in it.
+        strict: Whether a layer without a Fourier form is an error. False keeps such layers as
+            they are, frozen: printing the result shows which.
+
+    Returns:
+        The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
+
+    Raises:
+        QKANError: No `QKANLayer` in the model; layers that cannot be folded, each with its reason.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, fold
+        >>> model = QKAN([2, 5, 1], encoding="ternary")
+        >>> folded = fold(model)
+        >>> x = torch.rand(100, 2)
+        >>> torch.allclose(folded(x), model(x), atol=1e-4)
+        True
+    """
+    layers = {n: part for n, part in model.named_modules() if isinstance(part, QKANLayer)}
+    if not layers:
+        raise QKANError(f"fold: {type(model).__name__} has no QKANLayer in it.")
+    refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
+    if refused and strict:
+        lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
+        raise QKANError(
+            f"fold: {len(refused)} of {len(layers)} layers have no Fourier form:\n"
+            + "\n".join(lines)
+            + "\nBuild them with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
+            "which keeps them as they are and folds the others."
+        )
+    return _replaced(copy.deepcopy(model), _folded).eval().requires_grad_(False)
+
+
+def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Put `make(module)` in the place of every module, the inner ones first; shared stay shared."""
+    made: dict[nn.Module, nn.Module] = {}
+    for name, module in reversed([*model.named_modules(remove_duplicate=False)]):
+        if module not in made:
+            made[module] = make(module)
+        if name and made[module] is not module:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, made[module])
+    return made[model]
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    if isinstance(module, QKANLayer) and _refuse(module) is None:
+        return FoldedLayer(module)
+    if type(module) is QKAN:
+        return FoldedQKAN([*module.layers], module.input_range)
+    return module
+
+
+def _refuse(layer: QKANLayer) -> str | None:
+    """Why a layer has no Fourier form, or None."""
+    if type(layer).forward is not QKANLayer.forward:
+        return f"{type(layer).__name__} has a forward of its own"
+    if layer.activations is not None:
+        return "its activations are computed elsewhere at the moment, such as on a device"
+    if layer.readout != "z":
+        return f"readout={layer.readout!r} is no trigonometric polynomial"
+    if layer.theta.is_meta:
+        return "its parameters are on the device 'meta' and have no values"
+    return get_engine("fourier").refuse(_request(layer))
+
+
+def _request(layer: QKANLayer) -> Request:
+    x, shared = layer.weight.new_empty(0, layer.in_features), layer.group is not None
+    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
+
+
+@torch.no_grad()
+def _coefficients(layer: QKANLayer) -> Tensor:
+    """Of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, o = 1 for groups."""
+    angles = [t.detach().double() for t in (layer.theta, layer.scale, layer.shift)]
+    if layer.group is not None:
+        angles = [_spread(t, layer.in_features) for t in angles]
+    request = _request(layer)
+    reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3
+    rows = max(1, _VALUES_AT_ONCE // (reach * layer.in_features))
+    parts = zip(*(t.split(rows) for t in angles), strict=True)
+    return torch.cat([fourier_coefficients(request, *part) for part in parts], 1)

@@ -1,0 +1,224 @@
+"""Where feed-forward blocks stand in models: the forms as data, and what finds them.
+
+A form names parts by attribute, so that no library of models is imported. A block that is a module
+of its own is exchanged as a whole. Where its linear maps are parts of a larger layer, the new
+module takes the place of the first one and the rest of the block passes on what it gets.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+_SIZES = (("in_features", "out_features"), ("nx", "nf"))
+"""What linear maps call their inputs and outputs; the second is the Conv1D of transformers."""
+
+
+class Switch(NamedTuple):
+    """An attribute of the modules of one class around a block, false while it is replaced."""
+
+    of: type[nn.Module]
+    attribute: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a feed-forward block stands in a module.
+
+    Attributes:
+        first: Paths of the linear maps that read the block's input.
+        last: Path of the linear map that makes its output.
+        slot: Path that the new module takes; "" when the block is the module itself.
+        passing: Paths of what else is in the block, which then passes on what it gets.
+        numbers: Attributes, where the module has them, with the values that they then take.
+        switch: What is switched off around the module.
+        of: The module's class.
+        beside: What else the module has; tells the layers apart that share names.
+        known: Whether how the module is called is known, too.
+    """
+
+    first: tuple[str, ...]
+    last: str
+    slot: str = ""
+    passing: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, float], ...] = ()
+    switch: Switch | None = None
+    of: type[nn.Module] = nn.Module
+    beside: tuple[str, ...] = ()
+    known: bool = True
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Paths of all linear maps of the block."""
+        return (*self.first, self.last)
+
+    def fits(self, module: nn.Module) -> bool:
+        """Whether the module holds such a block, with as many outputs as inputs."""
+        if not isinstance(module, self.of):
+            return False
+        if any(part(module, path) is None for path in (*self.passing, *self.beside)):
+            return False
+        maps = [linear for path in self.linears if (linear := child(module, path)) is not None]
+        sizes = [size for linear in maps if (size := linear_sizes(linear)) is not None]
+        if len(sizes) < len(self.linears) or {size[0] for size in sizes[:-1]} != {sizes[-1][1]}:
+            return False
+        return bool(self.slot) or (_takes_one_tensor(module) and _owns_all(maps, module))
+
+
+def _encoder_layer(of: type[nn.Module]) -> Form:
+    return Form(
+        ("linear1",), "linear2", slot="linear1", passing=("activation", "dropout", "linear2"),
+        # 0 says neither ReLU nor GELU; for those the fast path computes the block by itself
+        numbers=(("activation_relu_or_gelu", 0),),
+        switch=Switch(nn.TransformerEncoder, "use_nested_tensor"), of=of,
+    )  # fmt: skip
+
+
+FORMS = (
+    # GPT-2, GPT-Neo
+    Form(("c_fc",), "c_proj"),
+    # Llama, Mistral, Qwen, Gemma; then without a gate, or with both maps in one
+    Form(("gate_proj", "up_proj"), "down_proj"),
+    Form(("up_proj",), "down_proj"),
+    Form(("gate_up_proj",), "down_proj"),
+    # Llama's own code
+    Form(("w1", "w3"), "w2"),
+    # timm's Mlp; ViT, CLIP, Phi
+    Form(("fc1",), "fc2"),
+    # GPT-NeoX, Falcon
+    Form(("dense_h_to_4h",), "dense_4h_to_h"),
+    # GPT-J
+    Form(("fc_in",), "fc_out"),
+    # DistilBERT
+    Form(("lin1",), "lin2"),
+    # T5, with and without a gate
+    Form(("wi_0", "wi_1"), "wo"),
+    Form(("wi",), "wo"),
+    # BERT, RoBERTa, ELECTRA, MPNet, whose output adds the residual and normalises
+    Form(("intermediate.dense",), "output.dense", slot="intermediate", passing=("output.dense",)),
+    # ALBERT
+    Form(
+        ("ffn",), "ffn_output", slot="ffn", passing=("activation", "ffn_output"),
+        beside=("full_layer_layer_norm",),
+    ),
+    # OPT, BART, Whisper
+    Form(
+        ("fc1",), "fc2", slot="fc1", passing=("activation_fn", "fc2"),
+        numbers=(("activation_dropout", 0.0),), beside=("self_attn",),
+    ),
+    _encoder_layer(nn.TransformerEncoderLayer),
+    _encoder_layer(nn.TransformerDecoderLayer),
+    Form(("linear1",), "linear2"),
+)  # fmt: skip
+"""Tried in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A feed-forward block in a model.
+
+    Attributes:
+        owner: Name of the module that the form fits.
+        module: That module.
+        form: The form.
+    """
+
+    owner: str
+    module: nn.Module
+    form: Form
+
+    @property
+    def name(self) -> str:
+        """Where the new module will stand."""
+        return self._named(self.form.slot)
+
+    @property
+    def slot(self) -> nn.Module:
+        """The module that stands there now."""
+        return self.module.get_submodule(self.form.slot)
+
+    @property
+    def linears(self) -> dict[str, nn.Module]:
+        """The block's linear maps, by their names in the model."""
+        return {self._named(path): self.module.get_submodule(path) for path in self.form.linears}
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The modules that leave the model with the block."""
+        passing = (child(self.module, path) for path in self.form.passing)
+        roots = [self.slot, *self.linears.values(), *(p for p in passing if p is not None)]
+        return [*dict.fromkeys(inner for root in roots for inner in root.modules())]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and outputs."""
+        maps = [*self.linears.values()]
+        first, last = linear_sizes(maps[0]), linear_sizes(maps[-1])
+        assert first is not None and last is not None
+        return first[0], last[1]
+
+    def _named(self, path: str) -> str:
+        return ".".join(name for name in (self.owner, path) if name)
+
+
+def find_blocks(model: nn.Module) -> list[Block]:
+    """All blocks in the model that one of the forms fits, in the order of its modules."""
+    found: list[Block] = []
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        form = next((form for form in FORMS if module not in inside and form.fits(module)), None)
+        if form is not None and (name or form.slot):
+            found.append(Block(name, module, form))
+            inside.update(found[-1].parts)
+    return found
+
+
+def block_of(name: str, module: nn.Module) -> Block | None:
+    """Any module as a block from its first linear map to its last one; None without such maps."""
+    maps = [path for path, inner in module.named_modules() if linear_sizes(inner) is not None]
+    return Block(name, module, Form((maps[0],), maps[-1], known=False)) if maps else None
+
+
+def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
+    """Inputs and outputs of a linear map, whatever holds its weight; None for another module."""
+    if getattr(module, "weight", getattr(module, "qweight", None)) is None:
+        return None
+    for names in _SIZES:
+        sizes = [getattr(module, name, None) for name in names]
+        if all(isinstance(size, int) for size in sizes):
+            return sizes[0], sizes[1]  # type: ignore[return-value]
+    return None
+
+
+def part(module: nn.Module, path: str) -> object:
+    """What stands at a path of attributes, or None."""
+    found: object = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def child(module: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path of attributes, or None."""
+    found = part(module, path)
+    return found if isinstance(found, nn.Module) else None
+
+
+def _owns_all(maps: list[nn.Module], module: nn.Module) -> bool:
+    """Whether all parameters of a module belong to those maps."""
+    own = {parameter for linear in maps for parameter in linear.parameters()}
+    return all(parameter in own for parameter in module.parameters())
+
+
+def _takes_one_tensor(module: nn.Module) -> bool:
+    """Whether forward needs one argument and no more."""
+    needed = [
+        parameter
+        for parameter in inspect.signature(type(module).forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    return len(needed) == 2 and needed[1].kind is not needed[1].KEYWORD_ONLY

@@ -1,0 +1,176 @@
+"""`from_pretrained`: a transformers model with replaced blocks, from the folder it was saved to."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import nn
+
+from qkan.circuits import require
+from qkan.errors import QKANError
+
+from ._blocks import block_of, find_blocks
+from ._record import FORMAT, resolved
+from ._swap import Swap
+
+_WHERE_FROM = (
+    "cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token",
+    "trust_remote_code",
+)  # fmt: skip
+_OURS = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Options for transformers that make it say what does not fit."""
+# what building from an edited configuration can raise
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def from_pretrained(
+    path: str | os.PathLike[str], *, model_class: type[nn.Module] | None = None, **options: Any
+) -> nn.Module:
+    """Build a model that `save_pretrained` wrote after `replace_ffn`, with its new modules.
+
+    `config.json` says what stands where; the weights are loaded by transformers, and every one
+    must be there. (The `from_pretrained` of transformers itself knows nothing of new modules: it
+    builds the old blocks, starts them anew and warns.) The extra `transformers` is needed.
+
+    Args:
+        path: The folder, or the name of a repository, as in transformers.
+        model_class: The class to build; None takes the one that was saved.
+        **options: Those of that class's own `from_pretrained`, such as `dtype`, `device_map` or
+            `revision`, which are passed on to it as they are.
+
+    Returns:
+        The model in evaluation mode, of the class itself.
+
+    Raises:
+        QKANError: Nothing was replaced in that model; a new module of a class that this package
+            cannot build from its configuration; another architecture; weights that are missing,
+            too many or of another shape. The message names them.
+        ImportError: transformers is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import GPT2Config, GPT2Model
+        >>> from transformers.utils import logging
+        >>> logging.disable_progress_bar()
+        >>> from qkan import HQKAN, from_pretrained, replace_ffn
+        >>> tiny = GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=2, bos_token_id=0,
+        ...     eos_token_id=0)
+        >>> model = GPT2Model(tiny)
+        >>> names = replace_ffn(model, HQKAN)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     loaded = from_pretrained(folder)
+        >>> type(loaded.h[0].mlp)
+        <class 'qkan.hybrid.hqkan.HQKAN'>
+    """
+    for name in (*_OURS, "config"):
+        if name in options:
+            raise QKANError(
+                f"from_pretrained: {name} cannot be set; config.json says what is built, and every "
+                "weight must fit."
+            )
+    transformers = require("transformers", "transformers")
+    source = {name: options[name] for name in _WHERE_FROM if name in options}
+    config = _config_class(model_class, transformers).from_pretrained(path, **source)
+    _check_record(path, config)
+    built: Any = model_class or _architecture(path, config, transformers)
+
+    def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
+        built.__init__(self, config, *args, **kwargs)
+        _rebuild(self, config.qkan["modules"])
+
+    # transformers fills the weights of a class, and knows how to rename them on the way
+    members = {"__init__": build, "__module__": built.__module__, "__doc__": built.__doc__}
+    with_modules: Any = type(built.__name__, (built,), members)
+    model, info = with_modules.from_pretrained(path, **options, **_OURS)
+    model.__class__ = built
+    wrong = {what: names for what, names in info.items() if names}
+    if wrong:
+        raise QKANError(
+            f"from_pretrained: the weights in {path} are not those of the {built.__name__} that "
+            f"its config.json describes. Found {wrong}. Pass the class that was saved as "
+            "model_class, or save the model again with save_pretrained."
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _config_class(model_class: Any, transformers: Any) -> Any:
+    if model_class is None:
+        return transformers.AutoConfig
+    if isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel):
+        found: Any = model_class
+        return found.config_class
+    raise QKANError(
+        f"from_pretrained: model_class={model_class!r}: pass a class of models, such as "
+        "transformers.GPT2LMHeadModel, or leave it out."
+    )
+
+
+def _check_record(path: str | os.PathLike[str], config: Any) -> None:
+    record = getattr(config, "qkan", None)
+    if record is None:
+        raise QKANError(
+            f"from_pretrained: the config.json of {path} has no 'qkan', so nothing was replaced in "
+            "that model as a whole; load it with transformers."
+        )
+    if not isinstance(record, dict) or not {"format", "modules"} <= record.keys():
+        raise QKANError(
+            f"from_pretrained: 'qkan' in the config.json of {path} was edited or damaged; wanted "
+            f"format and modules, found {record!s:.80}"
+        )
+    if record["format"] > FORMAT:
+        raise QKANError(
+            f"from_pretrained: {path} is in format {record['format']} and this version reads up to "
+            f"{FORMAT}; upgrade with pip install -U qkan-hybrid."
+        )
+    for name, entry in record["modules"].items():
+        if entry["config"] is None:
+            raise QKANError(
+                f"from_pretrained: {name} of {path} is a {entry['kind']}, which is not built from "
+                "a configuration. Build the model, replace its blocks as before, and load the "
+                "weights with load_state_dict."
+            )
+
+
+def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) -> Any:
+    names = config.architectures or ["unknown"]
+    found = getattr(transformers, names[0], None)
+    if found is None:
+        raise QKANError(
+            f"from_pretrained: {path} holds a {names[0]}, no class of transformers; pass the class "
+            "itself as model_class."
+        )
+    return found
+
+
+def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> None:
+    """Put modules of these descriptions, without values, where the record says."""
+    from qkan.io import KINDS
+
+    blocks = {block.name: block for block in find_blocks(model)}
+    pairs = []
+    for written, entry in modules.items():
+        name = resolved(model, written)
+        block = (
+            None if name is None else blocks.get(name) or block_of(name, model.get_submodule(name))
+        )
+        if block is None:
+            raise QKANError(
+                f"from_pretrained: {type(model).__name__} has no block {written}, which was "
+                "replaced in the model that was saved; pass that one's class as model_class."
+            )
+        if entry["kind"] not in KINDS:
+            raise QKANError(
+                f"from_pretrained: {written} is a {entry['kind']}; this version knows "
+                f"{', '.join(KINDS)}. Upgrade with pip install -U qkan-hybrid."
+            )
+        try:
+            pairs.append((block, KINDS[entry["kind"]].from_config(entry["config"])))
+        except _MISFITS as error:
+            raise QKANError(
+                f"from_pretrained: what config.json says about {written} does not make a "
+                f"{entry['kind']}: {error}"
+            ) from error
+    Swap(model, pairs).apply()

@@ -1,0 +1,159 @@
+"""`replace_ffn`: feed-forward blocks of a model exchanged for other modules, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+
+from ._blocks import Block, find_blocks
+from ._checks import check_blocks, check_made
+from ._choice import Where, chosen_blocks
+from ._flops import count_flops, count_parameters
+from ._record import forget, note, settle
+from ._swap import Swap
+
+Make = Callable[[int], nn.Module]
+"""From the inputs of a block to the module that replaces it."""
+
+
+def ffn_names(model: nn.Module) -> list[str]:
+    """The names of the blocks that `replace_ffn` exchanges, to go through them one by one.
+
+    Example:
+        >>> import torch
+        >>> from qkan import ffn_names
+        >>> ffn_names(torch.nn.TransformerEncoderLayer(64, 4))
+        ['linear1']
+    """
+    return [block.name for block in find_blocks(model)]
+
+
+def replace_ffn(
+    model: nn.Module, make: Make, where: Where | None = None, *, frozen: bool = False
+) -> Replaced:
+    """Exchange the feed-forward blocks of a model, in place, for modules that `make` builds.
+
+    Known forms are those of GPT-2, Llama and its kin with a gate, BERT, ALBERT, ViT, OPT, BART,
+    T5, GPT-NeoX, DistilBERT and others in transformers, a class like timm's Mlp, and the layers
+    of `torch.nn.TransformerEncoder` and `TransformerDecoder`; any other module that maps (…, n)
+    to (…, n) by a test of your own. Everything is checked before anything is changed. Residuals,
+    norms and the dropout outside a block stay; what is inside goes with it.
+
+    Where the block's two linear maps are parts of a larger layer, the new module takes the place
+    of the first (BERT: `intermediate`; ALBERT: `ffn`; the encoder layer: `linear1`) and the rest
+    of the block becomes the identity. The encoder's fast path, which computes the block from the
+    old weights, is switched off.
+
+    In a model of transformers, `model.config.qkan` says what was replaced by what, so that
+    `save_pretrained` keeps it and `qkan.from_pretrained` builds it again; pass the whole model.
+    `torch.optim` groups without weight decay on angles come from `param_groups(model, lr)`.
+
+    Args:
+        model: Any module, on any device, of any real dtype; the new modules follow it in both.
+        make: From a block's in_features to a new module, such as `HQKAN`.
+        where: Which blocks. None for all; a name of `ffn_names` or a pattern of names such as
+            "*.h.0.mlp"; or a function of a name and a module that holds for blocks, or for other
+            modules to be replaced.
+        frozen: Whether blocks may be frozen. The new modules are trainable in any case.
+
+    Returns:
+        The names of the new modules, with `before`, `after` (parameters), `flops` and `undo()`.
+
+    Raises:
+        QKANError: No block; `where` holds for more than blocks; a linear map that is quantised,
+            sharded or has an adapter; a weight tied to another module; a frozen block; a new
+            module that does not map the block's inputs to its outputs. The message names it, and
+            the model is unchanged.
+
+    Example:
+        >>> import torch
+        >>> from qkan import HQKAN, replace_ffn
+        >>> layer = torch.nn.TransformerEncoderLayer(64, 4, dim_feedforward=256)
+        >>> model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        >>> replaced = replace_ffn(model, lambda n: HQKAN(n, latent=16), where="layers.1.*")
+        >>> [*replaced], replaced.before, replaced.after
+        (['layers.1.linear1'], 33088, 4704)
+        >>> replaced.undo()
+    """
+    blocks = chosen_blocks(model, where)
+    check_blocks(model, blocks, frozen=frozen)
+    pairs = [(block, make(block.sizes[0])) for block in blocks]
+    check_made(model, pairs, [_weight(block) for block in blocks])
+    replaced = Replaced(model, pairs)
+    settle(model)
+    replaced._swap.apply()
+    try:
+        note(model, replaced)
+    except BaseException:
+        replaced._swap.undo()
+        raise
+    return replaced
+
+
+class Replaced(Sequence[str]):
+    """What `replace_ffn` did: the names of the new modules, the costs before and after, `undo`.
+
+    It keeps the old blocks in memory; let go of it when they are not wanted back.
+
+    Attributes:
+        before: Parameters of the blocks that were there.
+        after: Parameters of the new modules, without those that only duplicate another one.
+        flops: Additions and multiplications for one token, before and after, each block once.
+            A matrix of n entries counts 2n; an edge of a `QKANLayer` 4 for each frequency of a
+            fixed encoding, otherwise 6 for each rotation and 4 for each encoding.
+    """
+
+    before: int
+    after: int
+    flops: tuple[int, int]
+
+    def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
+        old = {part for block, _ in pairs for part in block.parts}
+        new = {part for _, made in pairs for part in made.modules()}
+        self.before, self.after = count_parameters(old), count_parameters(new)
+        self.flops = (count_flops(old), count_flops(new))
+        self._model = model
+        self._swap = Swap(model, pairs)
+        self._rows = {
+            block.name: f"{type(block.slot).__name__} → {type(made).__name__}"
+            for block, made in pairs
+        }
+
+    def undo(self) -> None:
+        """Put the blocks back: the same modules with the same parameters.
+
+        Raises:
+            QKANError: A new module is no longer where it was put; the blocks are back already.
+        """
+        if not self._swap.done:
+            raise QKANError("undo: these blocks are back in the model already.")
+        self._swap.undo()
+        forget(self._model, self)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """The name of a new module."""
+        return [*self._rows][index]
+
+    def __len__(self) -> int:
+        """How many were replaced."""
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        head = f"parameters {self.before:,} → {self.after:,}"
+        flops = "flops a token {:,} → {:,}".format(*self.flops)
+        rows = (f"{name}: {row}" for name, row in self._rows.items())
+        return "\n  ".join([f"{len(self)} replaced, {head}, {flops}", *rows])
+
+
+def _weight(block: Block) -> Tensor:
+    weight = next(reversed(block.linears.values())).weight
+    assert isinstance(weight, Tensor)
+    return weight

@@ -1,0 +1,203 @@
+"""CUDA source of one program: a header generated from it, then the kernels as they are shipped.
+
+The header unrolls the lowered circuit at compile time: a `Rotation<n>` for each rotation, the
+numbers of the program, fixed scales, the base activation and the number type. Nothing of it is
+read at run time, so a kernel holds just the arithmetic of its circuit.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from qkan.circuits import Program, Rotation
+
+POINTERS = (
+    "x", "theta", "scale", "shift", "weight", "base_weight", "bias", "mask", "grad", "out",
+    "dx", "dtheta", "dscale", "dshift", "dweight", "dbase_weight", "dbias",
+    "edge_sums", "input_sums",
+)  # fmt: skip
+SIZES = (
+    "batch", "outs", "ins", "log_lanes", "groups", "chunk", "chunks", "parts", "edge_blocks",
+)  # fmt: skip
+"""What a kernel is given, as one structure of 64-bit words: addresses, then numbers."""
+
+BASES = (None, "silu", "gelu", "relu", "tanh", "identity")
+"""The base activations that the kernels know, None for none."""
+NUMBERS = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.bfloat16: "Bfloat16",
+    torch.float16: "Float16",
+}
+"""What memory may hold; arithmetic is in double for double, else in float."""
+KERNELS = ("layer_forward", "edges_forward", "layer_backward", "layer_finish")
+THREADS = 256
+"""The most threads of a block that the kernels are compiled for."""
+SHARED = 48 * 1024
+"""Bytes of shared memory that a block has without asking."""
+
+_FILES = ("rotation.cuh", "edge.cuh", "kernels.cu")
+_CONSTANT, _AFFINE, _ARCCOS = range(3)
+
+# One block a multiprocessor is all that is asked for: with a higher aim the compiler spills.
+DEVICE = """\
+#define QKAN_DEVICE __device__ __forceinline__
+#define QKAN_KERNEL(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
+#define QKAN_UNROLL _Pragma("unroll")
+extern __shared__ double QKAN_SHARED[];
+"""
+"""The words of the kernels, for a CUDA compiler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What kernels are specialised by.
+
+    Attributes:
+        program: The lowered circuit.
+        dtype: Of all tensors.
+        fixed_scale: The scales when every edge has the same fixed ones, else None.
+        base: Base activation, a name in `BASES`.
+    """
+
+    program: Program
+    dtype: torch.dtype
+    fixed_scale: tuple[float, ...] | None = None
+    base: str | None = None
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """The precision that it computes in and that its workspace has."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    @property
+    def words(self) -> int:
+        """Parameters of an edge."""
+        return self.program.num_theta + 2 * self.program.num_encodings + 3
+
+    @property
+    def sums(self) -> int:
+        """Numbers that an edge sums over the samples in the adjoint pass."""
+        return _layout(self.program).sums + (self.base is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the numbers of each rotation stand.
+
+    Attributes:
+        first: The first rotation that the data enter.
+        last: One after the last such.
+        values: Where a rotation's numbers begin among an edge's; then how many there are.
+        sums_at: Where its sums begin.
+        sums: Sums of an edge without that of the base activation; the last is that of gradients.
+    """
+
+    first: int
+    last: int
+    values: tuple[int, ...]
+    sums_at: tuple[int, ...]
+    sums: int
+
+
+def _kind(rotation: Rotation) -> int:
+    if rotation.encoding is None:
+        return _CONSTANT
+    return _ARCCOS if rotation.arccos else _AFFINE
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(program: Program) -> _Layout:
+    data = [n for n, r in enumerate(program.rotations) if r.encoding is not None]
+    count = len(program.rotations)
+    first, last = (data[0], data[-1] + 1) if data else (count, count)
+    values, sums_at = [], []
+    value, total = 0, 6 if first else 3
+    for n, rotation in enumerate(program.rotations):
+        values.append(value)
+        sums_at.append(total)
+        if first <= n < last:
+            value += (2, 5, 4)[_kind(rotation)]
+            total += (1, 2, 3)[_kind(rotation)]
+    return _Layout(first, last, (*values, value), tuple(sums_at), total + 1)
+
+
+def most_sums(program: Program) -> int:
+    """A bound on `Kernel.sums`, plain enough for a compiler to trace."""
+    return 8 + sum((1, 2, 3)[_kind(rotation)] for rotation in program.rotations)
+
+
+def source(kernel: Kernel, words: str = DEVICE) -> str:
+    """All CUDA source of a kernel, one text without includes.
+
+    Args:
+        kernel: What it is specialised by.
+        words: What stands before: the meaning of the kernels' own words for a compiler.
+    """
+    return "\n".join([words, _header(kernel), *(_shipped(name) for name in _FILES)])
+
+
+@functools.lru_cache(maxsize=8)
+def _shipped(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _header(kernel: Kernel) -> str:
+    program, layout = kernel.program, _layout(kernel.program)
+    data = sum(r.encoding is not None for r in program.rotations)
+    numbers = {
+        "THETAS": program.num_theta, "ENCODINGS": program.num_encodings,
+        "ROTATIONS": len(program.rotations), "FIRST": layout.first, "LAST": layout.last,
+        "DATA": max(data, 1), "VALUES": layout.values[-1], "SUMS": kernel.sums,
+        "GRADIENT_SUM": layout.sums - 1, "BASE_SUM": layout.sums, "THREADS": THREADS,
+        "BASE": BASES.index(kernel.base), "FIXED_SCALE": int(kernel.fixed_scale is not None),
+        "CONSTANT": _CONSTANT, "AFFINE": _AFFINE, "ARCCOS": _ARCCOS,
+        **{(name or "no_base").upper(): n for n, name in enumerate(BASES)},
+    }  # fmt: skip
+    real = "double" if kernel.arithmetic == torch.float64 else "float"
+    scales = kernel.fixed_scale or (0.0,) * program.num_encodings
+    lines = [
+        "typedef long long Index;",
+        "struct Bfloat16;", "struct Float16;",
+        f"typedef {real} Real;", f"typedef {NUMBERS[kernel.dtype]} Number;",
+        *(f"constexpr int {name} = {value};" for name, value in numbers.items()),
+        "constexpr unsigned ALL = 0xffffffffu;",
+        "struct Arguments {",
+        *(f"    void* {name};" for name in POINTERS), *(f"    Index {name};" for name in SIZES),
+        "};",
+        _chosen("initial_vector", program.initial),
+        _chosen("observable_vector", program.observable), _chosen("fixed_scale", scales),
+        "template <int N>", "struct Rotation;",
+        *(_rotation(program, n) for n in range(len(program.rotations))),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _chosen(name: str, values: tuple[float, ...]) -> str:
+    """A function of a compile-time index that returns one of the numbers."""
+    tests = "".join(f"at == {n} ? {v!r} : " for n, v in enumerate(values[:-1]))
+    return f"QKAN_DEVICE Real {name}(int at) {{ return Real({tests}{values[-1]!r}); }}"
+
+
+def _rotation(program: Program, n: int) -> str:
+    """One rotation of the program, `Rotation<n>`."""
+    rotation, layout = program.rotations[n], _layout(program)
+    kind = _kind(rotation)
+    numbers = {
+        "axis": rotation.axis, "kind": kind, "value": layout.values[n], "sum": layout.sums_at[n],
+        "encoding": -1 if rotation.encoding is None else rotation.encoding,
+        "data": sum(r.encoding is not None for r in program.rotations[:n]),
+        "offset": int(bool(rotation.thetas or rotation.constant)),
+    }  # fmt: skip
+    members = ", ".join(f"{name} = {value}" for name, value in numbers.items())
+    angle = " + ".join([f"Real({rotation.constant!r})", *(f"theta[{k}]" for k in rotation.thetas)])
+    give = " ".join(f"dtheta[{k}] += slope;" for k in rotation.thetas)
+    return "\n".join([
+        "template <>", f"struct Rotation<{n}> {{", f"    static constexpr int {members};",
+        f"    static QKAN_DEVICE Real angle(const Real* theta) {{ return {angle}; }}",
+        f"    static QKAN_DEVICE void give(Real* dtheta, Real slope) {{ {give} }}", "};",
+    ])  # fmt: skip

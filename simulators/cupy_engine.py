@@ -1,0 +1,184 @@
+"""The `cupy` engine: fused CUDA kernels, compiled at run time for each circuit.
+
+CuPy compiles `kernels.cu` with what `_cuda_source` generates from the Program, and launches it on
+torch's current stream and the tensors' own device. Tensors are handed over as addresses, what a
+DLPack capsule holds without the capsule: nothing is copied, and torch's allocator owns all memory,
+so that a CUDA graph can capture a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qkan.circuits import require
+
+from ._cuda_calls import Call, Card
+from ._cuda_plan import fits, resident_warps
+from ._cuda_source import KERNELS, NUMBERS, Kernel, most_sums, source
+from .base import LayerTensors
+from .engine import Request
+from .fused import FusedEngine, Gradients, Inputs
+
+_INSTALLED = importlib.util.find_spec("cupy") is not None
+
+
+class CupyEngine(FusedEngine):
+    """Forward and adjoint on a CUDA card; nothing of size b·o·i is stored.
+
+    One launch forward with base activation and bias, two backward. Parameter gradients are block
+    sums added in a fixed order: two runs agree to the bit. bfloat16 and float16 are what memory
+    holds; arithmetic is in float32 then, in float64 for float64.
+    """
+
+    name = "cupy"
+    computes_half = True
+
+    def refuse(self, request: Request) -> str | None:
+        """Noise, parameters per sample, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample run on the torch engine"
+        if request.device.type != "cuda":
+            return (
+                f"it runs on NVIDIA GPUs, and the tensors are on {request.device}{_missing()}; "
+                'move the model and its inputs with .to("cuda")'
+            )
+        if torch.version.cuda is None:
+            return "it runs on NVIDIA GPUs, and this torch is built for another kind"
+        if not _INSTALLED:
+            return f"CuPy is not installed: {_install()}"
+        return refuse_kernel(request)
+
+    def cost(self, request: Request) -> float:
+        """Launches, and the arithmetic of each data rotation on each edge and sample.
+
+        Counted, not measured: about 80 instructions a data rotation, there and back, on a card
+        that does 15·10¹² a second.
+        """
+        data = sum(r.encoding is not None for r in request.program.rotations)
+        wide = 2.0 if request.dtype == torch.float64 else 1.0
+        return 60e-6 + 6e-12 * wide * request.batch * request.edges * max(data, 1)
+
+    def forward(self, request: Request, inputs: Inputs) -> Tensor:
+        """The values, (b, o) or per edge (b, o, i)."""
+        x, theta, scale, shift, weight = inputs
+        return self._call(request, x, (theta, scale, shift, weight), None).forward()
+
+    def backward(
+        self,
+        request: Request,
+        grad: Tensor,
+        inputs: Inputs,
+        needs: Sequence[bool],
+        state: Any = None,
+    ) -> Gradients:
+        """The gradients, recomputing the states."""
+        x, theta, scale, shift, weight = inputs
+        call = self._call(request, x, (theta, scale, shift, weight), None)
+        return call.backward(grad, (*needs, False, False))[:5]
+
+    def whole_keeping(
+        self, request: Request, x: Tensor, tensors: LayerTensors
+    ) -> tuple[Tensor, Any]:
+        """The output of a layer in one launch."""
+        return self._call(request, x, tensors, _base(request, tensors)).forward(), None
+
+    def whole_backward(
+        self,
+        request: Request,
+        grad: Tensor,
+        x: Tensor,
+        tensors: LayerTensors,
+        needs: Sequence[bool],
+        state: Any,
+    ) -> Gradients:
+        """The gradients of a layer in two launches."""
+        call = self._call(request, x, tensors, _base(request, tensors))
+        return (*call.backward(grad, needs[:7]), None)
+
+    def _call(
+        self, request: Request, x: Tensor, tensors: Sequence[Tensor | None], base: str | None
+    ) -> Call:
+        kernel = Kernel(request.program, x.dtype, request.fixed_scale, base)
+        return Call(self.card(kernel, x.device), kernel, x, tensors)
+
+    def card(self, kernel: Kernel, device: torch.device) -> Card:
+        """The compiled kernels on a device."""
+        return _CupyCard(kernel, device)
+
+
+def refuse_kernel(request: Request) -> str | None:
+    """Why no kernel can be made for a request, or None."""
+    if request.dtype not in NUMBERS:
+        return f"it computes in float32, float64, bfloat16 and float16, not {request.dtype}"
+    if not fits(most_sums(request.program), 8 if request.dtype == torch.float64 else 4):
+        rotations = len(request.program.rotations)
+        return f"the {rotations} rotations of this circuit sum more than shared memory holds"
+    return None
+
+
+def _install() -> str:
+    """The line that installs CuPy beside this torch."""
+    old = (torch.version.cuda or "").startswith("12.")
+    return f'pip install "qkan-hybrid[{"cuda12" if old else "cuda"}]"'
+
+
+def _missing() -> str:
+    """What else this machine lacks, without waking the driver."""
+    lacks = ["a torch built with CUDA"] if torch.version.cuda is None else []
+    lacks += [] if _INSTALLED else [f"CuPy, {_install()}"]
+    return f" (it also needs {' and '.join(lacks)})" if lacks else ""
+
+
+def _base(request: Request, tensors: LayerTensors) -> str | None:
+    return None if tensors.base_weight is None else request.base
+
+
+class _CupyCard(Card):
+    """A device, and kernels that CuPy compiled for it."""
+
+    def __init__(self, kernel: Kernel, device: torch.device) -> None:
+        self.kernel, self.device = kernel, device
+        self.processors = _processors(device)
+
+    def resident(self, name: str) -> int:
+        """Warps that a multiprocessor holds at once, by the registers of a kernel."""
+        return _resident(self.kernel, name, self.device)
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], threads: int, shared: int, words: Any
+    ) -> None:
+        """Run a kernel on torch's current stream."""
+        import cupy
+
+        with torch.cuda.device(self.device):
+            run = _functions(self.kernel)[name]
+            stream = torch.cuda.current_stream(self.device).cuda_stream
+            with cupy.cuda.ExternalStream(stream):
+                run(grid, (threads,), (words,), shared_mem=shared)
+
+
+@functools.lru_cache(maxsize=256)
+def _functions(kernel: Kernel) -> dict[str, Any]:
+    """The kernels by name; CuPy keeps what it compiled on disk, for each kind of card."""
+    cupy = require("cupy", "cuda")
+    module = cupy.RawModule(code=source(kernel), options=("-std=c++17",))
+    return {name: module.get_function(name) for name in KERNELS}
+
+
+@functools.lru_cache(maxsize=64)
+def _processors(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+@functools.lru_cache(maxsize=1024)
+def _resident(kernel: Kernel, name: str, device: torch.device) -> int:
+    with torch.cuda.device(device):
+        return resident_warps(_functions(kernel)[name].num_regs)

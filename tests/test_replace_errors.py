@@ -1,0 +1,202 @@
+"""`replace_ffn` refuses, and the model is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import accelerate
+import pytest
+import torch
+from small_transformers import FAMILIES, Mlp, small
+from torch import Tensor, nn
+
+from qkan import HQKAN, replace_ffn
+from qkan.errors import QKANError
+
+
+def quantised(model: nn.Module) -> None:
+    weight = torch.zeros(6, 9, dtype=torch.int8)
+    model[0].fc2.weight = nn.Parameter(weight, requires_grad=False)
+
+
+def packed(model: nn.Module) -> None:
+    del model[0].fc1.weight
+    model[0].fc1.register_buffer("qweight", torch.zeros(2, 9, dtype=torch.int32))
+
+
+class Wrapped(Tensor):
+    """A tensor of another class, as packages for quantisation and sharding use them."""
+
+
+def wrapped(model: nn.Module) -> None:
+    weight = model[1].fc1.weight.detach()
+    model[1].fc1.weight = nn.Parameter(torch.Tensor._make_subclass(Wrapped, weight))
+
+
+def offloaded(model: nn.Module) -> None:
+    accelerate.cpu_offload(model[1])
+
+
+def adapted(model: nn.Module) -> None:
+    model[1].fc1.base_layer = nn.Identity()
+
+
+def tied(model: nn.Module) -> None:
+    model[2].weight = model[1].fc1.weight
+
+
+def tied_blocks(model: nn.Module) -> None:
+    model[1].fc1.weight = model[0].fc1.weight
+
+
+def shared_part(model: nn.Module) -> None:
+    model[1].fc2 = model[0].fc2
+
+
+def frozen(model: nn.Module) -> None:
+    model[1].requires_grad_(False)
+
+
+MODELS: dict[str, tuple[Callable[[nn.Module], None], str]] = {
+    "quantised": (quantised, r"0\.fc2 is quantised \(Linear, torch\.int8\)"),
+    "packed": (packed, r"0\.fc1 is quantised \(Linear, packed\)"),
+    "subclass": (wrapped, r"the weight of 1\.fc1 is a Wrapped, quantised or distributed"),
+    "offloaded": (offloaded, r"the weight of 1\.fc1 is offloaded"),
+    "adapter": (adapted, r"1\.fc1 has an adapter"),
+    "tied": (tied, r"1\.fc1\.weight is tied to 2\.weight, which is not in the block 1;"),
+    "tied-blocks": (tied_blocks, r"0\.fc1\.weight is tied to 1\.fc1\.weight"),
+    "shared": (shared_part, r"1 and 0 share a Linear"),
+    "frozen": (frozen, r"1 is frozen.* pass frozen=True"),
+}
+
+
+@pytest.fixture
+def model() -> Iterator[nn.Module]:
+    """A model that must come out of the test as it went in."""
+    torch.manual_seed(0)
+    made = nn.Sequential(Mlp(6, 9), Mlp(6, 9), nn.Linear(6, 9))
+    yield made
+    assert not any(isinstance(part, HQKAN) for part in made.modules())
+    assert [type(part) for part in made] == [Mlp, Mlp, nn.Linear]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_whose_blocks_cannot_go(name: str, model: nn.Module) -> None:
+    spoil, says = MODELS[name]
+    spoil(model)
+    with pytest.raises(QKANError, match=says):
+        replace_ffn(model, small)
+
+
+def test_a_frozen_model_on_request() -> None:
+    model = nn.Sequential(Mlp(6, 9)).requires_grad_(False)
+    replace_ffn(model, small, frozen=True)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def second(bad: object) -> Callable[[int], Any]:
+    """What makes a proper block first, and then something else."""
+    made = iter([small(6), bad])
+    return lambda n: next(made)
+
+
+KEPT = small(6)
+MAKES: dict[str, tuple[Callable[[], Callable[[int], Any]], str]] = {
+    "none": (lambda: second(None), r"make\(6\) returned a NoneType for 1;"),
+    "out": (lambda: second(HQKAN(6, 5)), r"HQKAN at 1 maps \(2, 3, 6\) to \(2, 3, 5\); wanted"),
+    "in": (lambda: second(HQKAN(5, 6)), r"HQKAN at 1 does not take .* \(2, 3, 6\).*RuntimeError"),
+    "tuple": (lambda: second(nn.LSTM(6, 6)), "LSTM at 1 maps .* to tuple"),
+    "twice": (lambda: lambda n: KEPT, "make returned for 1 what is in the model already, or"),
+    "raises": (lambda: raising, "no more blocks"),
+}  # fmt: skip
+
+
+def raising(n: int) -> nn.Module:
+    raise QKANError("no more blocks")
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_new_modules_that_do_not_fit(name: str, model: nn.Module) -> None:
+    make, says = MAKES[name]
+    with pytest.raises(QKANError, match=f"(?s){says}"):
+        replace_ffn(model, make())
+
+
+def test_a_module_of_the_model_is_no_new_module(model: nn.Module) -> None:
+    with pytest.raises(QKANError, match="for 0 what is in the model already"):
+        replace_ffn(model, lambda n: model[0])
+
+
+def test_an_error_half_way_leaves_no_half_of_it() -> None:
+    class Stubborn(nn.Sequential):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "1" and isinstance(value, HQKAN):
+                raise RuntimeError("not here")
+            super().__setattr__(name, value)
+
+    model = Stubborn(Mlp(6, 9), Mlp(6, 9))
+    first = model[0]
+    with pytest.raises(RuntimeError, match="not here"):
+        replace_ffn(model, small)
+    assert model[0] is first
+
+
+def test_a_later_replacement_is_undone_first() -> None:
+    model = nn.Sequential(Mlp(6, 9))
+    first = replace_ffn(model, small)
+    later = replace_ffn(model, small, lambda name, module: isinstance(module, HQKAN))
+    with pytest.raises(QKANError, match="holds another module now, a HQKAN"):
+        first.undo()
+    later.undo()
+    first.undo()
+    assert type(model[0]) is Mlp
+
+
+WHERES: dict[str, tuple[Any, str]] = {
+    "pattern": ("*.mlp", r"pattern '\*\.mlp' holds for none of the blocks bert\.encoder"),
+    "test": (lambda name, module: False, "where holds for none of the blocks bert"),
+    "layer": (
+        lambda name, module: name == "bert.encoder.layer.1",
+        r"layer\.1 \(BertLayer\), which is more than its feed-forward block .*1\.intermediate",
+    ),
+    "more": (
+        lambda name, module: "layer.0." in name,
+        r"layer\.0\.attention \(BertAttention\) as well as for the block .*0\.intermediate",
+    ),
+    "no-maps": (
+        lambda name, module: isinstance(module, nn.LayerNorm), r"LayerNorm\) has no linear map",
+    ),
+    "many-inputs": (
+        lambda name, module: name.endswith("0.output"),
+        r"BertOutput at bert\.encoder\.layer\.0\.output does not take a tensor \(2, 3, 24\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHERES)
+def test_wheres_that_mean_nothing_or_too_much(name: str) -> None:
+    where, says = WHERES[name]
+    model = FAMILIES["bert"].build()
+    with pytest.raises(QKANError, match=says):
+        replace_ffn(model, small, where)
+    assert not any(isinstance(part, HQKAN) for part in model.modules())
+
+
+class Residual(Mlp):
+    """Adds what it gets, which two arguments give away; it is not a block on its own."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return residual + super().forward(x)
+
+
+def test_models_without_a_known_block() -> None:
+    heads = nn.Sequential(Residual(6, 9), nn.Linear(6, 9))
+    with pytest.raises(QKANError, match=r"no feed-forward block .* in: 0 \(6 → 9 → 6\)\."):
+        replace_ffn(heads, small)
+    with pytest.raises(QKANError, match=r"in a Conv2d.* in: no module\."):
+        replace_ffn(nn.Conv2d(3, 3, 1), small)
+    with pytest.raises(QKANError, match=r"in: the model itself \(6 → 9 → 6\)"):
+        replace_ffn(Mlp(6, 9), small)
+    with pytest.raises(QKANError, match="the model is a str"):
+        replace_ffn("gpt2", small)  # type: ignore[arg-type]
