@@ -51,12 +51,12 @@ def left_over(request: Request, inputs: Inputs) -> Tensor:
 
 def _on_cuda(request: Request, x: Tensor) -> Engine | None:
     """The fused kernel on CUDA; None where it refuses or an exported graph has plain operators."""
-    from .registry import _is_exporting, get_engine
+    from .registry import is_exporting, get_engine
 
     if not x.is_cuda:
         return None
     engine = get_engine("cupy")
-    able = not _is_exporting() and engine.refuse(request) is None
+    able = not is_exporting() and engine.refuse(request) is None
     return engine if able else None
 
 

@@ -66,7 +66,7 @@ def select(name: str, request: Request) -> Engine:
 def _select(name: str, request: Request) -> Engine:
     if name == "auto":
         # a program for other machines and any batch: no choice by this machine's cost of this one
-        return _exported(request) if _is_exporting() else _cheapest(request)
+        return _exported(request) if is_exporting() else _cheapest(request)
     engine = get_engine(name)
     reason = engine.refuse(request)
     if reason is not None:
@@ -90,7 +90,8 @@ def _cheapest(request: Request) -> Engine:
     return best
 
 
-def _is_exporting() -> bool:
+def is_exporting() -> bool:
+    """Whether `torch.export` or an exporter built on it traces this call."""
     # torch 2.6 cannot tell an exporter from a compiler
     ask = getattr(torch.compiler, "is_exporting", None)
     return ask is not None and bool(ask())

@@ -110,9 +110,9 @@ def test_a_block_on_meta_becomes_real() -> None:
     assert torch.equal(model(torch.ones(2, 8)), same(torch.ones(2, 8)))
 
 
-def test_options_reach_the_layers_and_ternary_is_the_default() -> None:
+def test_options_reach_the_layers_and_linear_is_the_default() -> None:
     model = HQKAN(11, latent=4, reps=2, bias=False, dtype=torch.bfloat16)
-    assert [layer.encoding for layer in model.qkan.layers] == ["ternary"]
+    assert [layer.encoding for layer in model.qkan.layers] == ["linear"]
     assert model.down.bias is model.up.bias is model.qkan.layers[0].bias is None
     assert model(torch.ones(3, 11, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert HQKAN(11, encoding="trainable").qkan.layers[0].encoding == "trainable"
