@@ -51,7 +51,7 @@ def left_over(request: Request, inputs: Inputs) -> Tensor:
 
 def _on_cuda(request: Request, x: Tensor) -> Engine | None:
     """The fused kernel on CUDA; None where it refuses or an exported graph has plain operators."""
-    from .registry import is_exporting, get_engine
+    from .registry import get_engine, is_exporting
 
     if not x.is_cuda:
         return None
