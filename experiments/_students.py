@@ -104,8 +104,9 @@ def train(task: Task, shape: Shape, rate: float, seed: int, steps: Steps, part: 
         "after": replaced.after,
         "flops": replaced.flops,
         "cpu_seconds": time.process_time() - begin,
-        "block_errors": {name: errors[-1] for name, errors in history.layers.items()},
-        "end_to_end_loss": history.end_to_end[-1] if history.end_to_end else None,
+        # the last of each, a list of none without that stage
+        "block_errors": {name: errors[-1:] for name, errors in history.layers.items()},
+        "end_to_end_loss": history.end_to_end[-1:],
         **task.judge(student.eval(), part),
     }
 
@@ -227,5 +228,7 @@ def figure(found: list[dict[str, Any]], lines: Lines, names: Sequence[str], path
             ax.set(xscale="log", xlabel="share of the teacher's FFN parameters", title=name)
             ax.set_xticks([1 / share for share in SHARES], [f"1/{share}" for share in SHARES])
             ax.minorticks_off()
+            if max(run[name] for run in found) > 1:
+                ax.set_yscale("log")
         axes[0].legend()
         return figures._save(drawing, path)

@@ -1,6 +1,6 @@
 """rxnmapper's ALBERT with a smaller shared feed-forward block: masked tokens of reactions.
 
-Run     python experiments/albert.py        (needs rxnmapper's files: make experiments fetches them)
+Run     python experiments/albert.py        (20 minutes; needs rxnmapper's files)
 Writes  out/albert/albert.json and albert.png
 
 The teacher is rxnmapper's masked language model of reaction SMILES: 12 layers that share one
@@ -50,8 +50,8 @@ INSTALL = "pip install --no-deps rxnmapper==0.4.3"
 PARTS = {"train": 1200, "validation": 100, "test": 300}
 BATCH = 8
 MASKED = 0.15
-TRIAL_STEPS, STEPS = Steps(30, 0), Steps(100, 50)
-TRIAL_SEED, SEEDS = 0, (1,)
+TRIAL_STEPS, STEPS = Steps(15, 20), Steps(60, 100)
+TRIAL_SEED, SEEDS = 0, 1
 TOKEN = re.compile(r"\[[^\]]*\]|Br|Cl|>>|%\d\d|.")
 
 PUBLISHED = [
@@ -149,11 +149,11 @@ def task(folder: Path, texts: dict[str, list[str]]) -> Task:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, from 1 on")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1 on")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "albert")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    seeds = SEEDS[: options.seeds]
+    seeds = range(1, options.seeds + 1)
     work = task(packaged("rxnmapper", MODEL, INSTALL), parts(PARTS))
     study = Study(work, Runs(options.out / "runs.json"), TRIAL_STEPS, STEPS)
     trials = study.trials(TRIAL_SEED)
