@@ -162,7 +162,23 @@ def _language(record: dict[str, Any]) -> list[str]:
         "| | parameters a block | validation | test | e^loss | bits a character |",
         "| --- | --- | --- | --- | --- | --- |",
         *rows,
+        "",
+        f"HQKAN minus MLP of equal size, test, seed by seed: {_signed(record, 'MLP')}; minus the "
+        f"full MLP: {_signed(record, 'full MLP')}. Validation by encoding after "
+        f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: {_by_encoding(record)}.",
     ]
+
+
+def _signed(record: dict[str, Any], other: str) -> str:
+    values = record["hqkan_minus_others"][other]["values"]
+    return ", ".join(f"{value:+.3f}" for value in values)
+
+
+def _by_encoding(record: dict[str, Any]) -> str:
+    losses: dict[str, list[float]] = {}
+    for run in record["encodings"]:
+        losses.setdefault(run["encoding"], []).append(run["validation_loss"])
+    return ", ".join(f"{name} {statistics.mean(found):.2f}" for name, found in losses.items())
 
 
 def _plus_minus(row: dict[str, Any]) -> str:
