@@ -165,7 +165,8 @@ def _language(record: dict[str, Any]) -> list[str]:
         "",
         f"HQKAN minus MLP of equal size, test, seed by seed: {_signed(record, 'MLP')}; minus the "
         f"full MLP: {_signed(record, 'full MLP')}. Validation by encoding after "
-        f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: {_by_encoding(record)}.",
+        f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: "
+        f"{_by_encoding(record)}.",
     ]
 
 
