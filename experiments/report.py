@@ -216,8 +216,12 @@ def _students(record: dict[str, Any], name: str, title: str) -> list[str]:
         ]
         rows.append(f"| {kind} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
+    seeds = len(record["settings"]["seeds"])
+    blocks, whole = record["settings"]["steps"].values()
     return [
-        f"{title}; {lines}:",
+        f"{title}; {lines}. {'One seed' if seeds == 1 else f'Mean of {seeds} seeds'}, "
+        f"{len(record['trials']['HQKAN'])} trials each; {blocks} steps block by block and {whole} "
+        "end to end, too few to compare kinds by more than a first impression:",
         "",
         "| | " + " | ".join(f"1/{share}" for share in shares) + " |",
         "| --- |" + " --- |" * len(shares),
