@@ -161,17 +161,18 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n, classes)."""
-        logits = torch.from_numpy(self._output(X))
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        return logits.softmax(1).numpy()
+        return self._class_logits(X).softmax(1).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, (n, classes)."""
+        return self._class_logits(X).log_softmax(1).numpy()
+
+    def _class_logits(self, X: Any) -> Tensor:
+        """One logit a class, (n, classes); of two classes the first one's is 0."""
         logits = torch.from_numpy(self._output(X))
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        return logits.log_softmax(1).numpy()
+        if logits.shape[1] > 1:
+            return logits
+        return torch.cat([torch.zeros_like(logits), logits], 1)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.
