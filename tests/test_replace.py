@@ -60,8 +60,8 @@ def test_what_it_says() -> None:
     replaced = replace_ffn(model, small)
     # two matrices of 16·24, and their biases; Linear 16→3, 9 edges of 10, a bias, Linear 3→16
     assert (replaced.before, replaced.after) == (1616, 2 * (51 + 93 + 64))
-    # 2 a matrix entry; 9 edges with 13 frequencies and a base
-    assert replaced.flops == (2 * 4 * 16 * 24, 2 * (2 * 2 * 48 + 9 * (4 * 13 + 2)))
+    # 2 a matrix entry; 9 edges with 3 frequencies and a base
+    assert replaced.flops == (2 * 4 * 16 * 24, 2 * (2 * 2 * 48 + 9 * (4 * 3 + 2)))
     assert repr(replaced).splitlines()[1] == "  transformer.h.0.mlp: GPT2MLP → HQKAN"
     assert repr(replaced).startswith("2 replaced, parameters 1,616 → 416, flops a token 3,072 → ")
     assert isinstance(replaced, Replaced) and replaced[-1:] == ["transformer.h.1.mlp"]

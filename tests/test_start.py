@@ -219,7 +219,7 @@ def test_a_layer_without_memory_starts_once_it_has_some() -> None:
 def test_an_hqkan_begins_with_it() -> None:
     block = HQKAN(16, start="gelu", group="inputs")
     layer = block.qkan.layers[0]
-    fit = fit_activation(layer.circuit, "gelu", encoding="ternary")
+    fit = fit_activation(layer.circuit, "gelu", encoding=layer.encoding)
     assert_close(layer.theta[0], torch.tensor(fit.theta), "theta", 1e-6)
 
 
