@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -72,13 +71,34 @@ def test_any_leading_dimensions(shape: tuple[int, ...]) -> None:
     assert HQKAN(11, 4)(torch.randn(shape)).shape == (*shape[:-1], 4)
 
 
-@pytest.mark.parametrize("options", [{}, {"gate": True}, {"depth": 3, "latent": 16}])
-def test_it_starts_small_within_the_period_and_with_gradients(options: dict[str, Any]) -> None:
+STARTS: dict[str, tuple[dict[str, Any], float]] = {
+    "default": ({}, 3),
+    "gate": ({"gate": True}, 3),
+    "deep": ({"depth": 3, "latent": 16}, 3),
+    "trainable": ({"encoding": "trainable", "reps": 2}, 2),
+    "linear": ({"encoding": "linear", "reps": 5, "ansatz": "rpz"}, 5),
+    "binary": ({"encoding": "binary", "depth": 2}, 7),
+    "ternary": ({"encoding": "ternary", "depth": 2, "gate": True}, 13),
+    "own scales": ({"encoding": (0.5, -2.0, 1.5), "group": 4}, 4),
+    "named": ({"encoding": "ternary", "depth": 2, "start": "tanh"}, 1),
+}
+"""Options, and the highest frequency of an edge."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_it_starts_small_with_slow_angles_and_gradients(name: str) -> None:
+    options, frequency = STARTS[name]
     generator = torch.Generator().manual_seed(0)
     model = HQKAN(256, generator=generator, **options)
     x = torch.randn(2048, 256, generator=generator)
-    hidden, out = model.down(x), model(x)
-    assert 0.7 < hidden.std() < 1.3 and (hidden.abs() > math.pi).float().mean() < 0.02
+    nodes = [model.down(x)]
+    for layer in model.qkan.layers:
+        nodes.append(layer(nodes[-1]))
+    # those that angles are made of; a layer's outputs need not be centred
+    for hidden in nodes[:-1]:
+        assert 0.4 < frequency * hidden.square().mean().sqrt() < 1.8
+    assert 0.7 < frequency * nodes[0].std() < 1.3
+    out = model(x)
     assert 0.05 < out.square().mean().sqrt() < 0.2
     (out * torch.randn(out.shape, generator=generator)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())

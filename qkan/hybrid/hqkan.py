@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,14 @@ class HQKAN(nn.Module):
     out = dropout(up(qkan(down(x)))), where `qkan` has `depth` layers of `latent` nodes; with a
     gate, out = dropout(up(qkan(down(x)) · (1 + gate(x)))).
 
-    Start: for inputs of variance 1 the latent nodes have variance 1, well inside the period 2π of
-    a fixed encoding, and the output has a root mean square near 0.1: beside a residual stream the
-    block begins as a small change, and every parameter has a gradient. A gate begins as 1.
+    Start: `down.weight` is normal with the standard deviation 1/(Ω·√in_features), Ω = Σ |scale| the
+    highest frequency of an edge. For inputs of variance 1 the fastest harmonic so sees an angle of
+    variance 1, whatever the encoding and the repetitions: a circuit of many harmonics is noise on
+    latent nodes of variance 1 and did not train in `experiments/char_lm.py`. Where the QKAN has
+    several layers, the nodes between them are as small. With `start="gelu"` or another activation
+    the latent nodes have variance 1, which such a layer is made for. The output has a root mean
+    square near 0.1: beside a residual stream the block begins as a small change, and every
+    parameter has a gradient. A gate begins as 1.
 
     Args:
         in_features: Inputs.
@@ -84,7 +90,7 @@ class HQKAN(nn.Module):
         linear = {name: options.get(name) for name in ("device", "dtype")}
         linear["bias"] = options.get("bias", True)
         self._assemble(in_features, out_features, qkan, dropout, gate, linear)
-        self._reset_linears(options.get("generator"))
+        self._begin(options.get("generator"))
 
     def _assemble(
         self,
@@ -109,11 +115,18 @@ class HQKAN(nn.Module):
         for layer in self.qkan.layers:
             assert isinstance(layer, QKANLayer)
             layer.reset_parameters(generator)
-        self._reset_linears(generator)
+        self._begin(generator)
 
-    def _reset_linears(self, generator: torch.Generator | None) -> None:
+    def _begin(self, generator: torch.Generator | None) -> None:
+        """Start the linear maps, around a QKAN whose layers have just started."""
         with torch.no_grad():
-            self.down.weight.normal_(std=1 / math.sqrt(self.in_features), generator=generator)
+            layers = cast("list[QKANLayer]", [*self.qkan.layers])
+            for before, after in itertools.pairwise(layers):
+                for part in (before.weight, before.base_weight):
+                    if part is not None:
+                        part /= frequency(after)
+            size = frequency(layers[0]) * math.sqrt(self.in_features)
+            self.down.weight.normal_(std=1 / size, generator=generator)
             size = START_SIZE / math.sqrt(self.up.in_features)
             self.up.weight.normal_(std=size, generator=generator)
             if self.gate is not None:
@@ -149,7 +162,7 @@ class HQKAN(nn.Module):
         nn.Module.__init__(block)
         qkan = QKAN.from_config(config["qkan"], **factory)
         block._assemble(**options, qkan=qkan, linear={"bias": config["bias"], **factory})
-        block._reset_linears(None)
+        block._begin(None)
         return block
 
     def extra_repr(self) -> str:
@@ -165,6 +178,14 @@ def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.
         nn.Linear, in_features, out_features, **{**options, "device": device}
     )
     return made
+
+
+def frequency(layer: QKANLayer) -> float:
+    """The highest frequency Σ |scale| of the layer's edges at the start; 1 for a named start."""
+    if layer.start != "random":
+        return 1.0
+    scale = layer.fixed_scale or (1.0,) * layer.circuit.num_encodings
+    return sum(map(abs, scale)) or 1.0
 
 
 def check_probability(dropout: float) -> float:
