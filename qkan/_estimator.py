@@ -22,6 +22,7 @@ from .formula import Formula
 from .network import QKAN
 from .plot import plot
 from .symbolic import symbolic
+from .table_model import TableModel
 
 Array = np.ndarray
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -158,6 +159,46 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         with torch.no_grad():
             found: Array = self.model_(self._inputs(X)).double().numpy()
         return found
+
+    def to_module(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        unused: Sequence[str] = (),
+    ) -> TableModel:
+        """Return the fitted network as a torch module that works in the data's own units.
+
+        `qkan.save` writes it with names, units and classes, `qkan.run` measures it. It shares its
+        parameters with the estimator.
+
+        Args:
+            columns: Names of the features; the data frame's, or x_1, x_2, … when None.
+            targets: Names of the targets, one for a classifier; y, or y_1, y_2, … when None.
+            unused: Columns that a table may have beside these.
+
+        Raises:
+            QKANError: Names that do not fit.
+        """
+        check_is_fitted(self, "model_")
+        mean, scale = self._target_scales(self.model_.widths[-1])
+        classes = getattr(self, "classes_", None)
+        count = 1 if classes is not None else len(mean)
+        if columns is None:
+            numbered = [f"x_{i + 1}" for i in range(len(self.mean_))]
+            columns = getattr(self, "feature_names_in_", numbered)
+        if targets is None:
+            targets = ["y"] if count == 1 else [f"y_{o + 1}" for o in range(count)]
+        model = TableModel(
+            self.model_, columns=columns, targets=targets,
+            classes=None if classes is None else classes.tolist(), unused=unused,
+        )  # fmt: skip
+        for name, value in (
+            ("mean", self.mean_), ("scale", self.scale_), ("target_mean", mean),
+            ("target_scale", scale),
+        ):  # fmt: skip
+            getattr(model, name).copy_(torch.from_numpy(value))
+        return model
 
     def plot(self, X: Any, **options: Any) -> Any:
         """Draw the fitted network as `qkan.plot` does, its inputs in standard units.

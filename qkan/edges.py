@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,16 @@ def check_inputs(model: nn.Module, x: Tensor, what: str) -> Tensor:
             "layers.0 cannot be evaluated; clean the data."
         )
     return flat
+
+
+def spread_points(model: nn.Module) -> Tensor:
+    """Points (500, i) over a model's input range, or over ±π/2 without one, always the same."""
+    low, high = (-math.pi / 2, math.pi / 2)
+    if isinstance(model, QKAN) and model.input_range is not None:
+        low, high = model.input_range
+    inputs = exact_layers(model, "spread_points")[0].in_features
+    generator = torch.Generator().manual_seed(0)
+    return low + (high - low) * torch.rand(500, inputs, generator=generator, dtype=torch.float64)
 
 
 def node_values(model: nn.Module, x: Tensor) -> list[Tensor]:

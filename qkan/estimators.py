@@ -20,6 +20,7 @@ from sklearn.utils import column_or_1d  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
 from ._estimator import Array, Estimator, moments  # noqa: E402
+from .table_model import class_logits  # noqa: E402
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -161,18 +162,11 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n, classes)."""
-        return self._class_logits(X).softmax(1).numpy()
+        return class_logits(torch.from_numpy(self._output(X))).softmax(1).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, (n, classes)."""
-        return self._class_logits(X).log_softmax(1).numpy()
-
-    def _class_logits(self, X: Any) -> Tensor:
-        """One logit a class, (n, classes); of two classes the first one's is 0."""
-        logits = torch.from_numpy(self._output(X))
-        if logits.shape[1] > 1:
-            return logits
-        return torch.cat([torch.zeros_like(logits), logits], 1)
+        return class_logits(torch.from_numpy(self._output(X))).log_softmax(1).numpy()
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.

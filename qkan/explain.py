@@ -38,15 +38,19 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     found: dict[str, Explanation] = {}
 
     def hear(name: str, layer: QKANLayer, inputs: Tensor) -> None:
-        inputs = inputs.to(compute_dtype(layer.weight.dtype, layer.readout))
-        request = layer_request(
-            inputs, layer.theta, layer.program, layer.fixed_scale, layer.readout,
-            layer.group is not None,
-        )  # fmt: skip
-        found[name] = explain_request(request)
+        found[name] = explain_layer(layer, inputs)
 
     with listening(model, hear), torch.no_grad():
         model(x)
     if not found:
         raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer.")
     return found
+
+
+def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
+    """The same for one layer and inputs x (b, i), without running it."""
+    request = layer_request(
+        x.to(compute_dtype(layer.weight.dtype, layer.readout)), layer.theta, layer.program,
+        layer.fixed_scale, layer.readout, layer.group is not None,
+    )  # fmt: skip
+    return explain_request(request)

@@ -24,6 +24,7 @@ from .hybrid.hqkan import HQKAN
 from .kan import KAN, KANLayer
 from .layer import QKANLayer
 from .network import QKAN
+from .table_model import TableModel
 
 FORMAT = 1
 """Of the files that `save` writes; `load` reads this one and all before."""
@@ -32,6 +33,7 @@ FORMAT = 1
 KINDS: dict[str, type[Any]] = {
     "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer, "HQKAN": HQKAN,
     "QKANConv2d": QKANConv2d, "QKANAttention": QKANAttention,
+    "TableModel": TableModel,
 }  # fmt: skip
 """The classes that `save` and `load` know. A module class joins here by having `config()`, which
 returns JSON values, and a classmethod `from_config(config, **factory)` that builds from them."""

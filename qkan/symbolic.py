@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from qkan.circuits import require
@@ -14,11 +12,9 @@ from qkan.circuits import require
 from ._forms import Form, resolve_forms
 from ._formula_writer import Settings, Writer
 from ._refit import refit, round_numbers
-from .edges import check_inputs, exact_layers, node_values
+from .edges import check_inputs, exact_layers, node_values, spread_points
 from .errors import QKANError
 from .formula import Formula
-from .layer import QKANLayer
-from .network import QKAN
 
 
 def symbolic(
@@ -74,7 +70,7 @@ def symbolic(
     layers = exact_layers(model, "symbolic")
     library = None if forms is None else resolve_forms(forms)
     settings = _settings(library, tolerance, digits, search)
-    data = _spread_points(model, layers[0]) if x is None else check_inputs(model, x, "symbolic")
+    data = spread_points(model) if x is None else check_inputs(model, x, "symbolic")
     sympy = require("sympy", "symbolic")
     symbols = _symbols(sympy, names, layers[0].in_features)
     values = node_values(model, data)
@@ -96,16 +92,6 @@ def _settings(
     if digits is not None and (not isinstance(digits, int) or digits < 0):
         raise QKANError(f"digits={digits!r}: a whole number of decimals, or None.")
     return Settings(tolerance, 4 if digits is None and shortened else digits, library, search)
-
-
-def _spread_points(model: nn.Module, first: QKANLayer) -> Tensor:
-    """Points over the model's input range."""
-    low, high = (-math.pi / 2, math.pi / 2)
-    if isinstance(model, QKAN) and model.input_range is not None:
-        low, high = model.input_range
-    generator = torch.Generator().manual_seed(0)
-    points = torch.rand(500, first.in_features, generator=generator, dtype=torch.float64)
-    return low + (high - low) * points
 
 
 def _symbols(sympy: Any, names: Sequence[str] | None, count: int) -> tuple[Any, ...]:

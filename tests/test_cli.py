@@ -225,29 +225,36 @@ def test_the_accounts_devices_show_queue_and_budget(monkeypatch: pytest.MonkeyPa
 
 
 def test_errors_are_one_line(files: Any) -> None:
-    for arguments, found in (
-        (["submit", files.model, files.x, "--backend", "fake_manilla"], "fake_manila"),
-        (["submit", "no.safetensors", files.x, *FAST], "no.safetensors does not exist"),
-        (["estimate", files.model, "no.csv", *FAST], "no.csv does not exist"),
-        (["estimate", files.model, files.x, *FAST, "--shots", "0"], "shots=0"),
-        (["estimate", files.model, files.x, *FAST, "--mode", "both"], "mode='both'"),
-        (["estimate", files.model, files.x, *FAST, "--mitigation", "zne"], "mitigation='zne'"),
-        (["estimate", files.model, files.x, *FAST, "-o", "width"], "wanted name=value"),
-        (["estimate", files.model, files.x, *FAST, "-o", "widht=3"], "width"),
-        (["status", files.store], f"{files.store} does not exist"),
-        (["collect", files.store], f"{files.store} does not exist"),
-        (["cancel", files.store], f"{files.store} does not exist"),
-        (["devices", "fake_nobody"], "fake_nobody"),
+    for code, arguments, found in (
+        (1, ["submit", files.model, files.x, "--backend", "fake_manilla"], "fake_manila"),
+        (2, ["submit", "no.safetensors", files.x, *FAST], "no.safetensors does not exist"),
+        (2, ["estimate", files.model, "no.csv", *FAST], "no.csv does not exist"),
+        (1, ["estimate", files.model, files.x, *FAST, "--shots", "0"], "shots=0"),
+        (2, ["estimate", files.model, files.x, *FAST, "--mode", "both"], "mode='both'"),
+        (1, ["estimate", files.model, files.x, *FAST, "--mitigation", "zne"], "mitigation='zne'"),
+        (2, ["estimate", files.model, files.x, *FAST, "-o", "width"], "wanted name=value"),
+        (1, ["estimate", files.model, files.x, *FAST, "-o", "widht=3"], "width"),
+        (2, ["estimate", files.model, files.x, *FAST, "--drop", "a"], "has no names"),
+        (2, ["submit", files.model, files.x, *FAST, "--out", "no/y.csv"], "does not exist"),
+        (2, ["status", files.store], f"{files.store} does not exist"),
+        (2, ["collect", files.store], f"{files.store} does not exist"),
+        (2, ["cancel", files.store], f"{files.store} does not exist"),
+        (1, ["devices", "fake_nobody"], "fake_nobody"),
     ):
-        result = call(*arguments, code=1)
+        result = call(*arguments, code=code)
         assert found in result.stderr and result.stderr.startswith("Error: "), result.stderr
     call("submit", files.model, code=2)
 
 
 BAD_INPUTS = {
-    "empty.csv": ("a,b\n", "no line of numbers"),
-    "text.csv": ("1,2\n3,x\n", "line 2: found 'x', no number"),
-    "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 numbers; wanted 2"),
+    "empty.csv": ("a,b\n", "no line of cells below its names"),
+    "text.csv": ("1,2\n3,x\n", "line 2: found 'x', no finite number"),
+    "named.csv": (
+        "a,b\n3,\nnan,\n",
+        "line 3: found 'nan'.*'a' .1 such.*line 2: found an empty.*'b' .2",
+    ),
+    "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 cells; wanted 2"),
+    "binary.csv": ("\xff", "no CSV file in UTF-8"),
     "noise.npy": ("nothing", "no array that numpy saved"),
 }
 
@@ -255,7 +262,7 @@ BAD_INPUTS = {
 @pytest.mark.parametrize("name", BAD_INPUTS)
 def test_bad_inputs_are_named(tmp_path: Path, name: str) -> None:
     content, found = BAD_INPUTS[name]
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(QKANError, match=found):
         read_inputs(tmp_path / name, QKANLayer(2, 1))
 

@@ -12,4 +12,6 @@ def main() -> None:
     except ImportError as error:
         # without its extra there is nothing to show but how to install it
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     app()

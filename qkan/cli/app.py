@@ -1,270 +1,51 @@
-"""The commands; imported only by `main`, for it needs the extra "cli"."""
+"""All commands together; imported only by `main`, for it needs the extra "cli"."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import sys
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from qkan.backends import BackendError, PendingError, QiskitBackend
-from qkan.circuits import CircuitError, require
-from qkan.devices import DeviceResult, cancel, estimate, resume, run
-from qkan.devices.named import find_backend
-from qkan.devices.store import read
-from qkan.errors import QKANError
-from qkan.io import load
+import qkan
 
-from .devices import Device, account_devices, fake_names, look_at
-from .inputs import read_inputs, to_json
+from .demo import demo_command
+from .fit import fit_command
+from .info import info_command
+from .plot import plot_command
+from .predict import predict_command
+from .runs import (
+    cancel_command,
+    collect_command,
+    devices_command,
+    estimate_command,
+    status_command,
+    submit_command,
+)
+from .terminal import EXIT_CODES, show, typer
 
-typer = require("typer", "cli")
-console = require("rich.console", "cli")
-tables = require("rich.table", "cli")
-
-PARTIAL, PENDING, INTERRUPTED = 3, 4, 130
-
-Model = Annotated[Path, typer.Argument(help="A model that qkan.save wrote.")]
-Inputs = Annotated[Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample a line.")]
-Store = Annotated[Path, typer.Argument(help="The run's directory, as submit named it.")]
-Backend = Annotated[str, typer.Option(help="ibm_…, least_busy, a fake device's name, or aer.")]
-Shots = Annotated[int, typer.Option(help="Shots a value.")]
-Budget = Annotated[float | None, typer.Option(help="The most that may be billed, in seconds.")]
-Mitigation = Annotated[str, typer.Option(help="readout or none.")]
-Mode = Annotated[str, typer.Option(help="sequential or teacher_forced.")]
-More = Annotated[
-    list[str] | None,
-    typer.Option("--option", "-o", help="Any other backend option, such as -o width=16."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Out = Annotated[
-    Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+PANELS = {
+    "Look around": (demo_command, info_command),
+    "Tables": (fit_command, predict_command, plot_command),
+    "Devices": (
+        devices_command, estimate_command, submit_command, status_command, collect_command,
+        cancel_command,
+    ),
+}  # fmt: skip
 
 
-def estimate_command(
-    model: Model,
-    inputs: Inputs,
-    backend: Backend,
-    shots: Shots = 4096,
-    budget_seconds: Budget = None,
-    mitigation: Mitigation = "readout",
-    mode: Mode = "sequential",
-    option: More = None,
-    as_json: Json = False,
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Say what measuring a model costs; nothing is submitted."""
-    with _explaining():
-        device = _device(backend, shots, budget_seconds, mitigation, option)
-        network = load(model)
-        plan = estimate(network, read_inputs(inputs, network), device, mode=mode)
-        _print(dataclasses.asdict(plan) if as_json else str(plan))
-
-
-def submit_command(
-    model: Model,
-    inputs: Inputs,
-    backend: Backend,
-    shots: Shots = 4096,
-    budget_seconds: Budget = None,
-    mitigation: Mitigation = "readout",
-    mode: Mode = "sequential",
-    option: More = None,
-    store: Annotated[
-        Path | None, typer.Option(help="The run's directory; a new one if none.")
-    ] = None,
-    out: Out = None,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` goes on.
-
-    With --no-wait it returns once the jobs are in the queue. Later layers of a network need the
-    results of the first: `qkan collect` submits them.
-    """
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    folder = store or Path("qkan-runs") / f"{model.stem}-{stamp}"
-    with _explaining(folder), _leaving(folder, as_json, code=0):
-        device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
-        network = load(model)
-        x = read_inputs(inputs, network)
-        _tell(f"The run is kept in {folder}")
-        _finish(run(network, x, device, mode=mode, store=folder, progress=not quiet), out, as_json)
-
-
-def collect_command(
-    store: Store,
-    out: Out = None,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Go on with a run that was interrupted, or left, and write its results.
-
-    With --no-wait the exit code is 4 while jobs are in the queue.
-    """
-    with _explaining(store), _leaving(store, as_json, code=PENDING):
-        described, *_ = read(store)
-        device = find_backend(store, described["backend"], None, wait=not no_wait)
-        _finish(resume(store, device, progress=not quiet), out, as_json)
-
-
-def status_command(store: Store, as_json: Json = False) -> None:
-    """Say how a run's jobs stand."""
-    with _explaining():
-        described, x, _ = read(store)
-        device = find_backend(store, described["backend"], None)
-        with device.open(store, described["about"]) as opened:
-            states, seconds = opened.status(), opened.seconds
-        if as_json:
-            found = {"store": str(store), "backend": device.name, "jobs": states}
-            _print({**found, "seconds": seconds, "inputs": [*x.shape]})
-            return
-        lines = [(identity, state) for identity, state in states.items()]
-        title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
-        _table(title, ("job", "state"), lines)
-        _tell(f"Go on with: qkan collect {store}")
-
-
-def cancel_command(store: Store, as_json: Json = False) -> None:
-    """Cancel the jobs of a run that have not finished; what has finished is kept."""
-    with _explaining():
-        jobs = cancel(store)
-        _print({"cancelled": [*jobs]} if as_json else f"Cancelled: {', '.join(jobs) or 'nothing'}")
-
-
-def devices_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Look at these closely.")] = None,
-    ibm: Annotated[bool, typer.Option("--ibm", help="The devices of your IBM account.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List devices: fake ones offline; with --ibm the account's, with queue and calibration."""
-    with _explaining():
-        found = [look_at(name) for name in names or ()]
-        found += account_devices() if ibm else []
-        found = found or fake_names()
-        if as_json:
-            _print([dataclasses.asdict(device) for device in found])
-            return
-        header = tuple(field.name.replace("_", " ") for field in dataclasses.fields(Device))
-        lines = [tuple(map(_cell, dataclasses.astuple(device))) for device in found]
-        keep = [k for k in range(len(header)) if any(line[k] for line in lines)]
-        _table(
-            "Devices for --backend; also aer, an ideal simulator",
-            tuple(header[k] for k in keep),
-            [tuple(line[k] for k in keep) for line in lines],
-        )
-
-
-@contextlib.contextmanager
-def _explaining(folder: Path | None = None) -> Iterator[None]:
-    """One line for what went wrong, and how to go on, in place of a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        _tell(str(stop) or "Interrupted; jobs that were submitted stay in the queue and are kept.")
-        if folder is not None:
-            _tell(f"Go on: qkan collect {folder}\nGive up: qkan cancel {folder}")
-        raise typer.Exit(INTERRUPTED) from None
-    except (QKANError, BackendError, CircuitError, ImportError) as error:
-        _tell(f"Error: {error}")
-        for note in getattr(error, "__notes__", ()):
-            _tell(note)
-        raise typer.Exit(1) from None
-
-
-@contextlib.contextmanager
-def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
-    """What is said where jobs are left in the queue."""
-    try:
-        yield
-    except PendingError as pending:
-        if as_json:
-            _print({"store": str(folder), "pending": [*pending.jobs]})
-        _tell(f"In the queue: {', '.join(pending.jobs)}\nCollect: qkan collect {folder}")
-        raise typer.Exit(code) from None
-
-
-def _device(
-    name: str,
-    shots: int,
-    budget: float | None,
-    mitigation: str,
-    more: list[str] | None,
-    *,
-    wait: bool = True,
-) -> QiskitBackend:
-    options: dict[str, Any] = {}
-    for text in more or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise QKANError(f"-o {text}: wanted name=value, such as -o width=16.")
-        try:
-            options[key.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            options[key.replace("-", "_")] = value
-    given: Any = {
-        "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
-    }  # fmt: skip
-    return QiskitBackend(name, **given)
-
-
-def _finish(result: DeviceResult, out: Path | None, as_json: bool) -> None:
-    """Write and show a result; a partial one has an exit code of its own."""
-    assert result.path is not None, "the command line always names a store"
-    target = out or result.path / "values.csv"
-    result.to_csv(target)
-    if as_json:
-        _print(to_json(result))
-    else:
-        _print(f"{result}\nWritten to {target}")
-        for check in result.edges:
-            _print(str(check))
-    for note in result.notes:
-        _tell(note)
-    if not result.complete:
-        _tell(f"Some values are missing. Try again: qkan collect {result.path}")
-        raise typer.Exit(PARTIAL)
-
-
-def _print(content: Any) -> None:
-    text = content if isinstance(content, str) else json.dumps(content, indent=1)
-    sys.stdout.write(text + "\n")
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-def _table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
-    table = tables.Table(title=title)
-    for number, name in enumerate(header):
-        table.add_column(name, no_wrap=number == 0)
-    for line in lines:
-        table.add_row(*map(str, line))
-    # in a pipe nothing may be cut off
-    console.Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Networks of single-qubit circuits: train, draw, predict, and measure them on devices."""
+    if version:
+        show(qkan.__version__)
+        raise typer.Exit
 
 
 app = typer.Typer(
     name="qkan", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Submit trained QKANs to IBM devices and their emulators.",
+    epilog=EXIT_CODES, invoke_without_command=True, callback=main_options,
+    rich_markup_mode="markdown",
 )  # fmt: skip
-for command in (
-    estimate_command, submit_command, status_command, collect_command, cancel_command,
-    devices_command,
-):  # fmt: skip
-    app.command(command.__name__.removesuffix("_command"))(command)
+for panel, commands in PANELS.items():
+    for command in commands:
+        name = command.__name__.removesuffix("_command")
+        app.command(name, epilog=EXIT_CODES, rich_help_panel=panel)(command)

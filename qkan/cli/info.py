@@ -1,0 +1,123 @@
+"""`qkan info`: versions, what the machine has, and which engine runs a layer and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from typing import Annotated, Any
+
+import torch
+
+import qkan
+from qkan.circuits import ansatze
+from qkan.errors import QKANError
+from qkan.explain import explain_layer
+from qkan.layer import QKANLayer
+
+from .terminal import Json, explaining, show, show_table, typer
+
+DISTRIBUTION = "qkan-hybrid"
+ENCODINGS = ("trainable", "linear")
+
+
+def info_command(
+    batch: Annotated[int, typer.Option(min=0, help="Samples.")] = 1024,
+    inputs: Annotated[int, typer.Option("--in", help="Inputs of the layer.")] = 64,
+    outputs: Annotated[int, typer.Option("--out", help="Its outputs.")] = 64,
+    reps: Annotated[int, typer.Option(help="Repetitions.")] = 3,
+    encoding: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Its encoding; again for more. {' and '.join(ENCODINGS)} if none."),
+    ] = None,
+    ansatz: Annotated[str, typer.Option(help="Its circuits.")] = "pz",
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; cuda if none and there is one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed, and for a layer which engine runs it and why not the others."""
+    with explaining():
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if place not in ("cpu", "cuda") or (place == "cuda" and not torch.cuda.is_available()):
+            raise QKANError(f"--device {place}: not here; `qkan info` lists the devices.")
+        layers = [
+            QKANLayer(inputs, outputs, reps=reps, encoding=name, ansatz=ansatz, device="meta")
+            for name in encoding or ENCODINGS
+        ]
+        found = {**about(), "engines": [engines_of(layer, batch, place) for layer in layers]}
+        if as_json:
+            show(found)
+        else:
+            _show(found)
+
+
+def about() -> dict[str, Any]:
+    """Versions, cores, devices and ansätze as JSON values; no name of a host or a user."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "qkan": qkan.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+        "devices": ["cpu", *map(torch.cuda.get_device_name, range(torch.cuda.device_count()))],
+        "ansatze": [*ansatze()],
+        "packages": packages(),
+    }
+
+
+def packages() -> dict[str, dict[str, str | None]]:
+    """The version of each package that this one can use, and the extra that installs it.
+
+    The version is None where it is not installed, the extra where it always is. Nothing is known
+    where this package runs from its files, without being installed.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    known = version(DISTRIBUTION) is not None
+    for line in (known and metadata.requires(DISTRIBUTION)) or ():
+        name, extra = re.match(r"[\w.-]+", line), re.search(r"extra == .([\w-]+)", line)
+        assert name is not None, f"the requirement {line!r} begins with no name"
+        if extra is None or extra[1] not in ("test", "docs"):
+            found[name[0]] = {"version": version(name[0]), "extra": extra and extra[1]}
+    return found
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def engines_of(layer: QKANLayer, batch: int, device: str) -> dict[str, Any]:
+    """What `engine="auto"` takes for a layer and a batch on a device, and the others' reasons."""
+    x = torch.zeros(1, device=device).expand(batch, layer.in_features)
+    explanation = explain_layer(layer, x)
+    return {
+        "layer": f"{layer.in_features} → {layer.out_features}, {layer.circuit.num_encodings} "
+        f"repetitions, {layer.encoding}, batch {batch}, {device}",
+        "engine": explanation.engine,
+        "verdicts": dict(explanation.verdicts),
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    lines = [
+        (name, entry["version"] or f'not installed: pip install "{DISTRIBUTION}[{entry["extra"]}]"')
+        for name, entry in found["packages"].items()
+    ]
+    title = f"qkan {found['qkan']}, Python {found['python']}, {found['system']}"
+    show_table(title, ("package", "version"), lines)
+    show(
+        f"Devices: {', '.join(found['devices'])}; {found['cores']} cores, {found['threads']} "
+        f"threads, {found['instructions']}\nAnsätze: {', '.join(found['ansatze'])}"
+    )
+    for case in found["engines"]:
+        chosen = [("→ " if name == case["engine"] else "  ") + name for name in case["verdicts"]]
+        lines = [*zip(chosen, case["verdicts"].values(), strict=True)]
+        show_table(case["layer"], ("engine", "why"), lines)

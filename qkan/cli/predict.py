@@ -1,0 +1,90 @@
+"""`qkan predict`: a model's answers for the rows of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan._watch import evaluating
+from qkan.errors import QKANError
+from qkan.io import load, write_whole
+from qkan.table_model import TableModel
+
+from .inputs import check_out, read_inputs
+from .terminal import Drop, Json, Model, explaining, show, tell, typer
+
+
+def predict_command(
+    model: Model,
+    table: Annotated[Path, typer.Argument(help="CSV with the columns it was trained on, or .npy.")],
+    out: Annotated[Path | None, typer.Option(help="CSV to write; printed if none.")] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="The probability of each class, too.")
+    ] = False,
+    drop: Drop = None,
+    as_json: Json = False,
+) -> None:
+    """Predict the rows of a table, in their order.
+
+    Columns go by their names. The target may be among them, and so may what `qkan fit` was told to
+    drop. A model that knows no table takes all columns as they stand.
+    """
+    with explaining():
+        check_out(out)
+        network = load(model)
+        found = predictions(network, read_inputs(table, network, drop), proba=proba)
+        text = _csv(found)
+        if out is not None:
+            write_whole(out, text.encode())
+            tell(f"Written to {out}")
+        if as_json:
+            show({"model": str(model), "table": str(table), "predictions": found})
+        elif out is None:
+            show(text.rstrip("\n"))
+
+
+def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str, list[Any]]:
+    """Columns of predictions by name; y0, y1, … of a model that knows no names.
+
+    Args:
+        model: A `TableModel`, or any other one.
+        x: (n, in).
+        proba: Whether to add each class's probability.
+
+    Raises:
+        QKANError: Probabilities of a model without classes; inputs that are no rows.
+    """
+    if not isinstance(model, TableModel):
+        if proba:
+            raise QKANError("--proba: this model has no classes; `qkan fit` makes one that does.")
+        return {f"y{o}": part for o, part in enumerate(_outputs(model, x).T.tolist())}
+    found = model.predict(x)
+    by_target = found.reshape(len(found), -1).T.tolist()
+    columns = dict(zip(model.targets, by_target, strict=True))
+    if proba:
+        chances = model.predict_proba(x).T.tolist()
+        columns |= {
+            f"p({name})": part for name, part in zip(model.classes or (), chances, strict=True)
+        }
+    return columns
+
+
+def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+    with evaluating(model), torch.no_grad():
+        out: Tensor = model(x)
+    if out.ndim != 2:
+        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
+    return out.double().cpu()
+
+
+def _csv(columns: dict[str, list[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return buffer.getvalue()

@@ -1,0 +1,223 @@
+"""The commands of devices: estimate, submit, status, collect, cancel and devices."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from qkan.backends import PendingError, QiskitBackend
+from qkan.devices import DeviceResult, cancel, estimate, resume, run
+from qkan.devices.named import find_backend
+from qkan.devices.store import read
+from qkan.errors import QKANError
+from qkan.io import load
+
+from .devices import Device, account_devices, fake_names, look_at
+from .inputs import check_out, read_inputs, to_json
+from .terminal import (
+    PARTIAL,
+    PENDING,
+    Drop,
+    Json,
+    Model,
+    Quiet,
+    explaining,
+    show,
+    show_table,
+    tell,
+    typer,
+)
+
+Inputs = Annotated[Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample a line.")]
+Store = Annotated[Path, typer.Argument(help="The run's directory, as submit named it.")]
+Backend = Annotated[str, typer.Option(help="ibm_…, least_busy, a fake device's name, or aer.")]
+Shots = Annotated[int, typer.Option(help="Shots a value.")]
+Budget = Annotated[float | None, typer.Option(help="The most that may be billed, in seconds.")]
+Mitigation = Annotated[str, typer.Option(help="readout or none.")]
+Mode = Annotated[str, typer.Option(help="sequential or teacher_forced.")]
+More = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="Any other backend option, such as -o width=16."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
+
+
+def estimate_command(
+    model: Model,
+    inputs: Inputs,
+    backend: Backend,
+    shots: Shots = 4096,
+    budget_seconds: Budget = None,
+    mitigation: Mitigation = "readout",
+    mode: Mode = "sequential",
+    option: More = None,
+    drop: Drop = None,
+    as_json: Json = False,
+) -> None:
+    """Say what measuring a model costs; nothing is submitted."""
+    with explaining():
+        device = _device(backend, shots, budget_seconds, mitigation, option)
+        network = load(model)
+        plan = estimate(network, read_inputs(inputs, network, drop), device, mode=mode)
+        show(dataclasses.asdict(plan) if as_json else str(plan))
+
+
+def submit_command(
+    model: Model,
+    inputs: Inputs,
+    backend: Backend,
+    shots: Shots = 4096,
+    budget_seconds: Budget = None,
+    mitigation: Mitigation = "readout",
+    mode: Mode = "sequential",
+    option: More = None,
+    drop: Drop = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The run's directory; a new one if none.")
+    ] = None,
+    out: Out = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` goes on.
+
+    With --no-wait it returns once the jobs are in the queue. Later layers of a network need the
+    results of the first: `qkan collect` submits them.
+    """
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    folder = store or Path("qkan-runs") / f"{model.stem}-{stamp}"
+    with explaining(folder), _leaving(folder, as_json, code=0):
+        check_out(out)
+        device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
+        network = load(model)
+        x = read_inputs(inputs, network, drop)
+        tell(f"The run is kept in {folder}")
+        _finish(run(network, x, device, mode=mode, store=folder, progress=not quiet), out, as_json)
+
+
+def collect_command(
+    store: Store,
+    out: Out = None,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a run that was interrupted, or left, and write its results.
+
+    With --no-wait the exit code is 4 while jobs are in the queue.
+    """
+    with explaining(store), _leaving(store, as_json, code=PENDING):
+        check_out(out)
+        described, *_ = read(store)
+        device = find_backend(store, described["backend"], None, wait=not no_wait)
+        _finish(resume(store, device, progress=not quiet), out, as_json)
+
+
+def status_command(store: Store, as_json: Json = False) -> None:
+    """Say how a run's jobs stand."""
+    with explaining():
+        described, x, _ = read(store)
+        device = find_backend(store, described["backend"], None)
+        with device.open(store, described["about"]) as opened:
+            states, seconds = opened.status(), opened.seconds
+        if as_json:
+            found = {"store": str(store), "backend": device.name, "jobs": states}
+            show({**found, "seconds": seconds, "inputs": [*x.shape]})
+            return
+        lines = [(identity, state) for identity, state in states.items()]
+        title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
+        show_table(title, ("job", "state"), lines)
+        tell(f"Go on with: qkan collect {store}")
+
+
+def cancel_command(store: Store, as_json: Json = False) -> None:
+    """Cancel the jobs of a run that have not finished; what has finished is kept."""
+    with explaining():
+        jobs = cancel(store)
+        show({"cancelled": [*jobs]} if as_json else f"Cancelled: {', '.join(jobs) or 'nothing'}")
+
+
+def devices_command(
+    names: Annotated[list[str] | None, typer.Argument(help="Look at these closely.")] = None,
+    ibm: Annotated[bool, typer.Option("--ibm", help="The devices of your IBM account.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List devices: fake ones offline; with --ibm the account's, with queue and calibration."""
+    with explaining():
+        found = [look_at(name) for name in names or ()]
+        found += account_devices() if ibm else []
+        found = found or fake_names()
+        if as_json:
+            show([dataclasses.asdict(device) for device in found])
+            return
+        header = tuple(field.name.replace("_", " ") for field in dataclasses.fields(Device))
+        lines = [dataclasses.astuple(device) for device in found]
+        keep = [k for k in range(len(header)) if any(line[k] is not None for line in lines)]
+        show_table(
+            "Devices for --backend; also aer, an ideal simulator",
+            tuple(header[k] for k in keep),
+            [tuple(line[k] for k in keep) for line in lines],
+        )
+
+
+@contextlib.contextmanager
+def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
+    """What is said where jobs are left in the queue."""
+    try:
+        yield
+    except PendingError as pending:
+        if as_json:
+            show({"store": str(folder), "pending": [*pending.jobs]})
+        tell(f"In the queue: {', '.join(pending.jobs)}\nCollect: qkan collect {folder}")
+        raise typer.Exit(code) from None
+
+
+def _device(
+    name: str,
+    shots: int,
+    budget: float | None,
+    mitigation: str,
+    more: list[str] | None,
+    *,
+    wait: bool = True,
+) -> QiskitBackend:
+    options: dict[str, Any] = {}
+    for text in more or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise QKANError(f"-o {text}: wanted name=value, such as -o width=16.")
+        try:
+            options[key.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            options[key.replace("-", "_")] = value
+    given: Any = {
+        "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
+    }  # fmt: skip
+    return QiskitBackend(name, **given)
+
+
+def _finish(result: DeviceResult, out: Path | None, as_json: bool) -> None:
+    """Write and show a result; a partial one has an exit code of its own."""
+    assert result.path is not None, "the command line always names a store"
+    target = out or result.path / "values.csv"
+    result.to_csv(target)
+    if as_json:
+        show(to_json(result))
+    else:
+        show(f"{result}\nWritten to {target}")
+        for check in result.edges:
+            show(str(check))
+    for note in result.notes:
+        tell(note)
+    if not result.complete:
+        tell(f"Some values are missing. Try again: qkan collect {result.path}")
+        raise typer.Exit(PARTIAL)
