@@ -147,12 +147,14 @@ def draw_bloch(
         steps, cmap="viridis", array=(x[:-1] + x[1:]) / 2, linewidth=3, zorder=5
     )
     ax.add_collection3d(lines, autolim=False)
-    for point, marker, name in (
-        (path[0], "o", short(float(x[0]))),
-        (path[-1], "s", short(float(x[-1]))),
+    # one label above and one below, for a path may close
+    for point, value, marker, side in (
+        (path[0], x[0], "o", "bottom"),
+        (path[-1], x[-1], "s", "top"),
     ):
         ax.scatter(*point, color=INK, marker=marker, s=34, depthshade=False, zorder=6)
-        ax.text(*(1.1 * point), f"  {text[1]} = {name}", fontsize=8, zorder=7)
+        label = f"  {text[1]} = {short(float(value))}"
+        ax.text(*(1.1 * point), label, va=side, fontsize=8, zorder=7)
     ax.quiver(0, 0, 0, *axis, color=ORANGE, linewidth=2, arrow_length_ratio=0.12, zorder=4)
     ax.text(*(0.6 * np.array(axis)), "  ⟨M⟩", color=ORANGE, fontsize=10, zorder=7)
     figure.colorbar(lines, ax=ax, shrink=0.6, label=text[1], pad=0.02).outline.set_visible(False)

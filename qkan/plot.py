@@ -173,7 +173,10 @@ def plot_bloch(model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str
 
 
 def _figure() -> Any:
-    return require("matplotlib.figure", "plot").Figure
+    require("matplotlib.figure", "plot")
+    from ._figure import NotebookFigure
+
+    return NotebookFigure
 
 
 def _exact(model: nn.Module, layers: list[QKANLayer]) -> nn.Module:

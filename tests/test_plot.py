@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -235,3 +236,12 @@ def test_what_cannot_be_right_is_refused_with_a_reason(case: str) -> None:
 def test_an_arccos_has_no_spectrum() -> None:
     with pytest.raises(CircuitError, match="no finite frequency spectrum"):
         plot_spectrum(QKAN([1, 1], ansatz="px"))
+
+
+def test_a_notebook_shows_a_figure_without_pyplot() -> None:
+    from IPython.core.formatters import DisplayFormatter
+
+    figure = plot_spectrum(QKANLayer(1, 1))
+    shown, _ = DisplayFormatter().format(figure)
+    assert shown["image/png"].startswith(b"\x89PNG")
+    assert pickle.loads(pickle.dumps(figure))._repr_png_() == shown["image/png"]

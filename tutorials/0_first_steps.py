@@ -2,13 +2,16 @@
 # jupyter:
 #   jupytext:
 #     text_representation:
+#       extension: .py
 #       format_name: percent
 # ---
 
 # %% [markdown]
 # # First steps: a circuit, a layer, a network
 #
-# Run it with `python tutorials/1_first_steps.py`, or open it as a notebook with jupytext.
+# Ten minutes with the package: a circuit, engines that agree on it, a network that learns a
+# function, and an ansatz of your own. Run it with `python tutorials/0_first_steps.py`, or open it
+# as a notebook with jupytext.
 
 # %%
 import tempfile
@@ -18,8 +21,6 @@ import torch
 
 import qkan
 from qkan.circuits import RX, RY, Circuit, Encoding, Theta, ansatz, lower, register_ansatz
-
-torch.manual_seed(0)
 
 # %% [markdown]
 # ## A DARUAN by hand
@@ -43,6 +44,7 @@ print(lower(circuit))
 # The fast engines and the statevector reference compute the same number.
 
 # %%
+torch.manual_seed(0)
 x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
 theta = torch.rand(1, 1, circuit.num_theta, dtype=torch.float64)
 fast = qkan.expectation(circuit, x, theta, engine="numba")
@@ -58,10 +60,16 @@ assert torch.allclose(fast, truth, atol=1e-12)
 # %%
 inputs = torch.rand(1000, 2) * 2 - 1
 targets = torch.exp(torch.sin(torch.pi * inputs[:, :1]) + inputs[:, 1:] ** 2)
-model = qkan.QKAN([2, 5, 1], reps=3, input_range=(-1, 1))
+model = qkan.QKAN([2, 5, 1], reps=3, input_range=(-1, 1))  # inputs mapped to ±π/2
 history = qkan.fit(model, (inputs, targets), steps=10, progress=False)
 print(history)
 assert history.train_loss[-1] < 1e-3
+
+# %% [markdown]
+# What it learned can be looked at, edge by edge, inputs at the bottom:
+
+# %% alt="The trained network: in a box on each of its fifteen edges the curve it learned"
+qkan.plot(model, inputs, names=["x", "y"], outputs=["f"])
 
 # %% [markdown]
 # Which engine ran each layer, and why not the others?
@@ -97,3 +105,10 @@ register_ansatz("zigzag", zigzag)
 own = qkan.QKANLayer(2, 3, ansatz="zigzag", reps=4, encoding="ternary")
 print(own.circuit.draw())
 print(own(inputs).shape)
+
+# %% [markdown]
+# ## Where next
+#
+# * `1_daruan_by_hand.py`: what happens inside one activation, gate by gate.
+# * `2_fit_extend_prune_read.py`: from a trained network to a formula.
+# * `6_your_own_ansatz.py`: your own circuit on every engine, in Qiskit and PennyLane, on a device.
