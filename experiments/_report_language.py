@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,8 +18,8 @@ def language(record: dict[str, Any]) -> list[str]:
     seeds = len(settings["seeds"])
     return [
         f"A character GPT of nanoGPT's size on tinyshakespeare, {settings['steps']:,} steps, with "
-        "HQKANs as its feed-forward blocks, with an MLP (GELU, ReLU) and with bottlenecks of as "
-        "many parameters, and with the full MLP; validation and test loss in nats, "
+        f"{_listed(record['summary'])} as its feed-forward blocks, all of about as many "
+        "parameters but for the full MLP; validation and test loss in nats, "
         f"{f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'one seed'}; "
         f"{settings['trials']['HQKAN']} trials each of {settings['trial_steps']} steps, chosen on "
         "validation, tested once (`experiments/char_lm.py`):",
@@ -28,10 +29,30 @@ def language(record: dict[str, Any]) -> list[str]:
         *rows,
         "",
         f"HQKAN minus MLP of equal size, test, seed by seed: {_signed(record, 'MLP')}; minus the "
-        f"full MLP: {_signed(record, 'full MLP')}. Validation by encoding after "
+        f"full MLP: {_signed(record, 'full MLP')}. Of the trials, HQKAN's best was "
+        f"{_options(record['summary']['HQKAN']['shape'])}. Validation by encoding after "
         f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: "
         f"{_by_encoding(record)}.",
     ]
+
+
+_WORDS = {
+    "HQKAN": "HQKANs",
+    "Linear → QKANLayer": "MLPs whose activations are learnt (Linear → QKANLayer)",
+    "MLP": "MLPs",
+    "SiLU": "bottlenecks with SiLU",
+    "identity": "linear maps (identity)",
+    "full MLP": "the full MLP",
+}
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    *most, last = (_WORDS[kind] for kind in kinds)
+    return f"{', '.join(most)} and {last}"
+
+
+def _options(shape: dict[str, Any]) -> str:
+    return "`" + ", ".join(f"{name}={value!r}" for name, value in shape.items()) + "`"
 
 
 def _signed(record: dict[str, Any], other: str) -> str:
@@ -71,25 +92,43 @@ def reactions(record: dict[str, Any]) -> list[str]:
 
 
 def _students(record: dict[str, Any], name: str, title: str) -> list[str]:
-    """Kinds of block by their share of the parameters, the mean over seeds, and the teacher."""
+    """Kinds of block by their share of the parameters, over the seeds, and the teacher."""
     found, shares = record["samples"], record["settings"]["shares"]
-    kinds = list(dict.fromkeys(run["kind"] for run in found))
-    rows = []
-    for kind in kinds:
-        means = [
-            statistics.mean(r[name] for r in found if (r["kind"], r["share"]) == (kind, share))
-            for share in shares
-        ]
-        rows.append(f"| {kind} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    scores: dict[str, dict[int, list[float]]] = {}
+    for run in found:
+        scores.setdefault(run["kind"], {}).setdefault(run["share"], []).append(run[name])
+    rows = [
+        f"| {kind} | " + " | ".join(_spread(of[share]) for share in shares) + " |"
+        for kind, of in scores.items()
+    ]
     lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
     seeds = len(record["settings"]["seeds"])
     blocks, whole = record["settings"]["steps"].values()
     return [
-        f"{title}; {lines}. {'One seed' if seeds == 1 else f'Mean of {seeds} seeds'}, "
-        f"{len(record['trials']['HQKAN'])} trials each; {blocks} steps block by block and {whole} "
-        "end to end, too few to compare kinds by more than a first impression:",
+        f"{title}; {lines}. "
+        f"{'One seed' if seeds == 1 else f'Mean ± standard deviation of {seeds} seeds'}, "
+        f"{len(record['trials']['HQKAN'])} trials a kind; {blocks:,} steps for each block by "
+        f"itself and {whole} end to end:",
         "",
         "| | " + " | ".join(f"1/{share}" for share in shares) + " |",
         "| --- |" + " --- |" * len(shares),
         *rows,
+        "",
+        "Minus the MLP of equal size, seed by seed: "
+        + "; ".join(_against(scores, kind) for kind in scores if "QKAN" in kind)
+        + ".",
     ]
+
+
+def _against(scores: dict[str, dict[int, list[float]]], kind: str) -> str:
+    """The kind's scores minus the MLP's."""
+    parts = []
+    for share, mine in scores[kind].items():
+        pairs = zip(mine, scores["MLP"][share], strict=True)
+        parts.append(f"1/{share} " + ", ".join(f"{a - b:+.3f}" for a, b in pairs))
+    return f"{kind}: " + "; ".join(parts)
+
+
+def _spread(values: list[float]) -> str:
+    sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{sd}"

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import _report_fits as fits
+import _report_functions as functions
+import _report_images as images
 import _report_language as texts
+import _report_noise as noise
+import _report_scales as scales
+import _report_tables as tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -32,20 +37,23 @@ class Section:
         name: Its JSON, `experiments/results/NAME.json`.
         title: Its heading on the results page.
         lines: From the record to lines of markdown.
-        in_readme: Whether the README has it too.
+        brief: The same for the README, in fewer lines; `lines` when None.
+        in_readme: Whether the README has it, too.
         picture: A file in docs/images and its alternative text, shown on the results page.
     """
 
     name: str
     title: str
     lines: Callable[[dict[str, Any]], list[str]]
+    brief: Callable[[dict[str, Any]], list[str]] | None = None
     in_readme: bool = False
     picture: tuple[str, str] | None = None
 
-    def markdown(self) -> str:
+    def markdown(self, *, brief: bool = False) -> str:
         """The study's paragraph and table; empty while it has no record."""
         path = RESULTS / f"{self.name}.json"
-        return "\n".join(self.lines(json.loads(path.read_text()))) if path.exists() else ""
+        lines = (brief and self.brief) or self.lines
+        return "\n".join(lines(json.loads(path.read_text()))) if path.exists() else ""
 
 
 SECTIONS = (
@@ -71,6 +79,49 @@ SECTIONS = (
         ),
     ),
     Section(
+        "functions",
+        "Special functions and the Feynman equations",
+        functions.page,
+        brief=functions.section,
+        in_readme=True,
+        picture=(
+            "functions.png",
+            "Test errors of QKANs, spline KANs and MLPs, function by function",
+        ),
+    ),
+    Section(
+        "scales",
+        "Fixed and trained scales",
+        scales.section,
+        picture=("scales.png", "Test errors of the encodings over the targets' bandwidth"),
+    ),
+    Section(
+        "noise",
+        "Label noise",
+        noise.section,
+        picture=("noise.png", "Test errors of QKANs, spline KANs and MLPs over the label noise"),
+    ),
+    Section(
+        "tables",
+        "Five tables",
+        tables.section,
+        in_readme=True,
+        picture=("tables.png", "Scores of every fold by table and kind of model"),
+    ),
+    Section(
+        "mnist",
+        "MNIST with under 1,934 parameters",
+        images.mnist,
+        in_readme=True,
+        picture=("mnist.png", "Validation loss and test accuracy of a QKAN and an MLP head"),
+    ),
+    Section(
+        "cifar",
+        "CIFAR-10 (JPEG): heads of three sizes",
+        images.cifar,
+        picture=("cifar.png", "Test accuracy over the parameters of the head"),
+    ),
+    Section(
         "char_lm",
         "A character language model",
         texts.language,
@@ -88,7 +139,8 @@ SECTIONS = (
 
 def readme_section() -> str:
     """What stands between the README's markers."""
-    return "\n\n".join(s.markdown() for s in SECTIONS if s.in_readme and s.markdown())
+    parts = (part.markdown(brief=True) for part in SECTIONS if part.in_readme)
+    return "\n\n".join(filter(None, parts))
 
 
 def results_page() -> str:

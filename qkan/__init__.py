@@ -46,6 +46,9 @@ from .extend import fit_extending as fit_extending
 from .feynman import FeynmanEquation as FeynmanEquation
 from .feynman import feynman as feynman
 from .feynman import feynman_names as feynman_names
+from .fisher import Redundancy as Redundancy
+from .fisher import fisher_information as fisher_information
+from .fisher import redundancy as redundancy
 from .fit import AliasingWarning as AliasingWarning
 from .fit import fit as fit
 from .fold import FoldedLayer as FoldedLayer
@@ -85,6 +88,7 @@ from .prune import prune as prune
 from .qnode import qnode as qnode
 from .splines import SplineKAN as SplineKAN
 from .symbolic import symbolic as symbolic
+from .table_model import TableModel as TableModel
 from .to_kan import from_kan as from_kan
 from .to_kan import to_kan as to_kan
 

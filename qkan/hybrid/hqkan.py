@@ -26,12 +26,11 @@ class HQKAN(nn.Module):
 
     Start: `down.weight` is normal with the standard deviation 1/(Ω·√in_features), Ω = Σ |scale| the
     highest frequency of an edge. For inputs of variance 1 the fastest harmonic so sees an angle of
-    variance 1, whatever the encoding and the repetitions: a circuit of many harmonics is noise on
-    latent nodes of variance 1 and did not train in `experiments/char_lm.py`. Where the QKAN has
-    several layers, the nodes between them are as small. With `start="gelu"` or another activation
-    the latent nodes have variance 1, which such a layer is made for. The output has a root mean
-    square near 0.1: beside a residual stream the block begins as a small change, and every
-    parameter has a gradient. A gate begins as 1.
+    variance 1, whatever the encoding and the repetitions: on latent nodes of variance 1 a circuit
+    of many harmonics would be noise. Where the QKAN has several layers, the nodes between them are
+    as small. With `start="gelu"` or another activation they have variance 1, which such a layer is
+    made for. The output has a root mean square near 0.1: beside a residual stream the block begins
+    as a small change, and every parameter has a gradient. A gate begins as 1.
 
     Args:
         in_features: Inputs.
@@ -41,9 +40,8 @@ class HQKAN(nn.Module):
         dropout: Probability that an output is zeroed while training.
         gate: Whether a linear function of the input multiplies the QKAN's outputs.
         **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
-            in `experiments/char_lm.py` it trained better than "binary" and "ternary" and nearly as
-            well as "trainable", and a fixed encoding folds (`qkan.fold`). `bias` holds for the
-            linear maps too.
+            a fixed encoding folds (`qkan.fold`), and `experiments/char_lm.py` compares them all.
+            `bias` holds for the linear maps too.
 
     Attributes:
         down: Linear, in_features → latent.
@@ -124,7 +122,7 @@ class HQKAN(nn.Module):
             for before, after in itertools.pairwise(layers):
                 for part in (before.weight, before.base_weight):
                     if part is not None:
-                        part /= frequency(after)
+                        part.div_(frequency(after))
             size = frequency(layers[0]) * math.sqrt(self.in_features)
             self.down.weight.normal_(std=1 / size, generator=generator)
             size = START_SIZE / math.sqrt(self.up.in_features)

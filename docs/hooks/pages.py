@@ -1,0 +1,138 @@
+"""The pages that are generated at the build: tutorials, results, the command line, and the like.
+
+Nothing of it is committed: every number comes from the JSON of a script, or from the package.
+QKAN_TUTORIALS=small runs the tutorials with less, none shows them without running them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+from guides import ROOMS, ROOT, Tutorial, TutorialError, render, tutorials
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from names import canonical
+from ranks import table
+
+FARM = ROOT / "build" / "docs" / "qkan"
+STORE = ROOT / "build" / "tutorials"
+_SHOWN = re.compile(r"^::: (qkan\.[\w.]+)$", re.MULTILINE)
+_rendered: list[Tutorial] = []
+
+
+def on_startup(**_: Any) -> None:
+    """Show the API's reader where the rooms stand in the package, by a link farm."""
+    FARM.mkdir(parents=True, exist_ok=True)
+    for link in FARM.iterdir():
+        if not link.exists():
+            link.unlink()
+    parts = [*(ROOT / "qkan").iterdir(), *(ROOT / room for room in ROOMS[:3])]
+    for part in parts:
+        link = FARM / part.name
+        if not link.exists() and part.name != "__pycache__":
+            link.symlink_to(part)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the tutorials to the navigation."""
+    guides = next(entry["Guides"] for entry in config.nav or () if "Guides" in entry)
+    guides += [f"guides/{path.stem}.md" for path in tutorials()]
+    return config
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add what is generated."""
+    size = os.environ.get("QKAN_TUTORIALS", "full")
+    try:
+        _rendered[:] = [render(path, size, STORE) for path in tutorials()]
+    except TutorialError as error:
+        raise PluginError(str(error)) from error
+    pages: dict[str, str | bytes] = {
+        "results.md": _said("-c", _RESULTS, room="experiments"),
+        "benchmarks.md": _benchmarks(),
+        "cli.md": _command_line(),
+        "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
+    }
+    for tutorial in _rendered:
+        pages[f"guides/{tutorial.name}.md"] = tutorial.markdown
+        pages |= {f"guides/{name}": content for name, content in tutorial.pictures.items()}
+    for path, content in pages.items():
+        old = files.get_file_from_path(path)
+        if old is not None:
+            files.remove(old)
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Fill the lists and tables that stand as comments, and find where a public name is defined."""
+    if "<!-- tutorials -->" in markdown:
+        markdown = markdown.replace("<!-- tutorials -->", _list_of_tutorials())
+    if "<!-- redundancy -->" in markdown:
+        markdown = markdown.replace("<!-- redundancy -->", table())
+    return _SHOWN.sub(_shown, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Let a picture be opened by itself, for it is small on a phone."""
+    return re.sub(r'(<img [^>]*?src="([^"]+)"[^>]*>)', r'<a href="\2">\1</a>', content)
+
+
+def _shown(found: re.Match[str]) -> str:
+    name = found[1]
+    return (
+        f"::: {canonical(name)}\n    options:\n"
+        f'      heading: "{name}"\n      toc_label: "{name.rpartition(".")[2]}"'
+    )
+
+
+def _list_of_tutorials() -> str:
+    return "\n".join(f"- [{t.title}]({t.name}.md). {t.about}" for t in _rendered)
+
+
+def _benchmarks() -> str:
+    charts = "\n\n".join(f"![{alt}](images/{name})" for name, alt in _CHARTS.items())
+    return f"{_BENCHMARKS}{charts}\n\n{_said('report.py', '--print', room='benchmarks')}"
+
+
+def _command_line() -> str:
+    text = _said("-m", "typer", "qkan.cli.app", "utils", "docs", "--name", "qkan")
+    # the page has a heading of its own
+    return _CLI + text.partition("\n")[2]
+
+
+def _said(*command: str, room: str = ".") -> str:
+    """What a script of the house prints."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT / room, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise PluginError(f"{' '.join(command)} in {room}:\n{done.stderr}")
+    return done.stdout
+
+
+_RESULTS = "import report; print(report.results_page())"
+_CHARTS = {
+    "benchmark.png": "Milliseconds a call of each engine, of qkan 0.2.3, pykan and nn.Linear",
+    "growth.png": "Milliseconds a train step over batch, edges and repetitions, with guides of "
+    "linear growth",
+}
+_BENCHMARKS = """# Benchmarks
+
+Written from the JSON in `benchmarks/results/` by `benchmarks/report.py`; the JSON holds every
+sample, the machine, the versions and the commit. `make bench` measures it all again.
+
+"""
+_CLI = """# Command line
+
+With the extra `cli`, `pip install ".[cli]"`, there is a command `qkan`; what runs on devices is
+explained in [Devices](devices.md). What follows is its own help.
+
+"""
