@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qkan import effective_parameters
+from qkan import QKANLayer, effective_parameters
 from qkan.hybrid import HQKAN
-from qkan.hybrid.hqkan import START_SIZE
+from qkan.hybrid.hqkan import START_SIZE, frequency
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -29,13 +29,22 @@ class Bottleneck(nn.Module):
         activation: "gelu", "silu", "relu" or "identity".
         middle: Linear maps from latent to latent: `HQKAN` has one in each of its layers.
         closing: Whether an activation follows the last of them too.
+        gate: Whether a linear function of the input multiplies the nodes, as in `HQKAN`.
     """
 
     def __init__(
-        self, width: int, *, latent: int, activation: str, middle: int = 0, closing: bool = True
+        self,
+        width: int,
+        *,
+        latent: int,
+        activation: str,
+        middle: int = 0,
+        closing: bool = True,
+        gate: bool = False,
     ) -> None:
         super().__init__()
         self.down = nn.Linear(width, latent)
+        self.gate = nn.Linear(width, latent) if gate else None
         self.middle = nn.ModuleList(nn.Linear(latent, latent) for _ in range(middle))
         self.up = nn.Linear(latent, width)
         self.activation = ACTIVATIONS[activation]()
@@ -45,21 +54,48 @@ class Bottleneck(nn.Module):
             size = START_SIZE if linear is self.up else 1.0
             nn.init.normal_(linear.weight, std=size / math.sqrt(linear.in_features))
             nn.init.zeros_(linear.bias)
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, width) → (…, width)."""
-        x = self.down(x)
+        hidden = self.down(x)
         for linear in self.middle:
-            x = linear(self.activation(x))
+            hidden = linear(self.activation(hidden))
         if self.closing or not self.middle:
-            x = self.activation(x)
-        out: Tensor = self.up(x)
+            hidden = self.activation(hidden)
+        if self.gate is not None:
+            hidden = hidden * (1 + self.gate(x))
+        out: Tensor = self.up(hidden)
         return out
 
 
+def linear_qkan(width: int, *, latent: int, **options: Any) -> nn.Sequential:
+    """Linear → QKANLayer: an `HQKAN` without `up`, for the layer's own sum is a linear map.
+
+    With groups it is an MLP of `latent` nodes whose activations are learnt, and has about as many
+    parameters as one. It starts as an `HQKAN` does.
+    """
+    down, layer = nn.Linear(width, latent), QKANLayer(latent, width, **options)
+    nn.init.normal_(down.weight, std=1 / (frequency(layer) * math.sqrt(width)))
+    nn.init.zeros_(down.bias)
+    with torch.no_grad():
+        for part in (layer.weight, layer.base_weight, layer.bias):
+            if part is not None:
+                part.mul_(START_SIZE)
+    return nn.Sequential(down, layer)
+
+
 def make_ffn(width: int, shape: dict[str, Any]) -> nn.Module:
-    """Return the block that `shape` describes: the options of `HQKAN` or of `Bottleneck`."""
-    return Bottleneck(width, **shape) if "activation" in shape else HQKAN(width, **shape)
+    """Return the block that `shape` describes: by its options a `Bottleneck` or an `HQKAN`.
+
+    "up": False among them leaves out the last linear map of an `HQKAN`.
+    """
+    if "activation" in shape:
+        return Bottleneck(width, **shape)
+    options = {name: value for name, value in shape.items() if name != "up"}
+    return HQKAN(width, **options) if shape.get("up", True) else linear_qkan(width, **options)
 
 
 def parameters(width: int, shape: dict[str, Any]) -> int:

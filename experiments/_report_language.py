@@ -28,9 +28,9 @@ def language(record: dict[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
         *rows,
         "",
-        f"HQKAN minus MLP of equal size, test, seed by seed: {_signed(record, 'MLP')}; minus the "
-        f"full MLP: {_signed(record, 'full MLP')}. Of the trials, HQKAN's best was "
-        f"{_options(record['summary']['HQKAN']['shape'])}. Validation by encoding after "
+        f"Test loss minus that of the MLP of equal size, seed by seed: {_differences(record)}. "
+        f"Chosen among the trials: {_chosen(record['summary'])}. Validation of the default HQKAN "
+        "by encoding after "
         f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: "
         f"{_by_encoding(record)}.",
     ]
@@ -51,13 +51,27 @@ def _listed(kinds: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def _options(shape: dict[str, Any]) -> str:
-    return "`" + ", ".join(f"{name}={value!r}" for name, value in shape.items()) + "`"
+def _chosen(summary: dict[str, Any]) -> str:
+    """The options of every kind with QKANs."""
+    parts = []
+    for kind, row in summary.items():
+        if "QKAN" in kind:
+            # "up" only says which kind it is
+            shape = {name: value for name, value in row["shape"].items() if name != "up"}
+            options = ", ".join(f"{name}={value!r}" for name, value in shape.items())
+            parts.append(f"{kind} with `{options}`")
+    return "; ".join(parts)
 
 
-def _signed(record: dict[str, Any], other: str) -> str:
-    values = record["hqkan_minus_others"][other]["values"]
-    return ", ".join(f"{value:+.3f}" for value in values)
+def _differences(record: dict[str, Any]) -> str:
+    """Of every kind with QKANs, and of the full MLP, below 0 where it is ahead."""
+    losses = {kind: row["test_loss"]["values"] for kind, row in record["summary"].items()}
+    parts = []
+    for kind, values in losses.items():
+        if "QKAN" in kind or kind == "full MLP":
+            pairs = zip(values, losses["MLP"], strict=True)
+            parts.append(f"{kind} " + ", ".join(f"{a - b:+.3f}" for a, b in pairs))
+    return "; ".join(parts)
 
 
 def _by_encoding(record: dict[str, Any]) -> str:

@@ -12,27 +12,36 @@ from typing import Any
 class Runs:
     """Results by the settings they came from; equal settings are computed once.
 
-    The code is not among the settings: after changing it, delete the file.
+    The code is not among the settings: after changing it, delete the file. Processes that compute
+    different runs may share it.
 
     Args:
-        path: The file, read now if it is there and written after every run.
+        path: The file, read before and written after every run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.done: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        self.done = self._read()
 
     def get(self, settings: dict[str, Any], do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what `do` returned for these settings, in this session or an earlier one."""
         settings = json.loads(json.dumps(settings))
+        self.done = self._read()
         for run in self.done:
             if run["settings"] == settings:
                 result: dict[str, Any] = run["result"]
                 return result
         result = json.loads(json.dumps(do()))
-        self.done.append({"settings": settings, "result": result})
+        # what another process has done meanwhile
+        self.done = [*self._read(), {"settings": settings, "result": result}]
         self._write()
         return result
+
+    def _read(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (
+            json.loads(self.path.read_text()) if self.path.exists() else []
+        )
+        return found
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

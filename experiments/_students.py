@@ -1,17 +1,21 @@
 """Real transformers with smaller feed-forward blocks, distilled: what two experiments share.
 
 The teacher is a pretrained model, a student a copy of it whose blocks are replaced by HQKANs or
-by what they have to beat, all of at most the same number of parameters, and distilled.
+by what they have to beat, all of at most the same number of parameters. Each new block is fitted
+by itself to inputs and outputs of the teacher's block that were written down once, and then all of
+them are distilled end to end.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
+import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +25,35 @@ from _runs import Runs
 from torch import nn
 from tqdm import tqdm
 
+from qkan import ffn_names, fit
 from qkan.hybrid import distill_ffn, replace_ffn
 
 Shape = dict[str, Any]
-Batches = Iterable[dict[str, torch.Tensor]]
+Batch = dict[str, torch.Tensor]
+Pairs = tuple[torch.Tensor, torch.Tensor]
+"""Inputs and outputs of a block, (tokens, width) each."""
 
-KINDS = ("HQKAN", "MLP", "SiLU", "identity")
+KINDS = ("HQKAN", "Linear → QKANLayer", "MLP", "identity")
+SHARED: Shape = {"group": 8, "base": None, "start": "gelu"}
+"""Eight activations for all nodes, so that parameters go to nodes and not to edges."""
 VARIANTS: dict[str, tuple[Shape, Shape]] = {
-    "HQKAN": (
-        {"encoding": "linear", "reps": 1, "group": 8},
-        {"encoding": "linear", "reps": 3, "group": 8, "base": None, "start": "gelu"},
+    "HQKAN": ({"encoding": "trainable", **SHARED}, {"encoding": "linear", "reps": 1, "group": 8}),
+    "Linear → QKANLayer": (
+        {"up": False, "encoding": "trainable", **SHARED},
+        {"up": False, "encoding": "trainable", **SHARED, "group": "inputs"},
     ),
     "MLP": ({"activation": "gelu"}, {"activation": "gelu", "middle": 1}),
-    "SiLU": ({"activation": "silu"}, {"activation": "silu", "middle": 1, "closing": False}),
     "identity": ({"activation": "identity"}, {"activation": "identity", "middle": 1}),
 }
 """Two forms of each kind; `latent` follows from the number of parameters."""
 
-RATES = (1e-3, 4e-3)
+RATES = (3e-3, 1e-2)
+"""Of the fit; the end-to-end stage has `Task.end_to_end_rate` times that."""
 SHARES = (2, 4, 8)
 """The students' blocks have a half, a quarter, an eighth of the parameters."""
 TRIAL_SHARE = 4
+ROWS = 512
+"""Tokens in a batch of the fit."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +62,44 @@ class Task:
 
     Attributes:
         teacher: The pretrained model, in evaluation mode.
+        writes: From the name of a new block to that of the teacher's module that makes the output
+            of the block it stands for.
         width: Inputs of a feed-forward block.
         block_parameters: Of one of the teacher's blocks.
         batches: Training batches, the same on every iteration.
         judge: From a student and "validation" or "test" to numbers.
         better: The key of `judge`'s numbers that chooses; the highest wins.
         sizes: What else a result depends on, to be told from earlier runs: parts, batch and so on.
+        seen: Batches from which the blocks' inputs and outputs come.
+        end_to_end_rate: Learning rate of the end-to-end stage, over that of the fit.
         loss: Of the end-to-end stage, as `distill_ffn` takes it; None for its own.
     """
 
     teacher: nn.Module
+    writes: Callable[[str], str]
     width: int
     block_parameters: int
-    batches: Batches
+    batches: list[Batch]
     judge: Callable[[nn.Module, str], dict[str, float]]
     better: str
     sizes: dict[str, Any]
+    seen: int
+    end_to_end_rate: float
     loss: Callable[[Any, Any, Any], torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Optimizer steps on the blocks one by one, and then on the whole model."""
+    """Optimizer steps of the fit of each block, and then on the whole model."""
 
-    layers: int
+    blocks: int
     end_to_end: int
 
 
 def fitted(width: int, shape: Shape, budget: int) -> Shape:
     """The shape with the largest `latent` that has at most `budget` parameters."""
-    low, high = shape.get("group", 1), budget // width
+    groups = shape.get("group", 1)
+    low, high = groups if isinstance(groups, int) else 1, budget // width
     while low < high:
         middle = (low + high + 1) // 2
         fits = parameters(width, shape | {"latent": middle}) <= budget
@@ -87,28 +107,105 @@ def fitted(width: int, shape: Shape, budget: int) -> Shape:
     return shape | {"latent": low}
 
 
-def train(task: Task, shape: Shape, rate: float, seed: int, steps: Steps, part: str) -> Any:
-    """Replace, distil, judge; the seed rules the start of the new blocks."""
+class Lessons:
+    """What the teacher does, computed once for all students.
+
+    Args:
+        task: Whose teacher it is.
+
+    Attributes:
+        teacher: A copy that computes the output of a batch once; `id` tells batches apart.
+        pairs: Inputs and outputs of every block, by name.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.pairs = see_pairs(task)
+        self.teacher = copy.deepcopy(task.teacher)
+        self._forward, self._known = self.teacher.forward, dict[int, Any]()
+        self.teacher.forward = self._remembered
+
+    def _remembered(self, **batch: torch.Tensor) -> Any:
+        key = id(batch["input_ids"])
+        if key not in self._known:
+            self._known[key] = self._forward(**batch)
+        return self._known[key]
+
+
+def train(
+    task: Task, lessons: Lessons, shape: Shape, rate: float, seed: int, steps: Steps
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Replace, fit, distil; the seed rules the start of the new blocks and the fit's batches."""
     student = copy.deepcopy(task.teacher)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         replaced = replace_ffn(student, lambda width: make_ffn(width, shape))
     begin = time.process_time()
+    errors = {
+        name: fit(
+            student.get_submodule(name), lessons.pairs[name], loss=relative_error,
+            optimizer="adamw", lr=rate, steps=steps.blocks, batch_size=ROWS, scheduler="cosine",
+            seed=seed, progress=False,
+        ).train_loss[-1]
+        for name in replaced
+    }  # fmt: skip
     history = distill_ffn(
-        task.teacher, student, task.batches, names=replaced, steps=steps.layers,
-        end_to_end_steps=steps.end_to_end, loss=task.loss, lr=rate, end_to_end_lr=rate / 4,
+        lessons.teacher, student, task.batches, names=replaced, steps=0,
+        end_to_end_steps=steps.end_to_end, loss=task.loss, lr=task.end_to_end_rate * rate,
         scheduler="cosine", seed=seed, progress=False,
     )  # fmt: skip
-    return {
+    return student.eval(), {
         "before": replaced.before,
         "after": replaced.after,
         "flops": replaced.flops,
         "cpu_seconds": time.process_time() - begin,
-        # the last of each, a list of none without that stage
-        "block_errors": {name: errors[-1:] for name, errors in history.layers.items()},
+        "block_errors": errors,
         "end_to_end_loss": history.end_to_end[-1:],
-        **task.judge(student.eval(), part),
     }
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean over tokens of ‖found - wanted‖² / (‖wanted‖² + the batch's median of ‖wanted‖²).
+
+    A few tokens' outputs are many times larger than the rest; divided by their own size, they do
+    not rule the mean, nor does a token with hardly any output.
+    """
+    size = wanted.square().sum(-1)
+    return ((found - wanted).square().sum(-1) / (size + size.median())).mean()
+
+
+@torch.no_grad()
+def see_pairs(task: Task) -> dict[str, Pairs]:
+    """What the teacher's blocks get and give on the first batches, padding left out."""
+    rows: dict[str, tuple[list[torch.Tensor], list[torch.Tensor]]] = {
+        name: ([], []) for name in ffn_names(task.teacher)
+    }
+    kept = torch.empty(0)
+
+    def reads(name: str, _: nn.Module, inputs: Any) -> None:
+        rows[name][0].append(inputs[0].flatten(0, 1)[kept])
+
+    def writes(name: str, _: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        rows[name][1].append(output.flatten(0, 1)[kept])
+
+    handles = []
+    for name in rows:
+        before, after = map(task.teacher.get_submodule, (name, task.writes(name)))
+        handles.append(before.register_forward_pre_hook(functools.partial(reads, name)))
+        handles.append(after.register_forward_hook(functools.partial(writes, name)))
+    for batch in task.batches[: task.seen]:
+        kept = batch["attention_mask"].flatten().bool()
+        task.teacher(**batch)
+    for handle in handles:
+        handle.remove()
+    return {name: (torch.cat(x), torch.cat(y)) for name, (x, y) in rows.items()}
+
+
+def alike(texts: Sequence[str], batch: int) -> list[list[str]]:
+    """Batches of texts of about one length, so that little is padded, in an order drawn at 0."""
+    row = sorted(texts, key=len)
+    found = [row[start : start + batch] for start in range(0, len(row), batch)]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def packaged(package: str, folder: str, install: str) -> Path:
@@ -144,6 +241,11 @@ class Study:
         self.task, self.runs = task, runs
         self.trial_steps, self.steps = trial_steps, steps
 
+    @functools.cached_property
+    def lessons(self) -> Lessons:
+        """What all students learn from."""
+        return Lessons(self.task)
+
     def trials(self, seed: int) -> dict[str, list[dict[str, Any]]]:
         """As many for every kind: two forms at every rate, on the validation part."""
         jobs = [(kind, form, rate) for kind in KINDS for form in VARIANTS[kind] for rate in RATES]
@@ -173,10 +275,15 @@ class Study:
     ) -> dict[str, Any]:
         shape = fitted(self.task.width, form, self.task.block_parameters // share)
         settings = {
-            "shape": shape, "rate": rate, "seed": seed, "part": part,
-            "steps": [steps.layers, steps.end_to_end], **self.task.sizes,
+            "shape": shape, "rate": rate, "seed": seed, "part": part, "steps": asdict(steps),
+            **self.task.sizes,
         }  # fmt: skip
-        result = self.runs.get(settings, lambda: train(self.task, shape, rate, seed, steps, part))
+
+        def do() -> dict[str, Any]:
+            student, course = train(self.task, self.lessons, shape, rate, seed, steps)
+            return course | self.task.judge(student, part)
+
+        result = self.runs.get(settings, do)
         return {"form": form, "shape": shape, "rate": rate, "seed": seed, "share": share} | result
 
 
@@ -186,18 +293,20 @@ Lines = dict[str, dict[str, float]]
 
 def print_table(found: list[dict[str, Any]], lines: Lines, names: Sequence[str]) -> None:
     head = "".join(f"{name:>14}" for name in names)
-    print(f"\n{'':<10} {'parameters':>12} {'latent':>7}{head}   CPU s")
+    print(f"\n{'':<18} {'parameters':>12} {'latent':>7}{head}   CPU s")
     for run in found:
         values = "".join(f"{run[name]:>14.4f}" for name in names)
         latent = run["shape"]["latent"]
         print(
-            f"{run['kind']:<10} {run['after']:>12,} {latent:>7}{values} {run['cpu_seconds']:>7.0f}"
+            f"{run['kind']:<18} {run['after']:>12,} {latent:>7}{values} {run['cpu_seconds']:>7.0f}"
         )
     for name, line in lines.items():
-        print(f"{name:<31}" + "".join(f"{line[key]:>14.4f}" for key in names))
+        print(f"{name:<39}" + "".join(f"{line[key]:>14.4f}" for key in names))
 
 
-COLOURS = {"HQKAN": "#0072B2", "MLP": "#E69F00", "SiLU": "#D55E00", "identity": "#CC79A7"}
+COLOURS = {
+    "HQKAN": "#0072B2", "Linear → QKANLayer": "#009E73", "MLP": "#E69F00", "identity": "#CC79A7",
+}  # fmt: skip
 
 
 def figure(found: list[dict[str, Any]], lines: Lines, names: Sequence[str], path: Path) -> Path:

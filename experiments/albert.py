@@ -5,9 +5,10 @@ Writes  out/albert/albert.json and albert.png
 
 The teacher is rxnmapper's masked language model of reaction SMILES: 12 layers that share one
 block 256-512-256. A student is a copy whose block is an HQKAN, or what that has to beat, of at
-most a half, a quarter or an eighth of the parameters; `distill_ffn` trains it, first the block on
-the teacher's inputs and outputs of it, then the whole model on the teacher's logits. A seventh of
-the tokens (15 %) are masked; accuracy and perplexity are those of the masked tokens.
+most a half, a quarter or an eighth of the parameters (`_students.py`). The new block is fitted to
+what the teacher's block gets and gives in all layers (`fit`); then `distill_ffn` trains it on the
+teacher's logits. Rates and steps were chosen for the MLP. A seventh of the tokens (15 %) are
+masked; accuracy and perplexity are those of the masked tokens.
 
 The reactions are made up (`_reactions.py`), since no installed package has a list of real ones:
 nine named reactions between random fragments; parts share fragments, but no reaction. The teacher
@@ -20,7 +21,6 @@ parameters; the highest validation accuracy chooses, and the test part is looked
 from __future__ import annotations
 
 import argparse
-import random
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,11 +32,13 @@ from _record import ROOT, write
 from _runs import Runs
 from _students import (
     RATES,
+    ROWS,
     SHARES,
     VARIANTS,
     Steps,
     Study,
     Task,
+    alike,
     figure,
     packaged,
     print_table,
@@ -50,8 +52,12 @@ INSTALL = "pip install --no-deps rxnmapper==0.4.3"
 PARTS = {"train": 1200, "validation": 100, "test": 300}
 BATCH = 8
 MASKED = 0.15
-TRIAL_STEPS, STEPS = Steps(15, 20), Steps(60, 100)
-TRIAL_SEED, SEEDS = 0, 1
+TRIAL_STEPS, STEPS = Steps(400, 10), Steps(1500, 40)
+SEEN = 25
+"""Batches that the fit of the block sees."""
+END_TO_END_RATE = 0.1
+"""Learning rate of the end-to-end stage, over that of the fit."""
+TRIAL_SEED, SEEDS = 0, 3
 TOKEN = re.compile(r"\[[^\]]*\]|Br|Cl|>>|%\d\d|.")
 
 PUBLISHED = [
@@ -82,12 +88,12 @@ def parts(sizes: dict[str, int], seed: int = 0) -> dict[str, list[str]]:
 
 
 class Masked:
-    """Batches of padded reactions with masked tokens, the same on every iteration.
+    """Batches of reactions of about one length, masked, the same on every iteration.
 
     Args:
         texts: The reactions.
         tokenizer: Makes tokens of them.
-        seed: Of the order and of what is masked.
+        seed: Of what is masked.
     """
 
     def __init__(self, texts: Sequence[str], tokenizer: Tokenizer, seed: int) -> None:
@@ -99,11 +105,10 @@ class Masked:
 
     def with_answers(self) -> Iterator[tuple[Batch, Tensor]]:
         """Batches beside what stood at their places, -100 where nothing is masked."""
-        order = random.Random(self.seed).sample(self.texts, len(self.texts))
         generator = torch.Generator().manual_seed(self.seed)
         mask = self.tokenizer.ids["[MASK]"]
-        for start in range(0, len(order), BATCH):
-            rows = [torch.tensor(self.tokenizer(text)) for text in order[start : start + BATCH]]
+        for texts in alike(self.texts, BATCH):
+            rows = [torch.tensor(self.tokenizer(text)) for text in texts]
             ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
             attention = nn.utils.rnn.pad_sequence([row > -1 for row in rows], batch_first=True)
             ordinary = attention & (ids != self.tokenizer.ids["[CLS]"])
@@ -138,12 +143,15 @@ def task(folder: Path, texts: dict[str, list[str]]) -> Task:
     width, hidden = config.hidden_size, config.intermediate_size
     return Task(
         teacher=teacher,
+        writes=lambda block: f"{block}_output",
         width=width,
         block_parameters=2 * width * hidden + width + hidden,
-        batches=text["train"],
+        batches=list(text["train"]),
         judge=lambda model, part: score(model, text[part]),
         better="accuracy",
         sizes={"parts": {part: len(found) for part, found in texts.items()}, "batch": BATCH},
+        seen=SEEN,
+        end_to_end_rate=END_TO_END_RATE,
     )
 
 
@@ -168,6 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         "teacher": f"rxnmapper 0.4.3, {MODEL}", "text": "made-up reactions, _reactions.py",
         "reactions": PARTS, "batch": BATCH, "masked": MASKED, "rates": RATES, "forms": VARIANTS,
         "trial_steps": vars(TRIAL_STEPS), "steps": vars(STEPS), "shares": SHARES,
+        "seen": SEEN, "rows": ROWS, "end_to_end_rate": END_TO_END_RATE,
         "trial_seed": TRIAL_SEED, "seeds": list(seeds), "threads": 1,
         "selection": "highest validation accuracy at a quarter of the parameters",
     }  # fmt: skip

@@ -7,8 +7,9 @@ Writes  out/minilm/minilm.json and minilm.png; out/minilm/speed.json
 
 The teacher is a BERT of 6 layers with blocks 384-1536-384, two thirds of the encoder. A student is
 a copy whose blocks are HQKANs, or what those have to beat, of at most a half, a quarter or an
-eighth of the parameters; `distill_ffn` trains it, first each block on the teacher's inputs and
-outputs of it, then the whole encoder on the teacher's sentence embeddings (1 - cosine).
+eighth of the parameters (`_students.py`). Each new block is fitted to what the teacher's block gets
+and gives (`fit`); then `distill_ffn` trains all of them on the teacher's sentence embeddings
+(1 - cosine). Rates and steps were chosen for the MLP.
 
 The sentences are Shakespeare's and those of docstrings of installed packages, split by document.
 Reported for the test sentences: the mean and the 5 % quantile of the cosine between the student's
@@ -34,11 +35,13 @@ from _record import ROOT, write
 from _runs import Runs
 from _students import (
     RATES,
+    ROWS,
     SHARES,
     VARIANTS,
     Steps,
     Study,
     Task,
+    alike,
     figure,
     packaged,
     print_table,
@@ -55,8 +58,12 @@ SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 BATCH = 16
 LONGEST = 64
 """Tokens of a sentence that are read."""
-TRIAL_STEPS, STEPS = Steps(10, 30), Steps(40, 140)
-TRIAL_SEED, SEEDS = 0, 1
+TRIAL_STEPS, STEPS = Steps(50, 10), Steps(150, 60)
+SEEN = 80
+"""Batches that the fit of the blocks sees."""
+END_TO_END_RATE = 0.1
+"""Learning rate of the end-to-end stage, over that of the fit."""
+TRIAL_SEED, SEEDS = 0, 3
 NAMES = ("cosine", "cosine_5_percent", "similarity_correlation")
 SPEED_BATCHES = (1, 32)
 TOKENS = 32
@@ -80,17 +87,16 @@ def parts(
 
 
 class Sentences:
-    """Batches of padded sentences, the same on every iteration."""
+    """Batches of padded sentences of about one length, the same on every iteration."""
 
     def __init__(self, texts: Sequence[str], tokenizer: Any, batch: int = BATCH) -> None:
-        self.texts, self.tokenizer, self.batch = texts, tokenizer, batch
+        self.batches, self.tokenizer = alike(texts, batch), tokenizer
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.texts), self.batch):
+        for texts in self.batches:
             encoded = self.tokenizer(
-                list(self.texts[start : start + self.batch]), padding=True, truncation=True,
-                max_length=LONGEST, return_tensors="pt",
-            )  # fmt: skip
+                texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            )
             yield {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
 
@@ -136,12 +142,15 @@ def task(folder: Path, texts: dict[str, list[str]]) -> Task:
     width, hidden = config.hidden_size, config.intermediate_size
     return Task(
         teacher=teacher,
+        writes=lambda block: block.replace("intermediate", "output.dense"),
         width=width,
         block_parameters=2 * width * hidden + width + hidden,
-        batches=text["train"],
+        batches=list(text["train"]),
         judge=lambda model, part: score(embeddings(model, text[part]), theirs[part]),
         better="cosine",
         sizes={"parts": {part: len(found) for part, found in texts.items()}, "batch": BATCH},
+        seen=SEEN,
+        end_to_end_rate=END_TO_END_RATE,
         loss=embedding_loss,
     )
 
@@ -196,6 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         "text": "tinyshakespeare and docstrings of installed packages, split by document",
         "sentences": PARTS, "batch": BATCH, "longest": LONGEST, "rates": RATES, "forms": VARIANTS,
         "trial_steps": vars(TRIAL_STEPS), "steps": vars(STEPS), "shares": SHARES,
+        "seen": SEEN, "rows": ROWS, "end_to_end_rate": END_TO_END_RATE,
         "trial_seed": TRIAL_SEED, "seeds": list(seeds), "threads": 1,
         "selection": "highest mean validation cosine at a quarter of the parameters",
     }  # fmt: skip

@@ -27,7 +27,7 @@ class Progress:
     """
 
     def __init__(self, total: int, description: str, *, enabled: bool, done: int = 0) -> None:
-        shown = enabled and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        shown = enabled and (sys.stderr.isatty() or _in_notebook())
         self._bar = tqdm(
             total=total, desc=description, initial=done, unit="step", disable=not shown
         )
@@ -54,6 +54,12 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel; others may have its package imported, too."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())
 
 
 @contextmanager

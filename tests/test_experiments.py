@@ -20,8 +20,8 @@ import torch
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 PNG = b"\x89PNG"
 MODULES = (
-    "albert", "char_lm", "minilm", "figures", "_char_gpt", "_ffn", "_reactions", "_record",
-    "_runs", "_students", "_texts",
+    "albert", "char_lm", "minilm", "figures", "_char_gpt", "_char_show", "_ffn", "_reactions",
+    "_record", "_runs", "_students", "_texts",
 )  # fmt: skip
 WORDS = "the model learns what another one did before and after it saw some new text".split()
 
@@ -67,6 +67,9 @@ def test_a_run_is_computed_once_for_equal_settings(scripts: Any, tmp_path: Path)
     other = Runs(runs.path).get({"seed": 2, "sizes": (2, 3)}, do)
     assert first == again == {"loss": [1, 0.5]} and other == {"loss": [2, 0.5]}
     assert len(Runs(runs.path).done) == 2
+    # it has not seen the second run, which another process might have made
+    runs.get({"seed": 3}, do)
+    assert len(Runs(runs.path).done) == 3
 
 
 def test_all_candidates_have_equally_many_trials(scripts: dict[str, Any]) -> None:
@@ -79,12 +82,17 @@ def test_all_candidates_have_equally_many_trials(scripts: dict[str, Any]) -> Non
 def test_no_control_of_the_language_model_is_given_less_than_hqkan(char_lm: Any) -> None:
     from _ffn import parameters
 
-    counts = {
-        kind: [parameters(char_lm.SIZE.width, shape) for shape, _ in trials]
+    shapes = {
+        kind: {json.dumps(shape): shape for shape, _ in trials}.values()
         for kind, trials in char_lm.TRIALS.items()
     }
-    for kind in ("MLP", "SiLU", "identity"):
-        assert max(counts["HQKAN"]) <= 1.005 * max(counts[kind])
+    counts = {
+        kind: [parameters(char_lm.SIZE.width, shape) for shape in found]
+        for kind, found in shapes.items()
+    }
+    for mine in ("HQKAN", "Linear → QKANLayer"):
+        for kind in ("MLP", "identity"):
+            assert max(counts[mine]) <= 1.005 * max(counts[kind])
 
 
 def test_a_fitted_shape_is_the_largest_within_the_budget(scripts: Any) -> None:
@@ -239,8 +247,11 @@ def small_albert(scripts: dict[str, Any], tmp_path: Path) -> Any:
     return albert.task(tmp_path, texts)
 
 
-def test_albert_masks_and_scores(scripts: dict[str, Any], small_albert: Any) -> None:
-    albert, texts = scripts["albert"], small_albert.batches
+def test_albert_masks_and_scores(
+    scripts: dict[str, Any], small_albert: Any, tmp_path: Path
+) -> None:
+    albert, tokenizer = scripts["albert"], scripts["albert"].Tokenizer(tmp_path)
+    texts = albert.Masked(albert.parts({"train": 8})["train"], tokenizer, 0)
     seen = list(texts.with_answers())
     again = list(texts)
     for (batch, _), same in zip(seen, again, strict=True):
@@ -265,13 +276,14 @@ def test_the_albert_study_runs_whole(small_albert: Any, tmp_path: Path) -> None:
     from _runs import Runs
     from _students import KINDS, SHARES, Steps, Study, figure, print_table, without_blocks
 
-    study = Study(small_albert, Runs(tmp_path / "runs.json"), Steps(1, 0), Steps(1, 1))
+    study = Study(small_albert, Runs(tmp_path / "runs.json"), Steps(1, 1), Steps(2, 1))
     trials = study.trials(seed=0)
     assert {len(tried) for tried in trials.values()} == {4}
     found = study.finals(trials, seeds=(1,))
     assert [run["kind"] for run in found] == [*KINDS] * len(SHARES)
     for run in found:
         assert run["after"] <= run["before"] / run["share"] and run["end_to_end_loss"][0] > 0
+        assert len(run["block_errors"]) == 1 and min(run["block_errors"].values()) > 0
     floor = small_albert.judge(without_blocks(small_albert.teacher), "test")
     print_table(found, {"no FFN": floor}, ("accuracy", "perplexity"))
     drawn = figure(found, {"no FFN": floor}, ("accuracy", "perplexity"), tmp_path / "a.png")
@@ -297,11 +309,58 @@ def test_a_student_with_the_teachers_weights_scores_one(
     transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
     work = minilm.task(tmp_path, texts)
     assert work.judge(work.teacher, "test") == pytest.approx(dict.fromkeys(minilm.NAMES, 1.0))
-    from _students import VARIANTS, Steps, fitted, train
+    from _students import VARIANTS, Lessons, Steps, fitted, train
 
     shape = fitted(work.width, VARIANTS["HQKAN"][0], work.block_parameters // 4)
-    result = train(work, shape, 1e-3, 0, Steps(1, 1), "test")
-    assert 0 < result["cosine"] < 1 and len(result["block_errors"]) == 2
+    student, course = train(work, Lessons(work), shape, 1e-3, 0, Steps(1, 1))
+    assert 0 < work.judge(student, "test")["cosine"] < 1 and len(course["block_errors"]) == 2
     rows = minilm.speed(work, [{"kind": "HQKAN", "share": 4, "shape": shape}], repeats=2)
     assert {row["model"] for row in rows} == {"teacher", "HQKAN 1/4"}
     assert all(len(row["samples"]) == 2 for row in rows)
+
+
+def test_pairs_are_what_the_teachers_blocks_get_and_give(
+    scripts: dict[str, Any], small_albert: Any
+) -> None:
+    from _students import Lessons, relative_error
+
+    teacher, lessons = small_albert.teacher, Lessons(small_albert)
+    (name, (x, y)), *others = lessons.pairs.items()
+    # one block, used by both layers
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in small_albert.batches)
+    assert not others and len(x) == 2 * tokens
+    layer = teacher.get_submodule(name.rpartition(".")[0])
+    with torch.no_grad():
+        assert torch.allclose(layer.ffn_output(layer.activation(layer.ffn(x))), y, atol=1e-5)
+        batch = small_albert.batches[0]
+        found = lessons.teacher(**batch)
+        assert torch.equal(found.logits, teacher(**batch).logits)
+        assert lessons.teacher(**batch) is found
+    assert relative_error(y, y) == 0 and 0.4 < relative_error(torch.zeros_like(y), y) < 1
+
+
+def test_batches_are_of_texts_of_about_one_length(scripts: dict[str, Any]) -> None:
+    from _students import alike
+
+    texts = ["x" * (17 * n % 23) for n in range(23)]
+    found = alike(texts, 5)
+    assert sorted(text for row in found for text in row) == sorted(texts)
+    assert found == alike(texts, 5) and found != [sorted(texts)[n : n + 5] for n in range(0, 23, 5)]
+    assert all(max(map(len, row)) - min(map(len, row)) < 5 for row in found)
+
+
+def test_a_layer_behind_a_linear_map_starts_as_an_hqkan_does(scripts: dict[str, Any]) -> None:
+    from _ffn import make_ffn
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 64, generator=generator)
+    for shape in (
+        {"up": False, "latent": 32, "group": 8, "base": None, "start": "gelu"},
+        {"up": False, "latent": 32, "group": 8, "reps": 1, "encoding": "linear"},
+        {"latent": 32, "activation": "silu", "gate": True},
+    ):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            block = make_ffn(64, shape)
+        with torch.no_grad():
+            assert 0.05 < float(block(x).square().mean().sqrt()) < 0.2, shape

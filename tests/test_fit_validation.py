@@ -66,6 +66,7 @@ def test_the_best_parameters_are_restored(kind: str) -> None:
 
 
 def test_buffers_belong_to_the_best() -> None:
+    torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1))
     x, y = data()
     history = quiet(model, (x, y), validation=(x, -y), optimizer="sgd", lr=0.1, steps=5)

@@ -22,6 +22,8 @@ MODULES = ("tables", "figures", "_record", "_report_tables", "_runs")
 def scripts() -> Iterator[dict[str, Any]]:
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
+    # the benchmarks have scripts of these names, too
+    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     sys.path.insert(0, str(EXPERIMENTS))
     try:
         import _report_tables
@@ -32,6 +34,7 @@ def scripts() -> Iterator[dict[str, Any]]:
         sys.path.remove(str(EXPERIMENTS))
         for name in MODULES:
             sys.modules.pop(name, None)
+        sys.modules.update(others)
 
 
 @pytest.fixture

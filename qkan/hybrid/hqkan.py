@@ -32,6 +32,11 @@ class HQKAN(nn.Module):
     made for. The output has a root mean square near 0.1: beside a residual stream the block begins
     as a small change, and every parameter has a gradient. A gate begins as 1.
 
+    The QKAN has latent² edges. Where latent nodes are to be many, `group=` shares activations, and
+    `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` needs no
+    `up`: an MLP with learnt activations and about as many parameters as one
+    (`experiments/char_lm.py` has it too).
+
     Args:
         in_features: Inputs.
         out_features: Outputs; as many as inputs when None.
