@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import select
 import struct
 import sys
 from typing import Any
