@@ -133,7 +133,12 @@ SECTIONS = (
         ),
     ),
     Section("minilm", "MiniLM with smaller blocks", texts.sentences),
-    Section("albert", "ALBERT with smaller blocks", texts.reactions),
+    Section(
+        "albert",
+        "ALBERT with smaller blocks",
+        texts.reactions,
+        picture=("albert.png", "Accuracy and perplexity of ALBERTs over the size of their blocks"),
+    ),
 )
 
 
