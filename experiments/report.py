@@ -132,7 +132,12 @@ SECTIONS = (
             "MLP",
         ),
     ),
-    Section("minilm", "MiniLM with smaller blocks", texts.sentences),
+    Section(
+        "minilm",
+        "MiniLM with smaller blocks",
+        texts.sentences,
+        picture=("minilm.png", "Cosine to MiniLM's embeddings over the size of the blocks"),
+    ),
     Section(
         "albert",
         "ALBERT with smaller blocks",
