@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from _record import spread
 from _runs import Runs
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from qkan import HQKAN, QKAN, effective_parameters, fit, param_groups
 
@@ -194,9 +195,24 @@ class Study:
         named = {name: settings[name] for name in ("head", "rate", "epochs", "seed")}
         return named | done
 
-    def trials(self, trials: Sequence[Trial], epochs: int) -> list[Run]:
-        """Short runs of one seed, judged on the validation part."""
-        return [self.run(trial, epochs, TRIAL_SEED, test=False) for trial in trials]
+    def trials(self, planned: Mapping[str, Sequence[Trial]], epochs: int) -> dict[str, list[Run]]:
+        """Short runs of one seed by kind, judged on the validation part."""
+        return {
+            kind: [self.run(trial, epochs, TRIAL_SEED, test=False) for trial in trials]
+            for kind, trials in tqdm(planned.items(), desc="trials", unit="kind", disable=None)
+        }
+
+    def in_full(
+        self, chosen: Mapping[str, Trial], epochs: int, seeds: Sequence[int]
+    ) -> dict[str, list[Run]]:
+        """Runs by name that are tested, all of one seed before the next: an early end leaves
+        whole seeds.
+        """
+        found: dict[str, list[Run]] = {name: [] for name in chosen}
+        jobs = [(seed, name) for seed in seeds for name in chosen]
+        for seed, name in tqdm(jobs, desc="in full", unit="run", disable=None):
+            found[name].append(self.run(chosen[name], epochs, seed, test=True))
+        return found
 
 
 def choose(tried: Sequence[Run]) -> Run:

@@ -43,7 +43,6 @@ from _images import cifar10
 from _record import ROOT, write
 from _runs import Runs
 from torch import nn
-from tqdm import tqdm
 
 FEATURES, CLASSES = 256, 10
 HELD = 5000
@@ -140,17 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     task = Task(cifar10(HELD), body, FEATURES, CLASSES, flip=True)
     study = Study(task, Runs(options.out / "runs.json"))
-    tried = {
-        kind: study.trials(planned, TRIAL_EPOCHS)
-        for kind, planned in tqdm(trials().items(), desc="trials", unit="kind", disable=None)
-    }
+    tried = study.trials(trials(), TRIAL_EPOCHS)
     print_trials(tried)
-    chosen = candidates(tried)
-    found: dict[str, list[Run]] = {name: [] for name in chosen}
-    # all heads of one seed before the next seed, so that an early end leaves whole seeds
-    jobs = [(seed, name) for seed in SEEDS for name in chosen]
-    for seed, name in tqdm(jobs, desc="in full", unit="run", disable=None):
-        found[name].append(study.run(chosen[name], EPOCHS, seed, test=True))
+    found = study.in_full(candidates(tried), EPOCHS, SEEDS)
     table = {name: summary(runs) for name, runs in found.items()}
     for name, row in table.items():
         print_row(name, row)

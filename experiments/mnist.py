@@ -40,7 +40,6 @@ from _images import mnist
 from _record import ROOT, write
 from _runs import Runs
 from torch import nn
-from tqdm import tqdm
 
 FEATURES = 10
 HELD = 5000
@@ -113,17 +112,11 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     task = Task(mnist(HELD), body, FEATURES)
     study = Study(task, Runs(options.out / "runs.json"))
-    tried = {
-        kind: study.trials(trials, TRIAL_EPOCHS)
-        for kind, trials in tqdm(TRIALS.items(), desc="trials", unit="kind", disable=None)
-    }
+    tried = study.trials(TRIALS, TRIAL_EPOCHS)
     print_trials(tried)
     best = {kind: choose(runs) for kind, runs in tried.items()}
-    found: dict[str, list[Run]] = {kind: [] for kind in best}
-    jobs = [(seed, kind) for seed in SEEDS for kind in best]
-    for seed, kind in tqdm(jobs, desc="in full", unit="run", disable=None):
-        trial = best[kind]["head"], best[kind]["rate"]
-        found[kind].append(study.run(trial, EPOCHS, seed, test=True))
+    chosen = {kind: (run["head"], run["rate"]) for kind, run in best.items()}
+    found = study.in_full(chosen, EPOCHS, SEEDS)
     table = {kind: summary(runs) for kind, runs in found.items()}
     for kind, row in table.items():
         print_row(kind, row)

@@ -152,12 +152,19 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _inputs(self, X: Array) -> Tensor:
         return torch.from_numpy((X - self.mean_) / self.scale_).to(DTYPES[self.dtype])
 
+    def _checked(self, X: Any) -> Array:
+        """X (n, features) in float64, of a fitted estimator."""
+        check_is_fitted(self, "model_")
+        checked: Array = validate_data(self, X, reset=False, dtype=np.float64)
+        return checked
+
     def _output(self, X: Any) -> Array:
         """What the network says of X, (n, outputs), in its own units."""
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return self._evaluated(self._inputs(self._checked(X)))
+
+    def _evaluated(self, x: Tensor) -> Array:
         with torch.no_grad():
-            found: Array = self.model_(self._inputs(X)).double().numpy()
+            found: Array = self.model_(x).double().numpy()
         return found
 
     def to_module(
@@ -210,9 +217,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         Returns:
             A matplotlib `Figure`.
         """
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        return plot(self.model_, self._inputs(X), **self._named(options))
+        x = self._inputs(self._checked(X))
+        return plot(self.model_, x, **self._named(options))
 
     def symbolic(self, X: Any, **options: Any) -> Formula:
         """Return the fitted network as a formula in the data's own units, see `qkan.symbolic`.
@@ -225,10 +231,10 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             The formula: of a regressor's prediction, of a classifier's decision function. What it
             says of single edges (`Formula.edges`) is in standard units.
         """
-        output = self._output(X)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        found = symbolic(self.model_, self._inputs(X), **self._named(options))
-        mean, scale = self._target_scales(output.shape[1])
+        X = self._checked(X)
+        x = self._inputs(X)
+        found = symbolic(self.model_, x, **self._named(options))
+        mean, scale = self._target_scales(self.model_.widths[-1])
         inputs = {
             symbol: (symbol - float(m)) / float(s)
             for symbol, m, s in zip(found.inputs, self.mean_, self.scale_, strict=True)
@@ -245,7 +251,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         )
         bound = None if found.bound is None else found.bound * float(scale.max())
         formula = dataclasses.replace(found, layers=layers, fitted=fitted, bound=bound)
-        formula.measure(X, mean + scale * output)
+        formula.measure(X, mean + scale * self._evaluated(x))
         return formula
 
     def _named(self, options: dict[str, Any]) -> dict[str, Any]:
