@@ -1,7 +1,7 @@
 """An accelerator hosted in Python, as strict as a card, so that code for cards runs anywhere.
 
 PyTorch reserves one device type for accelerators that it does not know. `install` takes it, for
-the rest of the process, under the name "card", with two devices. A tensor on the card wraps a tensor
+the rest of the process, under the name "card". A tensor on the card wraps a tensor
 on the CPU, and every operation runs on what is inside. What a real card forbids is forbidden: its
 memory cannot be read by numpy or through an address, and an operation that mixes it with a CPU
 tensor, or with a tensor of the other device, raises `CardError`. What a real card makes the host
@@ -116,6 +116,9 @@ class CardTensor(_Dispatched, metaclass=_LikeATensor):
 
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
+
+    def __coerce_same_metadata_as_tangent__(self, metadata: Any, kind: Any = None) -> Tensor:
+        return self
 
     def __format__(self, spec: str) -> str:
         return self.item().__format__(spec) if self.dim() == 0 else object.__format__(self, spec)
@@ -321,7 +324,9 @@ class _Module:
         return True
 
     def device_count(self) -> int:
-        return DEVICES
+        # torch's autograd takes a device guard that is written in Python for one device; the other
+        # one is there for passes forward
+        return 1
 
     def current_device(self) -> int:
         return getattr(self._here, "device", 0)

@@ -15,12 +15,6 @@ import torch
 NEEDS = "needs a real card"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--host-card", action="store_true", help="run on an accelerator that Python hosts"
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_card(what): needs what only a real card has")
 
@@ -56,6 +50,13 @@ def cuda(request: pytest.FixtureRequest) -> torch.device:
     if request.config.getoption("--host-card"):
         return torch.device("card", 0)
     return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture
+def smaller(request: pytest.FixtureRequest) -> bool:
+    """Whether large problems are made smaller, for a host that runs one thread at a time."""
+    options = request.config.option
+    return bool(options.host_card and not options.full)
 
 
 @pytest.fixture
