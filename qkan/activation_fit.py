@@ -16,6 +16,7 @@ from qkan.simulators import BASES, Request, get_engine
 
 from .errors import QKANError
 from .functional import READOUTS, amplitude
+from .start import real_numbers
 
 LARGEST_ERROR = 0.1
 """The `error` of an `ActivationFit` beyond which no layer starts from it."""
@@ -188,7 +189,7 @@ class _Problem:
 
     def phi(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The readout of φ at x, (n points, m), for values (m, n)."""
-        with torch.no_grad(), torch.device("cpu"):
+        with real_numbers():
             angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
             request = Request(self.program, len(x), len(values), 1, torch.float64)
             z = get_engine("torch").edges(request, torch.from_numpy(x)[:, None], *angles)[..., 0]
@@ -237,5 +238,6 @@ def _normal(reach: float, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values_of(activation: str, x: np.ndarray) -> np.ndarray:
-    found: np.ndarray = BASES[activation](torch.from_numpy(x)).numpy()
+    with real_numbers():
+        found: np.ndarray = BASES[activation](torch.from_numpy(x)).numpy()
     return found

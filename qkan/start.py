@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from qkan.circuits import Program
 from qkan.simulators import Request, get_engine
@@ -14,6 +17,13 @@ from qkan.simulators import Request, get_engine
 from .functional import amplitude
 
 _POINTS = 1 << 14
+
+
+@contextlib.contextmanager
+def real_numbers() -> Iterator[None]:
+    """A context whose tensors are on the CPU and real, even where a layer is built of fake ones."""
+    with _disable_current_modes(), torch.no_grad(), torch.device("cpu"):
+        yield
 
 
 @functools.lru_cache(maxsize=256)
@@ -25,7 +35,7 @@ def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> f
     """
     dimensions = program.num_theta + 1
     points = _additive_recurrence(_POINTS, dimensions)
-    with torch.no_grad(), torch.device("cpu"):
+    with real_numbers():
         x = torch.erfinv(2 * torch.from_numpy(points[:, :1]) - 1) * math.sqrt(2)
         theta = (torch.from_numpy(points[:, 1:]) - 0.5) * math.pi
         scales = torch.tensor(scale, dtype=torch.float64)

@@ -59,9 +59,8 @@ class _Dispatched(Tensor):
     """A tensor whose operations run on what is inside."""
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    @torch._dynamo.disable
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace in ("aten", "prims"):
             return _operation(func, *args, **(kwargs or {}))
         # an operator of somebody's own runs its code for the card, on tensors of the card
@@ -166,6 +165,7 @@ def address_of(handle: int, index: int) -> int:
     return tensor.inner.data_ptr()
 
 
+@torch._dynamo.disable
 def _operation(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an operation of torch on what is inside."""
     name = func._schema.name.partition("::")[2]
