@@ -1,4 +1,4 @@
-"""A stand-in for the module `cupy` on the card that `host_card` hosts: what `cupy_engine` uses of it.
+"""A stand-in for the module `cupy` on the card of `host_card`: what `cupy_engine` uses of it.
 
 `RawModule` compiles the CUDA sources that it is given with the host's compiler, and a launch runs
 them over grid and blocks on what is inside the card's tensors. It refuses what CuPy would get wrong

@@ -125,7 +125,7 @@ def test_what_the_host_waits_for_is_counted(way: str, card: torch.device) -> Non
 
 def test_what_it_does_not_wait_for_is_not_counted(card: torch.device) -> None:
     with waits() as found:
-        x, there = pair(card, 3, 4)
+        there = pair(card, 3, 4)[1]
         layer = nn.Linear(4, 4, device=card)
         (layer(there).softmax(-1)[1:] * there[1:] + torch.arange(4.0, device=card)).sum().backward()
         torch.empty(3, device=card).copy_(torch.ones(3))
