@@ -34,6 +34,11 @@ _TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
 _MARGIN = 1.06
+# A slope divides the rounding of the coefficients by the width of the range. A range as wide as
+# this angle keeps the slopes as exact as the values, however little an input varies.
+_NARROWEST = 1.0
+# The bandwidth below which an edge counts as flat.
+_FLAT = 1e-3
 
 
 @dataclass
@@ -93,7 +98,7 @@ class ChebyshevEngine(ProductEngine):
                     f"domain={self.domain}; give a wider one, or None for each batch's own range."
                 )
             low, high = torch.full_like(low, left), torch.full_like(high, right)
-        return (low + high) / 2, ((high - low) / 2).clamp(min=1e-3) * _MARGIN
+        return (low + high) / 2, (high - low) / 2 * _MARGIN
 
     def _extent(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, float]:
         """Each input's range, and the widest angle Ω·L of any edge."""
@@ -101,14 +106,16 @@ class ChebyshevEngine(ProductEngine):
         fixed = request.fixed_scale
         if self.domain is None and len(x) and refuse_on_cpu(request) is None:
             uses = tuple(encodings.count(u) for u in range(request.program.num_encodings))
-            middle, half, z = _compiled_extent(x, None if fixed else scale, uses)
-            return middle, half, z * request.program.bandwidth(fixed) if fixed else z
+            width = None if fixed is None else request.program.bandwidth(fixed)
+            return _compiled_extent(x, scale, uses, width)
         middle, half = self._range(x)
         if fixed is not None:
-            band: Tensor | float = request.program.bandwidth(fixed)
+            band = half.new_full((1, 1), request.program.bandwidth(fixed))
         else:
             band = scale.detach()[..., encodings].abs().sum(-1)
-        return middle, half, float((band * half).max()) if half.numel() else 0.0
+        widest_band = band.amax(0) if band.numel() else band.new_zeros(1)
+        half = half.maximum(_NARROWEST / widest_band.clamp(min=_FLAT))
+        return middle, half, float((widest_band * half).max()) if half.numel() else 0.0
 
     def _expansion(
         self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]
@@ -159,19 +166,21 @@ def _is_being_captured(x: Tensor) -> bool:
 
 
 def _compiled_extent(
-    x: Tensor, scale: Tensor | None, uses: tuple[int, ...]
+    x: Tensor, scale: Tensor, uses: tuple[int, ...], width: float | None
 ) -> tuple[Tensor, Tensor, float]:
-    """The same in one pass of compiled code; the angle at scale 1 where scale is None."""
+    """The same in one pass of compiled code; `width` is the bandwidth of fixed scales."""
     import numpy as np
 
     from . import _features
 
     values, scales = arrays((x, scale))
     middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
+    number = values.dtype.type
     z = _features.extent(
         np.ascontiguousarray(values).reshape(-1),
-        np.empty(0, values.dtype) if scales is None else np.ascontiguousarray(scales).reshape(-1),
-        np.array(uses, values.dtype), (len(x), x.shape[1]), _MARGIN, middle, half,
+        np.ascontiguousarray(scales if width is None else scales[:0]).reshape(-1),
+        np.array(uses, values.dtype), number(width or 0), (len(x), x.shape[1]),
+        (number(_MARGIN), number(_NARROWEST), number(_FLAT)), middle, half,
     )  # fmt: skip
     return torch.from_numpy(middle), torch.from_numpy(half), float(z)
 
