@@ -3,6 +3,9 @@
 Plain functions on numpy arrays, float32 or float64 (computed in that precision; sums over the
 batch are made of tiles). Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 
+Any of theta, scale, shift and weight may have a leading axis b: each sample has numbers of its own
+then, and what has no such axis is shared by all samples, its gradient being summed over them.
+
 φ_oi(x) = n·R_L ··· R_1 v on edge (o, i), the angle of a rotation being affine in x or the arccos of
 such, plus thetas. Nothing of size b·o·i is stored: beside its results a call holds one transposed
 copy of x or of the gradient and, for each thread, some 100 kB and b numbers. Results do not
@@ -40,6 +43,20 @@ def _flat(array: Array | None, dtype: np.dtype) -> Array:
     if array is None:
         return _NOTHING[dtype]
     return np.ascontiguousarray(array).reshape(-1)
+
+
+def _shape(
+    x: Array, theta: Array, scale: Array, shift: Array | None, weight: Array | None = None
+) -> tuple[int, int, int, int]:
+    """Samples that a row of edges meets, such rows, inputs, and outputs of a sample.
+
+    Where the samples have parameters of their own there is a row for each output of each sample.
+    """
+    (batch, ins), outs = x.shape, theta.shape[-3]
+    edges = [array.ndim for array in (theta, scale, shift) if array is not None]
+    if max(edges) > 3 or (weight is not None and weight.ndim > 2):
+        return 1, batch * outs, ins, outs
+    return batch, outs, ins, outs
 
 
 def _threads(t: Tables, samples: int, edges: int, threads: int) -> int:
@@ -84,35 +101,36 @@ def forward(
     Args:
         t: The program.
         x: (b, i), any memory layout, as all arrays.
-        theta: (o, i, k), radians.
-        scale: (o, i, u), or (u,) for the same on every edge.
-        shift: (o, i, u), or None for zero.
-        weight: (o, i).
+        theta: (o, i, k) or (b, o, i, k), radians.
+        scale: (o, i, u) or (b, o, i, u), or (u,) for the same on every edge.
+        shift: (o, i, u) or (b, o, i, u), or None for zero.
+        weight: (o, i) or (b, o, i).
         threads: At most so many work at once.
 
     Returns:
         (b, o).
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
-    if not (batch and outs and ins):
-        return np.zeros((batch, outs), dtype)
-    threads = _threads(t, batch, outs * ins, threads)
+    batch, rows, ins, outs = shape = _shape(x, theta, scale, shift, weight)
+    dtype, size = x.dtype, (len(x), outs)
+    if not (batch and rows and ins):
+        return np.zeros(size, dtype)
+    threads = _threads(t, batch, rows * ins, threads)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
-    shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < FEW and outs * ins > batch:
-        out = np.zeros((batch, outs), dtype)
+    counter = np.zeros(1, np.int64)
+    if batch < FEW and rows * ins > batch:
+        out = np.zeros(size, dtype)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
             out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
-            _lane_block(outs, ins, threads), counter,
+            _lane_block(rows, ins, threads), counter,
         )  # fmt: skip
         run(Task(_lanes.forward_task, *args), threads)
         return out
-    out = np.empty((batch, outs), dtype)
+    out = np.empty(size, dtype)
     blocks = _blocks(outs, min(batch, 4096), threads, 1 << 16)
     args = (
-        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape, blocks,
-        counter,
+        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape[:3],
+        blocks, counter,
     )  # fmt: skip
     run(Task(_samples.forward_task, *args), threads)
     return out
@@ -176,31 +194,32 @@ def backward(
     Args:
         t: The program.
         grad: (b, o), the gradient of the output.
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u), or (u,), whose gradient cannot be asked for.
-        shift: (o, i, u) or None.
-        weight: (o, i).
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,), whose gradient cannot be asked for.
+        shift: (o, i, u) or (b, o, i, u), or None.
+        weight: (o, i) or (b, o, i).
         needs: Which of dx, dtheta, dscale, dshift, dweight are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dx, dtheta, dscale, dshift, dweight, None where not wanted.
+        dx, dtheta, dscale, dshift, dweight in the shapes of what was given, None where not wanted.
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
+    batch, rows, ins, _ = shape = _shape(x, theta, scale, shift, weight)
+    dtype = x.dtype
     like = (x, theta, scale, shift, weight)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, *needs[3:])
-    if not (batch and outs and ins):
+    if not (batch and rows and ins):
         return _shaped(_zeros(like, needs), like, needs)
-    threads = _threads(t, batch, 2 * outs * ins, threads)
+    threads = _threads(t, batch, 2 * rows * ins, threads)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
-    shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < FEW and outs * ins > batch:
+    counter = np.zeros(1, np.int64)
+    if batch < FEW and rows * ins > batch:
         grads = _zeros(like, needs)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
             _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
-            _lane_blocks(outs, ins, threads, needs[0]), counter,
+            _lane_blocks(shape, threads, like, needs), counter,
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
         return _shaped(grads, like, needs)
@@ -209,18 +228,32 @@ def backward(
     grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
     args = (
         t.code, t.consts[dtype], _flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
-        shape, blocks, counter,
+        shape[:3], blocks, counter,
     )  # fmt: skip
     run(Task(_samples_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
 
 
-def _lane_blocks(outs: int, ins: int, threads: int, inputs: bool) -> tuple[int, int]:
-    """Outputs and inputs of a unit; all outputs where dx, a sum over them, is wanted."""
-    if not inputs:
-        return _lane_block(outs, ins, threads), ins
-    units = _UNITS * threads if threads > 1 else 1
-    return outs, max(1, -(-ins // units))
+def _lane_blocks(
+    shape: tuple[int, int, int, int],
+    threads: int,
+    like: tuple[Array | None, ...],
+    needs: Sequence[bool],
+) -> tuple[int, int]:
+    """Rows and inputs of a unit, which owns all that is added to one gradient.
+
+    That by x is a sum over outputs, that by what samples share is one over samples.
+    """
+    _, rows, ins, outs = shape
+    summed = outs if needs[0] else 1
+    for array, edge_axes, need in zip(like[1:], (3, 3, 3, 2), needs[1:], strict=False):
+        if need and array is not None and array.ndim == edge_axes:
+            summed = max(summed, rows if rows > outs else 1)
+    if summed == rows:
+        units = _UNITS * threads if threads > 1 else 1
+        return rows, max(1, -(-ins // units))
+    block = _lane_block(rows, ins, threads)
+    return -(-block // summed) * summed, ins
 
 
 def edges(
@@ -230,24 +263,25 @@ def edges(
 
     Args:
         t: The program.
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u) or (u,).
-        shift: (o, i, u) or None.
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,).
+        shift: (o, i, u) or (b, o, i, u), or None.
         threads: At most so many work at once.
 
     Returns:
         (b, o, i).
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
-    out = np.empty((batch, outs, ins), dtype)
+    batch, rows, ins, outs = shape = _shape(x, theta, scale, shift)
+    dtype = x.dtype
+    out = np.empty((len(x), outs, ins), dtype)
     if not out.size:
         return out
-    threads = _threads(t, batch, outs * ins, threads)
+    threads = _threads(t, batch, rows * ins, threads)
     args: Any = (
         t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _NOTHING[dtype],
-        _lanes.EDGES, False, (batch, outs, ins), _lane_block(outs, ins, threads),
+        _lanes.EDGES, False, shape, _lane_block(rows, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     run(Task(_lanes.forward_task, *args), threads)
@@ -269,27 +303,28 @@ def edges_backward(
     Args:
         t: The program.
         grad: (b, o, i).
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u) or (u,).
-        shift: (o, i, u) or None.
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,).
+        shift: (o, i, u) or (b, o, i, u), or None.
         needs: Which of dx, dtheta, dscale, dshift are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dx, dtheta, dscale, dshift, None where not wanted.
+        dx, dtheta, dscale, dshift in the shapes of what was given, None where not wanted.
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
+    batch, rows, ins, _ = shape = _shape(x, theta, scale, shift)
+    dtype = x.dtype
     like = (x, theta, scale, shift)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, needs[3])
     grads = _zeros(like, needs)
-    if batch and outs and ins:
-        threads = _threads(t, batch, 2 * outs * ins, threads)
+    if batch and rows and ins:
+        threads = _threads(t, batch, 2 * rows * ins, threads)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype],
-            (*grads, _NOTHING[dtype]), _lanes.EDGES, False, (batch, outs, ins),
-            _lane_blocks(outs, ins, threads, needs[0]), np.zeros(1, np.int64),
+            (*grads, _NOTHING[dtype]), _lanes.EDGES, False, shape,
+            _lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
@@ -337,8 +372,8 @@ def series(
     args: Any = (
         code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
-        total, _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
-        np.zeros(1, np.int64),
+        total, _lanes.SERIES, common, (len(nodes), outs, ins, outs),
+        _lane_block(outs, ins, threads), np.zeros(1, np.int64),
     )  # fmt: skip
     task = Task(_lanes.forward_task, *args)
     run(task if beside is None else beside.then(task), threads)
@@ -386,7 +421,8 @@ def series_backward(
             code, consts, _flat(nodes, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype),
             _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common,
-            (len(nodes), outs, ins), (_lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
+            (len(nodes), outs, ins, outs), (_lane_block(outs, ins, threads), ins),
+            np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
