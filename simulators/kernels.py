@@ -22,20 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from . import _lanes, _lanes_grad, _samples, _samples_grad
-from ._jit import LANES
+from . import _lanes, _lanes_grad, _samples, _samples_grad, _work
 from ._small import FEW
 from ._tables import Tables as Tables
 from ._tables import tables as tables
 from ._threads import Task, run
+from ._work import is_small as is_small
 
 Array = np.ndarray
 Gradients = tuple[Array | None, ...]
 
 _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
-# Work, in rotations by data, below which waking a thread costs more than it saves.
-_SERIAL = 60_000
-_UNITS = 4
 
 
 def _flat(array: Array | None, dtype: np.dtype) -> Array:
@@ -45,46 +42,11 @@ def _flat(array: Array | None, dtype: np.dtype) -> Array:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def _shape(
-    x: Array, theta: Array, scale: Array, shift: Array | None, weight: Array | None = None
-) -> tuple[int, int, int, int]:
-    """Samples that a row of edges meets, such rows, inputs, and outputs of a sample.
-
-    Where the samples have parameters of their own there is a row for each output of each sample.
-    """
-    (batch, ins), outs = x.shape, theta.shape[-3]
-    edges = [array.ndim for array in (theta, scale, shift) if array is not None]
-    if max(edges) > 3 or (weight is not None and weight.ndim > 2):
-        return 1, batch * outs, ins, outs
-    return batch, outs, ins, outs
-
-
-def _threads(t: Tables, samples: int, edges: int, threads: int) -> int:
-    return 1 if samples * edges * (t.data + 1) < _SERIAL else threads
-
-
-def is_small(t: Tables, samples: int, edges: int) -> bool:
-    """Whether forward and backward of a layer are too little work for more than one thread."""
-    return 0 < 2 * samples * edges * (t.data + 1) < _SERIAL
-
-
 def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bool]:
     """Code, constants, and whether the data angles at a node are common to all edges."""
     if scale.ndim == 1 and t.shared_code is not None:
         return t.shared_code, t.shared_consts[dtype], True
     return t.code, t.consts[dtype], False
-
-
-def _blocks(count: int, batch: int, threads: int, rows: int) -> tuple[int, int]:
-    """How many of `count` things and how many samples make a unit of work.
-
-    Enough units for the threads to share evenly; samples are split where the things are too few.
-    """
-    units = _UNITS * threads if threads > 1 else 1
-    if count >= units // 2:
-        return max(1, min(count // units, rows // max(batch, 1))), max(batch, 1)
-    per = -(-batch * count // units)
-    return 1, max(LANES, -(-per // LANES) * LANES)
 
 
 def forward(
@@ -110,11 +72,11 @@ def forward(
     Returns:
         (b, o).
     """
-    batch, rows, ins, outs = shape = _shape(x, theta, scale, shift, weight)
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
     dtype, size = x.dtype, (len(x), outs)
     if not (batch and rows and ins):
         return np.zeros(size, dtype)
-    threads = _threads(t, batch, rows * ins, threads)
+    threads = _work.threads(t, shape, threads)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
     counter = np.zeros(1, np.int64)
     if batch < FEW and rows * ins > batch:
@@ -122,24 +84,18 @@ def forward(
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
             out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
-            _lane_block(rows, ins, threads), counter,
+            _work.lane_block(rows, ins, threads), counter,
         )  # fmt: skip
         run(Task(_lanes.forward_task, *args), threads)
         return out
     out = np.empty(size, dtype)
-    blocks = _blocks(outs, min(batch, 4096), threads, 1 << 16)
+    blocks = _work.blocks(outs, min(batch, 4096), threads, 1 << 16)
     args = (
         t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape[:3],
         blocks, counter,
     )  # fmt: skip
     run(Task(_samples.forward_task, *args), threads)
     return out
-
-
-def _lane_block(outs: int, ins: int, threads: int) -> int:
-    """Outputs of a unit: enough edges to fill the lanes, enough units for the threads."""
-    units = _UNITS * threads if threads > 1 else 1
-    return max(1, min(-(-outs // units), -(-8 * LANES // ins)))
 
 
 def _transposed(array: Array) -> Array:
@@ -205,13 +161,13 @@ def backward(
     Returns:
         dx, dtheta, dscale, dshift, dweight in the shapes of what was given, None where not wanted.
     """
-    batch, rows, ins, _ = shape = _shape(x, theta, scale, shift, weight)
+    batch, rows, ins, _ = shape = _work.shape(x, theta, scale, shift, weight)
     dtype = x.dtype
     like = (x, theta, scale, shift, weight)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, *needs[3:])
     if not (batch and rows and ins):
         return _shaped(_zeros(like, needs), like, needs)
-    threads = _threads(t, batch, 2 * rows * ins, threads)
+    threads = _work.threads(t, shape, threads, passes=2)
     parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
     counter = np.zeros(1, np.int64)
     if batch < FEW and rows * ins > batch:
@@ -219,11 +175,11 @@ def backward(
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
             _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
-            _lane_blocks(shape, threads, like, needs), counter,
+            _work.lane_blocks(shape, threads, like, needs), counter,
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
         return _shaped(grads, like, needs)
-    blocks = _blocks(ins, batch, threads, 1 << 16)
+    blocks = _work.blocks(ins, batch, threads, 1 << 16)
     parts = -(-batch // blocks[1])
     grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
     args = (
@@ -232,28 +188,6 @@ def backward(
     )  # fmt: skip
     run(Task(_samples_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
-
-
-def _lane_blocks(
-    shape: tuple[int, int, int, int],
-    threads: int,
-    like: tuple[Array | None, ...],
-    needs: Sequence[bool],
-) -> tuple[int, int]:
-    """Rows and inputs of a unit, which owns all that is added to one gradient.
-
-    That by x is a sum over outputs, that by what samples share is one over samples.
-    """
-    _, rows, ins, outs = shape
-    summed = outs if needs[0] else 1
-    for array, edge_axes, need in zip(like[1:], (3, 3, 3, 2), needs[1:], strict=False):
-        if need and array is not None and array.ndim == edge_axes:
-            summed = max(summed, rows if rows > outs else 1)
-    if summed == rows:
-        units = _UNITS * threads if threads > 1 else 1
-        return rows, max(1, -(-ins // units))
-    block = _lane_block(rows, ins, threads)
-    return -(-block // summed) * summed, ins
 
 
 def edges(
@@ -272,16 +206,16 @@ def edges(
     Returns:
         (b, o, i).
     """
-    batch, rows, ins, outs = shape = _shape(x, theta, scale, shift)
+    _, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
     dtype = x.dtype
     out = np.empty((len(x), outs, ins), dtype)
     if not out.size:
         return out
-    threads = _threads(t, batch, rows * ins, threads)
+    threads = _work.threads(t, shape, threads)
     args: Any = (
         t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _NOTHING[dtype],
-        _lanes.EDGES, False, shape, _lane_block(rows, ins, threads),
+        _lanes.EDGES, False, shape, _work.lane_block(rows, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     run(Task(_lanes.forward_task, *args), threads)
@@ -313,18 +247,18 @@ def edges_backward(
     Returns:
         dx, dtheta, dscale, dshift in the shapes of what was given, None where not wanted.
     """
-    batch, rows, ins, _ = shape = _shape(x, theta, scale, shift)
+    batch, rows, ins, _ = shape = _work.shape(x, theta, scale, shift)
     dtype = x.dtype
     like = (x, theta, scale, shift)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, needs[3])
     grads = _zeros(like, needs)
     if batch and rows and ins:
-        threads = _threads(t, batch, 2 * rows * ins, threads)
+        threads = _work.threads(t, shape, threads, passes=2)
         args: Any = (
             t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype],
             (*grads, _NOTHING[dtype]), _lanes.EDGES, False, shape,
-            _lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
+            _work.lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
@@ -361,19 +295,20 @@ def series(
     """
     dtype = theta.dtype
     outs, ins = theta.shape[:2]
+    shape = (len(nodes), outs, ins, outs)
     out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
     if not out.size:
         if beside is not None:
             run(beside, threads)
         return out, total
     if beside is None:
-        threads = _threads(t, len(nodes), outs * ins, threads)
+        threads = _work.threads(t, shape, threads)
     code, consts, common = _program(t, scale, dtype)
     args: Any = (
         code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
         _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
-        total, _lanes.SERIES, common, (len(nodes), outs, ins, outs),
-        _lane_block(outs, ins, threads), np.zeros(1, np.int64),
+        total, _lanes.SERIES, common, shape, _work.lane_block(outs, ins, threads),
+        np.zeros(1, np.int64),
     )  # fmt: skip
     task = Task(_lanes.forward_task, *args)
     run(task if beside is None else beside.then(task), threads)
@@ -411,18 +346,18 @@ def series_backward(
     """
     dtype = theta.dtype
     outs, ins = theta.shape[:2]
+    shape = (len(nodes), outs, ins, outs)
     like = (theta, scale, shift, weight)
     needs = (needs[0], needs[1] and scale.ndim > 1, *needs[2:])
     grads = _zeros(like, needs)
     if outs and ins and len(transform):
-        threads = _threads(t, len(nodes), 2 * outs * ins, threads)
+        threads = _work.threads(t, shape, threads, passes=2)
         code, consts, common = _program(t, scale, dtype)
         args: Any = (
             code, consts, _flat(nodes, dtype), _flat(grad, dtype), _flat(theta, dtype),
             _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype),
-            _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common,
-            (len(nodes), outs, ins, outs), (_lane_block(outs, ins, threads), ins),
-            np.zeros(1, np.int64),
+            _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common, shape,
+            (_work.lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
     return _shaped(grads, like, needs)
