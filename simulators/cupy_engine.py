@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,10 +33,17 @@ class CupyEngine(Engine):
     One launch forward with base activation and bias, two backward. Parameter gradients are block
     sums added in a fixed order: two runs agree to the bit. bfloat16 and float16 are what memory
     holds; arithmetic is in float32 then, in float64 for float64.
+
+    Args:
+        unreachable: Why kernels cannot run on tensors of a device, or None where they can. Nothing
+            else in the engine asks what kind of device it has.
     """
 
     name = "cupy"
     computes_half = True
+
+    def __init__(self, unreachable: Callable[[torch.device], str | None] | None = None) -> None:
+        self.unreachable = no_nvidia_gpu if unreachable is None else unreachable
 
     def refuse(self, request: Request) -> str | None:
         """Noise, parameters per sample, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
@@ -43,16 +51,7 @@ class CupyEngine(Engine):
             return "channels act after single gates; noise runs on the torch engine"
         if request.batched_theta:
             return "parameters that differ per sample run on the torch engine"
-        if request.device.type != "cuda":
-            return (
-                f"it runs on NVIDIA GPUs, and the tensors are on {request.device}{_missing()}; "
-                'move the model and its inputs with .to("cuda")'
-            )
-        if torch.version.cuda is None:
-            return "it runs on NVIDIA GPUs, and this torch is built for another kind"
-        if not _INSTALLED:
-            return f"CuPy is not installed: {_install()}"
-        return refuse_kernel(request)
+        return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
         """Launches, and the arithmetic of each data rotation on each edge and sample.
@@ -81,6 +80,18 @@ class CupyEngine(Engine):
     def card(self, kernel: Kernel, device: torch.device) -> Card:
         """The compiled kernels on a device."""
         return _CupyCard(kernel, device)
+
+
+def no_nvidia_gpu(device: torch.device) -> str | None:
+    """Why CuPy's kernels cannot run on tensors of a device, or None where they can."""
+    if device.type != "cuda":
+        return (
+            f"it runs on NVIDIA GPUs, and the tensors are on {device}{_missing()}; "
+            'move the model and its inputs with .to("cuda")'
+        )
+    if torch.version.cuda is None:
+        return "it runs on NVIDIA GPUs, and this torch is built for another kind"
+    return None if _INSTALLED else f"CuPy is not installed: {_install()}"
 
 
 def refuse_kernel(request: Request) -> str | None:
@@ -123,9 +134,10 @@ class _CupyCard(Card):
         """Run a kernel on torch's current stream."""
         import cupy
 
-        with torch.cuda.device(self.device):
+        place: Any = torch.get_device_module(self.device)
+        with place.device(self.device):
             run = _functions(self.kernel)[name]
-            stream = torch.cuda.current_stream(self.device).cuda_stream
+            stream = place.current_stream(self.device).cuda_stream
             with cupy.cuda.ExternalStream(stream):
                 run(grid, (threads,), (words,), shared_mem=shared)
 
@@ -140,10 +152,12 @@ def _functions(kernel: Kernel) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _processors(device: torch.device) -> int:
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+    place: Any = torch.get_device_module(device)
+    return int(place.get_device_properties(device).multi_processor_count)
 
 
 @functools.lru_cache(maxsize=1024)
 def _resident(kernel: Kernel, name: str, device: torch.device) -> int:
-    with torch.cuda.device(device):
+    place: Any = torch.get_device_module(device)
+    with place.device(device):
         return resident_warps(_functions(kernel)[name].num_regs)
