@@ -13,7 +13,16 @@ from torch.nn import functional as F
 
 from qkan.circuits import Program
 from qkan.simulators import BASES as BASES
-from qkan.simulators import LayerTensors, Request, masked, select, with_base
+from qkan.simulators import (
+    LayerTensors,
+    Request,
+    autocast_dtype,
+    layer_call,
+    masked,
+    run,
+    select,
+    with_base,
+)
 
 from .errors import QKANError
 
@@ -69,19 +78,21 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    check_input(x, weight)
-    _check_parameters(theta, scale, shift, weight, program)
+    if not torch._C._is_tracing():  # where sizes are tensors, and a check a warning
+        check_input(x, weight)
+        _check_parameters(theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    tensors = LayerTensors(theta, scale, shift, weight, base_weight, bias, mask)
+    tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
     plain = weight.dtype == x.dtype and not _in_autocast(x)
-    chosen = None
+    call = chosen = None
     if plain and theta.ndim == 3 and readout == "z" and activations is None:
-        request = layer_request(flat, theta, program, fixed_scale, readout, False, base)
+        call = layer_call(program, tensors, fixed_scale, base)
+        request = call.request
         request = request if compute == x.dtype else request._replace(dtype=compute)
         chosen = select(engine, request)
-    if chosen is not None and (compute == x.dtype or chosen.computes_half):
-        out = chosen.whole(request, flat, tensors)
+    if call is not None and chosen is not None and (compute == x.dtype or chosen.computes_half):
+        out = run(chosen, call)
     else:
         angles = (flat, theta, scale, shift, masked(weight, mask))
         out = _quantum(
@@ -89,7 +100,7 @@ def qkan_layer(
             program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
             activations=activations,
         ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
-        out = with_base(out, flat, base, tensors)
+        out = with_base(out, tensors, base)
     return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
 
 
@@ -112,11 +123,12 @@ def _quantum(
         theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
         return (activations(x, theta, scale, shift) * weight).sum(-1)
-    request = layer_request(x, theta, program, fixed_scale, readout, shared)
-    chosen = select(engine, request)
-    if not request.per_edge:
-        return chosen.layer(request, x, theta, scale, shift, weight)
-    values = chosen.edges(request, x, theta, scale, shift)
+    per_edge = shared or readout != "z"
+    tensors = LayerTensors(x, theta, scale, shift, None if per_edge else weight)
+    call = layer_call(program, tensors, fixed_scale)
+    values = run(select(engine, call.request), call)
+    if not per_edge:
+        return values
     if readout == "amplitude":
         values = amplitude(values)
     return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
@@ -163,15 +175,14 @@ def _safe_root(p: Tensor) -> Tensor:
 def _spread(shared: Tensor, in_features: int) -> Tensor:
     """From one row a group, (g, n), to one row an input, (1, i, n)."""
     groups = shared.shape[0]
-    if groups == in_features:
+    if not torch._C._is_tracing() and groups == in_features:
         return shared.unsqueeze(0)
     index = torch.arange(in_features, device=shared.device) * groups // in_features
     return shared[index].unsqueeze(0)
 
 
 def _in_autocast(x: Tensor) -> bool:
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return autocast_dtype(x.device.type) is not None
 
 
 def check_input(x: Tensor, weight: Tensor) -> None:

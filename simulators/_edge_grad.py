@@ -25,6 +25,7 @@ from ._edge import (
     last_at,
     last_frame,
     record_at,
+    row_of,
     sum_rows,
     sums_at,
     trig_at,
@@ -50,8 +51,9 @@ def data_sums_at(code: Any, step: int) -> int:
 def _scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
     """target[stride·index + offset] += a row, when the target is wanted."""
     if target.size > 0:
+        row = row_of(target, index, stride)
         for lane in range(n):
-            where = get(index, lane) * stride + offset
+            where = get(index, row + lane) * stride + offset
             put(target, where, get(target, where) + get(w, at + lane))
 
 
@@ -104,8 +106,9 @@ def _unswing(w: Any, at: int, frame: int, axis: int, sign: int, n: int) -> None:
 @spliced
 def _weight(weight: Any, dweight: Any, index: Any, w: Any, vectors: int, sums: int, n: int) -> None:
     """Gradient of the edge weight, then the weight on the last sums."""
+    row_of_weight = row_of(weight, index, 1)
     for lane in range(n):
-        edge = get(index, lane)
+        edge = get(index, row_of_weight + lane)
         value = get(weight, edge)
         total = value - value
         for row in range(9):
@@ -202,11 +205,12 @@ def finish(
     Args:
         code: The program's integers.
         weight: (edges,), or empty for one.
-        dtheta: (edges·num_theta,), or empty when not wanted, as the following.
+        dtheta: (edges·num_theta,), or of the edges of one sample, or empty when not wanted, as the
+            following.
         dscale: (edges·num_encodings,).
         dshift: (edges·num_encodings,).
         dweight: (edges,).
-        index: (≥ n,) which edge stands in which lane.
+        index: (INDEX,) which edge stands in which lane.
         w: The workspace that `prepare` and the kernel filled.
         n: Lanes in use.
     """

@@ -148,38 +148,43 @@ def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
 
 
 @kernel
-def extent(x: Any, scale: Any, uses: Any, shape: Any, margin: float, middle: Any, half: Any) -> Any:
+def extent(
+    x: Any, scale: Any, uses: Any, fixed: float, shape: Any, limits: Any, middle: Any, half: Any
+) -> Any:
     """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
 
     Args:
         x: (batch·in,), at least one sample.
-        scale: (out·in·num_encodings,), or empty for one that is 1 on every edge.
+        scale: (out·in·num_encodings,), or empty where `fixed` is the bandwidth of every edge.
         uses: (num_encodings,) how often each encoding occurs.
+        fixed: The bandwidth of every edge where the scales are fixed.
         shape: (batch, in).
-        margin: Ranges are wider than the data by this factor.
+        limits: Ranges are wider than the data by the first of these factors, and no narrower than
+            the second one over the largest bandwidth of the input's edges, or over the third.
         middle: (in,), written.
-        half: (in,), written, at least 1e-3·margin.
+        half: (in,), written.
 
     Returns:
         The widest angle; NaN where an input or a scale is not finite.
     """
     rows, ins = shape
-    worst = _ranges(x, rows, ins, middle, half)
-    count = uses.size
+    margin, narrowest, flat = limits
+    zero = type(get(x, 0))(0)
+    bad = _ranges(x, rows, ins, middle, half)
+    count, band = uses.size, np.empty(ins, x.dtype)
+    band[:] = fixed
+    for edge in range(scale.size // max(count, 1)):
+        one = zero
+        for u in range(count):
+            one += abs(get(scale, edge * count + u)) * get(uses, u)
+        bad += one * 0
+        put(band, edge % ins, max(get(band, edge % ins), one))
+    worst = zero
     for i in range(ins):
         low, high = middle[i], half[i]
         middle[i] = (low + high) / 2
-        half[i] = max((high - low) / 2, type(low)(1e-3)) * type(low)(margin)
-        if scale.size == 0:
-            worst = max(worst, half[i])
-    bad = worst * 0
-    for edge in range(scale.size // count):
-        band = type(worst)(0)
-        for u in range(count):
-            band += abs(get(scale, edge * count + u)) * get(uses, u)
-        angle = band * get(half, edge % ins)
-        bad += angle * 0
-        worst = max(worst, angle)
+        half[i] = max((high - low) / 2 * margin, narrowest / max(band[i], flat))
+        worst = max(worst, half[i] * band[i])
     return worst + bad
 
 

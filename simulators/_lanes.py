@@ -2,7 +2,8 @@
 
 A tile of `LANES` edges meets one sample after the other; the edges' constants are rows, too. Rows
 are laid out as in `_samples`. A unit of work is a range of outputs (or of inputs, see
-`_lanes_grad`).
+`_lanes_grad`). Where parameters differ from sample to sample, an edge of a sample meets that sample
+alone: the rows of edges are the outputs of all samples then, (b·o), and each of them is met once.
 
 What becomes of the values: with a transform D (m, n) the edge's series, out[o, m, i] =
 weight·Σ_n D[m, n]·φ(x_n), x a vector of nodes that all edges share; without one, either φ itself,
@@ -19,12 +20,18 @@ from ._edge import (
     AFFINE,
     ARCCOS,
     DATA_ROWS,
+    EDGES_AT,
+    INDEX,
+    INPUT_ROW,
+    OUTPUT_ROW,
+    SHARED_ROW,
     data_record,
     first_at,
     last_at,
     middle_at,
     prepare,
     record_at,
+    row_of,
     workspace_size,
 )
 from ._jit import LANES, bind, exact, get, inline, kernel, next_index, put, spliced
@@ -172,12 +179,34 @@ def _values(cw: Any, data: int, w: Any, values: Any, to: int, n: int) -> None:
 
 
 @inline
-def locate(index: Any, ins: int, n: int) -> None:
-    """Write each lane's output and input after its edge: divisions are slow, one a tile will do."""
+def locate(index: Any, shape: Any, window: Any, begin: int, n: int) -> None:
+    """Fill the index with the edges from `begin` on of a window of rows and inputs.
+
+    Args:
+        index: See `_edge`.
+        shape: As in `forward`.
+        window: The first row, the first input, and how many inputs.
+        begin: Counted within the window.
+        n: Lanes in use.
+    """
+    _, rows, ins, outs = shape
+    first, left, width = window
+    row, i = first + begin // width, left + begin % width
+    sample, o = row // outs, row % outs
+    index[EDGES_AT] = rows * ins
     for lane in range(n):
-        edge = get(index, lane)
-        put(index, LANES + lane, edge // ins)
-        put(index, 2 * LANES + lane, edge % ins)
+        put(index, lane, row * ins + i)
+        put(index, OUTPUT_ROW + lane, row)
+        put(index, INPUT_ROW + lane, sample * ins + i)
+        put(index, SHARED_ROW + lane, o * ins + i)
+        i += 1
+        if i == left + width:
+            i = left
+            row += 1
+            o += 1
+            if o == outs:
+                o = 0
+                sample += 1
 
 
 @inline
@@ -189,7 +218,7 @@ def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: i
             put(w, at + lane, node)
     else:
         for lane in range(n):
-            put(w, at + lane, get(x, sample * ins + get(index, 2 * LANES + lane)))
+            put(w, at + lane, get(x, sample * ins + get(index, INPUT_ROW + lane)))
 
 
 @inline
@@ -226,7 +255,7 @@ def _emit_series(
         combine(values, nodes, transform, m * nodes, 1, w, 0, n)
         for lane in range(n):
             value = get(w, lane) * get(weight, get(index, lane))
-            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
             put(out, (o * terms + m) * ins + i, value)
             if m == 0:
                 put(total, o, get(total, o) + value)
@@ -234,27 +263,27 @@ def _emit_series(
 
 @inline
 def _emit_sums(
-    values: Any, sample: int, weight: Any, out: Any, outs: int, ins: int, begin: int, n: int
+    values: Any, sample: int, weight: Any, out: Any, rows: int, ins: int, index: Any, n: int
 ) -> None:
-    """out[b, o] += Σ_i weight·φ over the tile, edge begin + lane being in each lane."""
-    lane = 0
+    """out[b, o] += Σ_i weight·φ over the tile, whose edges follow each other."""
+    lane, row_of_weight = 0, row_of(weight, index, 1)
     while lane < n:
-        edge = begin + lane
-        count = min(ins - edge % ins, n - lane)
+        o, edge = get(index, OUTPUT_ROW + lane), get(index, row_of_weight + lane)
+        count = min((o + 1) * ins - get(index, lane), n - lane)
         total = type(get(values, 0))(0)
         for j in range(count):
             total += get(values, lane + j) * get(weight, edge + j)
-        out[sample * outs + edge // ins] += total
+        out[sample * rows + o] += total
         lane += count
 
 
 @spliced
 def _forward_tile(
     code: Any, x: Any, weight: Any, transform: Any, out: Any, mode: int, common: bool, shape: Any,
-    total: Any, begin: int, n: int, cw: Any, w: Any, index: Any, values: Any,
+    total: Any, n: int, cw: Any, w: Any, index: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
-    batch, outs, ins = shape
+    batch, rows, ins, _ = shape
     data = code[0]
     for sample in range(batch):
         load_x(x, sample, ins, index, mode == SERIES, w, x_at(data), n)
@@ -264,9 +293,9 @@ def _forward_tile(
         _values(cw, data, w, values, row, n)
         if mode == EDGES:
             for lane in range(n):
-                put(out, sample * outs * ins + begin + lane, get(values, lane))
+                put(out, sample * rows * ins + get(index, 0) + lane, get(values, lane))
         elif mode == SUMS:
-            _emit_sums(values, sample, weight, out, outs, ins, begin, n)
+            _emit_sums(values, sample, weight, out, rows, ins, index, n)
     if mode == SERIES:
         _emit_series(values, transform, batch, weight, out, ins, index, w, total, n)
 
@@ -282,37 +311,36 @@ def forward(
         code: The program's integers.
         consts: The program's numbers.
         x: (batch·in,), or the nodes (batch,) for a series.
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,); not used for single edges.
+        theta: (rows·in·num_theta,), or (out·in·num_theta,) shared by all samples.
+        scale: (rows·in·num_encodings,), or (out·in·num_encodings,) shared by all samples, or
+            (num_encodings,) shared by all edges.
+        shift: (rows·in·num_encodings,), or (out·in·num_encodings,), or empty for zero.
+        weight: (rows·in,), or (out·in,); not used for single edges.
         transform: (terms·batch,) for a series.
         out: Written; zero before when values are summed.
-        total: (out,) for a series, zero before: the first terms summed over inputs.
+        total: (rows,) for a series, zero before: the first terms summed over inputs.
         mode: SERIES, EDGES or SUMS.
         common: Whether at one node all edges have the same data angles.
-        shape: (batch, out, in).
-        block: Outputs of a unit.
+        shape: (batch, rows, in, out): rows are the outputs. Where parameters differ from sample to
+            sample, batch is 1, rows are the outputs of all samples, and x is (rows / out·in,).
+        block: Rows of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins = shape
+    batch, outs, ins, _ = shape
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
     rows = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.empty(3 * LANES, np.int64), np.zeros(rows * LANES, theta.dtype)
+    index, values = np.empty(INDEX, np.int64), np.zeros(rows * LANES, theta.dtype)
     units = (outs + block - 1) // block
     unit = next_index(counter)
     while unit < units:
-        stop = min((unit + 1) * block, outs) * ins
-        for begin in range(unit * block * ins, stop, LANES):
-            n = min(LANES, stop - begin)
-            for lane in range(n):
-                index[lane] = begin + lane
-            locate(index, ins, n)
+        edges = min(block, outs - unit * block) * ins
+        for begin in range(0, edges, LANES):
+            n = min(LANES, edges - begin)
+            locate(index, shape, (unit * block, 0, ins), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             _forward_tile(
-                code, x, weight, transform, out, mode, common, shape, total, begin, n, cw, w, index,
-                values,
+                code, x, weight, transform, out, mode, common, shape, total, n, cw, w, index, values
             )  # fmt: skip
         unit = next_index(counter)
 

@@ -1,7 +1,8 @@
 """The backward half of `_lanes`: adjoint pass with edges along the lanes.
 
 A unit of work owns a range of outputs; where dx is wanted it owns a range of inputs instead, and
-all outputs of them.
+all outputs of them. Where parameters differ from sample to sample (see `_lanes`) it owns either
+samples, or, where some are shared by all samples, a range of inputs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import numpy as np
 from ._edge import (
     AFFINE,
     ARCCOS,
+    INDEX,
+    INPUT_ROW,
+    OUTPUT_ROW,
     data_record,
     first_at,
     last_at,
     middle_at,
     prepare,
     record_at,
+    row_of,
     sum_rows,
     sums_at,
     workspace_size,
@@ -163,7 +168,7 @@ def _load_series(
     terms = transform.size // nodes
     for m in range(terms):
         for lane in range(n):
-            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
             put(rows, m * LANES + lane, get(g, (o * terms + m) * ins + i))
     for node in range(nodes):
         combine(rows, terms, transform, node, nodes, values, node * LANES, n)
@@ -174,16 +179,16 @@ def _load_g(
     g: Any, mode: int, sample: int, shape: Any, index: Any, values: Any, w: Any, at: int, n: int
 ) -> None:
     """The gradient of every edge's value for one sample, weight aside."""
-    outs, ins = shape[1], shape[2]
+    rows, ins = shape[1], shape[2]
     if mode == SERIES:
         for lane in range(n):
             put(w, at + lane, get(values, sample * LANES + lane))
     elif mode == EDGES:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * outs * ins + get(index, lane)))
+            put(w, at + lane, get(g, sample * rows * ins + get(index, lane)))
     else:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * outs + get(index, LANES + lane)))
+            put(w, at + lane, get(g, sample * rows + get(index, OUTPUT_ROW + lane)))
 
 
 @spliced
@@ -192,9 +197,9 @@ def _backward_tile(
     shape: Any, n: int, cw: Any, w: Any, index: Any, rows: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
-    batch, _, ins = shape
+    batch, _, ins, _ = shape
     data = code[0]
-    at = x_at(data)
+    at, edge = x_at(data), row_of(weight, index, 1)
     if mode == SERIES:
         _load_series(g, transform, batch, ins, index, rows, values, n)
     for sample in range(batch):
@@ -203,11 +208,12 @@ def _backward_tile(
         states(code, cw, w, n)
         _load_g(g, mode, sample, shape, index, values, w, at + 2 * LANES, n)
         for lane in range(n):
-            put(w, at + 3 * LANES + lane, get(weight, get(index, lane)) if weight.size > 0 else 1.0)
+            wt = get(weight, get(index, edge + lane)) if weight.size > 0 else 1.0
+            put(w, at + 3 * LANES + lane, wt)
         _adjoint(code, cw, w, n)
         if dx.size > 0:
             for lane in range(n):
-                where = sample * ins + get(index, 2 * LANES + lane)
+                where = sample * ins + get(index, INPUT_ROW + lane)
                 put(dx, where, get(dx, where) + get(w, at + LANES + lane))
 
 
@@ -222,20 +228,20 @@ def backward(
         code: The program's integers.
         consts: The program's numbers.
         x: (batch·in,), or the nodes (batch,) for a series.
-        g: The output's gradient: (out·terms·in,), (batch·out·in,) or (batch·out,).
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,), or empty for one.
+        g: The output's gradient: (rows·terms·in,), (batch·rows·in,) or (batch·rows,).
+        theta: As in `_lanes.forward`, as scale and shift.
+        scale: (num_encodings,) when shared by all edges.
+        shift: Empty for zero.
+        weight: As in `_lanes.forward`, or empty for one.
         transform: (terms·batch,) for a series.
         grads: dx, dtheta, dscale, dshift, dweight, added to; each may be empty when not wanted.
         mode: SERIES, EDGES or SUMS.
         common: Whether at one node all edges have the same data angles.
-        shape: (batch, out, in).
-        blocks: Outputs and inputs of a unit.
+        shape: As in `_lanes.forward`.
+        blocks: Rows and inputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins = shape
+    batch, outs, ins, _ = shape
     per_o, per_i = blocks
     dx, dtheta, dscale, dshift, dweight = grads
     cw = np.empty(workspace_size(code), theta.dtype)
@@ -243,7 +249,7 @@ def backward(
     terms = transform.size // max(batch, 1)
     rows = np.zeros((terms + 3) // 4 * 4 * LANES, theta.dtype)
     values = np.empty((batch if mode == SERIES else 0) * LANES, theta.dtype)
-    index = np.empty(3 * LANES, np.int64)
+    index = np.empty(INDEX, np.int64)
     columns = (ins + per_i - 1) // per_i
     units = (outs + per_o - 1) // per_o * columns
     sums, size = sums_at(code), sum_rows(code) * LANES
@@ -254,9 +260,7 @@ def backward(
         edges = min(per_o, outs - o) * width
         for begin in range(0, edges, LANES):
             n = min(LANES, edges - begin)
-            for lane in range(n):
-                index[lane] = (o + (begin + lane) // width) * ins + i + (begin + lane) % width
-            locate(index, ins, n)
+            locate(index, shape, (o, i, width), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             cw[sums : sums + size] = 0
             _backward_tile(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qkan.circuits import Program
 
-from .engine import Request
+from .call import Request
 
 if TYPE_CHECKING:
     import numpy as np

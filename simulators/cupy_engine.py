@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,14 +21,13 @@ from qkan.circuits import require
 from ._cuda_calls import Call, Card
 from ._cuda_plan import fits, resident_warps
 from ._cuda_source import KERNELS, NUMBERS, Kernel, most_sums, source
-from .base import LayerTensors
-from .engine import Request
-from .fused import FusedEngine, Gradients, Inputs
+from .call import Gradients, LayerCall, Request
+from .engine import Engine
 
 _INSTALLED = importlib.util.find_spec("cupy") is not None
 
 
-class CupyEngine(FusedEngine):
+class CupyEngine(Engine):
     """Forward and adjoint on a CUDA card; nothing of size b·o·i is stored.
 
     One launch forward with base activation and bias, two backward. Parameter gradients are block
@@ -64,46 +63,17 @@ class CupyEngine(FusedEngine):
         wide = 2.0 if request.dtype == torch.float64 else 1.0
         return 60e-6 + 6e-12 * wide * request.batch * request.edges * max(data, 1)
 
-    def forward(self, request: Request, inputs: Inputs) -> Tensor:
-        """The values, (b, o) or per edge (b, o, i)."""
-        x, theta, scale, shift, weight = inputs
-        return self._call(request, x, (theta, scale, shift, weight), None).forward()
+    def forward(self, call: LayerCall) -> tuple[Tensor, None]:
+        """The output of a layer in one launch, or the values of all edges."""
+        return self._launches(call).forward(), None
 
-    def backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        inputs: Inputs,
-        needs: Sequence[bool],
-        state: Any = None,
-    ) -> Gradients:
-        """The gradients, recomputing the states."""
-        x, theta, scale, shift, weight = inputs
-        call = self._call(request, x, (theta, scale, shift, weight), None)
-        return call.backward(grad, (*needs, False, False))[:5]
+    def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
+        """The gradients of a layer in two launches, recomputing the states."""
+        return (*self._launches(call).backward(grad, call.needs[:7]), None)
 
-    def whole_keeping(
-        self, request: Request, x: Tensor, tensors: LayerTensors
-    ) -> tuple[Tensor, Any]:
-        """The output of a layer in one launch."""
-        return self._call(request, x, tensors, _base(request, tensors)).forward(), None
-
-    def whole_backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        x: Tensor,
-        tensors: LayerTensors,
-        needs: Sequence[bool],
-        state: Any,
-    ) -> Gradients:
-        """The gradients of a layer in two launches."""
-        call = self._call(request, x, tensors, _base(request, tensors))
-        return (*call.backward(grad, needs[:7]), None)
-
-    def _call(
-        self, request: Request, x: Tensor, tensors: Sequence[Tensor | None], base: str | None
-    ) -> Call:
+    def _launches(self, call: LayerCall) -> Call:
+        request, (x, *tensors), _ = call
+        base = None if call.tensors.base_weight is None else request.base
         kernel = Kernel(request.program, x.dtype, request.fixed_scale, base)
         return Call(self.card(kernel, x.device), kernel, x, tensors)
 
@@ -145,10 +115,6 @@ def _missing() -> str:
     lacks = ["a torch built with CUDA"] if torch.version.cuda is None else []
     lacks += [] if _INSTALLED else [f"CuPy, {_install()}"]
     return f" (it also needs {' and '.join(lacks)})" if lacks else ""
-
-
-def _base(request: Request, tensors: LayerTensors) -> str | None:
-    return None if tensors.base_weight is None else request.base
 
 
 class _CupyCard(Card):

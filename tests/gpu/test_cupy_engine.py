@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import agreement
 import pytest
 import torch
-from agreement import case, leaves, request_for, run
 from cases import CIRCUITS, Shape, problem
 from compare import assert_as_exact_as, assert_close
 from torch import Tensor, nn
@@ -19,7 +17,10 @@ from torch import Tensor, nn
 import qkan
 from qkan.circuits import ansatz, lower
 from qkan.simulators import Request, expectation_of, explain, get_engine, simulate
+from qkan.simulators import testing as agreement
 from qkan.simulators.base import BASES
+from qkan.simulators.testing import case, evaluate, leaves
+from qkan.simulators.testing import value_and_gradients as run
 
 ENGINE = get_engine("cupy")
 
@@ -235,8 +236,7 @@ def test_a_wide_layer(cuda: torch.device) -> None:
     circuit = CIRCUITS["rpz1"]
     p = problem(circuit, Shape(3, 70_001, 1), dtype=torch.float32)
     mine = leaves(p, torch.float32, cuda)
-    request = request_for("rpz1", Shape(3, 70_001, 1), mine[0])
-    exact = tuple(t.detach().double() for t in mine)
-    plain = get_engine("torch").layer(request, *(t.detach() for t in mine))
-    wanted = get_engine("torch").layer(request, *exact)
-    assert_as_exact_as(ENGINE.layer(request, *mine), plain, wanted, 1e-6, "value")
+    truth = get_engine("torch")
+    plain = evaluate(truth, "rpz1", [t.detach() for t in mine])
+    wanted = evaluate(truth, "rpz1", [t.detach().double() for t in mine])
+    assert_as_exact_as(evaluate(ENGINE, "rpz1", mine), plain, wanted, 1e-6, "value")
