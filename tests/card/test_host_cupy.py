@@ -16,6 +16,7 @@ from qkan.circuits import ansatz, lower
 from qkan.simulators import Request, get_engine
 from qkan.simulators._cuda_source import POINTERS, SIZES, Kernel, source
 from qkan.simulators.cupy_engine import no_nvidia_gpu
+from qkan.simulators.testing import evaluate
 
 
 def test_the_engine_reaches_a_card_by_one_predicate_that_no_cpu_passes(card: torch.device) -> None:
@@ -72,10 +73,7 @@ def test_a_view_into_the_middle_of_memory_is_read_where_it_begins(
         whole[9:18] = p.x.detach().to(device)
         rest = [t.detach().to(device) for t in (p.theta, p.scale, p.shift, p.weight)]
         engine = get_engine("cupy" if device == card else "torch")
-        request = Request(
-            lower(CIRCUITS[circuit]), *(shape.b, shape.o, shape.i), torch.float64, device
-        )
-        tensors.append(engine.layer(request, whole[9:18], *rest).cpu())
+        tensors.append(evaluate(engine, circuit, (whole[9:18], *rest)).cpu())
     assert_close(found[0], wanted[0], "value")
 
 
