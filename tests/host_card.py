@@ -430,6 +430,7 @@ def _register_operations() -> Any:
         library.impl(full[6:], functools.partial(_operation, operation), "PrivateUse1")
     # what torch's copy_ asks of a device that it does not know
     library.impl("_copy_from", _copy_from, "PrivateUse1")
+    library.impl("_copy_from", lambda source, target, non_blocking=False: target, "Meta")
     return library
 
 
@@ -451,6 +452,7 @@ def _register_autocast() -> None:
     def rounded(packet: str) -> Callable[..., Any]:
         operation = getattr(torch.ops.aten, packet)
 
+        @torch._dynamo.disable
         def run(*args: Any, **kwargs: Any) -> Any:
             low = torch.get_autocast_dtype(NAME)
 
