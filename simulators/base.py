@@ -51,8 +51,8 @@ class LayerTensors(NamedTuple):
 
 
 def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
-    """The weights of the edges that are left."""
-    return weight if mask is None else weight * mask
+    """The weights of the edges that are left, in their own dtype, whatever that of the mask."""
+    return weight if mask is None else weight * mask.to(weight.dtype)
 
 
 def with_base(out: Tensor, x: Tensor, base: str | None, tensors: LayerTensors) -> Tensor:
