@@ -16,7 +16,7 @@ from qkan.simulators import BASES, edge_values
 
 from .errors import QKANError
 from .functional import READOUTS, amplitude
-from .start import real_numbers
+from .start import outside_modes
 
 LARGEST_ERROR = 0.1
 """The `error` of an `ActivationFit` beyond which no layer starts from it."""
@@ -98,6 +98,8 @@ def fit_activation(
 
 
 @functools.lru_cache(maxsize=256)
+@outside_modes
+@torch.no_grad()
 def fitted(
     program: Program,
     fixed_scale: tuple[float, ...] | None,
@@ -189,11 +191,10 @@ class _Problem:
 
     def phi(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The readout of φ at x, (n points, m), for values (m, n)."""
-        with real_numbers():
-            angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
-            z = edge_values(self.program, torch.from_numpy(x)[:, None], *angles)[..., 0]
-            found: Tensor = amplitude(z) if self.readout == "amplitude" else z
-            return found.numpy()
+        angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
+        z = edge_values(self.program, torch.from_numpy(x)[:, None], *angles)[..., 0]
+        found: Tensor = amplitude(z) if self.readout == "amplitude" else z
+        return found.numpy()
 
     def solve(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best gain of each column, relative to `size`, and φ without its mean."""
@@ -237,6 +238,5 @@ def _normal(reach: float, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values_of(activation: str, x: np.ndarray) -> np.ndarray:
-    with real_numbers():
-        found: np.ndarray = BASES[activation](torch.from_numpy(x)).numpy()
+    found: np.ndarray = BASES[activation](torch.from_numpy(x)).numpy()
     return found

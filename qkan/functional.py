@@ -55,11 +55,12 @@ def qkan_layer(
 
     Args:
         x: (…, i), real floats, any memory layout.
-        theta: (o, i, k) radians; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
+        theta: (o, i, k) radians; or (…, o, i, k) with the leading dimensions of x, where every
+            sample has its own; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
             activation is evaluated once per sample and input.
-        scale: (o, i, u), or (g, u).
-        shift: (o, i, u) radians, or (g, u).
-        weight: (o, i).
+        scale: (o, i, u), or (…, o, i, u), or (g, u).
+        shift: (o, i, u) radians, or (…, o, i, u), or (g, u).
+        weight: (o, i), or (…, o, i).
         base_weight: (o, i), or None for no base activation.
         bias: (o,), or None.
         mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
@@ -80,13 +81,16 @@ def qkan_layer(
     """
     if not torch._C._is_tracing():  # where sizes are tensors, and a check a warning
         check_input(x, weight)
-        _check_parameters(theta, scale, shift, weight, program)
+        _check_parameters(x, theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    if max(theta.ndim, scale.ndim, shift.ndim, weight.ndim + 1) > 3:
+        theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
+        weight = _rows(weight, 2)
     tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
     plain = weight.dtype == x.dtype and not _in_autocast(x)
     call = chosen = None
-    if plain and theta.ndim == 3 and readout == "z" and activations is None:
+    if plain and theta.ndim > 2 and readout == "z" and activations is None:
         call = layer_call(program, tensors, fixed_scale, base)
         request = call.request
         request = request if compute == x.dtype else request._replace(dtype=compute)
@@ -187,7 +191,7 @@ def _in_autocast(x: Tensor) -> bool:
 
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
-    check_features(x, weight.shape[1], weight.dtype)
+    check_features(x, weight.shape[-1], weight.dtype)
 
 
 def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
@@ -207,22 +211,31 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
         )
 
 
+def _rows(tensor: Tensor, own: int) -> Tensor:
+    """Parameters of each sample with one leading axis, whatever leading dimensions they have."""
+    return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
+
+
 def _check_parameters(
-    theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
+    x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
 ) -> None:
     """Raise `QKANError` unless the parameters belong to one layer of that program."""
-    shape = theta.shape
-    rows, encoded = shape[:-1], (*shape[:-1], program.num_encodings)
+    k, u = program.num_theta, program.num_encodings
+    rows, edges = theta.shape[:-1], weight.shape[-2:]
     if (
-        (rows == weight.shape or (len(rows) == 1 and rows[0] <= weight.shape[1]))
-        and shape[-1] == program.num_theta
-        and scale.shape == encoded
-        and shift.shape == encoded
+        weight.ndim == 2
+        and (rows == edges or (len(rows) == 1 and rows[0] <= edges[-1]))
+        and theta.shape[-1] == k
+        and scale.shape == shift.shape == (*rows, u)
     ):
         return
-    k, u = program.num_theta, program.num_encodings
+    samples = x.shape[:-1]
+    last = ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ()))
+    if all(t.shape in ((*edges, *n), (*samples, *edges, *n)) for t, n in last):
+        return
     raise QKANError(
-        f"theta {tuple(shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, weight "
-        f"{tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for this "
-        f"circuit, or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
+        f"theta {tuple(theta.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, "
+        f"weight {tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for "
+        f"this circuit, each of them with the leading dimensions {tuple(x.shape[:-1])} of x where "
+        f"every sample has its own; or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
     )

@@ -127,6 +127,7 @@ def layer_call(
         shift = shift.expand(rows) if shift.ndim == 1 else shift
         tensors = tensors._replace(scale=scale, shift=shift)
     batched = theta.ndim > 3 or scale.ndim > 3 or shift.ndim > 3
+    batched = batched or (weight is not None and weight.ndim > 2)
     request = Request(
         program, x.shape[0], theta.shape[-3], x.shape[-1], x.dtype, x.device, fixed_scale,
         weight is None, batched, base=base,

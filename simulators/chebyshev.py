@@ -57,8 +57,10 @@ class ChebyshevEngine(ProductEngine):
 
     def refuse(self, request: Request) -> str | None:
         """An arccos, noise, parameters per sample, a dtype it has no bound for."""
-        if request.noise or request.batched_theta:
-            return "noise and parameters per sample run on the torch engine"
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
         if request.program.uses_arccos:
             return "an arccos encoding makes φ no band-limited function of x"
         if request.dtype not in (torch.float32, torch.float64):

@@ -31,8 +31,10 @@ class FourierEngine(ProductEngine):
 
     def refuse(self, request: Request) -> str | None:
         """Scales that are trainable or no integers, an arccos, too many harmonics, noise."""
-        if request.noise or request.batched_theta:
-            return "noise and parameters per sample run on the torch engine"
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
         if request.program.uses_arccos:
             return "an arccos encoding makes φ no trigonometric polynomial in x"
         if request.fixed_scale is None:

@@ -25,7 +25,7 @@ class NumbaEngine(Engine):
     name = "numba"
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, parameters per sample, other devices and dtypes, no numba."""
+        """Noise, other devices and dtypes, no numba."""
         return refuse_on_cpu(request)
 
     def cost(self, request: Request) -> float:
@@ -118,7 +118,11 @@ def _small_request(request: Request) -> _SmallRequest | None:
     from . import _small, kernels
 
     t = tables(request.program)
-    if request.per_edge or not kernels.is_small(t, request.batch, request.edges):
+    if (
+        request.per_edge
+        or request.batched_theta
+        or not kernels.is_small(t, request.batch, request.edges)
+    ):
         return None
     kind = np.dtype(np.float32 if request.dtype == torch.float32 else np.float64)
     program = (t.code, t.consts[kind], np.array(request.fixed_scale or (), kind))

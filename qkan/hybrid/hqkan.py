@@ -178,9 +178,9 @@ def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.
     device = options.get("device")
     device = torch.get_default_device() if device is None else device
     made = nn.Linear(in_features, out_features, **{**options, "device": "meta"})
-    # torch's skip_init swaps the tensors, which fake ones do not let it do
-    for name, parameter in [*made.named_parameters()]:
-        setattr(made, name, nn.Parameter(torch.empty_like(parameter, device=device)))
+    # torch's skip_init swaps tensors, which FakeTensorMode does not allow
+    for name, value in [*made.named_parameters()]:
+        setattr(made, name, nn.Parameter(torch.empty_like(value, device=device)))
     return made
 
 
