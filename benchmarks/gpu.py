@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpu_shapes
 import gpu_time
@@ -93,32 +93,52 @@ def main() -> None:
         "cases": [],
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for case in CASES:
-        shorter = clock.fitting(plan, len(case.candidates) * len(case.measures))
+    parts = _parts(clock)
+    clock.turns = sum(part.turns for part in parts)
+    for part in parts:
+        shorter = clock.fitting(plan, part.turns)
         if shorter is None:
-            record["no_time_for"].append(case.id)
-            continue
-        print(f"{case.id}: {case.title}, r = {case.reps}, {shorter.rounds} turns", flush=True)
-        found = GpuSession(case, shorter, print, case.candidates, GpuProcess).run()
-        found["rounds"] = shorter.rounds
-        record["cases"].append(found)
-        _print(found)
+            record["no_time_for"].append(part.name)
+        else:
+            print(f"{part.name}, {shorter.rounds} turns", flush=True)
+            part.run(shorter, record)
         # after every part: a run cut short keeps what it has
         arguments.out.write_text(compact(record))
-    parts: dict[str, tuple[Callable[[Plan], Any], int]] = {
-        "limits": (limits, 1), "graphs": (graphs, 1), "decode": (decode, 1),
-        "shapes": (functools.partial(gpu_shapes.sweep, clock=clock), 1),
-    }  # fmt: skip
-    for name, (part, turns) in parts.items():
-        shorter = clock.fitting(plan, turns)
-        if shorter is None:
-            record["no_time_for"].append(name)
-            continue
-        record[name] = part(shorter)
-        print(f"{name}: {_short(record[name])}", flush=True)
-        arguments.out.write_text(compact(record))
-    arguments.out.write_text(compact(record))
     print(arguments.out)
+
+
+class _Part(NamedTuple):
+    """A part of the measurements, which writes what it finds into the record."""
+
+    name: str
+    turns: int
+    run: Callable[[Plan, dict[str, Any]], None]
+
+
+def _parts(clock: gpu_time.Clock) -> list[_Part]:
+    """All parts in order; a turn is one of one candidate, or the like."""
+    sweep = functools.partial(gpu_shapes.sweep, clock=clock)
+    others: dict[str, tuple[int, Callable[[Plan], Any]]] = {
+        "limits": (3, limits), "graphs": (3, graphs), "decode": (5, decode), "shapes": (9, sweep),
+    }  # fmt: skip
+    return [
+        *(_Part(case.id, 2 * len(case.candidates), functools.partial(_case, case))
+          for case in CASES),
+        *(_Part(name, turns, functools.partial(_other, name, part))
+          for name, (turns, part) in others.items()),
+    ]  # fmt: skip
+
+
+def _case(case: Case, plan: Plan, record: dict[str, Any]) -> None:
+    print(f"{case.title}, r = {case.reps}", flush=True)
+    found = GpuSession(case, plan, print, case.candidates, GpuProcess).run()
+    record["cases"].append({**found, "rounds": plan.rounds})
+    _print(found)
+
+
+def _other(name: str, part: Callable[[Plan], Any], plan: Plan, record: dict[str, Any]) -> None:
+    record[name] = part(plan)
+    print(_short(record[name]), flush=True)
 
 
 def interleaved(actions: dict[str, Action], plan: Plan) -> dict[str, list[list[float]]]:

@@ -24,8 +24,8 @@ RECENT = 3600.0
 """Seconds after which a report of tests belongs to another visit."""
 PAUSE = 0.1
 """Seconds before a turn."""
-BEGIN = 25.0
-"""Seconds until the candidates of a case have been imported, compiled and compared."""
+BEGIN = 20.0
+"""Seconds until a part has imported and compiled what it measures."""
 
 
 def test_report(file: Path) -> dict[str, Any] | None:
@@ -49,27 +49,31 @@ def left_by(tests: dict[str, Any] | None) -> float:
 
 @dataclass
 class Clock:
-    """How much time is left.
+    """How much time is left, and for how many turns.
 
     Attributes:
         seconds: From the start on.
+        turns: Of one round, in all parts that are still to come.
     """
 
     seconds: float
     start: float = field(default_factory=time.monotonic)
+    turns: int = 1
 
     def left(self) -> float:
         """Seconds until the end, below 0 after it."""
         return self.seconds - (time.monotonic() - self.start)
 
     def fitting(self, plan: Plan, turns: int) -> Plan | None:
-        """The plan with as many rounds as there is time for, or None where they are too few.
+        """The plan with as many rounds as a part has time for, or None where they are too few.
 
         Args:
             plan: With the rounds that are wanted.
-            turns: Of a round.
+            turns: Of a round of this part, which is then no longer to come.
         """
-        rounds = int((self.left() - BEGIN) / (turns * (plan.seconds + PAUSE)))
+        share = self.left() * turns / max(self.turns, turns)
+        self.turns -= turns
+        rounds = int((share - BEGIN) / (turns * (plan.seconds + PAUSE)))
         if rounds < min(FEWEST, plan.rounds):
             return None
         return replace(plan, rounds=min(plan.rounds, rounds))

@@ -243,10 +243,13 @@ def test_measurements_on_a_card_take_the_time_that_its_tests_have_left(
     assert left + 250.5 < gpu_time.TOTAL and gpu_time.left_by(None) == left + 250.5
     now = 100.0
     monkeypatch.setattr(gpu_time.time, "monotonic", lambda: now)
-    clock = gpu_time.Clock(left, now)
+    clock = gpu_time.Clock(left, now, turns=12)
     plan = make_dataclass("Plan", ["rounds", "seconds"])(9, 0.6)
-    assert clock.fitting(plan, 6) == plan
+    assert clock.fitting(plan, 6) == plan and clock.turns == 6
     now += left - gpu_time.BEGIN - 6 * 0.7 * 4.5
-    assert clock.fitting(plan, 6).rounds == 4
+    assert clock.fitting(plan, 6).rounds == 4 and clock.turns == 0
+    # half of what is left belongs to what comes later
+    clock.turns = 12
+    assert clock.fitting(plan, 6) is None
     now += 6 * 0.7 * 2
     assert clock.fitting(plan, 6) is None

@@ -7,8 +7,8 @@ import contextlib
 import pytest
 import torch
 from card_combinations import EVERY, Combination, covering, pairs
+from card_module import waits
 from compare import assert_close
-from host_card import waits
 from torch import Tensor
 from torch.func import functional_call
 

@@ -10,8 +10,8 @@ from typing import Any
 import host_cupy
 import pytest
 import torch
+from card_module import waits
 from compare import assert_close
-from host_card import waits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
