@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 import torch
-from card_combinations import EVERY, Combination, covering, pairs
+from card_combinations import EVERY, Combination, covering, pairs, selection
 from card_module import waits
 from compare import assert_close
 from torch import Tensor
@@ -20,7 +20,7 @@ Found = dict[str, Tensor]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "combination" in metafunc.fixturenames:
-        chosen = EVERY if metafunc.config.getoption("--full") else covering(EVERY)
+        chosen = selection(EVERY, metafunc.config.getoption("--full"))
         metafunc.parametrize("combination", chosen, ids=str)
 
 
