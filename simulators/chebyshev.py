@@ -163,8 +163,10 @@ class ChebyshevEngine(ProductEngine):
 
 
 def _is_being_captured(x: Tensor) -> bool:
-    """Whether a CUDA graph records this call, so that no number has been computed yet."""
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+    """Whether a graph of the device records this call, so that no number is computed yet."""
+    place: Any = torch.get_device_module(x.device)
+    ask = getattr(place, "is_current_stream_capturing", None)
+    return ask is not None and bool(ask())
 
 
 def _compiled_extent(

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 from card_combinations import EVERY, Combination, covering, pairs, selection
-from card_module import waits
+from card_module import module, waits
 from compare import assert_close
 from torch import Tensor
 from torch.func import functional_call
@@ -63,6 +63,17 @@ def test_only_an_engine_that_looks_at_the_inputs_lets_the_host_wait(
         layer(x).square().sum().backward()
     # the degree of a series depends on numbers
     assert found == (["_local_scalar_dense"] if engine == "chebyshev" else [])
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch", "fourier", "cupy", "chebyshev"])
+def test_a_training_step_can_be_captured(engine: str, card: torch.device) -> None:
+    """While a graph is captured no engine asks for a number, for none has been computed."""
+    options = {"encoding": "linear"} if engine == "fourier" else {}
+    layer = qkan.QKANLayer(5, 3, engine=engine, device=card, **options)
+    x = torch.randn(40, 5, device=card, requires_grad=True)
+    layer(x).sum().backward()
+    with module.capture():
+        layer(x).square().sum().backward()
 
 
 def _problem(combination: Combination, engine: str) -> tuple[qkan.QKANLayer, Tensor]:
