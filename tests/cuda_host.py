@@ -21,7 +21,7 @@ import torch
 
 from qkan.simulators import Request
 from qkan.simulators._cuda_calls import Card
-from qkan.simulators._cuda_source import KERNELS, Kernel, source
+from qkan.simulators._cuda_source import Kernel, source
 from qkan.simulators.cupy_engine import CupyEngine, refuse_kernel
 
 SHIM = Path(__file__).parent / "cuda_host.h"
@@ -60,14 +60,14 @@ def _unit(kernel: Kernel) -> str:
         f'extern "C" int run_{name}(const unsigned* grid, unsigned threads, unsigned bytes,'
         " int backwards, const void* arguments) { return host::run(grid, threads, bytes,"
         f" backwards, [](const void* a) {{ k::{name}(*(const k::Arguments*)a); }}, arguments); }}"
-        for name in KERNELS
+        for name in kernel.names
     )
     return f'#include "{SHIM}"\nnamespace k {{\n{source(kernel, words="")}\n}}\n{runs}\n'
 
 
 @functools.lru_cache(maxsize=256)
 def library(kernel: Kernel) -> Any:
-    """The kernels as a shared library with a function for each of `KERNELS`."""
+    """The kernels as a shared library with a function for each kernel."""
     text = _unit(kernel)
     file = _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.cpp"
     file.write_text(text, encoding="utf-8")
