@@ -54,7 +54,7 @@ def _needs_plain_operators(tensors: LayerTensors) -> bool:
     if torch.compiler.is_compiling():
         return False
     return (
-        torch._C._is_tracing()
+        torch.jit.is_tracing()
         or forward_ad._current_level >= 0
         or (torch._C._are_functorch_transforms_active() and not _only_vmap())
     )

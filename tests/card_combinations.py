@@ -78,3 +78,11 @@ def covering(every: list[Row]) -> list[Row]:
         chosen.append(best)
         left -= known[best]
     return chosen
+
+
+def selection(every: list[Combination], full: bool) -> list[Combination]:
+    """All combinations, of those that are compiled only a covering; or a covering of all."""
+    if not full:
+        return covering(every)
+    compiled = [one for one in every if one.use == "compile"]
+    return [one for one in every if one.use != "compile"] + covering(compiled)

@@ -1,32 +1,27 @@
 """An accelerator hosted in Python, as strict as a card, so that code for cards runs anywhere.
 
 PyTorch reserves one device type for accelerators that it does not know. `install` takes it, for
-the rest of the process, under the name "card". A tensor on the card wraps a tensor
-on the CPU, and every operation runs on what is inside. What a real card forbids is forbidden: its
-memory cannot be read by numpy or through an address, and an operation that mixes it with a CPU
-tensor, or with a tensor of the other device, raises `CardError`. What a real card makes the host
-wait for is counted by `waits`.
+the rest of the process, under the name "card". A tensor on the card wraps a tensor on the CPU, and
+every operation runs on what is inside. What a real card forbids is forbidden: its memory cannot be
+read by numpy or through an address, and an operation that mixes it with a CPU tensor, or with a
+tensor of the other device, raises `CardError`. What a real card makes the host wait for is counted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from card_module import NAME, CardError, counts, module
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-NAME = "card"
-DEVICES = 2
 HANDLES = 0x2A << 56
 """What an address on the card is above that of the memory inside: no address of any host."""
 
@@ -38,10 +33,6 @@ _WAITS = {
 }  # fmt: skip
 _REPLACES_MEMORY = {"set_", "resize_", "t_", "transpose_", "squeeze_", "unsqueeze_", "swapaxes_"}
 """Operations in place that would leave the wrapper with the shape it had."""
-
-
-class CardError(RuntimeError):
-    """A program did what no accelerator allows."""
 
 
 class _LikeATensor(type(Tensor)):  # type: ignore[misc]
@@ -59,6 +50,7 @@ class _Dispatched(Tensor):
     """A tensor whose operations run on what is inside."""
 
     @classmethod
+    @torch._dynamo.disable
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace in ("aten", "prims"):
             return _operation(func, *args, **(kwargs or {}))
@@ -164,6 +156,7 @@ def address_of(handle: int, index: int) -> int:
     return tensor.inner.data_ptr()
 
 
+@torch._dynamo.disable
 def _operation(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an operation of torch on what is inside."""
     name = func._schema.name.partition("::")[2]
@@ -257,154 +250,6 @@ def _outer(func: Any, args: Any, kwargs: Any, found: Any, index: int) -> Any:
     return tuple(map(one, found, returns)) if returns else None
 
 
-counts: list[str] = []
-"""What the host has waited for the card by, in order."""
-
-
-@contextlib.contextmanager
-def waits() -> Iterator[list[str]]:
-    """A list that fills with the synchronisations of the block, by the names of operations."""
-    found: list[str] = []
-    before = len(counts)
-    yield found
-    found.extend(counts[before:])
-
-
-@dataclass(frozen=True)
-class Properties:
-    """What kernels are launched by.
-
-    Attributes:
-        name: Of the card.
-        multi_processor_count: Few, so that launches have several rounds.
-        total_memory: In bytes.
-    """
-
-    name: str = "a card on the host"
-    multi_processor_count: int = 4
-    total_memory: int = 1 << 30
-
-
-class Stream:
-    """A queue of work; on this card the work is done at once, by whichever queue.
-
-    Attributes:
-        cuda_stream: Its number, 0 for the one that is there from the start.
-    """
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, device: Any = None, number: int | None = None) -> None:
-        self.device = torch.device(NAME, module.index_of(device))
-        self.cuda_stream = next(self._numbers) if number is None else number
-
-    def wait_stream(self, other: Stream) -> None:
-        """Nothing is left to wait for."""
-
-    def synchronize(self) -> None:
-        """Count that the host waits."""
-        counts.append("Stream.synchronize")
-
-
-class _Module:
-    """The device module, `torch.card`: what torch and its users ask of an accelerator."""
-
-    Stream = Stream
-
-    def __init__(self) -> None:
-        self._here = threading.local()
-        self.capturing = False
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def is_available(self) -> bool:
-        return True
-
-    def device_count(self) -> int:
-        # torch's autograd takes a device guard that is written in Python for one device; the other
-        # one is there for passes forward
-        return 1
-
-    def current_device(self) -> int:
-        return getattr(self._here, "device", 0)
-
-    def set_device(self, device: Any) -> None:
-        self._here.device = self.index_of(device)
-
-    def index_of(self, device: Any) -> int:
-        """The number of a device, the current one where none is named."""
-        if device is None:
-            return self.current_device()
-        index = device if isinstance(device, int) else torch.device(device).index
-        index = self.current_device() if index is None else index
-        if not 0 <= index < DEVICES:
-            raise CardError(f"there is no {NAME}:{index}, only {DEVICES} devices")
-        return index
-
-    @contextlib.contextmanager
-    def device(self, device: Any) -> Iterator[None]:
-        """Make a device the current one for a while."""
-        before = self.current_device()
-        self.set_device(device)
-        try:
-            yield
-        finally:
-            self.set_device(before)
-
-    def current_stream(self, device: Any = None) -> Stream:
-        index = self.index_of(device)
-        streams = self._here.__dict__.setdefault("streams", {})
-        return streams.get(index) or Stream(index, 0)  # type: ignore[no-any-return]
-
-    @contextlib.contextmanager
-    def stream(self, stream: Stream) -> Iterator[None]:
-        """Make a stream the current one of its device for a while."""
-        index = stream.device.index
-        before = self.current_stream(index)
-        self._here.__dict__.setdefault("streams", {})[index] = stream
-        try:
-            yield
-        finally:
-            self._here.streams[index] = before
-
-    def is_current_stream_capturing(self) -> bool:
-        return self.capturing
-
-    @contextlib.contextmanager
-    def capture(self) -> Iterator[None]:
-        """Hold everything in the block to what a graph can capture: the host must not wait."""
-        self.capturing = True
-        try:
-            yield
-        finally:
-            self.capturing = False
-
-    def synchronize(self, device: Any = None) -> None:
-        counts.append("synchronize")
-
-    def get_device_properties(self, device: Any = None) -> Properties:
-        self.index_of(device)
-        return Properties()
-
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.float16]
-
-    def _is_in_bad_fork(self) -> bool:
-        return False
-
-    def manual_seed_all(self, seed: int) -> None:
-        """Random numbers of the card are drawn by the CPU's generator, seeded already."""
-
-    def get_rng_state(self, device: Any = None) -> Tensor:
-        return torch.get_rng_state()
-
-    def set_rng_state(self, state: Tensor, device: Any = None) -> None:
-        torch.set_rng_state(state)
-
-
-module = _Module()
-
 _LOW = (
     "linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv",
     "scaled_dot_product_attention", "conv1d", "conv2d",
@@ -428,6 +273,7 @@ def _register_operations() -> Any:
         library.impl(full[6:], functools.partial(_operation, operation), "PrivateUse1")
     # what torch's copy_ asks of a device that it does not know
     library.impl("_copy_from", _copy_from, "PrivateUse1")
+    library.impl("_copy_from", lambda source, target, non_blocking=False: target, "Meta")
     return library
 
 
@@ -449,6 +295,7 @@ def _register_autocast() -> None:
     def rounded(packet: str) -> Callable[..., Any]:
         operation = getattr(torch.ops.aten, packet)
 
+        @torch._dynamo.disable
         def run(*args: Any, **kwargs: Any) -> Any:
             low = torch.get_autocast_dtype(NAME)
 

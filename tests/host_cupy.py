@@ -1,4 +1,4 @@
-"""A stand-in for the module `cupy` on the card that `host_card` hosts: what `cupy_engine` uses of it.
+"""A stand-in for the module `cupy` on the card of `host_card`: what `cupy_engine` uses of it.
 
 `RawModule` compiles the CUDA sources that it is given with the host's compiler, and a launch runs
 them over grid and blocks on what is inside the card's tensors. It refuses what CuPy would get wrong
@@ -17,8 +17,9 @@ from typing import Any
 
 import host_card
 import torch
+from card_module import NAME, CardError, module
 from cuda_host import compiled, run_blocks
-from host_card import CardError, address_of
+from host_card import address_of
 from numpy.typing import NDArray
 
 from qkan.simulators import get_engine
@@ -77,8 +78,8 @@ class _Function:
         shared_mem: int = 0,
     ) -> None:
         (words,) = arguments
-        device = host_card.module.current_device()
-        stream = host_card.module.current_stream().cuda_stream
+        device = module.current_device()
+        stream = module.current_stream().cuda_stream
         if not _streams or _streams[-1] != stream:
             raise CardError(f"{self.name} was launched beside torch's current stream {stream}")
         inside = words.copy()
@@ -109,7 +110,7 @@ class RawModule:
 
 def reachable(device: torch.device) -> str | None:
     """What the engine asks of a device here: whether it is the hosted card."""
-    return None if device.type == host_card.NAME else f"the tensors are on {device}, not on a card"
+    return None if device.type == NAME else f"the tensors are on {device}, not on a card"
 
 
 @contextlib.contextmanager
@@ -124,10 +125,10 @@ def launched() -> Iterator[list[Launch]]:
 def install() -> Callable[[torch.device], str | None]:
     """Host the card, put the stand-in where `import cupy` finds it, and let the engine reach it."""
     host_card.install()
-    module = types.ModuleType("cupy")
-    module.RawModule = RawModule  # type: ignore[attr-defined]
-    module.cuda = types.SimpleNamespace(ExternalStream=_external_stream)  # type: ignore[attr-defined]
-    sys.modules["cupy"] = module
+    cupy: Any = types.ModuleType("cupy")
+    cupy.RawModule = RawModule
+    cupy.cuda = types.SimpleNamespace(ExternalStream=_external_stream)
+    sys.modules["cupy"] = cupy
     engine: Any = get_engine("cupy")
     engine.unreachable = reachable
     return reachable

@@ -1,4 +1,4 @@
-"""A layer whose tensors have shapes and no numbers: on the device "meta", or under FakeTensorMode."""
+"""A layer whose tensors have shapes and no numbers: on `meta`, or under FakeTensorMode."""
 
 from __future__ import annotations
 

@@ -101,3 +101,27 @@ def test_what_needs_a_real_card_is_named_and_nothing_else_is_skipped(
     assert {one.function for one in skipped} == _functions("real_card")
     for one in skipped:
         print(f"{one.function} {one.name}: {one.message}")
+
+
+def test_the_report_of_the_other_process_is_read_as_it_is_written(tmp_path: Path) -> None:
+    """A process in which one test fails, one is skipped and one passes."""
+    (tmp_path / "tests" / "card").mkdir(parents=True)
+    (tmp_path / "tests" / "card" / "test_three.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "@pytest.mark.parametrize('n', [1])\n"
+        "def test_bad(n): assert n == 2, 'two is wanted'\n"
+        "@pytest.mark.skip('needs a real card: time')\n"
+        "def test_skipped(): pass\n"
+    )
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "tests", f"--junitxml={report}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    good, bad, skipped = map(_outcome, ElementTree.parse(report).iter("testcase"))
+    assert good == Outcome("card/test_three.py::test_good", "test_good", "passed", "")
+    assert (bad.function, bad.name, bad.state) == (
+        "card/test_three.py::test_bad", "test_bad[1]", "failed"
+    )  # fmt: skip
+    assert "two is wanted" in bad.message
+    assert skipped[2:] == ("skipped", "needs a real card: time")

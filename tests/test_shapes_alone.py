@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from card_combinations import Combination, covering
+from card_combinations import Combination, selection
 from shapes_alone import EVERY, assert_shapes
 from torch import nn
 from torch._subclasses import FakeTensorMode
@@ -28,7 +28,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "combination" in metafunc.fixturenames:
-        chosen = EVERY if metafunc.config.getoption("--full") else covering(EVERY)
+        chosen = selection(EVERY, metafunc.config.getoption("--full"))
         metafunc.parametrize("combination", chosen, ids=str)
 
 

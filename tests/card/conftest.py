@@ -1,4 +1,4 @@
-"""What runs on the card that `host_card` hosts; it takes a process of its own, see `test_card.py`."""
+"""What runs on the card of `host_card`, in a process of its own, see `test_card.py`."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from card_combinations import Combination, covering
+from card_combinations import Combination, selection
 from shapes_alone import EVERY, assert_shapes
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "combination" in metafunc.fixturenames:
-        chosen = EVERY if metafunc.config.getoption("--full") else covering(EVERY)
+        chosen = selection(EVERY, metafunc.config.getoption("--full"))
         metafunc.parametrize("combination", chosen, ids=str)
 
 

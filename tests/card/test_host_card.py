@@ -12,7 +12,8 @@ import host_card
 import numpy as np
 import pytest
 import torch
-from host_card import HANDLES, CardError, waits
+from card_module import CardError, module, waits
+from host_card import HANDLES
 from torch import Tensor, nn
 
 
@@ -110,7 +111,7 @@ WAITS: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "nonzero": (lambda x: x.nonzero(), "nonzero"),
     "mask": (lambda x: x[x > 0], "index"),
     "equal": (lambda x: torch.equal(x, x), "equal"),
-    "synchronize": (lambda x: host_card.module.synchronize(), "synchronize"),
+    "synchronize": (lambda x: module.synchronize(), "synchronize"),
 }
 
 
@@ -125,7 +126,7 @@ def test_what_the_host_waits_for_is_counted(way: str, card: torch.device) -> Non
 
 def test_what_it_does_not_wait_for_is_not_counted(card: torch.device) -> None:
     with waits() as found:
-        x, there = pair(card, 3, 4)
+        there = pair(card, 3, 4)[1]
         layer = nn.Linear(4, 4, device=card)
         (layer(there).softmax(-1)[1:] * there[1:] + torch.arange(4.0, device=card)).sum().backward()
         torch.empty(3, device=card).copy_(torch.ones(3))
@@ -134,7 +135,7 @@ def test_what_it_does_not_wait_for_is_not_counted(card: torch.device) -> None:
 
 def test_while_a_graph_is_captured_the_host_must_not_wait(card: torch.device) -> None:
     x = pair(card, 3)[1]
-    with host_card.module.capture():
+    with module.capture():
         x.sin()
         with pytest.raises(CardError, match="the host waits"):
             x.sum().item()
@@ -213,7 +214,7 @@ def test_autocast_rounds_products(card: torch.device) -> None:
 
 def test_the_device_module_is_what_torch_expects(card: torch.device) -> None:
     place = torch.get_device_module(card)
-    assert place is host_card.module and place is torch.card  # type: ignore[attr-defined]
+    assert place is module and place is torch.card  # type: ignore[attr-defined]
     assert place.get_device_properties(card).multi_processor_count > 0
     side = place.Stream(card)
     assert place.current_stream(card).cuda_stream == 0 != side.cuda_stream

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import host_card
 import host_cupy
 import numpy as np
 import pytest
 import torch
+from card_module import CardError, module, waits
 from cases import CIRCUITS, Shape, problem
 from compare import assert_close
-from host_card import CardError
 
 import qkan
 from qkan.circuits import ansatz, lower
 from qkan.simulators import Request, get_engine
 from qkan.simulators._cuda_source import POINTERS, SIZES, Kernel, source
 from qkan.simulators.cupy_engine import no_nvidia_gpu
+from qkan.simulators.testing import evaluate
 
 
 def test_the_engine_reaches_a_card_by_one_predicate_that_no_cpu_passes(card: torch.device) -> None:
@@ -31,11 +31,11 @@ def test_the_engine_reaches_a_card_by_one_predicate_that_no_cpu_passes(card: tor
 def test_a_layer_is_one_launch_there_and_two_back(card: torch.device) -> None:
     layer = qkan.QKANLayer(5, 3, engine="cupy", device=card)
     x = torch.randn(67, 5, device=card, requires_grad=True)
-    with host_cupy.launched() as found, host_card.waits() as waits:
+    with host_cupy.launched() as found, waits() as waited:
         layer(x).square().sum().backward()
     kernels = [launch.kernel for launch in found]
     assert kernels == ["layer_forward", "layer_backward", "layer_finish"]
-    assert waits == []
+    assert waited == []
     assert {(launch.device, launch.stream) for launch in found} == {(0, 0)}
 
 
@@ -43,21 +43,20 @@ def test_a_training_step_could_be_captured(card: torch.device) -> None:
     layer = qkan.QKANLayer(5, 3, engine="cupy", device=card)
     x = torch.randn(7, 5, device=card)
     layer(x).sum().backward()
-    with host_card.module.capture():
+    with module.capture():
         layer(x).square().sum().backward()
 
 
 def test_it_launches_on_torchs_stream_and_on_the_tensors_device(card: torch.device) -> None:
-    place = host_card.module
     for index in (0, 1):
         device = torch.device("card", index)
         layer = qkan.QKANLayer(4, 2, engine="cupy", device=device)
         x = torch.randn(6, 4, device=device)
-        side = place.Stream(device)
-        with place.stream(side), torch.no_grad(), host_cupy.launched() as found:
+        side = module.Stream(device)
+        with module.stream(side), torch.no_grad(), host_cupy.launched() as found:
             assert layer(x).device == device
         assert [(one.device, one.stream) for one in found] == [(index, side.cuda_stream)]
-        assert place.current_device() == 0
+        assert module.current_device() == 0
 
 
 @pytest.mark.parametrize("circuit", ["pz3", "own"])
@@ -72,10 +71,7 @@ def test_a_view_into_the_middle_of_memory_is_read_where_it_begins(
         whole[9:18] = p.x.detach().to(device)
         rest = [t.detach().to(device) for t in (p.theta, p.scale, p.shift, p.weight)]
         engine = get_engine("cupy" if device == card else "torch")
-        request = Request(
-            lower(CIRCUITS[circuit]), *(shape.b, shape.o, shape.i), torch.float64, device
-        )
-        tensors.append(engine.layer(request, whole[9:18], *rest).cpu())
+        tensors.append(evaluate(engine, circuit, (whole[9:18], *rest)).cpu())
     assert_close(found[0], wanted[0], "value")
 
 
@@ -88,15 +84,15 @@ def _words(**given: int) -> np.ndarray:
 def finish(card: torch.device) -> host_cupy._Function:
     """A kernel that does nothing where all sizes are 0."""
     kernel = Kernel(lower(ansatz("pz", 1)), torch.float32)
-    module = host_cupy.RawModule(code=source(kernel), options=("-std=c++17",))
-    return module.get_function("layer_finish")
+    built = host_cupy.RawModule(code=source(kernel), options=("-std=c++17",))
+    return built.get_function("layer_finish")
 
 
 def test_a_launch_beside_torchs_stream_is_refused(finish: host_cupy._Function) -> None:
     import cupy
 
     with cupy.cuda.ExternalStream(0):
-        with host_card.module.stream(host_card.module.Stream()):
+        with module.stream(module.Stream()):
             with pytest.raises(CardError, match="beside torch's current stream"):
                 finish((1, 1, 1), (32,), (_words(),))
     with pytest.raises(CardError, match="beside torch's current stream"):

@@ -6,9 +6,9 @@ import contextlib
 
 import pytest
 import torch
-from card_combinations import EVERY, Combination, covering, pairs
+from card_combinations import EVERY, Combination, covering, pairs, selection
+from card_module import waits
 from compare import assert_close
-from host_card import waits
 from torch import Tensor
 from torch.func import functional_call
 
@@ -20,7 +20,7 @@ Found = dict[str, Tensor]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "combination" in metafunc.fixturenames:
-        chosen = EVERY if metafunc.config.getoption("--full") else covering(EVERY)
+        chosen = selection(EVERY, metafunc.config.getoption("--full"))
         metafunc.parametrize("combination", chosen, ids=str)
 
 
@@ -31,6 +31,8 @@ def test_the_selection_holds_every_pair() -> None:
     assert {one.engine for one in chosen} == {one.engine for one in EVERY}
 
 
+# what is left of a graph that breaks: torch's compiler asks tensors that are no leaves
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_values_and_gradients_are_those_of_the_cpu(
     combination: Combination, card: torch.device
 ) -> None:
@@ -91,7 +93,7 @@ def _use(combination: Combination, layer: qkan.QKANLayer, x: Tensor) -> Found:
                 for tensor in parameters.values():
                     tensor.requires_grad_()
                 value = functional_call(layer, parameters, (x,))
-            case "compile":
+            case "compile" if kind == "card":
                 parameters = dict(layer.named_parameters())
                 value = torch.compile(layer, backend="aot_eager")(x)
             case _:

@@ -1,6 +1,6 @@
 """The `cupy` engine on a card: the agreement that every engine owes, and what only a GPU has.
 
-The card is a real one, or the one that `host_card` hosts; a test marked `real_card` needs the first.
+The card is a real one or that of `host_card`; a test marked `real_card` needs a real one.
 """
 
 from __future__ import annotations
