@@ -153,14 +153,18 @@ def extent(
 ) -> Any:
     """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
 
+    All ranges are as wide as that angle allows: the degree follows from it alone, and a slope
+    divides the rounding of the coefficients by the width of its range.
+
     Args:
         x: (batch·in,), at least one sample.
         scale: (out·in·num_encodings,), or empty where `fixed` is the bandwidth of every edge.
         uses: (num_encodings,) how often each encoding occurs.
         fixed: The bandwidth of every edge where the scales are fixed.
         shape: (batch, in).
-        limits: Ranges are wider than the data by the first of these factors, and no narrower than
-            the second one over the largest bandwidth of the input's edges, or over the third.
+        limits: Ranges are wider than the data by the first of these factors. The widest angle is
+            at least the second. An input whose edges have a bandwidth below the third counts as
+            if they had that one.
         middle: (in,), written.
         half: (in,), written.
 
@@ -179,12 +183,14 @@ def extent(
             one += abs(get(scale, edge * count + u)) * get(uses, u)
         bad += one * 0
         put(band, edge % ins, max(get(band, edge % ins), one))
-    worst = zero
+    worst = narrowest
     for i in range(ins):
         low, high = middle[i], half[i]
         middle[i] = (low + high) / 2
-        half[i] = max((high - low) / 2 * margin, narrowest / max(band[i], flat))
+        half[i] = (high - low) / 2 * margin
         worst = max(worst, half[i] * band[i])
+    for i in range(ins):
+        half[i] = max(half[i], worst / max(band[i], flat))
     return worst + bad
 
 

@@ -34,8 +34,8 @@ _TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
 _MARGIN = 1.06
-# A slope divides the rounding of the coefficients by the width of the range. A range as wide as
-# this angle keeps the slopes as exact as the values, however little an input varies.
+# The least angle that a range spans. A slope divides the rounding of the coefficients by the width
+# of its range, so that an input that hardly varies needs a range wider than its data.
 _NARROWEST = 1.0
 # The bandwidth below which an edge counts as flat.
 _FLAT = 1e-3
@@ -116,8 +116,10 @@ class ChebyshevEngine(ProductEngine):
         else:
             band = scale.detach()[..., encodings].abs().sum(-1)
         widest_band = band.amax(0) if band.numel() else band.new_zeros(1)
-        half = half.maximum(_NARROWEST / widest_band.clamp(min=_FLAT))
-        return middle, half, float((widest_band * half).max()) if half.numel() else 0.0
+        if not half.numel():
+            return middle, half, 0.0
+        z = (widest_band * half).max().clamp(min=_NARROWEST)
+        return middle, half.maximum(z / widest_band.clamp(min=_FLAT)), float(z)
 
     def _expansion(
         self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from qkan.simulators._cuda_calls import Card
-from qkan.simulators._cuda_source import KERNELS, Kernel, source
+from qkan.simulators._cuda_source import KERNELS, SAMPLE_KERNELS, Kernel, source
 from qkan.simulators.cupy_engine import CupyEngine
 
 SHIM = Path(__file__).parent / "cuda_host.h"
@@ -59,13 +59,14 @@ def _unit(code: str) -> str:
         f'extern "C" int run_{name}(const unsigned* grid, unsigned threads, unsigned bytes,'
         " int backwards, const void* arguments) { return host::run(grid, threads, bytes,"
         f" backwards, [](const void* a) {{ k::{name}(*(const k::Arguments*)a); }}, arguments); }}"
-        for name in KERNELS
+        for name in (*KERNELS, *SAMPLE_KERNELS)
+        if f"QKAN_KERNEL({name})" in code
     )
     return f'#include "{SHIM}"\nnamespace k {{\n{code}\n}}\n{runs}\n'
 
 
 def library(kernel: Kernel) -> Any:
-    """The kernels as a shared library with a function for each of `KERNELS`."""
+    """The kernels as a shared library with a function for each kernel."""
     return compiled(source(kernel, words=""))
 
 
