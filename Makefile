@@ -62,7 +62,7 @@ test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
 bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-gpu left of ten minutes
 	$(GPU_RUN) benchmarks/gpu.py
 
-test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination and full sizes; half an hour
+test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination and full sizes; a quarter of an hour
 	$(BIN)/pytest tests/card tests/gpu --host-card --full -rs
 	$(BIN)/pytest tests/test_shapes_alone.py --full
 

@@ -138,7 +138,7 @@ def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tenso
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
     # a tracer has tensors for sizes, and would warn of the comparison
-    traced = torch.jit.is_tracing()
+    traced = torch._C._get_tracing_state() is not None
     if not isinstance(value, Tensor) or traced or value.shape != shape:
         # what depends on no sample still belongs to the graph of all arguments
         value = value + 0 * (x.unsqueeze(-2) + theta.sum(-1))

@@ -54,7 +54,7 @@ def _needs_plain_operators(tensors: LayerTensors) -> bool:
     if torch.compiler.is_compiling():
         return False
     return (
-        torch.jit.is_tracing()
+        torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
         or (torch._C._are_functorch_transforms_active() and not _only_vmap())
     )

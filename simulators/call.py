@@ -146,7 +146,7 @@ def is_traced(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or x.is_meta
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or isinstance(x, FakeTensor)
     )
 
