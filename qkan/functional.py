@@ -17,6 +17,7 @@ from qkan.simulators import (
     LayerTensors,
     Request,
     autocast_dtype,
+    is_tracing,
     layer_call,
     masked,
     run,
@@ -79,7 +80,7 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    if torch._C._get_tracing_state() is None:  # where sizes are tensors, and a check a warning
+    if not is_tracing():  # where sizes are tensors, and a check a warning
         check_input(x, weight)
         _check_parameters(x, theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
@@ -179,7 +180,7 @@ def _safe_root(p: Tensor) -> Tensor:
 def _spread(shared: Tensor, in_features: int) -> Tensor:
     """From one row a group, (g, n), to one row an input, (1, i, n)."""
     groups = shared.shape[0]
-    if torch._C._get_tracing_state() is None and groups == in_features:
+    if not is_tracing() and groups == in_features:
         return shared.unsqueeze(0)
     index = torch.arange(in_features, device=shared.device) * groups // in_features
     return shared[index].unsqueeze(0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from qkan.circuits import Program, Rotation, lower_gates
 
 from .base import with_base
-from .call import LayerCall, LayerTensors, Request
+from .call import LayerCall, LayerTensors, Request, is_tracing
 from .engine import Engine
 from .noise import Noise
 
@@ -138,7 +138,7 @@ def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tenso
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
     # a tracer has tensors for sizes, and would warn of the comparison
-    traced = torch._C._get_tracing_state() is not None
+    traced = is_tracing()
     if not isinstance(value, Tensor) or traced or value.shape != shape:
         # what depends on no sample still belongs to the graph of all arguments
         value = value + 0 * (x.unsqueeze(-2) + theta.sum(-1))

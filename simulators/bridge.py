@@ -21,7 +21,15 @@ from qkan.circuits import Program, from_json, lower
 from .autocast import without_autocast
 from .base import BASES
 from .bloch import TorchEngine
-from .call import Gradients, LayerCall, LayerTensors, has_values, layer_call, masked
+from .call import (
+    Gradients,
+    LayerCall,
+    LayerTensors,
+    has_values,
+    is_tracing,
+    layer_call,
+    masked,
+)
 from .engine import Engine
 from .registry import get_engine, select
 
@@ -54,7 +62,7 @@ def _needs_plain_operators(tensors: LayerTensors) -> bool:
     if torch.compiler.is_compiling():
         return False
     return (
-        torch._C._get_tracing_state() is not None
+        is_tracing()
         or forward_ad._current_level >= 0
         or (torch._C._are_functorch_transforms_active() and not _only_vmap())
     )

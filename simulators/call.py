@@ -141,14 +141,14 @@ def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
     return weight if mask is None else weight * mask.to(weight.dtype)
 
 
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace`, or an exporter built on it, records this call."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def is_traced(x: Tensor) -> bool:
     """Whether a graph or shapes are wanted of this call, and x has no numbers yet."""
-    return (
-        torch.compiler.is_compiling()
-        or x.is_meta
-        or torch._C._get_tracing_state() is not None
-        or isinstance(x, FakeTensor)
-    )
+    return torch.compiler.is_compiling() or x.is_meta or is_tracing() or isinstance(x, FakeTensor)
 
 
 def has_values(x: Tensor) -> bool:

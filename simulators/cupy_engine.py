@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor
 
 from qkan.circuits import require
 
-from ._cuda_calls import Call, Card
+from ._cuda_calls import Call, Card, own_names
 from ._cuda_plan import fits, resident_warps
-from ._cuda_source import KERNELS, NUMBERS, Kernel, most_sums, source
+from ._cuda_source import NUMBERS, Kernel, most_sums, source
+from .base import add_base_, backward_beside
 from .call import Gradients, LayerCall, Request
 from .engine import Engine
 
@@ -46,11 +47,9 @@ class CupyEngine(Engine):
         self.unreachable = no_nvidia_gpu if unreachable is None else unreachable
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, parameters per sample, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
+        """Noise, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
         if request.noise:
             return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample run on the torch engine"
         return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
@@ -65,17 +64,27 @@ class CupyEngine(Engine):
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
         """The output of a layer in one launch, or the values of all edges."""
-        return self._launches(call).forward(), None
+        if not call.request.batched_theta:
+            return self._launches(call, call.tensors).forward(), None
+        out, bias = self._launches(call, call.circuits).forward(), call.tensors.bias
+        return add_base_(out if bias is None else out.add_(bias), call), None
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
         """The gradients of a layer in two launches, recomputing the states."""
-        return (*self._launches(call).backward(grad, call.needs[:7]), None)
+        if not call.request.batched_theta:
+            return (*self._launches(call, call.tensors).backward(grad, call.needs[:7]), None)
+        needs = (*call.needs[:5], False, False)
+        circuits = self._launches(call, call.circuits).backward(grad, needs)[:5]
+        return backward_beside(call, grad, circuits)
 
-    def _launches(self, call: LayerCall) -> Call:
-        request, (x, *tensors), _ = call
-        base = None if call.tensors.base_weight is None else request.base
-        kernel = Kernel(request.program, x.dtype, request.fixed_scale, base)
-        return Call(self.card(kernel, x.device), kernel, x, tensors)
+    def _launches(self, call: LayerCall, tensors: Sequence[Tensor | None]) -> Call:
+        """The kernels of a call: of the whole layer, or of its circuits alone."""
+        request, x = call.request, call.tensors.x
+        whole = len(tensors) > 5 and call.tensors.base_weight is not None
+        own = own_names(tensors[1:]) if request.batched_theta else frozenset()
+        base = request.base if whole else None
+        kernel = Kernel(request.program, x.dtype, request.fixed_scale, base, own)
+        return Call(self.card(kernel, x.device), kernel, x, tensors[1:])
 
     def card(self, kernel: Kernel, device: torch.device) -> Card:
         """The compiled kernels on a device."""
@@ -147,7 +156,7 @@ def _functions(kernel: Kernel) -> dict[str, Any]:
     """The kernels by name; CuPy keeps what it compiled on disk, for each kind of card."""
     cupy = require("cupy", "cuda")
     module = cupy.RawModule(code=source(kernel), options=("-std=c++17",))
-    return {name: module.get_function(name) for name in KERNELS}
+    return {name: module.get_function(name) for name in kernel.names}
 
 
 @functools.lru_cache(maxsize=64)

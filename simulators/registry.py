@@ -9,7 +9,7 @@ import torch
 
 from qkan.circuits import did_you_mean
 
-from .call import Request
+from .call import Request, is_tracing
 from .engine import Engine
 from .errors import SimulatorError
 
@@ -75,7 +75,7 @@ def select(name: str, request: Request) -> Engine:
         SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
     """
     # a compiler traces through the choice and would warn of the cache
-    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    traced = torch.compiler.is_compiling() or is_tracing()
     return _select(name, request) if traced else _cached(name, request)
 
 
@@ -112,7 +112,7 @@ def is_exporting() -> bool:
     ask = getattr(torch.compiler, "is_exporting", None)
     if torch.compiler.is_compiling():
         return ask is not None and bool(ask())
-    return torch._C._get_tracing_state() is not None
+    return is_tracing()
 
 
 def _exported(request: Request) -> Engine:

@@ -12,7 +12,8 @@ from cases import CIRCUITS, Shape
 from torch import Tensor
 
 from qkan.circuits import lower
-from qkan.simulators import Request, get_engine
+from qkan.simulators import get_engine
+from qkan.simulators.testing import value_and_gradients
 
 NAMES = ("x", "theta", "scale", "shift", "weight")
 OWN: dict[str, frozenset[str]] = {
@@ -49,13 +50,4 @@ def tensors(
 
 def truth(circuit: str, given: Sequence[Tensor], grad: Tensor) -> dict[str, Tensor]:
     """Value and gradients of a layer, or of all its edges where there is no weight."""
-    x, engine = given[0], get_engine("torch")
-    outs = given[1].shape[-3]
-    request = Request(
-        lower(CIRCUITS[circuit]), len(x), outs, x.shape[1], x.dtype, batched_theta=True
-    )
-    value = (engine.edges if len(given) == 4 else engine.layer)(request, *given)
-    found = torch.autograd.grad(
-        value, given, grad.to(value), allow_unused=True, materialize_grads=True
-    )
-    return {"value": value.detach(), **dict(zip(NAMES, found, strict=False))}
+    return value_and_gradients(get_engine("torch"), circuit, given, grad)
