@@ -80,11 +80,9 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    if not is_tracing():  # where sizes are tensors, and a check a warning
-        check_input(x, weight)
-        _check_parameters(x, theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    if max(theta.ndim, scale.ndim, shift.ndim, weight.ndim + 1) > 3:
+    # to a tracer sizes are tensors, and a check of them a warning
+    if not is_tracing() and _check(x, theta, scale, shift, weight, program):
         theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
         weight = _rows(weight, 2)
     tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
@@ -217,10 +215,15 @@ def _rows(tensor: Tensor, own: int) -> Tensor:
     return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
 
 
-def _check_parameters(
+def _check(
     x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
-) -> None:
-    """Raise `QKANError` unless the parameters belong to one layer of that program."""
+) -> bool:
+    """Return whether samples have parameters of their own.
+
+    Raises:
+        QKANError: x does not fit, or the parameters do not belong to one layer of that program.
+    """
+    check_input(x, weight)
     k, u = program.num_theta, program.num_encodings
     rows, edges = theta.shape[:-1], weight.shape[-2:]
     if (
@@ -229,11 +232,11 @@ def _check_parameters(
         and theta.shape[-1] == k
         and scale.shape == shift.shape == (*rows, u)
     ):
-        return
+        return False
     samples = x.shape[:-1]
     last = ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ()))
     if all(t.shape in ((*edges, *n), (*samples, *edges, *n)) for t, n in last):
-        return
+        return True
     raise QKANError(
         f"theta {tuple(theta.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, "
         f"weight {tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for "

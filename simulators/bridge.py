@@ -25,8 +25,6 @@ from .call import (
     Gradients,
     LayerCall,
     LayerTensors,
-    has_values,
-    is_tracing,
     layer_call,
     masked,
 )
@@ -46,26 +44,42 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
     if engine.plain(call):
         return engine.forward(call)[0]
     request, tensors, _ = call
-    if _needs_plain_operators(tensors):
+    if tensors.mask is not None and tensors.mask.requires_grad:
         return _FALLBACK.forward(call)[0]
-    if not has_values(tensors.x) or torch._C._len_torch_dispatch_stack():
-        return _operator(engine, call)
+    # asked in this order, for a compiler knows no more than the first of these questions
+    if torch.compiler.is_compiling() or not _is_ordinary(tensors.x):
+        return _out_of_the_ordinary(engine, call)
     if not torch.is_grad_enabled():
         return engine.forward(call)[0]
     return _Layer.apply(engine, request, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _needs_plain_operators(tensors: LayerTensors) -> bool:
-    """Whether nothing but operators that torch itself can differentiate will do."""
-    if tensors.mask is not None and tensors.mask.requires_grad:
-        return True
-    if torch.compiler.is_compiling():
-        return False
-    return (
-        is_tracing()
+def _is_ordinary(x: Tensor) -> bool:
+    """Whether the tensors have numbers, and nobody but autograd listens to what becomes of them."""
+    return not (
+        type(x) not in _PLAIN
+        or x.is_meta
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._is_tracing()
         or forward_ad._current_level >= 0
-        or (torch._C._are_functorch_transforms_active() and not _only_vmap())
     )
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
+    """A call that is compiled, traced, transformed, watched, or one whose tensors are no plain ones.
+
+    Plain operators go to whatever differentiates them itself; all else sees one operator.
+    """
+    if torch.compiler.is_compiling():
+        return _operator(engine, call)
+    transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
+    if transformed or torch._C._is_tracing() or forward_ad._current_level >= 0:
+        return _FALLBACK.forward(call)[0]
+    return _operator(engine, call)
 
 
 def _only_vmap() -> bool:

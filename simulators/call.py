@@ -121,13 +121,15 @@ def layer_call(
         base: The base activation, a name in `BASES`.
     """
     x, theta, scale, shift, weight = tensors[:5]
-    if scale.ndim == 1 or shift.ndim == 1:
+    batched = False
+    if not (theta.ndim == scale.ndim == shift.ndim == 3 and (weight is None or weight.ndim == 2)):
         rows = (*theta.shape[-3:-1], program.num_encodings)
         scale = scale.expand(rows) if scale.ndim == 1 else scale
         shift = shift.expand(rows) if shift.ndim == 1 else shift
         tensors = tensors._replace(scale=scale, shift=shift)
-    batched = theta.ndim > 3 or scale.ndim > 3 or shift.ndim > 3
-    batched = batched or (weight is not None and weight.ndim > 2)
+        batched = (
+            max(theta.ndim, scale.ndim, shift.ndim, 0 if weight is None else weight.ndim + 1) > 3
+        )
     request = Request(
         program, x.shape[0], theta.shape[-3], x.shape[-1], x.dtype, x.device, fixed_scale,
         weight is None, batched, base=base,
@@ -143,7 +145,8 @@ def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
 
 def is_tracing() -> bool:
     """Whether `torch.jit.trace`, or an exporter built on it, records this call."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+    # a compiler knows no such question
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def is_traced(x: Tensor) -> bool:

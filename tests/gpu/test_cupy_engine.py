@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sample_parameters
 import torch
 from cases import CIRCUITS, Shape, problem
 from compare import assert_as_exact_as, assert_close
@@ -240,3 +241,28 @@ def test_a_wide_layer(cuda: torch.device) -> None:
     plain = evaluate(truth, "rpz1", [t.detach() for t in mine])
     wanted = evaluate(truth, "rpz1", [t.detach().double() for t in mine])
     assert_as_exact_as(evaluate(ENGINE, "rpz1", mine), plain, wanted, 1e-6, "value")
+
+
+@pytest.mark.parametrize("own", sample_parameters.OWN)
+def test_parameters_of_each_sample(own: str, cuda: torch.device) -> None:
+    shape = Shape(13, 3, 5)
+    given = sample_parameters.tensors("pz3", shape, sample_parameters.OWN[own])
+    grad = torch.cos(torch.arange(shape.b * shape.o).double()).view(shape.b, shape.o)
+    wanted = sample_parameters.truth("pz3", given, grad)
+    mine = tuple(t.detach().to(cuda).requires_grad_() for t in given)
+    found = run(ENGINE, "pz3", mine, grad.to(cuda))
+    for what, tensor in found.items():
+        assert_close(tensor, wanted[what], f"{what}, {own}")
+
+
+def test_vmap_over_parameters_reaches_the_kernels(
+    cuda: torch.device, kernels_of: Callable[[Callable[[], object]], list[str]]
+) -> None:
+    layer, _ = _layer(cuda)
+    stacked = {
+        name: value.detach().expand(6, *value.shape) for name, value in layer.named_parameters()
+    }
+    x = torch.randn(6, 12, device=cuda)
+    each = torch.func.vmap(lambda p, row: torch.func.functional_call(layer, p, (row,)))
+    assert_close(each(stacked, x).cpu(), layer(x).cpu(), "value", 1e-5)
+    assert any("samples_forward" in name for name in kernels_of(lambda: each(stacked, x)))
