@@ -191,7 +191,7 @@ def _angle(
 
 
 @spliced
-def _angles(
+def angles(
     code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, w: Any, n: int
 ) -> None:
     """All angles: constant rotations' cos and sin, data rotations' constants."""
@@ -319,7 +319,7 @@ def prepare(
         cw: The workspace, `workspace_size` numbers.
         n: Lanes in use.
     """
-    _angles(code, consts, theta, scale, shift, index, cw, n)
+    angles(code, consts, theta, scale, shift, index, cw, n)
     _first(code, consts, cw, n)
     _last(code, consts, cw, n)
     for step in range(1, code[0] - 2):

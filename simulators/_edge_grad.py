@@ -48,7 +48,7 @@ def data_sums_at(code: Any, step: int) -> int:
 
 
 @inline
-def _scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
+def scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
     """target[stride·index + offset] += a row, when the target is wanted."""
     if target.size > 0:
         row = row_of(target, index, stride)
@@ -58,11 +58,11 @@ def _scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int,
 
 
 @inline
-def _thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n: int) -> None:
+def thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n: int) -> None:
     """Add an angle's gradient to those of its thetas."""
     where = record_at(code, record)
     for k in range(code[where + 3], code[where + 4]):
-        _scatter(dtheta, index, code[2], code[k], w, at, n)
+        scatter(dtheta, index, code[2], code[k], w, at, n)
 
 
 @inline
@@ -73,9 +73,9 @@ def _constant(
     """Gradient of a constant rotation's angle: the torque's component along its axis."""
     where = record_at(code, record)
     row = torque + (code[where] - frame + 2) % 3 * LANES
-    _thetas(code, record, dtheta, index, w, row, n)
+    thetas(code, record, dtheta, index, w, row, n)
     if code[where + 5] >= 0:
-        _scatter(dshift, index, code[3], code[where + 5], w, row, n)
+        scatter(dshift, index, code[3], code[where + 5], w, row, n)
 
 
 @inline
@@ -187,12 +187,12 @@ def _data(
     record, sums = data_record(code, step), data_sums_at(code, step)
     where = record_at(code, record)
     kind, u = code[where + 1], code[where + 2]
-    _thetas(code, record, dtheta, index, w, sums, n)
+    thetas(code, record, dtheta, index, w, sums, n)
     if kind == AFFINE or kind == ARCCOS:
         # Where the shift was split off, it is the shift of a constant rotation.
         if kind == ARCCOS or code[where + 5] >= 0:
-            _scatter(dshift, index, code[3], u, w, sums + (kind == ARCCOS) * LANES, n)
-        _scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
+            scatter(dshift, index, code[3], u, w, sums + (kind == ARCCOS) * LANES, n)
+        scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
 
 
 @inline

@@ -2,8 +2,7 @@
 
 A tile of `LANES` edges meets one sample after the other; the edges' constants are rows, too. Rows
 are laid out as in `_samples`. A unit of work is a range of outputs (or of inputs, see
-`_lanes_grad`). Where parameters differ from sample to sample, an edge of a sample meets that sample
-alone: the rows of edges are the outputs of all samples then, (b·o), and each of them is met once.
+`_lanes_grad`).
 
 What becomes of the values: with a transform D (m, n) the edge's series, out[o, m, i] =
 weight·Σ_n D[m, n]·φ(x_n), x a vector of nodes that all edges share; without one, either φ itself,
@@ -184,12 +183,13 @@ def locate(index: Any, shape: Any, window: Any, begin: int, n: int) -> None:
 
     Args:
         index: See `_edge`.
-        shape: As in `forward`.
+        shape: (rows, in, out): a row of edges for each output, of all samples where these have
+            parameters of their own, and the outputs of a sample.
         window: The first row, the first input, and how many inputs.
         begin: Counted within the window.
         n: Lanes in use.
     """
-    _, rows, ins, outs = shape
+    rows, ins, outs = shape
     first, left, width = window
     row, i = first + begin // width, left + begin % width
     sample, o = row // outs, row % outs
@@ -262,7 +262,7 @@ def _emit_series(
 
 
 @inline
-def _emit_sums(
+def emit_sums(
     values: Any, sample: int, weight: Any, out: Any, rows: int, ins: int, index: Any, n: int
 ) -> None:
     """out[b, o] += Σ_i weight·φ over the tile, whose edges follow each other."""
@@ -283,7 +283,7 @@ def _forward_tile(
     total: Any, n: int, cw: Any, w: Any, index: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
-    batch, rows, ins, _ = shape
+    batch, outs, ins = shape
     data = code[0]
     for sample in range(batch):
         load_x(x, sample, ins, index, mode == SERIES, w, x_at(data), n)
@@ -293,9 +293,9 @@ def _forward_tile(
         _values(cw, data, w, values, row, n)
         if mode == EDGES:
             for lane in range(n):
-                put(out, sample * rows * ins + get(index, 0) + lane, get(values, lane))
+                put(out, sample * outs * ins + get(index, 0) + lane, get(values, lane))
         elif mode == SUMS:
-            _emit_sums(values, sample, weight, out, rows, ins, index, n)
+            emit_sums(values, sample, weight, out, outs, ins, index, n)
     if mode == SERIES:
         _emit_series(values, transform, batch, weight, out, ins, index, w, total, n)
 
@@ -311,22 +311,20 @@ def forward(
         code: The program's integers.
         consts: The program's numbers.
         x: (batch·in,), or the nodes (batch,) for a series.
-        theta: (rows·in·num_theta,), or (out·in·num_theta,) shared by all samples.
-        scale: (rows·in·num_encodings,), or (out·in·num_encodings,) shared by all samples, or
-            (num_encodings,) shared by all edges.
-        shift: (rows·in·num_encodings,), or (out·in·num_encodings,), or empty for zero.
-        weight: (rows·in,), or (out·in,); not used for single edges.
+        theta: (out·in·num_theta,).
+        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
+        shift: (out·in·num_encodings,), or empty for zero.
+        weight: (out·in,); not used for single edges.
         transform: (terms·batch,) for a series.
         out: Written; zero before when values are summed.
-        total: (rows,) for a series, zero before: the first terms summed over inputs.
+        total: (out,) for a series, zero before: the first terms summed over inputs.
         mode: SERIES, EDGES or SUMS.
         common: Whether at one node all edges have the same data angles.
-        shape: (batch, rows, in, out): rows are the outputs. Where parameters differ from sample to
-            sample, batch is 1, rows are the outputs of all samples, and x is (rows / out·in,).
-        block: Rows of a unit.
+        shape: (batch, out, in).
+        block: Outputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins, _ = shape
+    batch, outs, ins = shape
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
     rows = (batch + 3) // 4 * 4 if mode == SERIES else 1
@@ -337,7 +335,7 @@ def forward(
         edges = min(block, outs - unit * block) * ins
         for begin in range(0, edges, LANES):
             n = min(LANES, edges - begin)
-            locate(index, shape, (unit * block, 0, ins), begin, n)
+            locate(index, (outs, ins, outs), (unit * block, 0, ins), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             _forward_tile(
                 code, x, weight, transform, out, mode, common, shape, total, n, cw, w, index, values

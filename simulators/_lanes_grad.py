@@ -1,8 +1,7 @@
 """The backward half of `_lanes`: adjoint pass with edges along the lanes.
 
 A unit of work owns a range of outputs; where dx is wanted it owns a range of inputs instead, and
-all outputs of them. Where parameters differ from sample to sample (see `_lanes`) it owns either
-samples, or, where some are shared by all samples, a range of inputs.
+all outputs of them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from ._edge import (
     middle_at,
     prepare,
     record_at,
-    row_of,
     sum_rows,
     sums_at,
     workspace_size,
@@ -179,16 +177,16 @@ def _load_g(
     g: Any, mode: int, sample: int, shape: Any, index: Any, values: Any, w: Any, at: int, n: int
 ) -> None:
     """The gradient of every edge's value for one sample, weight aside."""
-    rows, ins = shape[1], shape[2]
+    outs, ins = shape[1], shape[2]
     if mode == SERIES:
         for lane in range(n):
             put(w, at + lane, get(values, sample * LANES + lane))
     elif mode == EDGES:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * rows * ins + get(index, lane)))
+            put(w, at + lane, get(g, sample * outs * ins + get(index, lane)))
     else:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * rows + get(index, OUTPUT_ROW + lane)))
+            put(w, at + lane, get(g, sample * outs + get(index, OUTPUT_ROW + lane)))
 
 
 @spliced
@@ -197,9 +195,9 @@ def _backward_tile(
     shape: Any, n: int, cw: Any, w: Any, index: Any, rows: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
-    batch, _, ins, _ = shape
+    batch, _, ins = shape
     data = code[0]
-    at, edge = x_at(data), row_of(weight, index, 1)
+    at = x_at(data)
     if mode == SERIES:
         _load_series(g, transform, batch, ins, index, rows, values, n)
     for sample in range(batch):
@@ -208,8 +206,7 @@ def _backward_tile(
         states(code, cw, w, n)
         _load_g(g, mode, sample, shape, index, values, w, at + 2 * LANES, n)
         for lane in range(n):
-            wt = get(weight, get(index, edge + lane)) if weight.size > 0 else 1.0
-            put(w, at + 3 * LANES + lane, wt)
+            put(w, at + 3 * LANES + lane, get(weight, get(index, lane)) if weight.size > 0 else 1.0)
         _adjoint(code, cw, w, n)
         if dx.size > 0:
             for lane in range(n):
@@ -228,20 +225,20 @@ def backward(
         code: The program's integers.
         consts: The program's numbers.
         x: (batch·in,), or the nodes (batch,) for a series.
-        g: The output's gradient: (rows·terms·in,), (batch·rows·in,) or (batch·rows,).
-        theta: As in `_lanes.forward`, as scale and shift.
-        scale: (num_encodings,) when shared by all edges.
-        shift: Empty for zero.
-        weight: As in `_lanes.forward`, or empty for one.
+        g: The output's gradient: (out·terms·in,), (batch·out·in,) or (batch·out,).
+        theta: (out·in·num_theta,).
+        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
+        shift: (out·in·num_encodings,), or empty for zero.
+        weight: (out·in,), or empty for one.
         transform: (terms·batch,) for a series.
         grads: dx, dtheta, dscale, dshift, dweight, added to; each may be empty when not wanted.
         mode: SERIES, EDGES or SUMS.
         common: Whether at one node all edges have the same data angles.
-        shape: As in `_lanes.forward`.
-        blocks: Rows and inputs of a unit.
+        shape: (batch, out, in).
+        blocks: Outputs and inputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins, _ = shape
+    batch, outs, ins = shape
     per_o, per_i = blocks
     dx, dtheta, dscale, dshift, dweight = grads
     cw = np.empty(workspace_size(code), theta.dtype)
@@ -260,7 +257,7 @@ def backward(
         edges = min(per_o, outs - o) * width
         for begin in range(0, edges, LANES):
             n = min(LANES, edges - begin)
-            locate(index, shape, (o, i, width), begin, n)
+            locate(index, (outs, ins, outs), (o, i, width), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             cw[sums : sums + size] = 0
             _backward_tile(

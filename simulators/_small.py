@@ -116,7 +116,7 @@ def forward(
         out[:] = 0
         _lanes.forward(
             code, consts, x, theta, scale, shift, weight, nothing, out, nothing, _lanes.SUMS, False,
-            (*shape, outs), outs, counter,
+            shape, outs, counter,
         )  # fmt: skip
     else:
         xt = _transposed(x, batch, ins)
@@ -169,7 +169,7 @@ def backward(
     if batch < FEW and edges > batch:
         _lanes_grad.backward(
             code, consts, x, g, theta, scale, shift, weight, nothing, grads, _lanes.SUMS, False,
-            (*shape, outs), (outs, ins), counter,
+            shape, (outs, ins), counter,
         )  # fmt: skip
     else:
         gt = _transposed(g, batch, outs)

@@ -1,4 +1,4 @@
-"""How the work of a call of the CPU kernels is split into units, and among how many threads."""
+"""What a call of the CPU kernels begins with: arrays as rows, units of work, threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,42 @@ _UNITS = 4
 # How many samples an edge meets in the time in which its constants are computed.
 _PREPARE = 8
 
+Gradients = tuple[Array | None, ...]
 Shape = tuple[int, int, int, int]
+
+NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+"""The row that stands for an array that is not there."""
+
+
+def flat(array: Array | None, dtype: np.dtype) -> Array:
+    """A contiguous array as one row; empty for None."""
+    if array is None:
+        return NOTHING[dtype]
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def zeros(like: tuple[Array | None, ...], needs: Sequence[bool], parts: int = 1) -> list[Array]:
+    """Room for `parts` gradients of each array one after the other; empty where not wanted."""
+    dtype = next(array.dtype for array in like if array is not None)
+    return [
+        np.zeros(array.size * parts, dtype) if need and array is not None else NOTHING[dtype]
+        for array, need in zip(like, needs, strict=True)
+    ]
+
+
+def shaped(
+    gradients: list[Array], like: tuple[Array | None, ...], needs: Sequence[bool]
+) -> Gradients:
+    """Gradients in their arrays' shapes, parts summed in order; None where not wanted."""
+    shaped: list[Array | None] = []
+    for gradient, array, need in zip(gradients, like, needs, strict=True):
+        if array is None or not need:
+            shaped.append(None)
+        elif gradient.size > array.size:
+            shaped.append(gradient.reshape(-1, *array.shape).sum(0))
+        else:
+            shaped.append(gradient.reshape(array.shape))
+    return tuple(shaped)
 
 
 def shape(

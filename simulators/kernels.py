@@ -22,24 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from . import _lanes, _lanes_grad, _samples, _samples_grad, _work
+from . import _lanes, _lanes_grad, _own, _samples, _samples_grad, _work
 from ._small import FEW
 from ._tables import Tables as Tables
 from ._tables import tables as tables
 from ._threads import Task, run
+from ._work import NOTHING, Gradients, flat, shaped, zeros
 from ._work import is_small as is_small
 
 Array = np.ndarray
-Gradients = tuple[Array | None, ...]
-
-_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
-
-
-def _flat(array: Array | None, dtype: np.dtype) -> Array:
-    """A contiguous array as one row; empty for None."""
-    if array is None:
-        return _NOTHING[dtype]
-    return np.ascontiguousarray(array).reshape(-1)
 
 
 def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bool]:
@@ -77,13 +68,15 @@ def forward(
     if not (batch and rows and ins):
         return np.zeros(size, dtype)
     threads = _work.threads(t, shape, threads)
-    parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
+    if rows > outs:
+        return _own_values(t, shape, (x, theta, scale, shift, weight), threads)
+    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
     counter = np.zeros(1, np.int64)
     if batch < FEW and rows * ins > batch:
         out = np.zeros(size, dtype)
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
-            out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
+            t.code, t.consts[dtype], flat(x, dtype), *parameters, NOTHING[dtype],
+            out.reshape(-1), NOTHING[dtype], _lanes.SUMS, False, shape[:3],
             _work.lane_block(rows, ins, threads), counter,
         )  # fmt: skip
         run(Task(_lanes.forward_task, *args), threads)
@@ -108,30 +101,6 @@ def _transposed(array: Array) -> Array:
     result = np.empty(array.size, array.dtype)
     _samples.transpose(np.ascontiguousarray(array).reshape(-1), result, rows, columns)
     return result
-
-
-def _zeros(like: tuple[Array | None, ...], needs: Sequence[bool], parts: int = 1) -> list[Array]:
-    """Room for `parts` gradients of each array one after the other; empty where not wanted."""
-    dtype = next(array.dtype for array in like if array is not None)
-    return [
-        np.zeros(array.size * parts, dtype) if need and array is not None else _NOTHING[dtype]
-        for array, need in zip(like, needs, strict=True)
-    ]
-
-
-def _shaped(
-    gradients: list[Array], like: tuple[Array | None, ...], needs: Sequence[bool]
-) -> Gradients:
-    """Gradients in their arrays' shapes, parts summed in order; None where not wanted."""
-    shaped: list[Array | None] = []
-    for gradient, array, need in zip(gradients, like, needs, strict=True):
-        if array is None or not need:
-            shaped.append(None)
-        elif gradient.size > array.size:
-            shaped.append(gradient.reshape(-1, *array.shape).sum(0))
-        else:
-            shaped.append(gradient.reshape(array.shape))
-    return tuple(shaped)
 
 
 def backward(
@@ -161,33 +130,79 @@ def backward(
     Returns:
         dx, dtheta, dscale, dshift, dweight in the shapes of what was given, None where not wanted.
     """
-    batch, rows, ins, _ = shape = _work.shape(x, theta, scale, shift, weight)
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
     dtype = x.dtype
     like = (x, theta, scale, shift, weight)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, *needs[3:])
     if not (batch and rows and ins):
-        return _shaped(_zeros(like, needs), like, needs)
+        return shaped(zeros(like, needs), like, needs)
     threads = _work.threads(t, shape, threads, passes=2)
-    parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
+    if rows > outs:
+        return _own_gradients(t, shape, grad, like, needs, threads)
+    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
     counter = np.zeros(1, np.int64)
     if batch < FEW and rows * ins > batch:
-        grads = _zeros(like, needs)
+        grads = zeros(like, needs)
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
-            _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
+            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), *parameters,
+            NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape[:3],
             _work.lane_blocks(shape, threads, like, needs), counter,
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-        return _shaped(grads, like, needs)
+        return shaped(grads, like, needs)
     blocks = _work.blocks(ins, batch, threads, 1 << 16)
     parts = -(-batch // blocks[1])
-    grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
+    grads = zeros(like[:1], needs[:1]) + zeros(like[1:], needs[1:], parts)
     args = (
-        t.code, t.consts[dtype], _flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
+        t.code, t.consts[dtype], flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
         shape[:3], blocks, counter,
     )  # fmt: skip
     run(Task(_samples_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)
+
+
+def _do(kernel: Any, bound: Any, args: Any, threads: int) -> None:
+    """Call a kernel, without the microseconds that a task takes where one thread does it."""
+    if threads == 1:
+        kernel(*args)
+    else:
+        run(Task(bound, *args), threads)
+
+
+def _own_values(
+    t: Tables, shape: _work.Shape, given: tuple[Array | None, ...], threads: int
+) -> Array:
+    """Outputs, or the values of edges, where samples have parameters of their own."""
+    _, rows, ins, outs = shape
+    x, *parameters = (flat(array, given[0].dtype) for array in given)  # type: ignore[union-attr]
+    size = (rows // outs, outs, ins) if given[4] is None else (rows // outs, outs)
+    out = np.zeros(size, x.dtype)
+    args: Any = (
+        t.code, t.consts[x.dtype], x, *parameters, out.reshape(-1), shape[1:],
+        _work.lane_block(rows, ins, threads), np.zeros(1, np.int64),
+    )  # fmt: skip
+    _do(_own.forward, _own.forward_task, args, threads)
+    return out
+
+
+def _own_gradients(
+    t: Tables,
+    shape: _work.Shape,
+    grad: Array,
+    given: tuple[Array | None, ...],
+    needs: Sequence[bool],
+    threads: int,
+) -> Gradients:
+    """Gradients where samples have parameters of their own."""
+    dtype = given[0].dtype  # type: ignore[union-attr]
+    x, *parameters = (flat(array, dtype) for array in given)
+    grads = zeros(given, needs)
+    args: Any = (
+        t.code, t.consts[dtype], x, flat(grad, dtype), *parameters, tuple(grads), shape[1:],
+        _work.lane_blocks(shape, threads, given, needs), np.zeros(1, np.int64),
+    )  # fmt: skip
+    _do(_own.backward, _own.backward_task, args, threads)
+    return shaped(grads, given, needs)
 
 
 def edges(
@@ -212,10 +227,12 @@ def edges(
     if not out.size:
         return out
     threads = _work.threads(t, shape, threads)
+    if rows > outs:
+        return _own_values(t, shape, (x, theta, scale, shift, None), threads)
     args: Any = (
-        t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
-        _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _NOTHING[dtype],
-        _lanes.EDGES, False, shape, _work.lane_block(rows, ins, threads),
+        t.code, t.consts[dtype], flat(x, dtype), flat(theta, dtype), flat(scale, dtype),
+        flat(shift, dtype), NOTHING[dtype], NOTHING[dtype], out.reshape(-1), NOTHING[dtype],
+        _lanes.EDGES, False, shape[:3], _work.lane_block(rows, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     run(Task(_lanes.forward_task, *args), threads)
@@ -247,21 +264,24 @@ def edges_backward(
     Returns:
         dx, dtheta, dscale, dshift in the shapes of what was given, None where not wanted.
     """
-    batch, rows, ins, _ = shape = _work.shape(x, theta, scale, shift)
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
     dtype = x.dtype
     like = (x, theta, scale, shift)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, needs[3])
-    grads = _zeros(like, needs)
+    grads = zeros(like, needs)
     if batch and rows and ins:
         threads = _work.threads(t, shape, threads, passes=2)
+        if rows > outs:
+            given = (*like, None)
+            return _own_gradients(t, shape, grad, given, (*needs, False), threads)[:4]
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), _flat(theta, dtype),
-            _flat(scale, dtype), _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype],
-            (*grads, _NOTHING[dtype]), _lanes.EDGES, False, shape,
+            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), flat(theta, dtype),
+            flat(scale, dtype), flat(shift, dtype), NOTHING[dtype], NOTHING[dtype],
+            (*grads, NOTHING[dtype]), _lanes.EDGES, False, shape[:3],
             _work.lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)
 
 
 def series(
@@ -305,9 +325,9 @@ def series(
         threads = _work.threads(t, shape, threads)
     code, consts, common = _program(t, scale, dtype)
     args: Any = (
-        code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
-        _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
-        total, _lanes.SERIES, common, shape, _work.lane_block(outs, ins, threads),
+        code, consts, flat(nodes, dtype), flat(theta, dtype), flat(scale, dtype),
+        flat(shift, dtype), flat(weight, dtype), flat(transform, dtype), out.reshape(-1),
+        total, _lanes.SERIES, common, shape[:3], _work.lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     task = Task(_lanes.forward_task, *args)
@@ -349,15 +369,15 @@ def series_backward(
     shape = (len(nodes), outs, ins, outs)
     like = (theta, scale, shift, weight)
     needs = (needs[0], needs[1] and scale.ndim > 1, *needs[2:])
-    grads = _zeros(like, needs)
+    grads = zeros(like, needs)
     if outs and ins and len(transform):
         threads = _work.threads(t, shape, threads, passes=2)
         code, consts, common = _program(t, scale, dtype)
         args: Any = (
-            code, consts, _flat(nodes, dtype), _flat(grad, dtype), _flat(theta, dtype),
-            _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype),
-            _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common, shape,
+            code, consts, flat(nodes, dtype), flat(grad, dtype), flat(theta, dtype),
+            flat(scale, dtype), flat(shift, dtype), flat(weight, dtype),
+            flat(transform, dtype), (NOTHING[dtype], *grads), _lanes.SERIES, common, shape[:3],
             (_work.lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)
