@@ -70,9 +70,9 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
-    """A call that is compiled, traced, transformed, watched, or one whose tensors are no plain ones.
+    """A call that is compiled, traced, transformed or watched, or whose tensors are a subclass.
 
-    Plain operators go to whatever differentiates them itself; all else sees one operator.
+    What differentiates operators itself is given plain ones; everything else sees one operator.
     """
     if torch.compiler.is_compiling():
         return _operator(engine, call)
