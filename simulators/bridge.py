@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from qkan.circuits import Program, from_json, lower
@@ -57,20 +58,16 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
 def _is_ordinary(x: Tensor) -> bool:
     """Whether the tensors have numbers, and nobody but autograd listens to what becomes of them."""
     return not (
-        type(x) not in _PLAIN
+        torch._C._are_functorch_transforms_active()
         or x.is_meta
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
+        or isinstance(x, FakeTensor)
         or torch._C._is_tracing()
         or forward_ad._current_level >= 0
     )
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
 def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
-    """A call that is compiled, traced, transformed or watched, or whose tensors are a subclass.
+    """A call that is compiled, traced, transformed, or has no numbers.
 
     What differentiates operators itself is given plain ones; everything else sees one operator.
     """
@@ -217,10 +214,14 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    needs = list(ctx.needs_input_grad[4:])
+    tensors, needs = ctx.saved_tensors, list(ctx.needs_input_grad[4:])
     with without_autocast(grad):
-        found = _layer_backward(*ctx.options, needs, grad, *ctx.saved_tensors)
-    gradients = (g if need else None for g, need in zip(found, needs, strict=True))
+        found = _layer_backward(*ctx.options, needs, grad, *tensors)
+    # a tensor that the layer does not use, a base weight without a base, has an empty gradient
+    gradients = (
+        g if need and g.shape == tensor.shape else None
+        for g, tensor, need in zip(found, tensors, needs, strict=True)
+    )
     return (None, None, None, None, *gradients)
 
 
