@@ -156,7 +156,7 @@ def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
     layers = {n: part for n, part in model.named_modules() if isinstance(part, QKANLayer)}
     if not layers:
         raise QKANError(f"fold: {type(model).__name__} has no QKANLayer in it.")
-    refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
+    refused = {n: reason for n, part in layers.items() if (reason := refuse_fold(part)) is not None}
     if refused and strict:
         lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
         raise QKANError(
@@ -181,14 +181,14 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
 
 
 def _folded(module: nn.Module) -> nn.Module:
-    if isinstance(module, QKANLayer) and _refuse(module) is None:
+    if isinstance(module, QKANLayer) and refuse_fold(module) is None:
         return FoldedLayer(module)
     if type(module) is QKAN:
         return FoldedQKAN([*module.layers], module.input_range)
     return module
 
 
-def _refuse(layer: QKANLayer) -> str | None:
+def refuse_fold(layer: QKANLayer) -> str | None:
     """Why a layer has no Fourier form, or None."""
     if type(layer).forward is not QKANLayer.forward:
         return f"{type(layer).__name__} has a forward of its own"
@@ -198,10 +198,11 @@ def _refuse(layer: QKANLayer) -> str | None:
         return f"readout={layer.readout!r} is no trigonometric polynomial"
     if layer.theta.is_meta:
         return "its parameters are on the device 'meta' and have no values"
-    return get_engine("fourier").refuse(_request(layer))
+    return get_engine("fourier").refuse(fourier_request(layer))
 
 
-def _request(layer: QKANLayer) -> Request:
+def fourier_request(layer: QKANLayer) -> Request:
+    """What a layer would ask of the `fourier` engine, for no inputs yet."""
     x, shared = layer.weight.new_empty(0, layer.in_features), layer.group is not None
     return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
 
@@ -212,7 +213,7 @@ def _coefficients(layer: QKANLayer) -> Tensor:
     angles = [t.detach().double() for t in (layer.theta, layer.scale, layer.shift)]
     if layer.group is not None:
         angles = [_spread(t, layer.in_features) for t in angles]
-    request = _request(layer)
+    request = fourier_request(layer)
     reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3
     rows = max(1, _VALUES_AT_ONCE // (reach * layer.in_features))
     parts = zip(*(t.split(rows) for t in angles), strict=True)
