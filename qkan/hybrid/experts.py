@@ -66,7 +66,7 @@ class QKANExperts(nn.ModuleList):
         # stable, so that sums over a token's experts have one order
         rows = flat.argsort(stable=True)[: sum(counts)]
         tokens = rows // top_k_index.shape[-1]
-        chosen = [(cast(nn.Module, self[n]), count) for n, count in enumerate(counts) if count]
+        chosen = [(self[n], count) for n, count in enumerate(counts) if count]
         out = torch.zeros_like(hidden_states)
         if not chosen:
             return out
