@@ -103,7 +103,8 @@ def _with_modules(built: Any) -> Any:
     def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
         built.__init__(self, config, *args, **kwargs)
         new = _rebuild(self, config.qkan["modules"])
-        for part in self.modules():
+        parts: list[Any] = [*self.modules()]
+        for part in parts:
             if hasattr(part, "_init_weights"):
                 part._init_weights = functools.partial(_start, part._init_weights, new)
 
