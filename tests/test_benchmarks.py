@@ -223,3 +223,17 @@ def test_a_token_is_timed_in_every_form_and_told(tmp_path: Path) -> None:
     assert record["parameters"]["folded"] < record["parameters"]["MLP"] / 100
     text = "\n".join(tables.one_token(records.load_other(tmp_path, "decode")))
     assert "| folded | " in text and "| MLP | 4,722,432 | " in text
+
+
+def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> None:
+    out = tmp_path / "block.json"
+    options = ("--rounds", "2", "--seconds", "0.001", "--latent", "10", "--eager")
+    done = run("block.py", *options, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    for rounds in record["measures"].values():
+        assert [*rounds] == ["MLP", "HQKAN 10", "bottleneck 10"]
+        assert all(len(turns) == 2 and min(map(min, turns)) > 0 for turns in rounds.values())
+    sizes = record["parameters"]
+    assert abs(sizes["HQKAN 10"] / sizes["bottleneck 10"] - 1) < 0.05
+    assert "times the bottleneck" in done.stdout and "block.json" in records.OTHERS
