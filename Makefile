@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-wheel test-oldest-runtime bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-zoo test-wheel test-oldest-runtime bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -24,6 +24,9 @@ demo: $(STAMP)  ## train a regression and a classification model; figures and nu
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/pytest
+
+test-zoo: $(STAMP)  ## replace_ffn on every family of transformers, tiny and offline; some minutes
+	QKAN_ZOO=all $(BIN)/pytest tests/test_zoo.py
 
 test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the checkout
 	rm -rf build/wheel && mkdir -p build/wheel/site
@@ -44,6 +47,7 @@ bench: $(STAMP)  ## every engine against its peers, each in an environment of it
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/limit.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/block.py
 	$(BIN)/python benchmarks/report.py
 
 bench-quick: $(STAMP)  ## the main cases only, printed and not recorded

@@ -61,6 +61,7 @@ from .hybrid import HQKAN as HQKAN
 from .hybrid import Distillation as Distillation
 from .hybrid import QKANAttention as QKANAttention
 from .hybrid import QKANConv2d as QKANConv2d
+from .hybrid import QKANExperts as QKANExperts
 from .hybrid import Replaced as Replaced
 from .hybrid import distill_ffn as distill_ffn
 from .hybrid import ffn_names as ffn_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -37,7 +37,8 @@ def to_onnx(
     that numbers of more than 2 GB go to a second one beside it.
 
     Args:
-        model: A module from tensors to one tensor.
+        model: A module from tensors to one tensor. What else it returns must be tensors as well: a
+            model of transformers gives no cache, `model.config.use_cache = False`.
         example: What it is called with: a tensor, or a tuple of them.
         path: The file; ".onnx" is the usual ending.
         dynamic: Dimensions of the inputs that may have any size, such as (0, 1) for a batch of
@@ -46,7 +47,7 @@ def to_onnx(
     Raises:
         ImportError: The exporter's packages are absent; the message says how to install them.
         QKANError: An example that is no tensor, or that has fewer dimensions than `dynamic` names;
-            a path in no folder.
+            a path in no folder; an output that is no tensor, such as a cache.
     """
     require("onnxscript", "onnx")
     target = Path(path)
@@ -57,6 +58,7 @@ def to_onnx(
     # the exporter takes a size of 1 for a constant
     wide = tuple(_widened(value, dynamic) for value in examples)
     ready = _plain(model)
+    _check_output(ready, wide)
     with warnings.catch_warnings():
         # torch's exporter still uses what torch deprecates
         warnings.filterwarnings("ignore", "`isinstance.treespec", FutureWarning)
@@ -79,6 +81,32 @@ def _plain(model: nn.Module) -> nn.Module:
         if isinstance(part, QKANLayer):
             part.engine = "auto"
     return ready
+
+
+@torch.no_grad()
+def _check_output(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    """Raise `QKANError` where a call returns what no file holds."""
+    out = model(*examples)
+    wrong = [f"{name or 'the output'} is a {kind}" for name, kind in _no_tensors("", out)]
+    if wrong:
+        raise QKANError(
+            f"to_onnx: {type(model).__name__} returns more than tensors: {', '.join(wrong)}. "
+            "Switch that off, with model.config.use_cache = False for the cache of a transformers "
+            "model; or wrap the model in a module whose forward returns the one tensor that is "
+            "wanted, such as model(x, use_cache=False).logits, and export that."
+        )
+
+
+def _no_tensors(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Names and classes of what is no tensor in an output, in mappings and rows too."""
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            yield from _no_tensors(f"{name}.{key}".lstrip("."), held)
+    elif isinstance(value, tuple | list):
+        for number, held in enumerate(value):
+            yield from _no_tensors(f"{name}[{number}]", held)
+    elif value is not None and not isinstance(value, Tensor):
+        yield name, type(value).__name__
 
 
 def _dynamic(value: Tensor, dims: Sequence[int]) -> dict[int, torch.export.Dim]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from qkan.simulators import BASES, Request, fourier_coefficients, get_engine
+from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
+from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
 from .edges import bias_of, edge_weights
 from .errors import QKANError
 from .functional import _spread, check_features, compute_dtype, layer_request
-from .layer import QKANLayer
+from .layer import QKANLayer, check_size
 from .network import QKAN, LayerRow
 
 _VALUES_AT_ONCE = 1 << 22
@@ -27,7 +29,9 @@ class FoldedLayer(nn.Module):
 
     out[b,o] = constant[o] + Σ_ik cos(k·x[b,i])·A[i,k,o] + sin(k·x[b,i])·B[i,k,o], plus the base
     activation's product; weight, mask and bias are part of the numbers. It has buffers and no
-    parameters, and its forward is plain torch operators: at batch 1, five without groups.
+    parameters, and its forward is plain torch operators: at batch 1, five without groups. For many
+    inputs on a CPU, without gradients and outside of compilers, the cosines and sines come from the
+    recurrence that the engines use, for a sine of each multiple would take longer than the layer.
 
     The angles k·x are computed in float32 at least, and round as x does: the outputs are those of
     the layer for an x that differs in its last bit, or in that of 1 where x is smaller.
@@ -36,10 +40,10 @@ class FoldedLayer(nn.Module):
         layer: The layer, which stays as it is.
 
     Attributes:
-        frequencies: (2n,): 1, 1, 2, 2, … n, n.
-        phases: (2n,) radians: π/2 for a cosine, 0 for a sine.
-        curves: (i, 2n), coefficients of the activations that groups share; None without groups.
-        product: (i·2n, o), or with groups (i, o).
+        frequencies: (2n, 1): 1, 1, 2, 2, … n, n.
+        phases: (2n, 1) radians: π/2 for a cosine, 0 for a sine.
+        curves: (2n, i), coefficients of the activations that groups share; None without groups.
+        product: (2n·i, o), or with groups (i, o).
         base_product: (i, o), or None without a base activation.
         constant: (o,).
 
@@ -61,21 +65,21 @@ class FoldedLayer(nn.Module):
         weight, base_weight = (w.double() for w in edge_weights(layer))
         terms = _coefficients(layer)
         constants, waves = weight * terms[0], terms[1:]
-        curves = waves[:, 0].T if layer.group is not None else None
+        curves = waves[:, 0] if layer.group is not None else None
         factors = weight * waves if curves is None else weight.unsqueeze(0)
         dtype = layer.weight.dtype
         self._hold_waves(len(waves) // 2, compute_dtype(dtype, "z"), weight.device)
         self._hold("curves", curves, dtype)
-        # (m, o, i) → (i·m, o)
-        self._hold("product", factors.permute(2, 0, 1).flatten(0, 1), dtype)
+        # (m, o, i) → (m·i, o)
+        self._hold("product", factors.transpose(1, 2).flatten(0, 1), dtype)
         self._hold("base_product", base_weight.T if self.base is not None else None, dtype)
         self._hold("constant", constants.sum(1) + bias_of(layer), dtype)
 
     def _hold_waves(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
         k = torch.arange(1, n + 1, device=device)
-        self._hold("frequencies", k.repeat_interleave(2), dtype)
+        self._hold("frequencies", k.repeat_interleave(2)[:, None], dtype)
         phases = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64, device=device)
-        self._hold("phases", phases.repeat(n), dtype)
+        self._hold("phases", phases.repeat(n)[:, None], dtype)
 
     def _hold(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
         if value is None:
@@ -88,11 +92,15 @@ class FoldedLayer(nn.Module):
         """(…, in_features) → (…, out_features)."""
         check_features(x, self.in_features, self.product.dtype)
         flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        wide = flat.to(compute_dtype(x.dtype, "z")).unsqueeze(-1)
-        # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
-        waves = torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
-        values = waves.flatten(1) if self.curves is None else (waves * self.curves).sum(-1)
-        out = torch.addmm(self.constant, values, self.product)
+        wide, count = flat.to(compute_dtype(x.dtype, "z")), len(self.frequencies) // 2
+        if self.curves is None and can_fuse_harmonics(wide, count):
+            out = add_harmonics(wide, count, self.product, self.constant)
+        else:
+            wide = wide.unsqueeze(1)
+            # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
+            waves = torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
+            values = waves.flatten(1) if self.curves is None else (waves * self.curves).sum(1)
+            out = torch.addmm(self.constant, values, self.product)
         if self.base is not None and self.base_product is not None:
             out = torch.addmm(out, BASES[self.base](flat), self.base_product)
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
@@ -124,7 +132,7 @@ class FoldedQKAN(LayerRow[nn.Module]):
         return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
 
 
-def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
+def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     """Copy a model for inference, with the Fourier coefficients of its layers computed once.
 
     Every `QKANLayer` in it becomes a `FoldedLayer` and every `QKAN` a `FoldedQKAN`, in place of
@@ -137,12 +145,21 @@ def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
         model: Any module: a `QKAN`, an `HQKAN`, a transformer with either in it.
         strict: Whether a layer without a Fourier form is an error. False keeps such layers as
             they are, frozen: printing the result shows which.
+        batch: Rows that a layer will see in a call: samples, or samples times tokens. Folding
+            saves the coefficients of every call, which counts most for few rows; with many rows and
+            many harmonics the fused kernel of small layers may be faster than the folded product.
+            Layers for which the engines' estimates say so are kept, frozen, and a warning names
+            them.
 
     Returns:
         The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
 
     Raises:
-        QKANError: No `QKANLayer` in the model; layers that cannot be folded, each with its reason.
+        QKANError: No `QKANLayer` in the model; layers that cannot be folded, each with its reason;
+            a batch below 1.
+
+    Warns:
+        UserWarning: Layers that are faster as they are.
 
     Example:
         >>> import torch
@@ -156,7 +173,8 @@ def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
     layers = {n: part for n, part in model.named_modules() if isinstance(part, QKANLayer)}
     if not layers:
         raise QKANError(f"fold: {type(model).__name__} has no QKANLayer in it.")
-    refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
+    check_size("batch", batch)
+    refused = {n: reason for n, part in layers.items() if (reason := refuse_fold(part)) is not None}
     if refused and strict:
         lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
         raise QKANError(
@@ -165,7 +183,18 @@ def fold(model: nn.Module, *, strict: bool = True) -> nn.Module:
             + "\nBuild them with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
             "which keeps them as they are and folds the others."
         )
-    return _replaced(copy.deepcopy(model), _folded).eval().requires_grad_(False)
+    kept = [n for n, part in layers.items() if n not in refused and _slower_folded(part, batch)]
+    if kept:
+        warnings.warn(
+            f"fold: for {batch} rows a call the engines are estimated to be faster than the folded "
+            f"form of {', '.join(kept)}, which stay as they are.",
+            stacklevel=2,
+        )
+    return (
+        _replaced(copy.deepcopy(model), lambda part: _folded(part, batch))
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -180,15 +209,24 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
     return made[model]
 
 
-def _folded(module: nn.Module) -> nn.Module:
-    if isinstance(module, QKANLayer) and _refuse(module) is None:
-        return FoldedLayer(module)
+def _folded(module: nn.Module, batch: int) -> nn.Module:
+    if isinstance(module, QKANLayer) and refuse_fold(module) is None:
+        return module if _slower_folded(module, batch) else FoldedLayer(module)
     if type(module) is QKAN:
         return FoldedQKAN([*module.layers], module.input_range)
     return module
 
 
-def _refuse(layer: QKANLayer) -> str | None:
+def _slower_folded(layer: QKANLayer, batch: int) -> bool:
+    """Whether the layer's engine is estimated to be faster than its folded form."""
+    request = fourier_request(layer)._replace(batch=batch)
+    product = get_engine("fourier")
+    # what is left of the product once its coefficients are known
+    folded = product.cost(request) - product.cost(request._replace(batch=0))
+    return folded > select(layer.engine, request).cost(request)
+
+
+def refuse_fold(layer: QKANLayer) -> str | None:
     """Why a layer has no Fourier form, or None."""
     if type(layer).forward is not QKANLayer.forward:
         return f"{type(layer).__name__} has a forward of its own"
@@ -198,10 +236,11 @@ def _refuse(layer: QKANLayer) -> str | None:
         return f"readout={layer.readout!r} is no trigonometric polynomial"
     if layer.theta.is_meta:
         return "its parameters are on the device 'meta' and have no values"
-    return get_engine("fourier").refuse(_request(layer))
+    return get_engine("fourier").refuse(fourier_request(layer))
 
 
-def _request(layer: QKANLayer) -> Request:
+def fourier_request(layer: QKANLayer) -> Request:
+    """What a layer would ask of the `fourier` engine, for no inputs yet."""
     x, shared = layer.weight.new_empty(0, layer.in_features), layer.group is not None
     return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
 
@@ -212,7 +251,7 @@ def _coefficients(layer: QKANLayer) -> Tensor:
     angles = [t.detach().double() for t in (layer.theta, layer.scale, layer.shift)]
     if layer.group is not None:
         angles = [_spread(t, layer.in_features) for t in angles]
-    request = _request(layer)
+    request = fourier_request(layer)
     reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3
     rows = max(1, _VALUES_AT_ONCE // (reach * layer.in_features))
     parts = zip(*(t.split(rows) for t in angles), strict=True)

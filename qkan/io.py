@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .errors import QKANError
 from .hybrid.attention import QKANAttention
 from .hybrid.conv import QKANConv2d
+from .hybrid.experts import QKANExperts
 from .hybrid.hqkan import HQKAN
 from .kan import KAN, KANLayer
 from .layer import QKANLayer
@@ -32,7 +33,7 @@ FORMAT = 1
 
 KINDS: dict[str, type[Any]] = {
     "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer, "HQKAN": HQKAN,
-    "QKANConv2d": QKANConv2d, "QKANAttention": QKANAttention,
+    "QKANConv2d": QKANConv2d, "QKANAttention": QKANAttention, "QKANExperts": QKANExperts,
     "TableModel": TableModel,
 }  # fmt: skip
 """The classes that `save` and `load` know. A module class joins here by having `config()`, which

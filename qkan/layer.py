@@ -312,10 +312,10 @@ class QKANLayer(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        scale = state_dict.get(prefix + "scale")
+        scale: Any = state_dict.get(prefix + "scale")
         # on the device "meta", and in a fake or sharded tensor, there are no numbers to compare
-        real = scale is not None and not scale.is_meta and type(scale.data) is Tensor
-        if self.fixed_scale is not None and real:
+        ordinary = isinstance(scale, Tensor) and type(scale.data) is Tensor and not scale.is_meta
+        if self.fixed_scale is not None and ordinary:
             expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
             if not torch.allclose(scale, expected, rtol=torch.finfo(torch.bfloat16).eps):
                 raise QKANError(

@@ -72,7 +72,8 @@ def _angles(module: nn.Module) -> list[Tensor]:
         return [getattr(module, name) for name in _ANGLES]
     if isinstance(module, KANLayer):
         circuits = zip(module.bases, module.coefficients, strict=True)
-        return [part[key] for basis, part in circuits if basis.name == "daruan" for key in part]
+        own: Any = [part for basis, part in circuits if basis.name == "daruan"]
+        return [angle for part in own for angle in part.values()]
     return []
 
 

@@ -47,8 +47,9 @@ def write(target: Tensor, value: Tensor | Sequence[float]) -> None:
         row = torch.tensor([*value], dtype=target.dtype, device=target.device)
         value = row.expand(target.shape)
     if hasattr(target, "device_mesh") and not hasattr(value, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
+        assert isinstance(target, DTensor)
         value = distribute_tensor(value, target.device_mesh, target.placements)
     target.copy_(value)
 

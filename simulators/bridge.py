@@ -202,9 +202,10 @@ def _(
     engine: str, circuit: str, fixed: Any, base: Any, needs: Sequence[bool], grad: Tensor,
     *tensors: Tensor | None,
 ) -> list[Tensor]:  # fmt: skip
+    wanted = LayerTensors(*needs)._replace(base_weight=needs[5] and base is not None)  # type: ignore[arg-type]
     return [
-        grad.new_empty(0) if tensor is None or not need else torch.empty_like(tensor)
-        for tensor, need in zip(tensors, needs, strict=True)
+        torch.empty_like(tensor) if need and tensor is not None else grad.new_empty(0)
+        for tensor, need in zip(tensors, wanted, strict=True)
     ]
 
 

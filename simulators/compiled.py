@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .kernels import Tables
 
-_INSTALLED = importlib.util.find_spec("numba") is not None
+INSTALLED = importlib.util.find_spec("numba") is not None
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -31,7 +31,7 @@ def refuse_on_cpu(request: Request) -> str | None:
         return f"it runs on the CPU, and the tensors are on {request.device}"
     if request.dtype not in DTYPES:
         return f"it computes in float32 and float64, not {request.dtype}"
-    if not _INSTALLED:
+    if not INSTALLED:
         return "numba is not installed: pip install numba"
     return None
 

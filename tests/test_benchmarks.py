@@ -253,3 +253,17 @@ def test_measurements_on_a_card_take_the_time_that_its_tests_have_left(
     assert clock.fitting(plan, 6) is None
     now += 6 * 0.7 * 2
     assert clock.fitting(plan, 6) is None
+
+
+def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> None:
+    out = tmp_path / "block.json"
+    options = ("--rounds", "2", "--seconds", "0.001", "--latent", "10", "--eager")
+    done = run("block.py", *options, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    for rounds in record["measures"].values():
+        assert [*rounds] == ["MLP", "HQKAN 10", "bottleneck 10"]
+        assert all(len(turns) == 2 and min(map(min, turns)) > 0 for turns in rounds.values())
+    sizes = record["parameters"]
+    assert abs(sizes["HQKAN 10"] / sizes["bottleneck 10"] - 1) < 0.05
+    assert "times the bottleneck" in done.stdout and "block.json" in records.OTHERS

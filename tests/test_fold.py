@@ -225,6 +225,50 @@ def test_wide_layers_are_folded_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert_close(fold(layer)(x), wanted, "value", 1e-14)
 
 
+@pytest.mark.parametrize("name", ["ternary", "mix", "numbers", "bare", "linear"])
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_many_inputs_go_through_the_recurrence(name: str, dtype: torch.dtype) -> None:
+    """In chunks, which change nothing, and only where nothing else has to follow what is done."""
+    layer = trained(OPTIONS[name], dtype)
+    x = 3 * torch.randn(30_001, 4, generator=torch.Generator().manual_seed(3)).to(dtype)
+    folded, calls = fold(layer), []
+    exact = copy.deepcopy(layer).double()(x.double()).detach()
+    room = sys.modules["qkan.fold"]
+    real = room.add_harmonics
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "add_harmonics", lambda *a: calls.append(1) or real(*a))
+        patch.setattr("qkan.simulators.harmonics._CHUNK_BYTES", 1 << 20)
+        with torch.no_grad():
+            found = folded(x)
+            wanted = folded(x.requires_grad_().t().contiguous().t()[:50])
+        assert calls == [1]
+        # thirteen additions of angles, and sums over the edges
+        slack = 32 * torch.finfo(dtype).eps * float(exact.abs().max())
+        assert_as_exact_as(found, layer(x), exact, slack, "value")
+        assert_close(found[:50], wanted, "plain", 1e-5 if dtype == torch.float32 else 1e-12)
+        assert torch.autograd.grad(folded(x).sum(), x)[0].abs().max() > 0
+        with torch.no_grad():
+            vmapped = torch.vmap(folded)(x.view(-1, 1, 4))
+            rounded = folded(x[:0])
+        assert calls == [1] and rounded.shape == (0, 3)
+        assert_close(vmapped[:, 0], found, "vmap", 1e-5 if dtype == torch.float32 else 1e-12)
+    assert_close(torch.compile(folded, backend="eager")(x.detach()), found, "compiled", 1e-4)
+
+
+def test_a_layer_that_is_faster_as_it_is_stays_and_fold_says_so() -> None:
+    small = QKANLayer(4, 4, encoding="ternary", reps=5)
+    model = nn.Sequential(small, QKANLayer(4, 64, encoding="linear"))
+    assert [type(part) for part in fold(model)] == [FoldedLayer, FoldedLayer]
+    with pytest.warns(UserWarning, match="for 5000 rows a call .* folded form of 0, which stay"):
+        kept = fold(model, batch=5000)
+    assert [type(part) for part in kept] == [QKANLayer, FoldedLayer]
+    assert not any(parameter.requires_grad for parameter in kept.parameters())
+    x = torch.randn(7, 4)
+    assert_close(kept(x), model(x), "value", 1e-5)
+    with pytest.raises(QKANError, match="batch=0"):
+        fold(model, batch=0)
+
+
 class OwnForward(QKANLayer):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)

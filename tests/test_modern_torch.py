@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 import torch
 from compare import assert_close
+from small_transformers import FAMILIES, small
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
-from qkan import HQKAN, QKAN, QKANError, fold, to_onnx
+from qkan import HQKAN, QKAN, QKANError, fold, replace_ffn, to_onnx
 
 DOUBLE = torch.float64
 Options = dict[str, object]
@@ -182,6 +183,31 @@ def test_onnx_files_of_other_models_and_other_sizes(
     wide = torch.randn(3, 5, 4)
     assert_close(run_onnx(path, wide), model(wide), "value", 1e-6)
     assert len([*tmp_path.iterdir()]) == 2
+
+
+# torch's exporter says which of torchvision's operators it lacks
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_becomes_onnx_without_its_cache(tmp_path: Path) -> None:
+    model, path = FAMILIES["gpt2"].build(), tmp_path / "model.onnx"
+    replace_ffn(model, small)
+    tokens = FAMILIES["gpt2"].inputs()["input_ids"]
+    wanted = r"returns more than tensors: past_key_values is a DynamicCache.*use_cache = False"
+    with pytest.raises(QKANError, match=wanted):
+        to_onnx(model, tokens, path)
+    with pytest.raises(QKANError, match=r"more than tensors: \[1\]\.state is a str"):
+        to_onnx(Pair(), torch.rand(2, 3), path)
+    assert not path.exists()
+    model.config.use_cache = False
+    to_onnx(model, tokens, path, dynamic=(0, 1))
+    longer = torch.randint(3, 50, (3, 11), generator=torch.Generator().manual_seed(1))
+    assert_close(run_onnx(path, longer), model(longer).logits, "logits", 1e-5)
+
+
+class Pair(nn.Module):
+    """Returns more than an exporter can write."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, str]]:
+        return x, {"state": "none"}
 
 
 def test_what_cannot_become_onnx_is_refused(tmp_path: Path) -> None:

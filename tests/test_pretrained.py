@@ -9,6 +9,7 @@ from typing import Any
 
 import peft
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from compare import assert_close
@@ -107,6 +108,53 @@ def test_built_in_another_dtype_and_for_another_class(tmp_path: Path) -> None:
     body = from_pretrained(tmp_path, model_class=transformers.GPT2Model)
     assert type(body) is transformers.GPT2Model
     assert torch.equal(body(**inputs)[0], model.transformer(**inputs)[0])
+
+
+def test_a_distilled_body_under_the_head_of_a_task(tmp_path: Path) -> None:
+    """Weights outside the new blocks may be missing, and are named; those inside may not."""
+    model, inputs = FAMILIES["bert"].build(), FAMILIES["bert"].inputs()
+    replace_ffn(model, small)
+    model.save_pretrained(tmp_path)
+    task = transformers.BertForSequenceClassification
+    says = r"(?s)classifier\.bias, classifier\.weight start anew.*cls\.predictions.* were left out"
+    with pytest.warns(UserWarning, match=says):
+        found = from_pretrained(tmp_path, model_class=task, num_labels=3)
+    assert type(found) is task and found.classifier.weight.abs().max() > 0
+    body = found.bert.encoder(found.bert.embeddings(**inputs))[0]
+    assert torch.equal(body, model.eval().bert.encoder(model.bert.embeddings(**inputs))[0])
+    found(**inputs, labels=torch.tensor([0, 2])).loss.backward()
+    found.save_pretrained(tmp_path / "task")
+    again = from_pretrained(tmp_path / "task")
+    assert_same(again, found, inputs)
+    # where the weights of the blocks themselves are missing nothing is built
+    state = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in state.items() if ".0.intermediate.up" not in name}
+    safetensors.torch.save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(QKANError, match=r"missing_keys.*layer\.0\.intermediate\.up\.weight"):
+        from_pretrained(tmp_path, model_class=task)
+
+
+def test_what_the_folder_says_to_those_who_open_it(tmp_path: Path) -> None:
+    model = FAMILIES["bert"].build()
+    replace_ffn(model, small)
+    model.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())["qkan"]["read_with"]
+    assert "qkan.from_pretrained" in said and "random" in said
+
+
+@pytest.mark.parametrize("sparse", [1, 2])
+def test_a_model_that_starts_its_experts_from_outside(sparse: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.SwitchTransformersConfig(
+        vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=2, num_heads=2,
+        num_experts=3, num_sparse_encoder_layers=sparse, num_sparse_decoder_layers=sparse,
+        expert_capacity=8, decoder_start_token_id=0, pad_token_id=2,
+    )  # fmt: skip
+    model = transformers.SwitchTransformersForConditionalGeneration(config).eval()
+    replaced = replace_ffn(model, small)
+    assert any(name.endswith("expert_2") for name in replaced)
+    model.save_pretrained(tmp_path)
+    assert_same(from_pretrained(tmp_path), model, FAMILIES["t5"].inputs())
 
 
 def test_some_blocks_of_other_kinds_and_a_circuit_of_ones_own(tmp_path: Path) -> None:

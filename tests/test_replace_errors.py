@@ -195,13 +195,85 @@ class Residual(Mlp):
         return residual + super().forward(x)
 
 
+class Whole(Mlp):
+    """Adds its own input and normalises, which no argument gives away."""
+
+    def __init__(self, width: int, hidden: int, *, before: bool = False, after: bool = False):
+        super().__init__(width, hidden)
+        self.first = nn.LayerNorm(width) if before else nn.Identity()
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(self.first(x))
+        return x + out if self.after else out
+
+
+class Steered(Mlp):
+    """May be told which layer it stands in."""
+
+    def forward(self, x: Tensor, layer: int | None = None, **options: Any) -> Tensor:
+        return super().forward(x) * (1 if layer is None else layer)
+
+
+class TakesAll(nn.Linear):
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return super().forward(x)
+
+
+class Scaled(Mlp):
+    """Multipliers before and behind the maps are no residual."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.3 * super().forward(2 * x)
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (Whole(6, 9, after=True), "the Whole at 0 adds or normalises what its last linear map"),
+        (Whole(6, 9, before=True), "the Whole at 0 changes its input before its first linear map"),
+        (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 6), nn.LayerNorm(6)), "at 0 adds or norm"),
+        (Steered(6, 9), "the Steered at 0 may be given layer, options as well, .* HQKAN"),
+    ],
+)
+def test_what_a_block_does_besides_is_not_lost(block: nn.Module, says: str) -> None:
+    model = nn.Sequential(block)
+    with pytest.raises(QKANError, match=says):
+        replace_ffn(model, small, lambda name, module: module is block)
+    assert model[0] is block
+
+
+def test_multipliers_may_go_and_arguments_be_passed_on() -> None:
+    model = nn.Sequential(Scaled(6, 9), Steered(6, 9))
+    replace_ffn(model, small, "0")
+    replace_ffn(model, lambda n: TakesAll(n, n), "1")
+    assert model[1](torch.ones(2, 6), layer=3).shape == (2, 6)
+
+
+class Mixer(nn.Module):
+    """Linear maps to n and back, but over the tokens as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.out = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.value(x).cumsum(1))
+
+
 def test_models_without_a_known_block() -> None:
-    heads = nn.Sequential(Residual(6, 9), nn.Linear(6, 9))
-    with pytest.raises(QKANError, match=r"no feed-forward block .* in: 0 \(6 → 9 → 6\)\."):
+    def wrapped(block: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Sequential(block), nn.Linear(6, 9))
+
+    heads = wrapped(nn.Sequential(nn.Sequential(nn.Linear(6, 9), nn.GELU()), nn.Linear(9, 6)))
+    with pytest.raises(QKANError, match=r"no feed-forward block .* Such are: 0\.0\."):
         replace_ffn(heads, small)
-    with pytest.raises(QKANError, match=r"in a Conv2d.* in: no module\."):
+    # what the message names can be replaced
+    assert [*replace_ffn(heads, small, lambda name, module: name == "0.0")] == ["0.0"]
+    for other in (Residual(6, 9), Whole(6, 9, after=True, before=True), Mixer()):
+        with pytest.raises(QKANError, match=r"Such are: none\."):
+            replace_ffn(wrapped(other), small)
+    with pytest.raises(QKANError, match=r"in a Conv2d.* Such are: none\."):
         replace_ffn(nn.Conv2d(3, 3, 1), small)
-    with pytest.raises(QKANError, match=r"in: the model itself \(6 → 9 → 6\)"):
-        replace_ffn(Mlp(6, 9), small)
     with pytest.raises(QKANError, match="the model is a str"):
         replace_ffn("gpt2", small)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from .attention import QKANAttention as QKANAttention
 from .conv import QKANConv2d as QKANConv2d
 from .distill import Distillation as Distillation
 from .distill import distill_ffn as distill_ffn
+from .experts import QKANExperts as QKANExperts
 from .hqkan import HQKAN as HQKAN
 from .pretrained import from_pretrained as from_pretrained
 from .replace import Replaced as Replaced

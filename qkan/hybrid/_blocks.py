@@ -8,10 +8,13 @@ module takes the place of the first one and the rest of the block passes on what
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
+
+from .experts import QKANExperts
 
 _SIZES = (("in_features", "out_features"), ("nx", "nf"))
 """What linear maps call their inputs and outputs; the second is the Conv1D of transformers."""
@@ -94,9 +97,39 @@ FORMS = (
     Form(("fc_in",), "fc_out"),
     # DistilBERT
     Form(("lin1",), "lin2"),
+    # ModernBERT
+    Form(("Wi",), "Wo"),
+    # Wav2Vec2, HuBERT, WavLM and others of speech
+    Form(("intermediate_dense",), "output_dense"),
+    # the towers of Qwen's models that see
+    Form(("linear_fc1",), "linear_fc2"),
+    # litgpt, with and without a gate
+    Form(("fc_1", "fc_2"), "proj"),
+    Form(("fc",), "proj"),
     # T5, with and without a gate
     Form(("wi_0", "wi_1"), "wo"),
     Form(("wi",), "wo"),
+    # BLOOM and MPT, which are given the residual and add it
+    Form(
+        ("dense_h_to_4h",), "dense_4h_to_h", slot="dense_h_to_4h",
+        passing=("gelu_impl", "dense_4h_to_h"),
+        # above 1 the weight of the last map may be used without calling it
+        numbers=(("pretraining_tp", 1),), beside=("hidden_dropout",),
+    ),
+    Form(
+        ("up_proj",), "down_proj", slot="up_proj", passing=("act", "down_proj"),
+        beside=("hidden_dropout",),
+    ),
+    # XLNet and Funnel, which add the residual and normalise; XLNet's one dropout is between the
+    # maps and behind them, so that it now comes twice behind the block
+    Form(
+        ("layer_1",), "layer_2", slot="layer_1", passing=("activation_function", "layer_2"),
+        beside=("layer_norm", "dropout"),
+    ),
+    Form(
+        ("linear_1",), "linear_2", slot="linear_1",
+        passing=("activation_function", "activation_dropout", "linear_2"), beside=("layer_norm",),
+    ),
     # BERT, RoBERTa, ELECTRA, MPNet, whose output adds the residual and normalises
     Form(("intermediate.dense",), "output.dense", slot="intermediate", passing=("output.dense",)),
     # ALBERT
@@ -141,6 +174,17 @@ class Block:
         return self.module.get_submodule(self.form.slot)
 
     @property
+    def weight(self) -> Tensor:
+        """A tensor of the block, on its device and of its dtype."""
+        weight = next(reversed(self.linears.values())).weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def made(self, make: Callable[[int], nn.Module]) -> nn.Module:
+        """The new module, by what makes one from a number of inputs."""
+        return make(self.sizes[0])
+
+    @property
     def linears(self) -> dict[str, nn.Module]:
         """The block's linear maps, by their names in the model."""
         return {self._named(path): self.module.get_submodule(path) for path in self.form.linears}
@@ -164,11 +208,81 @@ class Block:
         return ".".join(name for name in (self.owner, path) if name)
 
 
+@dataclass(frozen=True, eq=False)
+class Bank(Block):
+    """Routed experts whose weights are held together, of three dimensions, by one module."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The experts' last maps."""
+        weight = self.module.down_proj
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def made(self, make: Callable[[int], nn.Module]) -> nn.Module:
+        """A bank of new modules, one an expert."""
+        each = [make(self.sizes[0]) for _ in range(len(self.weight))]
+        wrong = [one for one in each if not isinstance(one, nn.Module)]
+        # what is no module is reported with that of other blocks
+        return wrong[0] if wrong else QKANExperts(each)
+
+    @property
+    def linears(self) -> dict[str, nn.Module]:
+        """None: the maps are no modules."""
+        return {}
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and outputs of an expert."""
+        size = _bank_size(self.module)
+        assert size is not None
+        return size, size
+
+
+_BANK = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias"}
+"""What the parameters of a bank of experts are called in transformers."""
+
+
+def _bank_size(module: nn.Module) -> int | None:
+    """Inputs of each expert, where a module is a bank that is called with a router's choice."""
+    down, count = part(module, "down_proj"), part(module, "num_experts")
+    if not isinstance(down, nn.Parameter) or down.ndim != 3 or len(down) != count:
+        return None
+    if not {name for name, _ in module.named_parameters()} <= _BANK:
+        return None
+    called = [*inspect.signature(type(module).forward).parameters][2:]
+    if called not in (["top_k_index", "top_k_weights"], ["router_indices", "routing_weights"]):
+        return None
+    size = getattr(module, "hidden_dim", getattr(module, "hidden_size", None))
+    return size if isinstance(size, int) and size in down.shape[1:] else None
+
+
+def left_experts(model: nn.Module, blocks: Sequence[Block]) -> list[tuple[str, nn.Module]]:
+    """Modules with the weights of several experts that are in none of the blocks."""
+    gone = {module for block in blocks for module in block.parts}
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if module not in gone and _holds_experts(module)
+    ]
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    own = [*module.parameters(recurse=False)]
+    count = isinstance(getattr(module, "num_experts", None), int)
+    named = "expert" in type(module).__name__.lower()
+    return any(p.ndim > 2 and (count or named) for p in own) or (named and bool(own))
+
+
 def find_blocks(model: nn.Module) -> list[Block]:
     """All blocks in the model that one of the forms fits, in the order of its modules."""
     found: list[Block] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
+        if name and _bank_size(module) is not None:
+            found.append(Bank(name, module, Form((), "", known=True)))
+            inside.update(found[-1].parts)
+            continue
         form = next((form for form in FORMS if module not in inside and form.fits(module)), None)
         if form is not None and (name or form.slot):
             found.append(Block(name, module, form))

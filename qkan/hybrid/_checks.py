@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from qkan._watch import evaluating
 from qkan.errors import QKANError
 
-from ._blocks import Block
+from ._blocks import Bank, Block
+from ._probe import around, extra_arguments
+from .experts import QKANExperts
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -25,7 +27,9 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
     taken: dict[nn.Module, str] = {}
     for block in blocks:
         for name, linear in block.linears.items():
-            _check_weight(name, linear)
+            _check_linear(name, linear)
+        if isinstance(block, Bank):
+            _check_weight(block.name, block.module, block.weight)
         parts = block.parts
         for module in parts:
             if module in taken and _own_tensors(module):
@@ -43,13 +47,16 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
     return [*held]
 
 
-def _check_weight(name: str, linear: nn.Module) -> None:
+def _check_linear(name: str, linear: nn.Module) -> None:
     if hasattr(linear, "base_layer"):
         raise QKANError(
             f"replace_ffn: {name} has an adapter on it ({type(linear).__name__}), which would be "
             "lost; replace first and add adapters after, or merge them with merge_and_unload()."
         )
-    weight = getattr(linear, "weight", None)
+    _check_weight(name, linear, getattr(linear, "weight", None))
+
+
+def _check_weight(name: str, linear: nn.Module, weight: object) -> None:
     if not isinstance(weight, Tensor) or weight.dtype not in _DTYPES:
         found = weight.dtype if isinstance(weight, Tensor) else "packed"
         raise QKANError(
@@ -91,40 +98,73 @@ def _check_parameters(
         )
 
 
-def check_made(
-    model: nn.Module, pairs: Sequence[tuple[Block, nn.Module]], like: Sequence[Tensor]
-) -> None:
+def check_made(model: nn.Module, pairs: Sequence[tuple[Block, nn.Module]]) -> None:
     """Raise `QKANError` unless each new module is one and fits where its block stood.
 
     Args:
         model: The model, which has none of them yet.
         pairs: Blocks with their new modules.
-        like: A tensor of each block, for device and dtype.
     """
     held: set[object] = {*model.modules(), *model.parameters()}
-    for (block, new), tensor in zip(pairs, like, strict=True):
-        if not isinstance(new, nn.Module):
-            raise QKANError(
-                f"replace_ffn: make({block.sizes[0]}) returned a {type(new).__name__} for "
-                f"{block.name}; return a torch.nn.Module."
-            )
-        # an activation without parameters may be everywhere
-        parts = {new, *new.parameters()}
-        if parts & held:
-            raise QKANError(
-                f"replace_ffn: make returned for {block.name} what is in the model already, or "
-                "what it had returned before; build a new module in each call."
-            )
-        held |= parts
-        new.to(tensor.device, tensor.dtype)
-        new.train(block.slot.training)
-        if not block.form.known:
-            _check_call(block, block.module, f"the {type(block.module).__name__}", tensor)
-        _check_call(block, new, f"the new {type(new).__name__}", tensor)
+    for block, made in pairs:
+        single = [*made] if isinstance(block, Bank) and isinstance(made, QKANExperts) else [made]
+        for new in single:
+            held |= _check_new(block, new, held)
+            new.to(block.weight.device, block.weight.dtype)
+        if single == [made]:
+            _check_module(block, made)
+        for new in single:
+            new.train(block.slot.training)
+            _check_call(block, new, f"the new {type(new).__name__}")
+        made.train(block.slot.training)
 
 
-def _check_call(block: Block, module: nn.Module, what: str, like: Tensor) -> None:
+def _check_new(block: Block, new: object, held: set[object]) -> set[object]:
+    """Raise unless make returned a module that is not held already; return it and its parts."""
+    if not isinstance(new, nn.Module):
+        raise QKANError(
+            f"replace_ffn: make({block.sizes[0]}) returned a {type(new).__name__} for "
+            f"{block.name}; return a torch.nn.Module."
+        )
+    # an activation without parameters may be everywhere
+    parts = {new, *new.parameters()}
+    if parts & held:
+        raise QKANError(
+            f"replace_ffn: make returned for {block.name} what is in the model already, or "
+            "what it had returned before; build a new module in each call."
+        )
+    return parts
+
+
+def _check_module(block: Block, new: nn.Module) -> None:
+    """Raise where the module at a block is not called as a new one will be."""
+    if not block.form.known:
+        _check_call(block, block.module, f"the {type(block.module).__name__}")
+    if not block.form.slot:
+        _check_whole(block, new, block.weight)
+
+
+def _check_whole(block: Block, new: nn.Module, like: Tensor) -> None:
+    """Raise where a module does or is told more than a new one in its place."""
+    kind = type(block.module).__name__
+    missing = extra_arguments(block.module, new)
+    if missing:
+        raise QKANError(
+            f"replace_ffn: the {kind} at {block.name} may be given {', '.join(missing)} as well, "
+            f"which the forward of the new {type(new).__name__} does not take; make a module whose "
+            "forward takes them, or **kwargs, and knows what to do with them."
+        )
+    more = None if like.is_meta else around(block, like)
+    if more is not None:
+        raise QKANError(
+            f"replace_ffn: the {kind} at {block.name} {more}, and that would be lost. Move it out "
+            "of the module, or make a new module that does it too and exchange it by hand."
+        )
+
+
+def _check_call(block: Block, module: nn.Module, what: str) -> None:
     """Raise unless the module maps the block's inputs to its outputs; on "meta" nothing runs."""
+    like = block.weight
     if like.is_meta:
         return
     width, wanted = block.sizes

@@ -9,7 +9,8 @@ from torch import nn
 
 from qkan.errors import QKANError
 
-from ._blocks import Block, block_of, find_blocks, linear_sizes
+from ._blocks import Block, block_of, find_blocks
+from ._probe import candidates
 
 Where = str | Callable[[str, nn.Module], bool]
 """A pattern of names, or a test of a name and the module of that name."""
@@ -79,24 +80,13 @@ def _nothing(model: nn.Module, known: Sequence[Block], where: Where | None) -> s
     if known:
         rule = f"the pattern {where!r}" if isinstance(where, str) else "where"
         return f"replace_ffn: {rule} holds for none of the blocks {_some([b.name for b in known])}."
-    found = _some(_pairs(model))
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    found = [] if like is None or like.is_meta else candidates(model, like)
     return (
         f"replace_ffn: no feed-forward block of a known form in a {type(model).__name__}. "
-        "Name one by where=lambda name, module: …, a module that maps (…, n) to (…, n). "
-        f"Linear maps to n and back are in: {found or 'no module'}."
+        "Name one by where=lambda name, module: …, a module that maps (…, n) to (…, n), token by "
+        f"token, without a residual or a norm of its own. Such are: {_some(found) or 'none'}."
     )
-
-
-def _pairs(model: nn.Module) -> list[str]:
-    """Modules that hold two linear maps themselves, the second back to the first one's inputs."""
-    found = []
-    for name, module in model.named_modules():
-        sizes = [size for held in module.children() if (size := linear_sizes(held)) is not None]
-        for number, (inputs, hidden) in enumerate(sizes):
-            if (hidden, inputs) in sizes[number + 1 :]:
-                found.append(f"{name or 'the model itself'} ({inputs} → {hidden} → {inputs})")
-                break
-    return found
 
 
 def _some(names: Sequence[str]) -> str:

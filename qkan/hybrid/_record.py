@@ -1,7 +1,7 @@
 """What `model.config.qkan` of a transformers model says about its replaced blocks.
 
-{"format": 1, "modules": {name: {"kind": class, "config": …}}}, where config is None for a class
-that `from_pretrained` cannot build.
+{"format": 1, "read_with": …, "modules": {name: {"kind": class, "config": …}}}, where config is None
+for a class that `from_pretrained` cannot build, and read_with is for people who open the file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from torch import nn
 
 FORMAT = 1
 """Of the record; `from_pretrained` reads this one and all before."""
+
+READ_WITH = (
+    "qkan.from_pretrained(folder). AutoModel.from_pretrained and its kin in transformers do not "
+    "know these modules: they build the blocks that were replaced, with random weights."
+)
 
 Record = dict[str, dict[str, Any]]
 """From the names of modules to what they are."""
@@ -115,6 +120,6 @@ def _current(home: Any) -> Record:
 
 def _write(home: Any, record: Record) -> None:
     if record:
-        home.config.qkan = {"format": FORMAT, "modules": record}
+        home.config.qkan = {"format": FORMAT, "read_with": READ_WITH, "modules": record}
     elif hasattr(home.config, "qkan"):
         del home.config.qkan

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from qkan.circuits import did_you_mean
 from qkan.errors import QKANError
 
-from ._blocks import Block, find_blocks
+from ._blocks import Bank, Block, find_blocks
 from ._record import resolved
 
 Mask = Callable[[Any], Tensor | None]
@@ -37,6 +37,8 @@ class Twin:
         reads: The teacher's module whose input is the block's.
         writes: The teacher's module whose output is the block's.
         student: The module that learns.
+        inputs: How many of the tensors that the teacher's module is called with are the student's
+            too; None for all, as experts take the router's choice.
         mask: Tokens that count in the current batch, flat; None when all do.
         calls: How often the teacher used the block in the current batch.
         error: Sum over the calls of the relative squared error.
@@ -46,10 +48,11 @@ class Twin:
     reads: nn.Module
     writes: nn.Module
     student: nn.Module
+    inputs: int | None = 1
     mask: Tensor | None = None
     calls: int = 0
     error: float | Tensor = 0.0
-    _inputs: list[Tensor] = field(default_factory=list)
+    _inputs: list[list[Tensor]] = field(default_factory=list)
 
     def begin(self, mask: Tensor | None) -> None:
         """Get ready for a batch."""
@@ -87,7 +90,8 @@ class Twin:
                 handle.remove()
 
     def _see_input(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._inputs.append(next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)))
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        self._inputs.append(given[: self.inputs])
 
     def _see_output(self, module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
@@ -96,9 +100,9 @@ class Twin:
                 "blocks that return a tensor can be learnt."
             )
         like = next(self.student.parameters())
-        x, wanted = (t.detach().to(like.device) for t in (self._inputs.pop(), output))
+        x, *rest, wanted = (t.detach().to(like.device) for t in (*self._inputs.pop(), output))
         with torch.enable_grad():
-            found = self.student(x.to(like.dtype))
+            found = self.student(x.to(like.dtype), *rest)
             if not isinstance(found, Tensor) or found.shape != wanted.shape:
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise QKANError(
@@ -148,7 +152,7 @@ def _twin(teacher: nn.Module, student: nn.Module, blocks: dict[str, Block], name
     block = blocks.get(there)
     if block is not None and block.form.slot:
         return Twin(name, module, block.module.get_submodule(block.form.last), own)
-    return Twin(name, module, module, own)
+    return Twin(name, module, module, own, None if isinstance(block, Bank) else 1)
 
 
 def _found(model: nn.Module, who: str, name: str) -> str:

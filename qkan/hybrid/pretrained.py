@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -30,8 +33,13 @@ def from_pretrained(
     """Build a model that `save_pretrained` wrote after `replace_ffn`, with its new modules.
 
     `config.json` says what stands where; the weights are loaded by transformers, and every one
-    must be there. (The `from_pretrained` of transformers itself knows nothing of new modules: it
-    builds the old blocks, starts them anew and warns.) The extra `transformers` is needed.
+    must be there. A class other than the one that was saved, such as one for a task, may have
+    weights that were not: they start anew, those that it has no place for are left out, and a
+    warning lists both. The weights of new modules must be there in any case.
+
+    (The `from_pretrained` of transformers itself, and with it `AutoModel`, knows nothing of new
+    modules: it builds the old blocks and starts them anew. It reports their weights as missing,
+    and "read_with" in `config.json` says what to do.) The extra `transformers` is needed.
 
     Args:
         path: The folder, or the name of a repository, as in transformers.
@@ -46,6 +54,9 @@ def from_pretrained(
         QKANError: Nothing was replaced in that model; a new module of a class that this package
             cannot build from its configuration; another architecture; weights that are missing,
             too many or of another shape. The message names them.
+
+    Warns:
+        UserWarning: Weights of a `model_class` for another task start anew or were left out.
         ImportError: transformers is not installed.
 
     Example:
@@ -76,24 +87,61 @@ def from_pretrained(
     _check_record(path, config)
     built: Any = model_class or _architecture(path, config, transformers)
 
+    # transformers fills the weights of a class, and knows how to rename them on the way
+    model, info = _with_modules(built).from_pretrained(path, **options, **_OURS)
+    model.__class__ = built
+    for part in model.modules():
+        vars(part).pop("_init_weights", None)
+    _check_weights(path, model, info)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _with_modules(built: Any) -> Any:
+    """A class of models whose constructor also exchanges the blocks, and that is otherwise it."""
+
     def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
         built.__init__(self, config, *args, **kwargs)
-        _rebuild(self, config.qkan["modules"])
+        new = _rebuild(self, config.qkan["modules"])
+        parts: list[Any] = [*self.modules()]
+        for part in parts:
+            if hasattr(part, "_init_weights"):
+                part._init_weights = functools.partial(_start, part._init_weights, new)
 
-    # transformers fills the weights of a class, and knows how to rename them on the way
     members = {"__init__": build, "__module__": built.__module__, "__doc__": built.__doc__}
-    with_modules: Any = type(built.__name__, (built,), members)
-    model, info = with_modules.from_pretrained(path, **options, **_OURS)
-    model.__class__ = built
-    wrong = {what: names for what, names in info.items() if names}
-    if wrong:
+    return type(built.__name__, (built,), members)
+
+
+def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.Module) -> None:
+    """Start a module as its model does; what it starts inside a block from outside is gone."""
+    try:
+        start(module)
+    except AttributeError:
+        if new.isdisjoint(module.modules()):
+            raise
+
+
+def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
+    """Raise where weights do not fit; warn where another class may lack them."""
+    wrong = {what: sorted(map(str, names)) for what, names in info.items() if names}
+    name = type(model).__name__
+    own = tuple(f"{resolved(model, block)}." for block in model.config.qkan["modules"])
+    lacking = [key for key in wrong.get("missing_keys", ()) if key.startswith(own)]
+    elsewhere = wrong.keys() <= {"missing_keys", "unexpected_keys"} and not lacking
+    if wrong and (name in (model.config.architectures or [name]) or not elsewhere):
         raise QKANError(
-            f"from_pretrained: the weights in {path} are not those of the {built.__name__} that "
+            f"from_pretrained: the weights in {path} are not those of the {name} that "
             f"its config.json describes. Found {wrong}. Pass the class that was saved as "
             "model_class, or save the model again with save_pretrained."
         )
-    loaded: nn.Module = model
-    return loaded
+    if wrong:
+        parts = {"missing_keys": "start anew", "unexpected_keys": "were left out"}
+        found = "; ".join(f"{', '.join(keys)} {parts[what]}" for what, keys in wrong.items())
+        warnings.warn(
+            f"from_pretrained: {path} holds the weights of another class than {name}: {found}. "
+            "Train the model before it is used.",
+            stacklevel=3,
+        )
 
 
 def _config_class(model_class: Any, transformers: Any) -> Any:
@@ -145,8 +193,8 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
     return found
 
 
-def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> None:
-    """Put modules of these descriptions, without values, where the record says."""
+def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
+    """Put modules of these descriptions, without values, where the record says; return them."""
     from qkan.io import KINDS
 
     blocks = {block.name: block for block in find_blocks(model)}
@@ -174,3 +222,4 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> None:
                 f"{entry['kind']}: {error}"
             ) from error
     Swap(model, pairs).apply()
+    return {new for _, new in pairs}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import overload
 
-from torch import Tensor, nn
+from torch import nn
 
 from qkan.errors import QKANError
 
-from ._blocks import Block, find_blocks
+from ._blocks import Block, find_blocks, left_experts
 from ._checks import check_blocks, check_made
 from ._choice import Where, chosen_blocks
 from ._flops import count_flops, count_parameters
@@ -46,7 +46,8 @@ def replace_ffn(
     Where the block's two linear maps are parts of a larger layer, the new module takes the place
     of the first (BERT: `intermediate`; ALBERT: `ffn`; the encoder layer: `linear1`) and the rest
     of the block becomes the identity. The encoder's fast path, which computes the block from the
-    old weights, is switched off.
+    old weights, is switched off. Routed experts that one module holds, as in Mixtral, Qwen-MoE and
+    DeepSeek, become a `QKANExperts` with a new module for each; their router stays.
 
     In a model of transformers, `model.config.qkan` says what was replaced by what, so that
     `save_pretrained` keeps it and `qkan.from_pretrained` builds it again; pass the whole model.
@@ -65,9 +66,10 @@ def replace_ffn(
 
     Raises:
         QKANError: No block; `where` holds for more than blocks; a linear map that is quantised,
-            sharded or has an adapter; a weight tied to another module; a frozen block; a new
-            module that does not map the block's inputs to its outputs. The message names it, and
-            the model is unchanged.
+            sharded or has an adapter; a weight tied to another module; a frozen block; a block
+            that adds a residual or normalises by itself, or that takes arguments which the new
+            module does not; a new module that does not map the block's inputs to its outputs. The
+            message names it, and the model is unchanged.
 
     Example:
         >>> import torch
@@ -81,8 +83,8 @@ def replace_ffn(
     """
     blocks = chosen_blocks(model, where)
     check_blocks(model, blocks, frozen=frozen)
-    pairs = [(block, make(block.sizes[0])) for block in blocks]
-    check_made(model, pairs, [_weight(block) for block in blocks])
+    pairs = [(block, block.made(make)) for block in blocks]
+    check_made(model, pairs)
     replaced = Replaced(model, pairs)
     settle(model)
     replaced._swap.apply()
@@ -104,18 +106,23 @@ class Replaced(Sequence[str]):
         after: Parameters of the new modules, without those that only duplicate another one.
         flops: Additions and multiplications for one token, before and after, each block once.
             A matrix of n entries counts 2n; an edge of a `QKANLayer` 4 for each frequency of a
-            fixed encoding, otherwise 6 for each rotation and 4 for each encoding.
+            fixed encoding, otherwise 6 for each rotation and 4 for each encoding. Experts are all
+            counted, also those that a token does not reach.
+        left: Names of modules that hold the weights of experts and stay as they were, for their
+            form is not known.
     """
 
     before: int
     after: int
     flops: tuple[int, int]
+    left: list[str]
 
     def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
         old = {part for block, _ in pairs for part in block.parts}
         new = {part for _, made in pairs for part in made.modules()}
         self.before, self.after = count_parameters(old), count_parameters(new)
         self.flops = (count_flops(old), count_flops(new))
+        self.left = [name for name, _ in left_experts(model, [block for block, _ in pairs])]
         self._model = model
         self._swap = Swap(model, pairs)
         self._rows = {
@@ -150,10 +157,5 @@ class Replaced(Sequence[str]):
         head = f"parameters {self.before:,} → {self.after:,}"
         flops = "flops a token {:,} → {:,}".format(*self.flops)
         rows = (f"{name}: {row}" for name, row in self._rows.items())
-        return "\n  ".join([f"{len(self)} replaced, {head}, {flops}", *rows])
-
-
-def _weight(block: Block) -> Tensor:
-    weight = next(reversed(block.linears.values())).weight
-    assert isinstance(weight, Tensor)
-    return weight
+        left = (f"{name}: experts of another form, left as they were" for name in self.left)
+        return "\n  ".join([f"{len(self)} replaced, {head}, {flops}", *rows, *left])

@@ -1,0 +1,175 @@
+"""`QKANExperts`: a bank of routed experts, one module an expert, computed together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from qkan.circuits import Program
+from qkan.errors import QKANError
+from qkan.fold import fourier_request, refuse_fold
+from qkan.functional import BASES, compute_dtype
+from qkan.layer import QKANLayer
+from qkan.simulators import fourier_coefficients
+from qkan.simulators.base import masked
+
+from .hqkan import HQKAN
+
+
+class QKANExperts(nn.ModuleList):
+    """A mixture of experts behind a router that is not part of it.
+
+    out[t] = Σ_s weights[t,s] · expert[indices[t,s]](x[t]); an index beyond the last expert counts
+    nothing. It takes the place of what transformers calls `experts`: router, capacity and the loss
+    that balances them stay as they are.
+
+    Tokens are sorted by expert. `HQKAN`s of one form whose scales are fixed integers, with engine
+    "auto" and without groups, are computed together: the coefficients of all experts at once, then
+    each of their three products expert by expert. Others are called one after the other.
+
+    Args:
+        experts: Modules from (…, n) to (…, n), such as `HQKAN`s.
+
+    Shapes:
+        x (t, n), indices (t, s) integers, weights (t, s) → (t, n), in the dtype of x.
+
+    Raises:
+        QKANError: No expert.
+
+    Example:
+        >>> import torch
+        >>> from qkan import HQKAN, QKANExperts
+        >>> bank = QKANExperts([HQKAN(16, latent=4) for _ in range(3)])
+        >>> indices = torch.tensor([[0, 2], [2, 1]])
+        >>> bank(torch.randn(2, 16), indices, torch.full((2, 2), 0.5)).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, experts: Sequence[nn.Module]) -> None:
+        super().__init__(experts)
+        if not len(self):
+            raise QKANError("QKANExperts: no expert; pass one module for each.")
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start every expert anew."""
+        for expert in self:
+            cast(Any, expert).reset_parameters(generator)
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """(t, n), (t, s), (t, s) → (t, n)."""
+        flat = top_k_index.flatten().clamp(max=len(self))
+        counts = torch.bincount(flat, minlength=len(self) + 1)[: len(self)].tolist()
+        # stable, so that sums over a token's experts have one order
+        rows = flat.argsort(stable=True)[: sum(counts)]
+        tokens = rows // top_k_index.shape[-1]
+        chosen = [(self[n], count) for n, count in enumerate(counts) if count]
+        out = torch.zeros_like(hidden_states)
+        if not chosen:
+            return out
+        experts, sizes = [expert for expert, _ in chosen], [count for _, count in chosen]
+        x = hidden_states[tokens]
+        if _alike(experts):
+            found = _together(cast(list[HQKAN], experts), x, sizes)
+        else:
+            found = torch.cat([e(part) for e, part in zip(experts, x.split(sizes), strict=True)])
+        found = found * top_k_weights.flatten()[rows].unsqueeze(-1)
+        return out.index_add(0, tokens, found.to(out.dtype))
+
+    def config(self) -> dict[str, Any] | None:
+        """What `from_config` needs to build the bank again; None unless all experts are HQKANs."""
+        if not all(type(expert) is HQKAN for expert in self):
+            return None
+        configs = [cast(HQKAN, expert).config() for expert in self]
+        alike = all(config == configs[0] for config in configs)
+        return {"count": len(self), "experts": configs[:1] if alike else configs}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> QKANExperts:
+        """Build the bank that `config` described; `factory` is device and dtype."""
+        each = config["experts"] * (config["count"] // len(config["experts"]))
+        return cls([HQKAN.from_config(one, **factory) for one in each])
+
+
+class _Form(NamedTuple):
+    """What layers have in common that are computed together."""
+
+    program: Program
+    fixed_scale: tuple[float, ...] | None
+    base: str | None
+    sizes: tuple[int, int]
+    bias: bool
+
+
+def _form(layer: nn.Module) -> _Form | None:
+    """The form of a layer that can be computed together with its like, or None."""
+    if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:
+        return None
+    if refuse_fold(layer) is not None:
+        return None
+    sizes = (layer.in_features, layer.out_features)
+    return _Form(layer.program, layer.fixed_scale, layer.base, sizes, layer.bias is not None)
+
+
+def _alike(experts: Sequence[nn.Module]) -> bool:
+    """Whether the experts can be computed together."""
+    forms = set()
+    for expert in experts:
+        if type(expert) is not HQKAN:
+            return False
+        layers = tuple(_form(layer) for layer in getattr(expert.qkan, "layers", ()))
+        linear = (expert.down.bias is not None, expert.gate is not None, expert.dropout.p)
+        if not layers or None in layers or expert.qkan.input_range is not None:
+            return False
+        forms.add((layers, linear))
+    return len(forms) == 1
+
+
+def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
+    """The outputs of experts for rows x (r, n), of which the first sizes[0] are the first one's."""
+    hidden = _linear([expert.down for expert in experts], x, sizes)
+    for place in range(len(experts[0].qkan.layers)):
+        layers = [cast(QKANLayer, expert.qkan.layers[place]) for expert in experts]
+        hidden = _layer(layers, hidden, sizes)
+    if experts[0].gate is not None:
+        hidden = hidden * (1 + _linear([cast(nn.Linear, e.gate) for e in experts], x, sizes))
+    out: Tensor = experts[0].dropout(_linear([expert.up for expert in experts], hidden, sizes))
+    return out
+
+
+def _linear(maps: list[nn.Linear], x: Tensor, sizes: list[int]) -> Tensor:
+    parts = zip(maps, x.split(sizes), strict=True)
+    return torch.cat([one(part) for one, part in parts])
+
+
+def _layer(layers: list[QKANLayer], x: Tensor, sizes: list[int]) -> Tensor:
+    """What `QKANLayer`s of one form compute, from the coefficients of all their edges at once."""
+    first, count = layers[0], len(layers)
+    wide = compute_dtype(first.weight.dtype, "z")
+    theta, scale, shift = (
+        torch.cat([getattr(layer, name) for layer in layers]).to(wide)
+        for name in ("theta", "scale", "shift")
+    )
+    request = fourier_request(first)._replace(out_features=count * first.out_features)
+    weight = torch.cat([masked(layer.weight, layer.mask) for layer in layers]).to(wide)
+    # (f, e·o, i), of 1, cos x, sin x, cos 2x, …
+    terms = fourier_coefficients(request, theta, scale, shift) * weight
+    constant = terms[0].sum(-1).view(count, -1)
+    order = torch.arange(1, len(terms) // 2 + 1, device=x.device, dtype=wide)
+    phase = torch.tensor([math.pi / 2, 0.0], device=x.device, dtype=wide)
+    angles = x.to(wide).unsqueeze(-1) * order.repeat_interleave(2)
+    features = [(angles + phase.repeat(len(order))).sin().flatten(1)]
+    factors = [terms[1:].unflatten(1, (count, -1)).permute(1, 3, 0, 2).flatten(1, 2)]
+    if first.base is not None:
+        features.append(BASES[first.base](x).to(wide))
+        bases = [masked(cast(Tensor, layer.base_weight), layer.mask) for layer in layers]
+        factors.append(torch.stack(bases).to(wide).transpose(1, 2))
+    rows, products = torch.cat(features, 1).split(sizes), torch.cat(factors, 1)
+    parts = [torch.addmm(c, row, p) for c, row, p in zip(constant, rows, products, strict=True)]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if biases:
+        parts = [part + bias.to(wide) for part, bias in zip(parts, biases, strict=True)]
+    return torch.cat(parts).to(x.dtype)

@@ -1,0 +1,60 @@
+"""Cosines and sines of the multiples of an input, by the compiled recurrence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .compiled import DTYPES, INSTALLED
+
+_CHUNK_BYTES = 6 << 20
+_FEWEST = 1 << 16
+"""Inputs times multiples; below it plain operators are as fast."""
+
+
+def can_fuse_harmonics(x: Tensor, count: int) -> bool:
+    """Whether `add_harmonics` takes these inputs and is worth its call: many, eager, on a CPU."""
+    return (
+        # first of all: a compiler must not see that the size decides
+        not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and x.numel() * count >= _FEWEST
+        and INSTALLED
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.dtype in DTYPES
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> Tensor:
+    """constant[o] + Σ cos(k·x[b,i])·product[2k-2,i,o] + sin(k·x[b,i])·product[2k-1,i,o], k ≤ count.
+
+    The batch passes in chunks that fit the caches; nothing is differentiable.
+
+    Args:
+        x: (b, i), float32 or float64, on the CPU.
+        count: Multiples of x.
+        product: (2·count·i, o).
+        constant: (o,).
+
+    Returns:
+        (b, o).
+    """
+    from . import _features
+    from ._threads import Task, run
+
+    x, threads = x.detach().contiguous(), torch.get_num_threads()
+    width = 2 * count * x.shape[1]
+    step = max(1, _CHUNK_BYTES // (width * x.element_size()))
+    room = x.new_empty(min(step, len(x)), width)
+    out = product.new_empty(len(x), product.shape[1])
+    for part, rows in zip(x.split(step), out.split(step), strict=True):
+        block, _ = _features.blocks(tuple(part.shape), 2 * count, threads)
+        features, shape = room[: len(part)], (*part.shape, count)
+        flat = (part.reshape(-1).numpy(), features.view(-1).numpy())
+        run(Task(_features.harmonics_task, *flat, shape, block, _features.counter()), threads)
+        torch.addmm(constant, features.to(product.dtype), product, out=rows)
+    return out
