@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ._data import Batches, Data, Source, as_source, check_data, describe, split
+from ._data import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from ._inputs import look, some_rows
 from ._loss import Loss, describe_loss, make_loss
 from ._progress import Progress
 from ._ranks import Ranks
 from ._training import Training
+from ._units import REGRESSION, find_units
 from .checkpoint import Checkpoint, describe_model
+from .errors import AliasingWarning as AliasingWarning
 from .errors import QKANError
 from .history import History
-from .layer import QKANLayer
-from .network import QKAN
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -28,12 +27,6 @@ from .optim import (
     make_optimizer,
     make_scheduler,
 )
-
-_ALIASED = 1e-3
-
-
-class AliasingWarning(UserWarning):
-    """Inputs beyond one period of a fixed encoding: the model cannot tell them apart."""
 
 
 def fit(
@@ -142,7 +135,7 @@ def fit(
             if ranks.first:
                 file.compare(saved, arguments, steps)
             training.restore(saved["state"])
-    _warn_aliasing(ranks.module, source[0] if isinstance(source, tuple) else batches.peek()[0])
+    _look(training, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
     return training.run(steps, progress)
 
 
@@ -226,6 +219,8 @@ def _sources(
         )
     held: Data | None = None
     if isinstance(validation, float):
+        if batch_size is None and not isinstance(data, DataLoader):
+            data = as_source(data, None, "train")
         data, held = split(data, validation, generator)
     elif validation is not None:
         held = check_data(validation, "validation")
@@ -233,35 +228,13 @@ def _sources(
     return source, None if held is None else as_source(held, batch_size, "validation")
 
 
-def _warn_aliasing(model: nn.Module, x: Tensor) -> None:
-    """Warn if a fixed encoding that reads x itself has a period that x exceeds."""
-    layer, low, high = _first_layer(model)
-    if layer is None or layer.fixed_scale is None or layer.circuit.uses_arccos:
-        return
-    scales = [abs(scale) for scale in layer.fixed_scale]
-    if not all(scale.is_integer() for scale in scales) or not any(scales):
-        return
-    # frequencies are sums of scales, so a common divisor shortens the period
-    half = math.pi / math.gcd(*map(int, scales))
-    received = (x.detach() - (low + high) / 2) * (math.pi / (high - low))
-    beyond = (received.abs() > half * (1 + 1e-6)).double().mean().item()
-    if beyond > _ALIASED:
-        warnings.warn(
-            f"{100 * beyond:.3g} % of the training inputs reach the first layer beyond "
-            f"±{half:.4g}, and its encoding {layer.encoding!r} has the period {2 * half:.4g}: the "
-            "activations cannot tell such inputs from others. Build "
-            f"QKAN(…, input_range=({x.min().item():.4g}, {x.max().item():.4g})), or rescale x.",
-            AliasingWarning,
-            stacklevel=3,
+def _look(training: Training, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
+    """Warn of inputs that the layers are not made for; find the units of the targets."""
+    model, ranks = training.model, Ranks(training.model)
+    out = look(model, some_rows(pair)[0], "training")
+    if isinstance(training.validation, tuple):
+        look(model, some_rows(training.validation)[0], "validation")
+    if fresh and (loss is None or loss in REGRESSION):
+        training.units = ranks.agree(
+            find_units(ranks.module, pair, out, training.loss) if ranks.first else None
         )
-
-
-def _first_layer(model: nn.Module) -> tuple[QKANLayer | None, float, float]:
-    """The layer that reads the inputs, and the range of them that becomes [-π/2, π/2]."""
-    unscaled = (-math.pi / 2, math.pi / 2)
-    if isinstance(model, nn.Sequential) and len(model) > 0:
-        return _first_layer(model[0])
-    if isinstance(model, QKAN):
-        layer, *_ = _first_layer(model.layers[0])
-        return layer, *(unscaled if model.input_range is None else model.input_range)
-    return model if isinstance(model, QKANLayer) else None, *unscaled

@@ -26,6 +26,10 @@ class History:
             has; None without validation.
         stopped_early: Whether `patience` ended the run.
         interrupted: Whether Ctrl-C ended the run.
+        diverged: Whether the training loss ended far above where it began.
+        target_scale: Where the targets were far from the size of the model's outputs: what each
+            output was multiplied by, in the last layer's parameters; else None.
+        target_offset: What was added to each output then; else None.
 
     Example:
         >>> History([1, 2], [0.5, 0.25], [None, None], [1.0, 1.0], [0.1, 0.2])
@@ -40,6 +44,9 @@ class History:
     best_step: int | None = None
     stopped_early: bool = False
     interrupted: bool = False
+    diverged: bool = False
+    target_scale: list[float] | None = None
+    target_offset: list[float] | None = None
 
     def __len__(self) -> int:
         """Steps taken."""
@@ -56,6 +63,8 @@ class History:
             parts.append(f"{self.seconds[-1]:.3g} s")
         parts += ["stopped early"] if self.stopped_early else []
         parts += ["interrupted"] if self.interrupted else []
+        parts += ["diverged"] if self.diverged else []
+        parts += ["outputs scaled to the targets"] if self.target_scale is not None else []
         return f"History({', '.join(parts)})"
 
     def to_dict(self) -> dict[str, Any]:

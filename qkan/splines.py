@@ -192,6 +192,11 @@ class SplineKAN(nn.Module):
         """Sizes of input, hidden layers and output."""
         return [self.rows[0].in_features, *(layer.out_features for layer in self.rows)]
 
+    @property
+    def output_layer(self) -> SplineLayer:
+        """The layer that computes the outputs."""
+        return self.rows[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, i) → (…, o)."""
         for layer in self.layers:
