@@ -19,6 +19,7 @@ from qkan.circuits import (
     to_json,
 )
 from qkan.circuits import ansatz as named_ansatz
+from qkan.circuits.ansatz import Builder
 from qkan.simulators import engines
 
 from .activation_fit import ActivationFit, close_fit
@@ -33,7 +34,7 @@ STARTS = ("random", *BASES)
 class LayerOptions(TypedDict, total=False):
     """The keyword options of `QKANLayer`, which every module built of layers takes too."""
 
-    ansatz: str | Circuit
+    ansatz: str | Circuit | Builder
     reps: int
     encoding: str | Sequence[float]
     group: int | str | None
@@ -57,7 +58,8 @@ class QKANLayer(nn.Module):
     Args:
         in_features: Inputs i.
         out_features: Outputs o.
-        ansatz: The circuit: a name from `ansatze()`, or a `Circuit` of your own.
+        ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
+            the number of repetitions to one, which other processes need not know by a name.
         reps: Repetitions of a named ansatz.
         encoding: "trainable" (scale and shift of every edge are parameters), or fixed scales:
             "linear" (1), "binary" (2^u), "ternary" (3^u), or one number an encoding. With fixed
@@ -114,7 +116,7 @@ class QKANLayer(nn.Module):
         in_features: int,
         out_features: int,
         *,
-        ansatz: str | Circuit = "pz",
+        ansatz: str | Circuit | Builder = "pz",
         reps: int = 3,
         encoding: str | Sequence[float] = "trainable",
         group: int | str | None = None,
@@ -375,7 +377,7 @@ def _check_group(group: int | str | None, in_features: int) -> int | None:
     return group
 
 
-def _circuit(ansatz: str | Circuit, reps: int) -> Circuit:
+def _circuit(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
     if not isinstance(ansatz, Circuit):
         return named_ansatz(ansatz, reps)
     if reps not in (3, ansatz.num_encodings):
