@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from operator import attrgetter
+from operator import attrgetter, index
 
 from .circuit import Circuit
 from .errors import CircuitError, did_you_mean
@@ -135,11 +135,11 @@ def ansatze() -> tuple[str, ...]:
 
 
 def _built(name: str, build: Builder, reps: int) -> Circuit:
-    if not isinstance(reps, int) or isinstance(reps, bool) or reps < 1:
+    if isinstance(reps, bool) or not hasattr(reps, "__index__") or reps < 1:
         raise CircuitError(
             f"reps={reps!r}: the number of repetitions is a whole number, 1 or more."
         )
-    circuit = build(reps)
+    circuit = build(index(reps))
     if not isinstance(circuit, Circuit):
         raise CircuitError(f"The builder of {name!r} returned {circuit!r} instead of a Circuit.")
     if circuit.num_encodings != reps:
@@ -160,7 +160,7 @@ class _Extend:
     def __call__(self, reps: int) -> Circuit:
         return _built(self.name, self.build, reps)
 
-    def __reduce__(self) -> tuple[Callable[..., _Extend | None], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., _Extend | None], tuple[str, ...]]:
         places = (getattr(self.build, name, "") for name in ("__module__", "__qualname__"))
         return _registered, (self.name, *places)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from numbers import Real
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ._data import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from ._habits import FIT, guided
 from ._inputs import look, some_rows
 from ._loss import Loss, describe_loss, make_loss
 from ._progress import Progress
@@ -19,6 +21,7 @@ from .checkpoint import Checkpoint, describe_model
 from .errors import AliasingWarning as AliasingWarning
 from .errors import QKANError
 from .history import History
+from .layer import check_size
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -29,6 +32,7 @@ from .optim import (
 )
 
 
+@guided(FIT, positional=2, instead="fit(model, (x, y), steps=20)")
 def fit(
     model: nn.Module,
     train: Data,
@@ -103,7 +107,8 @@ def fit(
         >>> history.train_loss[-1] < 1e-5
         True
     """
-    _check_arguments(model, validation, steps, batch_size, patience, seed)
+    numbers = _check_arguments(model, validation, steps, (batch_size, patience, seed))
+    steps, batch_size, patience, seed = numbers
     ranks = Ranks(model)
     criterion = make_loss(loss)
     made = make_optimizer(optimizer, model, lr)
@@ -143,28 +148,23 @@ def _check_arguments(
     model: nn.Module,
     validation: Data | float | None,
     steps: int,
-    batch_size: int | None,
-    patience: int | None,
-    seed: int | None,
-) -> None:
+    others: tuple[int | None, int | None, int | None],
+) -> tuple[int, int | None, int | None, int | None]:
+    """Steps, batch size, patience and seed as ints."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
-    _check_count("steps", steps)
-    for name, value in (("batch_size", batch_size), ("patience", patience)):
-        if value is not None:
-            _check_count(name, value, " Or None.")
+    batch_size, patience, seed = (
+        None if value is None else check_size(name, value, " Or None.", least=least)
+        for value, name, least in zip(
+            others, ("batch_size", "patience", "seed"), (1, 1, None), strict=True
+        )
+    )
     if patience is not None and validation is None:
         raise QKANError(
             f"patience={patience} without validation: it counts evaluations of the validation "
             "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
         )
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise QKANError(f"seed={seed!r}: a whole number, or None.")
-
-
-def _check_count(name: str, value: object, none: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.{none}")
+    return check_size("steps", steps), batch_size, patience, seed
 
 
 def _check_full_batch(
@@ -218,10 +218,10 @@ def _sources(
             f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
         )
     held: Data | None = None
-    if isinstance(validation, float):
+    if isinstance(validation, Real):
         if batch_size is None and not isinstance(data, DataLoader):
             data = as_source(data, None, "train")
-        data, held = split(data, validation, generator)
+        data, held = split(data, float(validation), generator)
     elif validation is not None:
         held = check_data(validation, "validation")
     source = as_source(data, batch_size, "train")

@@ -22,7 +22,7 @@ from .hybrid.attention import QKANAttention
 from .hybrid.conv import QKANConv2d
 from .hybrid.hqkan import HQKAN
 from .kan import KAN, KANLayer
-from .layer import QKANLayer
+from .layer import QKANLayer, factory_of
 from .network import QKAN
 from .table_model import TableModel
 
@@ -112,6 +112,7 @@ def load(
     """
     if dtype is not None and not dtype.is_floating_point:
         raise QKANError(f"load: dtype={dtype}; a model has real floats, such as torch.float32.")
+    factory_of(device, dtype)
     path = Path(path)
     header, tensors = _read(path)
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from operator import index
+from typing import Any, SupportsIndex, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from qkan.circuits import ansatz as named_ansatz
 from qkan.circuits.ansatz import Builder
 from qkan.simulators import engines
 
+from ._habits import LAYER, guided
 from .activation_fit import ActivationFit, close_fit
 from .errors import QKANError
 from .functional import BASES, READOUTS, Activations, qkan_layer
@@ -111,6 +113,7 @@ class QKANLayer(nn.Module):
     bias: nn.Parameter | None
     activations: Activations | None = None
 
+    @guided(LAYER, positional=3, instead="QKANLayer(3, 2, reps=3), inputs and outputs first")
     def __init__(
         self,
         in_features: int,
@@ -140,11 +143,11 @@ class QKANLayer(nn.Module):
         self.out_features = check_size("out_features", out_features)
         self.circuit = _circuit(ansatz, reps)
         self.program = lower(self.circuit)
-        self.encoding = encoding if isinstance(encoding, str) else tuple(map(float, encoding))
+        self.encoding = _check_encoding(encoding)
         self.fixed_scale = _fixed_scale(self.circuit, self.encoding)
         self.group = _check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
-        self._allocate(bias, {"device": device, "dtype": dtype})
+        self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
 
     def _allocate(self, bias: bool, factory: dict[str, Any]) -> None:
@@ -352,6 +355,27 @@ def reject_unknown(unknown: dict[str, Any]) -> None:
         raise TypeError(f"Unknown option {name!r}. {hint}")
 
 
+def factory_of(
+    device: torch.device | str | int | None, dtype: torch.dtype | None
+) -> dict[str, Any]:
+    """What makes tensors on that device in that dtype.
+
+    Raises:
+        QKANError: No such device here, or no real float.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = f"{error}".splitlines()[0]
+        raise QKANError(
+            f"device={device!r}: this torch cannot use it ({reason}). Leave device out to compute "
+            "on the CPU, or install a torch with support for it."
+        ) from error
+    if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
+        raise QKANError(f"dtype={dtype!r}: a real float of torch, such as torch.float32.")
+    return {"device": device, "dtype": dtype}
+
+
 def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
     if value not in allowed:
         names = [name for name in allowed if isinstance(name, str)]
@@ -359,18 +383,41 @@ def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None
         raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
 
 
-def check_size(name: str, value: int) -> int:
-    """Return the value, or raise `QKANError` unless it is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
-    return value
+def check_size(name: str, value: SupportsIndex, none: str = "", *, least: int | None = 1) -> int:
+    """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
+
+    Args:
+        name: Of the option.
+        value: Whatever `operator.index` takes, a number of numpy too; not a bool.
+        none: What the message says of None, at its end.
+        least: The lowest that is allowed; None for any.
+    """
+    whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    if whole is None or (least is not None and whole < least):
+        wanted = "a whole number" if least is None else f"a whole number, {least} or more"
+        raise QKANError(f"{name}={value!r}: {wanted}.{none}")
+    return whole
+
+
+def _check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
+    if isinstance(encoding, str):
+        return encoding
+    try:
+        return tuple(map(float, encoding))
+    except (TypeError, ValueError) as error:
+        raise QKANError(
+            f"encoding={encoding!r}: one of {', '.join(ENCODINGS)}, or one number an encoding."
+        ) from error
 
 
 def _check_group(group: int | str | None, in_features: int) -> int | None:
     if isinstance(group, str):
         _check_choice("group", group, ["inputs", None])
         return in_features
-    if group is not None and not 1 <= check_size("group", group) <= in_features:
+    if group is None:
+        return None
+    group = check_size("group", group)
+    if group > in_features:
         raise QKANError(
             f"group={group}: the number of shared activations is at most in_features={in_features}."
         )
@@ -379,7 +426,7 @@ def _check_group(group: int | str | None, in_features: int) -> int | None:
 
 def _circuit(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
     if not isinstance(ansatz, Circuit):
-        return named_ansatz(ansatz, reps)
+        return named_ansatz(ansatz, check_size("reps", reps))
     if reps not in (3, ansatz.num_encodings):
         raise QKANError(
             f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "

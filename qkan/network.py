@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from ._habits import LAYER, guided
 from .errors import QKANError, ScaleWarning, warn
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
@@ -49,6 +50,11 @@ class LayerRow(nn.Module, Generic[Layer]):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, widths[0]) → (…, widths[-1])."""
+        if not isinstance(x, Tensor):
+            raise QKANError(
+                f"The input is {type(x).__name__}: pass a torch tensor, "
+                "torch.as_tensor(x, dtype=torch.float32)."
+            )
         if self.input_range is not None:
             _warn_outside(x, self.input_range, type(self).__name__)
         x = self.map_input(x)
@@ -106,9 +112,10 @@ def pairs(widths: Sequence[int]) -> list[tuple[int, int]]:
     Raises:
         QKANError: Fewer than two widths.
     """
-    if len(widths) < 2:
+    if not isinstance(widths, Iterable) or len(widths) < 2:
+        found = [*widths] if isinstance(widths, Iterable) else widths
         raise QKANError(
-            f"widths={[*widths]}: a network needs at least an input and an output size, "
+            f"widths={found}: a network needs at least an input and an output size, "
             "such as [2, 5, 1]."
         )
     return [*itertools.pairwise(widths)]
@@ -143,6 +150,7 @@ class QKAN(LayerRow[QKANLayer]):
 
     layer_type = QKANLayer
 
+    @guided(LAYER, positional=2, instead="QKAN([2, 5, 1], reps=3), with all sizes in one list")
     def __init__(
         self,
         widths: Sequence[int],
@@ -209,7 +217,10 @@ def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] 
     """Return the range as floats, or raise `QKANError` unless it is one."""
     if input_range is None:
         return None
-    low, high = input_range
+    try:
+        low, high = map(float, input_range)
+    except (TypeError, ValueError) as error:
+        raise QKANError(f"input_range={input_range!r}: wanted two numbers, (low, high).") from error
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
-    return (float(low), float(high))
+    return (low, high)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ._habits import guided
 from .errors import QKANError
 from .hybrid._record import refresh
 from .importance import Chain, chains, edge_outputs, importance
@@ -19,6 +20,13 @@ from .layer import QKANLayer
 Model = TypeVar("Model", bound=nn.Module)
 
 
+_HABITS = dict.fromkeys(
+    ("threshold", "edge_th", "node_th"),
+    "pass edge_threshold=… for edges, node_threshold=… for hidden nodes, each a score from 0 to 1",
+)
+
+
+@guided(_HABITS, positional=2, instead="prune(model, x, edge_threshold=0.03)")
 @torch.no_grad()
 def prune(
     model: Model,
