@@ -14,6 +14,7 @@ from torch.func import functional_call, jacrev
 
 from qkan.circuits import Circuit
 
+from ._watch import unwrapped
 from .errors import QKANError
 from .layer import QKANLayer, check_size
 
@@ -154,7 +155,9 @@ def _problem(
     if encoding != "trainable":
         raise QKANError("encoding= is for a circuit; a module has its own.")
     # tokens stay whole numbers
-    return copy.deepcopy(model).double().eval(), x.double() if x.is_floating_point() else x
+    return copy.deepcopy(
+        unwrapped(model)
+    ).double().eval(), x.double() if x.is_floating_point() else x
 
 
 def _edge(

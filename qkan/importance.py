@@ -17,7 +17,7 @@ from qkan.circuits import did_you_mean
 from qkan.simulators import expectation
 
 from ._loss import Loss, make_loss
-from ._watch import evaluating, listening
+from ._watch import evaluating, listening, unwrapped
 from .errors import QKANError
 from .functional import BASES, _spread, amplitude, compute_dtype
 from .layer import QKANLayer
@@ -78,6 +78,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> di
     """
     if score not in SCORES:
         raise QKANError(f"Unknown score {score!r}. {did_you_mean(score, SCORES)}")
+    model = unwrapped(model)
     seen = layer_inputs(model, x)
     found: dict[str, Importance] = {}
     for chain in chains(model):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from ._watch import unwrapped
 from .errors import QKANError
 from .hybrid.attention import QKANAttention
 from .hybrid.conv import QKANConv2d
@@ -74,6 +75,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     from . import __version__
 
+    model = unwrapped(model)
     kind = _kind_of(model)
     try:
         described: Any = model

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ._habits import guided
+from ._watch import unwrapped
 from .errors import QKANError
 from .hybrid._record import refresh
 from .importance import Chain, chains, edge_outputs, importance
@@ -80,7 +81,7 @@ def prune(
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
-    pruned = copy.deepcopy(model)
+    pruned: Model = copy.deepcopy(unwrapped(model))
     found = importance(pruned, x, score=score)
     for chain in chains(pruned):
         keep = {name: found[name].edges >= edge_threshold for name, _ in chain if name in found}
@@ -146,7 +147,7 @@ def compact(model: Model) -> Model:
         >>> small.widths, torch.allclose(small(x), model(x), atol=1e-6)
         ([2, 4, 1], True)
     """
-    small = copy.deepcopy(model)
+    small: Model = copy.deepcopy(unwrapped(model))
     for chain in chains(small):
         if len(chain) < 2:
             continue

@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from qkan.circuits import Circuit
 from qkan.simulators import expectation
 
+from ._watch import unwrapped
 from .edges import (
     activations,
     bias_of,
@@ -92,6 +93,7 @@ def to_kan(
         raise QKANError(f"margin={margin!r}: a share of the range, 0 or more.")
     if not 0 <= adaptive < 1:
         raise QKANError(f"adaptive={adaptive!r}: a share from 0 to below 1.")
+    model = unwrapped(model)
     layers = exact_layers(model, "to_kan")
     values = node_values(model, check_inputs(model, x, "to_kan"))
     bases = {layer.base for layer in layers}
