@@ -58,6 +58,16 @@ def fit(
     in evaluation mode trains in training mode. Torch's global random state moves only by what the
     model draws in training.
 
+    Targets may be in units of their own. Where their spread or their mean is far from that of the
+    model's outputs, the model is trained as on standardised targets, by a scale and an offset an
+    output that become part of its last layer at the end; the losses stay those of the targets as
+    they are, and `History.target_scale` and `target_offset` say what was done. That goes for "mse",
+    "l1" and "huber" and for models that end in a layer of this package with a bias or in a
+    `torch.nn.Linear`; others get a `ScaleWarning`. A model that was trained on such targets before
+    is left as it is. Of inputs that the layers are not made for, a `ScaleWarning` or an
+    `AliasingWarning` names the layer and the cure; of a loss that ends above ten times its start,
+    a `DivergenceWarning` does, and `History.diverged`.
+
     In several processes (torchrun) pass the model in `DistributedDataParallel`, and each process
     its own share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses are then
     means over all processes, which so agree on the best parameters and on when to stop. One
@@ -68,9 +78,11 @@ def fit(
         model: Any module from x to a prediction. Frozen parameters stay.
         train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
             Batches go to the device of the model's first parameter.
-        validation: Data of the same kinds, or the fraction to hold out of `train`.
+        validation: Data of the same kinds, or the fraction to hold out of `train`: of classes
+            each its share, as far as the targets are at hand.
         loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
-            of prediction and target that returns a scalar, the mean over samples.
+            of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
+            or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
         optimizer: "lbfgs" (20 iterations a step, strong Wolfe, full batch), "adam", "adamw" (with
             `param_groups`), any other name or class in torch.optim, a function from parameters to
             an optimizer, or an optimizer.

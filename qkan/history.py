@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from qkan.circuits import require
+from ._axes import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_FEW = 8
+"""Steps below which a loss is falling as a matter of course."""
 
 
 @dataclass(repr=False)
@@ -64,8 +68,17 @@ class History:
         parts += ["stopped early"] if self.stopped_early else []
         parts += ["interrupted"] if self.interrupted else []
         parts += ["diverged"] if self.diverged else []
+        parts += ["still falling, more steps may help"] if self.still_falling else []
         parts += ["outputs scaled to the targets"] if self.target_scale is not None else []
         return f"History({', '.join(parts)})"
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the training loss fell by a tenth or more over the last quarter of the steps."""
+        losses = self.train_loss
+        before = losses[: len(losses) - len(losses) // 4]
+        stopped = self.stopped_early or self.diverged
+        return len(losses) >= _FEW and not stopped and losses[-1] < 0.9 * min(before)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, by attribute."""
@@ -83,9 +96,7 @@ class History:
         Raises:
             ImportError: matplotlib is absent; the message has the line that installs it.
         """
-        if ax is None:
-            ax = require("matplotlib.pyplot", "plot").figure().add_subplot()
-        assert ax is not None
+        ax = new_axes() if ax is None else ax
         losses = list(self.train_loss)
         ax.plot(self.step, self.train_loss, label="train")
         evaluated = [

@@ -237,3 +237,9 @@ def test_divergence_is_said() -> None:
         history = quiet(network(), data(), optimizer="adam", lr=10, steps=5)
     assert history.diverged and "diverged" in repr(history)
     assert not quiet(network(), data(), optimizer="adam", steps=5).diverged
+
+
+def test_a_loss_that_is_still_falling_is_said() -> None:
+    history = quiet(network(), data(), optimizer="adam", lr=0.01, steps=24)
+    assert history.still_falling and "still falling, more steps may help" in repr(history)
+    assert not quiet(network(), data(), steps=12).still_falling
