@@ -74,11 +74,16 @@ class History:
 
     @property
     def still_falling(self) -> bool:
-        """Whether the training loss fell by a tenth or more over the last quarter of the steps."""
+        """Whether the training loss fell by a tenth or more over the last quarter of the steps.
+
+        It is of no account below a hundredth of where it began.
+        """
         losses = self.train_loss
         before = losses[: len(losses) - len(losses) // 4]
         stopped = self.stopped_early or self.diverged
-        return len(losses) >= _FEW and not stopped and losses[-1] < 0.9 * min(before)
+        if len(losses) < _FEW or stopped:
+            return False
+        return 0.01 * losses[0] < losses[-1] < 0.9 * min(before)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, by attribute."""
