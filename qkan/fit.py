@@ -13,6 +13,7 @@ from ._data import Batches, Data, Pair, Source, as_source, check_data, describe,
 from ._habits import FIT, guided
 from ._inputs import look, some_rows
 from ._loss import Loss, describe_loss, make_loss
+from ._options import check_size
 from ._progress import Progress
 from ._ranks import Ranks
 from ._training import Training
@@ -21,7 +22,6 @@ from .checkpoint import Checkpoint, describe_model
 from .errors import AliasingWarning as AliasingWarning
 from .errors import QKANError
 from .history import History
-from .layer import check_size
 from .optim import (
     OptimizerLike,
     SchedulerLike,

@@ -17,13 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from ._options import factory_of
 from ._watch import unwrapped
 from .errors import QKANError
 from .hybrid.attention import QKANAttention
 from .hybrid.conv import QKANConv2d
 from .hybrid.hqkan import HQKAN
 from .kan import KAN, KANLayer
-from .layer import QKANLayer, factory_of
+from .layer import QKANLayer
 from .network import QKAN
 from .table_model import TableModel
 

@@ -17,10 +17,10 @@ from typing_extensions import Unpack
 
 from qkan.circuits import did_you_mean
 
+from ._options import factory_of
 from .basis import Basis, BasisLike, Coefficients, from_json, make_bases, to_json
 from .errors import QKANError
 from .functional import BASES, check_input
-from .layer import factory_of
 from .network import LayerRow, pairs
 
 

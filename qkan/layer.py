@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import index
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +12,29 @@ from torch import Tensor, nn
 from qkan.circuits import (
     Circuit,
     did_you_mean,
-    fixed_scale,
     from_json,
     lower,
-    resolve_scale,
     to_json,
 )
-from qkan.circuits import ansatz as named_ansatz
 from qkan.circuits.ansatz import Builder
 from qkan.simulators import engines
 
 from ._habits import LAYER, guided
+from ._options import ENCODINGS as ENCODINGS
+from ._options import (
+    check_choice,
+    check_encoding,
+    check_group,
+    circuit_of,
+    factory_of,
+    scale_of,
+)
+from ._options import check_size as check_size
 from .activation_fit import ActivationFit, close_fit
 from .errors import QKANError
 from .functional import BASES, READOUTS, Activations, qkan_layer
 from .start import second_moment
 
-ENCODINGS = ("trainable", "linear", "binary", "ternary")
 STARTS = ("random", *BASES)
 
 
@@ -135,17 +140,17 @@ class QKANLayer(nn.Module):
     ) -> None:
         super().__init__()
         reject_unknown(unknown)
-        _check_choice("base", base, [*BASES, None])
-        _check_choice("readout", readout, READOUTS)
-        _check_choice("engine", engine, ["auto", *engines()])
-        _check_choice("start", start, STARTS)
+        check_choice("base", base, [*BASES, None])
+        check_choice("readout", readout, READOUTS)
+        check_choice("engine", engine, ["auto", *engines()])
+        check_choice("start", start, STARTS)
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
-        self.circuit = _circuit(ansatz, reps)
+        self.circuit = circuit_of(ansatz, reps)
         self.program = lower(self.circuit)
-        self.encoding = _check_encoding(encoding)
-        self.fixed_scale = _fixed_scale(self.circuit, self.encoding)
-        self.group = _check_group(group, self.in_features)
+        self.encoding = check_encoding(encoding)
+        self.fixed_scale = scale_of(self.circuit, self.encoding)
+        self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
         self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -353,92 +358,3 @@ def reject_unknown(unknown: dict[str, Any]) -> None:
     for name in unknown:
         hint = did_you_mean(name, LayerOptions.__annotations__)
         raise TypeError(f"Unknown option {name!r}. {hint}")
-
-
-def factory_of(
-    device: torch.device | str | int | None, dtype: torch.dtype | None
-) -> dict[str, Any]:
-    """What makes tensors on that device in that dtype.
-
-    Raises:
-        QKANError: No such device here, or no real float.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = f"{error}".splitlines()[0]
-        raise QKANError(
-            f"device={device!r}: this torch cannot use it ({reason}). Leave device out to compute "
-            "on the CPU, or install a torch with support for it."
-        ) from error
-    if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
-        raise QKANError(f"dtype={dtype!r}: a real float of torch, such as torch.float32.")
-    return {"device": device, "dtype": dtype}
-
-
-def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        names = [name for name in allowed if isinstance(name, str)]
-        none = " Or None." if None in allowed else ""
-        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
-
-
-def check_size(name: str, value: SupportsIndex, none: str = "", *, least: int | None = 1) -> int:
-    """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
-
-    Args:
-        name: Of the option.
-        value: Whatever `operator.index` takes, a number of numpy too; not a bool.
-        none: What the message says of None, at its end.
-        least: The lowest that is allowed; None for any.
-    """
-    whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
-    if whole is None or (least is not None and whole < least):
-        wanted = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise QKANError(f"{name}={value!r}: {wanted}.{none}")
-    return whole
-
-
-def _check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
-    if isinstance(encoding, str):
-        return encoding
-    try:
-        return tuple(map(float, encoding))
-    except (TypeError, ValueError) as error:
-        raise QKANError(
-            f"encoding={encoding!r}: one of {', '.join(ENCODINGS)}, or one number an encoding."
-        ) from error
-
-
-def _check_group(group: int | str | None, in_features: int) -> int | None:
-    if isinstance(group, str):
-        _check_choice("group", group, ["inputs", None])
-        return in_features
-    if group is None:
-        return None
-    group = check_size("group", group)
-    if group > in_features:
-        raise QKANError(
-            f"group={group}: the number of shared activations is at most in_features={in_features}."
-        )
-    return group
-
-
-def _circuit(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
-    if not isinstance(ansatz, Circuit):
-        return named_ansatz(ansatz, check_size("reps", reps))
-    if reps not in (3, ansatz.num_encodings):
-        raise QKANError(
-            f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
-            "named ansatz; leave it out, or pass circuit.extend(reps)."
-        )
-    return ansatz
-
-
-def _fixed_scale(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:
-    if isinstance(encoding, str):
-        _check_choice("encoding", encoding, ENCODINGS)
-        if encoding == "trainable":
-            return None
-        return fixed_scale(encoding, circuit.num_encodings)
-    return resolve_scale(circuit, encoding)
