@@ -38,7 +38,9 @@ from .devices import on_device as on_device
 from .devices import resume as resume
 from .devices import run as run
 from .devices import tabulate as tabulate
+from .errors import DivergenceWarning as DivergenceWarning
 from .errors import QKANError as QKANError
+from .errors import ScaleWarning as ScaleWarning
 from .explain import explain as explain
 from .export import to_onnx as to_onnx
 from .extend import extend as extend

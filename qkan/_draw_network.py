@@ -12,7 +12,15 @@ from torch import Tensor
 from .layer import QKANLayer
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#222222"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
+    # ink on paper, whatever style is set around it
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "white"),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color",
+         "ytick.color", "xtick.labelcolor", "ytick.labelcolor", "legend.labelcolor"), INK,
+    ),
+}  # fmt: skip
 _LEVEL = 2.3
 _MARGIN = 0.55
 _FINE = 12

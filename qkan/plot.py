@@ -18,6 +18,7 @@ from qkan.simulators import expectation
 
 from ._draw_edge import draw_bloch, draw_circuit, draw_spectrum
 from ._draw_network import STYLE, Curve, Level, draw, grid_of
+from ._watch import unwrapped
 from .edges import check_inputs, edge_outputs, edge_parameters, exact_layers, map_input, node_values
 from .errors import QKANError
 from .formula import Formula
@@ -181,7 +182,8 @@ def _figure() -> Any:
 
 def _exact(model: nn.Module, layers: list[QKANLayer]) -> nn.Module:
     """The model in double precision, as one row of layers."""
-    input_range = model.input_range if isinstance(model, QKAN) else None
+    inner = unwrapped(model)
+    input_range = inner.input_range if isinstance(inner, QKAN) else None
     return QKAN.from_layers(layers, input_range=input_range)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -103,3 +106,20 @@ def sample_of_row(stage: Stage, samples: int) -> Tensor:
             "belongs to which sample is not known; keep samples first and apart in the model."
         )
     return torch.arange(rows, device=stage.inputs.device) // max(rows // max(samples, 1), 1)
+
+
+def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that `store=` names.
+
+    Raises:
+        QKANError: It is a file.
+    """
+    if store is None:
+        return None
+    folder = Path(store)
+    if folder.exists() and not folder.is_dir():
+        raise QKANError(
+            f"store={str(store)!r} is a file: a run keeps several in a folder of its own. Name one "
+            "that does not exist yet, or the folder of the run to go on with."
+        )
+    return folder

@@ -17,7 +17,7 @@ from qkan.backends import Backend, Run
 from qkan.errors import QKANError
 
 from . import store as files
-from .checks import check_stage, sample_of_row, samples_of
+from .checks import check_stage, folder_of, sample_of_row, samples_of
 from .named import find_backend
 from .plan import MODES, estimate
 from .reading import Reading, Source, Tracked
@@ -80,7 +80,7 @@ def run(
     if mode not in MODES:
         raise QKANError(f"mode={mode!r}; wanted {' or '.join(map(repr, MODES))}.")
     plan = estimate(model, x, backend, mode=mode)
-    kept = None if store is None else Path(store)
+    kept = folder_of(store)
     if not plan.stages:
         return _nothing(model, x, backend, mode)
     with backend.open(kept, files.about(model, x, mode)) as opened, resumable(opened):

@@ -13,7 +13,6 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from qkan.circuits import Circuit
 from qkan.errors import QKANError
 from qkan.layer import QKANLayer
 
-from .checks import check_input, check_model, check_stage
+from .checks import check_input, check_model, check_stage, folder_of
 from .reading import Reading
 from .result import DeviceResult
 from .run import measure_forward, resumable
@@ -88,7 +87,7 @@ def tabulate(
         check_stage(stage)
     grids = [_grid(found, points, margin) for found in _by_layer(stages) if found[0].values]
     described = {**about(model, x, "tabulate"), "points": points, "margin": margin}
-    kept, again = None if store is None else Path(store), "the same tabulate(…, store={!r})"
+    kept, again = folder_of(store), "the same tabulate(…, store={!r})"
     with backend.open(kept, described) as run, resumable(run, again):
         found = measure(run, [grid.task() for grid in grids]) if grids else []
         tables = {
@@ -242,6 +241,12 @@ class EdgeTables:
     tables: Mapping[int, Table]
     jobs: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"EdgeTables({len(self.tables)} layers of a {type(self.model).__name__} on "
+            f"{self.backend}, {self.shots} shots, {len(self.jobs)} jobs, {self.seconds:.3g} s)"
+        )
 
     def __call__(self, x: Tensor) -> DeviceResult:
         """The model's outputs at x (…, in) with standard errors; nothing is submitted.

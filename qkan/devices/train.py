@@ -17,7 +17,7 @@ from qkan.circuits import Rotation
 from qkan.errors import QKANError
 from qkan.simulators.bloch import angle
 
-from .checks import check_stage
+from .checks import check_stage, folder_of
 from .noisy import noisy_expectation
 from .plan import GRADIENTS
 from .shift import shifted_gates
@@ -60,7 +60,7 @@ def on_device(
     if gradient not in GRADIENTS:
         raise QKANError(f"gradient={gradient!r}; wanted {' or '.join(map(repr, GRADIENTS))}.")
     quantum_layers(model)
-    return OnDevice(model, backend, gradient, None if store is None else Path(store))
+    return OnDevice(model, backend, gradient, folder_of(store))
 
 
 class OnDevice:
