@@ -71,11 +71,13 @@ class Status:
         state: "queued" until it is final; "lost" where the provider no longer knows it.
         reason: Of a failure, in words.
         cause: "time" (ran into its limit), "user" (our mistake, never retried), "system".
+        seconds: Billed so far for a job that still runs, where the provider says so.
     """
 
     state: State
     reason: str = ""
     cause: Literal["time", "user", "system"] = "system"
+    seconds: float = 0.0
 
 
 class RejectedError(BackendError):
@@ -151,6 +153,10 @@ class Provider(ABC):
     @abstractmethod
     def usage(self, identity: str) -> float | None:
         """Seconds billed for a job; None while that is not final."""
+
+    def seconds_left(self) -> float | None:
+        """Seconds that the account may still use; None where there is no limit, or none known."""
+        return None
 
     @abstractmethod
     def cancel(self, identity: str) -> None:
