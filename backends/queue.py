@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from .book import Book, Entry
 from .errors import BackendError, PendingError
 from .packing import Values, halves
-from .planner import Planner, Site, digest_of
+from .planner import Planner, Site, digest_of, job_seconds
 from .provider import Counts, MalformedError, UnsureError
 
 log = logging.getLogger(__name__)
@@ -84,10 +84,8 @@ class Queue:
     def _is_flying(self, entry: Entry) -> bool:
         """Whether its result may still come."""
         return entry.state == "submitted" or (
-            (entry.state == "intent"
-            and entry.key not in self._given_up)
-            or (entry.state == "planned"
-            and entry.key in self._suspect)
+            (entry.state == "intent" and entry.key not in self._given_up)
+            or (entry.state == "planned" and entry.key in self._suspect)
         )
 
     # submitting
@@ -122,7 +120,7 @@ class Queue:
             return True
         is_first = not any(other.identities for other in self._planner.jobs())
         waiting = [e for e in self._planner.jobs() if e.state == "planned"] if is_first else [entry]
-        needed = sum(e.reserve for e in waiting) / self._options.margin
+        needed = sum(job_seconds(self._planner.request(e).executions) for e in waiting)
         left = self._contact.account_seconds()
         if left is None or needed <= left:
             return True

@@ -104,7 +104,8 @@ class QiskitRun(Run):
         Raises:
             BackendError: The provider does not answer; the message names the jobs left.
         """
-        self._book.write("stop")
+        if self._book.store.is_writable:
+            self._book.write("stop")
         asked, left = [], []
         for entry in list(self._book.jobs.values()):
             try:

@@ -136,6 +136,12 @@ class Store:
             )
         return content
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether anybody can work on the run as its folder is."""
+        effective = os.access in os.supports_effective_ids
+        return self.path is None or os.access(self.path, os.W_OK, effective_ids=effective)
+
     def copy(self, folder: Path) -> None:
         """Write a copy into a directory, whole also while the run goes on."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from .calibration import Calibration
 from .errors import BackendError, PendingError
 from .provider import Counts, Job, Provider, Status
 from .qiskit_backend import QiskitBackend
+
+T = TypeVar("T")
 
 VALUES = np.linspace(-0.9, 0.9, 30)
 """The expectation values that are measured."""
@@ -197,12 +199,12 @@ class Hostile(Provider):
         self._left[what] = max(left - 1, 0)
         return left > 0
 
-    def _answer(self, what: str, found: Any) -> Any:
+    def _answer(self, what: str, found: T) -> T:
         if not self._happens(what):
             return found
         if isinstance(NONSENSE[what], Exception):
             raise NONSENSE[what]
-        return NONSENSE[what]
+        return cast(T, NONSENSE[what])
 
 
 def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> None:
@@ -249,7 +251,7 @@ def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> 
 
 
 def _task() -> Task:
-    return Task(Circuit([RX(Encoding(0))]), np.arccos(VALUES)[:, None])
+    return Task(Circuit((RX(Encoding(0)),)), np.arccos(VALUES)[:, None])
 
 
 def _backend(provider: Provider) -> QiskitBackend:

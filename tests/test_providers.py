@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -115,7 +116,7 @@ def in_child(folder: Path, kill_at: int | None, resubmit: bool = False) -> tuple
 
 
 def test_a_process_killed_at_any_call_of_the_service_pays_nothing_twice(in_memory: Path) -> None:
-    code, (wanted, seconds, _, steps) = in_child(in_memory / "whole", None)
+    code, (_, seconds, _, steps) = in_child(in_memory / "whole", None)
     accepted = len(FileProvider(in_memory / "whole" / "service").jobs())
     assert code == 0 and accepted == 2
     hit = 0
@@ -163,8 +164,7 @@ def test_what_the_budget_holds_over_is_reserved_once(in_memory: Path) -> None:
         child = os.fork()
         if not child:
             with ThreadPoolExecutor(4) as pool:
-                shared = backend(9.0)
-                done = list(pool.map(lambda task: measure(shared, task), tasks))
+                done = list(pool.map(functools.partial(measure, backend(9.0)), tasks))
             os._exit(sum(done))
         children.append(child)
     done = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -262,3 +262,75 @@ def test_a_process_killed_at_any_line_of_the_store_loses_nothing(in_memory: Path
     assert done.returncode == 0, done.stderr
     lines, jobs = map(int, done.stdout.split())
     assert lines > 50 and jobs >= 4
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import numpy as np
+from qkan.backends import QiskitBackend, Task, book, budget, database, store
+from qkan.circuits import ansatz
+sys.path.insert(0, sys.argv[2])
+from file_provider import FileProvider
+
+folder = Path(sys.argv[1])
+watched = {module.__file__ for module in (store, book, budget, database)}
+task = Task(ansatz("rpz", 1), np.random.default_rng(0).uniform(-3, 3, (5, 3)))
+
+def opened(path):
+    provider = FileProvider(path / "service")
+    return QiskitBackend("file", provider=provider, shots=60, width=4, seed=3, poll_seconds=0.0,
+                         search_seconds=0.0, budget_seconds=20.0).open(path / "run")
+
+steps = []
+def work(path, last):
+    def line(frame, event, argument):
+        if event == "line":
+            steps.append((frame.f_code.co_filename, frame.f_lineno))
+            if len(steps) == last:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return line if sys.gettrace() else None
+    steps.clear()
+    run = opened(path)
+    sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in watched else None)
+    try:
+        try:
+            return run.measure([task])[0].z.tolist()
+        finally:
+            sys.settrace(None)
+    except KeyboardInterrupt:
+        # the same object goes on, as in a notebook; and then another process does
+        run.status()
+        return None
+    finally:
+        run.close()
+
+wanted = work(folder / "whole", 0)
+first = {}
+for number, step in enumerate(steps, start=1):
+    first.setdefault(step, number)
+hit = 0
+for last in first.values():
+    path = folder / str(last)
+    hit += work(path, last) is None
+    with opened(path) as run:
+        run.resubmit()
+        found = run.measure([task])[0].z
+        assert run.seconds <= run.committed_seconds
+    (job,) = FileProvider(path / "service").jobs().values()
+    # announced and then not submitted, it was submitted anew, under another name and seed
+    assert found.tolist() == wanted or "-0.1-" in job["tags"][1] and np.isfinite(found).all(), last
+print(hit, len(first))
+"""
+
+
+def test_ctrl_c_at_any_line_of_the_store_loses_nothing(in_memory: Path) -> None:
+    tests = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(in_memory), tests],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    hit, lines = map(int, done.stdout.split())
+    assert hit == lines > 60

@@ -218,8 +218,12 @@ def _device(
 
 def _finish(result: DeviceResult, out: Path | None, as_json: bool) -> None:
     """Write and show a result; a partial one has an exit code of its own."""
-    assert result.path is not None, "the command line always names a store"
-    target = out or result.path / "values.csv"
+    if result.path is None and out is None:
+        raise QKANError(
+            "There is no circuit to measure for these inputs, so nothing was submitted; --out "
+            "writes what the simulator gives."
+        )
+    target = out or Path(result.path or ".") / "values.csv"
     result.to_csv(target)
     if as_json:
         show(to_json(result))
