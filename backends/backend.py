@@ -116,6 +116,13 @@ class Backend(ABC):
                 another description is refused.
         """
 
+    def dry_run(self, tasks: Sequence[Task]) -> float | None:
+        """Seconds that the service says the tasks would be billed for; nothing is run.
+
+        None where the backend has no service to ask.
+        """
+        return None
+
     def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> Run:
         """Open a run that another process may be working on, to ask for its status or cancel it.
 

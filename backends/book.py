@@ -242,91 +242,77 @@ class Book:
 
     def _apply(self, number: int, record: Record) -> None:
         """Believe a record; a record may be handed over twice and counts once."""
-        handle = getattr(self, f"_on_{record['kind']}", None)
-        if handle is None:
+        kind = record["kind"]
+        if kind in _OF_A_JOB:
+            self._apply_to(self.jobs[record["key"]], kind, record)
+        elif kind == "open":
+            self.opened, self.run, self.seed = record, record["run"], record["seed"]
+        elif kind == "note":
+            self._notes[number] = record["text"]
+        elif kind == "calibration":
+            self._calibrations[number] = record["snapshot"]
+        elif kind == "call":
+            self.calls[record["call"]] = record["digest"]
+        elif kind == "dropped":
+            self.dropped.setdefault(record["call"], set()).update(record["qubits"])
+        elif kind in ("usage", "partial"):
+            (self.usage if kind == "usage" else self.partial)[record["id"]] = record["seconds"]
+        elif kind == "stop":
+            self.stops = number
+        elif kind == "plan":
+            for data in record["jobs"]:
+                self._add(_planned(data, self.tag))
+            for key in record["replaces"]:
+                self.jobs[key].state = "replaced"
+        elif kind == "stranger":
+            identity, reserve = record["id"], record["reserve"]
+            entry = Entry(f"stranger-{identity}", -1, [], (), "", reserve, 0, 0)
+            entry.state, entry.identity = "failed", identity
+            self._add(entry)
+        else:
             raise BackendError(
-                f"The store has a record of kind {record['kind']!r}, which this version does not "
-                "know. Use the version that wrote it."
+                f"The store has a record of kind {kind!r}, which this version does not know. Use "
+                "the version that wrote it."
             )
-        handle(number, record)
 
-    def _on_open(self, number: int, record: Record) -> None:
-        self.opened, self.run, self.seed = record, record["run"], record["seed"]
+    def _add(self, entry: Entry) -> None:
+        self.jobs[entry.key] = self.unsettled[entry.key] = entry
+        self._of_call.setdefault(entry.call, {})[entry.key] = entry
 
-    def _on_note(self, number: int, record: Record) -> None:
-        self._notes[number] = record["text"]
-
-    def _on_calibration(self, number: int, record: Record) -> None:
-        self._calibrations[number] = record["snapshot"]
-
-    def _on_call(self, number: int, record: Record) -> None:
-        self.calls[record["call"]] = record["digest"]
-
-    def _on_plan(self, number: int, record: Record) -> None:
-        for data in record["jobs"]:
-            pieces = [Piece(k, array_from_json(cells)) for k, cells in data["pieces"]]
-            tag = data.get("tag") or f"{self.tag}-{data['key']}"
-            changes = {"pieces": pieces, "layout": tuple(data["layout"]), "tag": tag}
-            entry = Entry(**{**data, **changes})
-            self.jobs[entry.key] = self.unsettled[entry.key] = entry
-            self._of_call.setdefault(entry.call, {})[entry.key] = entry
-        for key in record["replaces"]:
-            self.jobs[key].state = "replaced"
-
-    def _on_stranger(self, number: int, record: Record) -> None:
-        key, identity = f"stranger-{record['id']}", record["id"]
-        entry = Entry(key, -1, [], (), "", record["reserve"], 0, 0)
-        entry.state, entry.identity = "failed", identity
-        self.jobs[key] = self.unsettled[key] = entry
-
-    def _on_intent(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.since = "intent", record.get("since", 0.0)
-
-    def _on_unsure(self, number: int, record: Record) -> None:
-        self.jobs[record["key"]].unsure = True
-
-    def _on_submitted(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.identity = "submitted", record["id"]
-        self.unsettled[entry.key] = entry
-
-    def _on_stray(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        if record["id"] not in entry.identities:
+    def _apply_to(self, entry: Entry, kind: str, record: Record) -> None:
+        """What became of a job."""
+        entry.state = _OF_A_JOB[kind] or entry.state
+        if kind == "intent":
+            entry.since = record.get("since", 0.0)
+        elif kind == "submitted":
+            entry.identity = record["id"]
+        elif kind == "lost":
+            entry.identity = None
+        elif kind == "stray" and record["id"] not in entry.identities:
             entry.strays.append(record["id"])
-        self.unsettled[entry.key] = entry
+        elif kind == "done":
+            entry.result = record["file"]
+        elif kind == "failed":
+            entry.cause = record["cause"]
+        if kind in ("unsure", "abandoned"):
+            entry.unsure = True
+        if kind in ("submitted", "stray"):
+            self.unsettled[entry.key] = entry
 
-    def _on_lost(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.identity = "planned", None
 
-    def _on_abandoned(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.unsure = "abandoned", True
+_OF_A_JOB = {
+    "intent": "intent", "submitted": "submitted", "lost": "planned", "done": "done",
+    "failed": "failed", "cancelled": "cancelled", "abandoned": "abandoned", "unsure": None,
+    "stray": None,
+}  # fmt: skip
+"""The kinds of record that tell of one job, and the state that it has from then on."""
 
-    def _on_done(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.result = "done", record["file"]
 
-    def _on_failed(self, number: int, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.cause = "failed", record["cause"]
-
-    def _on_cancelled(self, number: int, record: Record) -> None:
-        self.jobs[record["key"]].state = "cancelled"
-
-    def _on_stop(self, number: int, record: Record) -> None:
-        self.stops = number
-
-    def _on_usage(self, number: int, record: Record) -> None:
-        self.usage[record["id"]] = record["seconds"]
-
-    def _on_partial(self, number: int, record: Record) -> None:
-        self.partial[record["id"]] = record["seconds"]
-
-    def _on_dropped(self, number: int, record: Record) -> None:
-        self.dropped.setdefault(record["call"], set()).update(record["qubits"])
+def _planned(data: Record, run_tag: str) -> Entry:
+    pieces = [Piece(k, array_from_json(cells)) for k, cells in data["pieces"]]
+    # the tags of version 0.1.0 had no digest
+    tag = data.get("tag") or f"{run_tag}-{data['key']}"
+    return Entry(**{**data, "pieces": pieces, "layout": tuple(data["layout"]), "tag": tag})
 
 
 def _plain(values: Mapping[str, Any]) -> Record:

@@ -154,6 +154,13 @@ class Provider(ABC):
     def usage(self, identity: str) -> float | None:
         """Seconds billed for a job; None while that is not final."""
 
+    def dry_run(self, job: Job) -> float | None:
+        """Seconds that the service says a job would be billed for; nothing is run.
+
+        None where there is no such service.
+        """
+        return None
+
     def seconds_left(self) -> float | None:
         """Seconds that the account may still use; None where there is no limit, or none known."""
         return None

@@ -7,14 +7,14 @@ import functools
 import itertools
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
-from .backend import Backend, Cost
+from .backend import Backend, Cost, Task
 from .book import Book
 from .budget import FILE as BUDGET_FILE
 from .budget import Budget, Ledger
@@ -25,7 +25,8 @@ from .devices import provider_of
 from .errors import BackendError
 from .layout import chosen_layout
 from .options import OptionNames, make_options
-from .planner import Site, job_seconds, rows_a_job
+from .packing import flatten
+from .planner import Planner, Site, job_seconds, rows_a_job
 from .provider import Provider
 from .run import QiskitRun
 from .store import FILE as RUN_FILE
@@ -144,6 +145,25 @@ class QiskitBackend(Backend):
         executions = run * options.row_shots
         seconds = (jobs - 1) * job_seconds(0) + job_seconds(executions) if jobs else 0.0
         return Cost(run, jobs, executions, seconds, None, width)
+
+    def dry_run(self, tasks: Sequence[Task]) -> float | None:
+        """Seconds that the service says the tasks would be billed for; nothing is run.
+
+        The service validates the jobs as it would real ones, on a mock of the device. IBM offers it
+        on its paid plans, from version 0.51 of the runtime on. None on an emulator.
+
+        Raises:
+            BackendError: The service refuses, or does not offer it.
+        """
+        fused, native_rx = self.options.mode == "fused", self.provider.native_rx
+        values = flatten(tasks, fused=fused, native_rx=native_rx)
+        book = Book(Store(None), {}, {}, "dry run")
+        site = Site(Contact(self.provider, self.options), self.options, self._layout)
+        planner = Planner(book, site, 0, values)
+        planner.plan_values(planner.missing())
+        found = [self.provider.dry_run(planner.request(entry)) for entry in planner.jobs()]
+        seconds = [s for s in found if s is not None]
+        return sum(seconds) if len(seconds) == len(found) else None
 
     def open(
         self, store: Path | str | None = None, about: Mapping[str, Any] | None = None

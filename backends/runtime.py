@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import re
@@ -89,11 +90,26 @@ class RuntimeProvider(Provider):
         """Submit through the sampler primitive."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         with self._asking("to run a job"):
-            make = self._make_sampler or sampler_class()
-            sampler = make(self._execution_mode())
-            sampler.options.environment.job_tags = list(job.tags)
-            sampler.options.max_execution_time = job.seconds
+            sampler = self._sampler(self._execution_mode(), job, job.tags)
             return str(sampler.run(pubs, shots=job.shots).job_id())
+
+    def dry_run(self, job: Job) -> float | None:
+        """Let the service estimate a job on a mock of the device, and wait for its answer."""
+        pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
+        with self._asking("for a dry run"):
+            # a tag of its own: nobody may take it for a job of a run
+            sampler = self._sampler(self._device, job, ("qkan-dry-run",))
+            if "dry_run" not in inspect.signature(sampler.run).parameters:
+                raise BackendError("A dry run needs qiskit-ibm-runtime 0.51 or newer; update it.")
+            mock = sampler.run(pubs, shots=job.shots, dry_run=True)
+            mock.result()
+            return float(mock.usage())
+
+    def _sampler(self, mode: Any, job: Job, tags: Sequence[str]) -> Any:
+        sampler = (self._make_sampler or sampler_class())(mode)
+        sampler.options.environment.job_tags = list(tags)
+        sampler.options.max_execution_time = job.seconds
+        return sampler
 
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
         """Ask for the jobs with a tag."""

@@ -178,6 +178,8 @@ class FakeService:
     asked: int = 0
     seconds_left: float | None = None
     modes: list[Any] = field(default_factory=list)
+    dry_runs: list[Any] = field(default_factory=list)
+    least_busy_asked: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -191,8 +193,9 @@ class FakeService:
         self.answer("backend")
         return self.device
 
-    def least_busy(self, operational: bool, simulator: bool) -> Any:
+    def least_busy(self, operational: bool, simulator: bool, **options: Any) -> Any:
         assert operational and not simulator
+        self.least_busy_asked = options
         return self.device
 
     def usage(self) -> dict[str, Any]:
@@ -260,10 +263,14 @@ class FakeSampler:
             environment=SimpleNamespace(job_tags=[]), max_execution_time=None
         )
 
-    def run(self, pubs: list[Any], *, shots: int) -> FakeJob:
+    def run(self, pubs: list[Any], *, shots: int, dry_run: bool = False) -> Any:
         limit = self.options.max_execution_time
         assert isinstance(limit, int) and limit >= 1 and math.isfinite(limit)
         service = self._service
+        if dry_run:
+            executions = shots * sum(len(array) for _, array in pubs)
+            service.dry_runs.append(list(self.options.environment.job_tags))
+            return SimpleNamespace(result=lambda: None, usage=lambda: 3.0 + 0.0004 * executions)
         how = service.submissions.pop(0) if service.submissions else "ok"
         tags = list(self.options.environment.job_tags)
         if how == "refused":

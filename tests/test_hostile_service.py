@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_models import inputs, network, run
 from fake_service import FakeService, service_backend
 from file_provider import FileProvider
 from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 from requests.exceptions import JSONDecodeError, ReadTimeout
 
-from qkan.backends import BackendError, QiskitBackend, Status, Task
+from qkan import QKANError, estimate
+from qkan.backends import BackendError, QiskitBackend, Status, Task, runtime
 from qkan.backends.runtime import is_refusal
 from qkan.circuits import RX, Circuit, Encoding
 
@@ -260,3 +262,58 @@ def test_only_one_process_works_and_there_must_be_a_run_to_look_at(tmp_path: Pat
         backend.watch(tmp_path / "run").close()
     with pytest.raises(BackendError, match="holds no run"):
         backend.watch(tmp_path / "elsewhere")
+
+
+# ---- what is known before anything is paid
+
+
+def test_the_service_estimates_without_running(tmp_path: Path) -> None:
+    model, x = network([2, 2, 1]), inputs(5, 2)
+    service = FakeService(seconds_left=500.0)
+    plan = estimate(model, x, service_backend(service), dry_run=True)
+    assert plan.dry_seconds == pytest.approx(2 * 3 + 0.0004 * plan.executions)
+    assert service.dry_runs == [["qkan-dry-run"]] * 2 and not service.jobs_by_id
+    text = str(plan)
+    assert "5 qubits at once, 1e+03 s of budget left, 500 s left on the account's instance" in text
+    assert "the service's dry run: 6.2" in text
+    assert estimate(model, x, service_backend(service)).dry_seconds is None
+    emulator = QiskitBackend("fake_manila", emulator="closed_form", max_error=0.5)
+    assert estimate(model, x, emulator, dry_run=True).dry_seconds is None
+    with pytest.raises(QKANError, match="dry_run=True estimates a run"):
+        estimate(model, x, emulator, dry_run=True, mode="tabulate")
+
+
+def test_an_emulators_plan_shows_the_whole_chip() -> None:
+    model, x = network([3, 2]), inputs(50, 3)
+    some, all_ = (QiskitBackend("fake_torino", emulator=kind) for kind in ("aer", "closed_form"))
+    (stage,), (whole,) = estimate(model, x, some).stages, estimate(model, x, all_).stages
+    assert stage.cost.width == 8 and whole.cost.width > 80 and whole.cost.chip is None
+    chip = stage.cost.chip
+    assert chip is not None and (chip.width, chip.rows, chip.seconds) == (
+        whole.cost.width, whole.cost.rows, whole.cost.seconds,
+    )  # fmt: skip
+    line = str(estimate(model, x, some)).splitlines()[-1]
+    assert f"on all {chip.width} usable qubits of the chip: {chip.rows} rows" in line
+
+
+def test_a_plan_that_does_not_fit_says_so_and_is_not_begun(tmp_path: Path) -> None:
+    """The first layer alone would fit, and be paid for in vain."""
+    model, x = network([2, 2, 1]), inputs(5, 2)
+    service = FakeService(seconds_left=3.0)
+    backend = service_backend(service, budget_seconds=4.0)
+    assert "does not fit: 3 s are left on the account's instance" in str(
+        estimate(model, x, backend)
+    )
+    with pytest.raises(BackendError, match=r"would take about 4.* s on fake_manila, but 3 s"):
+        run(model, x, backend, store=tmp_path)
+    assert not service.jobs_by_id
+
+
+def test_the_least_busy_device_has_the_gates_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = FakeService()
+    monkeypatch.setattr(runtime, "account", lambda instance, channel: service)
+    for wanted in (True, False):
+        QiskitBackend("least_busy", budget_seconds=1, use_fractional_gates=wanted, max_error=0.5)
+        assert service.least_busy_asked == ({"use_fractional_gates": True} if wanted else {})

@@ -45,11 +45,13 @@ class Plan:
         backend: The device's name.
         shots: Shots a value.
         stages: What is submitted, one after the other.
+        dry_seconds: Time that the service said would be billed, where it was asked.
     """
 
     backend: str
     shots: int
     stages: tuple[StagePlan, ...]
+    dry_seconds: float | None = None
 
     @property
     def values(self) -> int:
@@ -138,6 +140,8 @@ class Plan:
                 f"on all {chips[0].width} usable qubits of the chip: {rows:,} rows, {jobs:,} jobs, "
                 f"{executions:,} executions, {sum(c.seconds for c in chips):.3g} seconds"
             )
+        if self.dry_seconds is not None:
+            found.append(f"the service's dry run: {self.dry_seconds:.3g} seconds")
         for left, what in (
             (self.seconds_left, "of the budget"),
             (self.account_seconds_left, "on the account's instance"),
@@ -155,6 +159,7 @@ def estimate(
     mode: str = "sequential",
     gradient: str | None = None,
     points: int = 33,
+    dry_run: bool = False,
 ) -> Plan:
     """Say what measuring a model on inputs costs; nothing is submitted.
 
@@ -166,6 +171,8 @@ def estimate(
         gradient: None for a run; "parameter-shift" or "hybrid" for one training step of
             `on_device` on this batch.
         points: As in `tabulate`.
+        dry_run: Whether to ask the service what it would bill, on a mock of the device; IBM offers
+            that on its paid plans. Not for tables and training.
 
     Returns:
         The plan: a submission for each layer, or one for all of them but in mode "sequential".
@@ -191,7 +198,15 @@ def estimate(
     if mode != "sequential":
         parts = [("all layers", sum(values for _, values in parts))]
     plans = [StagePlan(name, n, backend.cost(n)) for name, n in parts if n]
-    return Plan(backend.name, backend.shots, tuple(plans))
+    dry = None
+    if dry_run:
+        if mode == "tabulate" or gradient is not None:
+            raise QKANError("dry_run=True estimates a run; leave out mode='tabulate' and gradient.")
+        tasks = [stage.task() for stage in stages if stage.values]
+        calls = [tasks] if mode != "sequential" else [[task] for task in tasks]
+        found = [backend.dry_run(call) for call in calls]
+        dry = None if None in found else sum(s for s in found if s is not None)
+    return Plan(backend.name, backend.shots, tuple(plans), dry)
 
 
 def _sets(stage: Stage, gradient: str | None) -> int:

@@ -6,9 +6,16 @@ import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from qkan.circuits import require
+from qkan.errors import QKANError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +109,46 @@ class DeviceResult:
             f"{len(self.jobs)} jobs, {self.seconds:.3g} s{error}{lacks})"
         )
 
+    def plot(self, wanted: Tensor | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw the outputs of each sample with bars of one standard error.
+
+        Args:
+            wanted: (…, o) what they are compared with, such as `model(x)`: the outputs are then
+                drawn over it, and those of a device that is right lie on the diagonal.
+            ax: Where to draw; a new figure if None.
+
+        Raises:
+            QKANError: `wanted` has another shape.
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        if wanted is not None and wanted.shape != self.values.shape:
+            raise QKANError(
+                f"plot: wanted has the shape {tuple(wanted.shape)}, and the outputs have "
+                f"{tuple(self.values.shape)}; pass one value for each output."
+            )
+        if ax is None:
+            ax = require("matplotlib.pyplot", "plot").figure().add_subplot()
+        values, errors = _columns(self.values), _columns(self.stderr)
+        samples = torch.arange(len(values), dtype=torch.double)[:, None].expand_as(values)
+        places = samples if wanted is None else _columns(wanted)
+        for k in range(values.shape[1]):
+            x, y, bar = (t[:, k].numpy() for t in (places, values, errors))
+            ax.errorbar(x, y, bar, fmt="o", markersize=3, capsize=2, label=f"y{k}")
+        if wanted is not None and places.numel():
+            ends = [float(places.min()), float(places.max())]
+            ax.plot(ends, ends, color="0.6", linewidth=1)
+        ax.set_xlabel("sample" if wanted is None else "wanted")
+        ax.set_ylabel(f"{self.backend}, {self.shots} shots")
+        if values.shape[1] > 1:
+            ax.legend()
+        return ax
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line a sample: its outputs, their standard errors, and the ids of the jobs.
 
         What is missing stays empty. Leading dimensions are flattened.
         """
-        values, errors = (
-            t.detach().cpu().double().reshape(-1, t.shape[-1]) for t in (self.values, self.stderr)
-        )
+        values, errors = _columns(self.values), _columns(self.stderr)
         names = [f"y{k}" for k in range(values.shape[1])]
         jobs = ";".join(self.jobs)
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -118,3 +157,8 @@ class DeviceResult:
             for sample, (row, error) in enumerate(zip(values, errors, strict=True)):
                 cells = ["" if v != v else repr(v) for v in (*row.tolist(), *error.tolist())]
                 writer.writerow([sample, *cells, self.backend, jobs])
+
+
+def _columns(outputs: Tensor) -> Tensor:
+    """(samples, o) in double precision on the CPU, leading dimensions flattened."""
+    return outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])
