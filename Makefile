@@ -37,7 +37,7 @@ test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with th
 	test -d build/oldest || $(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt torch setuptools
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt --editable ".[test]" "qiskit-ibm-runtime==0.45.*"
-	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py
+	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py tests/test_hostile_service.py tests/test_providers.py
 
 test-kill: $(STAMP)  ## device runs killed inside SQLite, at each of its system calls
 	$(BIN)/pytest tests/kill -q -s

@@ -15,7 +15,16 @@ import numpy as np
 
 from .errors import BackendError
 from .options import Options
-from .provider import Counts, Job, MalformedError, Provider, State, Status, UnsureError
+from .provider import (
+    Counts,
+    Job,
+    MalformedError,
+    Provider,
+    RejectedError,
+    State,
+    Status,
+    UnsureError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +49,7 @@ class Contact:
             UnsureError: There was no answer, or none that makes sense: it may have been accepted.
             BackendError: It was refused.
         """
-        identity = self._ask(self.provider.submit, job)
+        identity = self._ask(self.provider.submit, job, refusable=True)
         if not isinstance(identity, str) or not identity:
             raise UnsureError(f"{self.provider.name} gave {identity!r:.80} for the id of a job.")
         return identity
@@ -108,7 +117,7 @@ class Contact:
         """Seconds left on the account; None where it has no limit or does not say."""
         try:
             seconds = self._ask(self.provider.seconds_left)
-        except BackendError as error:
+        except UnsureError as error:
             log.warning("Asking for the account's time: %s", error)
             return None
         return _time(seconds)
@@ -134,10 +143,17 @@ class Contact:
             ) from None
         return list(tagged.items())
 
-    def _ask(self, what: Callable[..., T], *arguments: Any) -> T:
-        """Ask, and take any failure but a refusal for no answer, where jobs outlive the asking."""
+    def _ask(self, what: Callable[..., T], *arguments: Any, refusable: bool = False) -> T:
+        """Ask, and take any failure for no answer, where jobs outlive the asking.
+
+        A submission may be refused; to refuse to tell of a job that was accepted is no answer.
+        """
         try:
             return what(*arguments)
+        except RejectedError as error:
+            if refusable:
+                raise
+            raise UnsureError(str(error)) from None
         except BackendError:
             raise
         except Exception as error:

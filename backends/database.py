@@ -49,7 +49,8 @@ class Database:
     def __init__(self, path: Path | None, tables: str) -> None:
         self.path = path
         self._memory: sqlite3.Connection | None = None
-        self._lock = threading.RLock()
+        # the one connection of a database in memory is shared by all threads
+        self._lock = threading.RLock() if path is None else contextlib.nullcontext()
         if path is None:
             self._memory = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False

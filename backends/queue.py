@@ -257,7 +257,8 @@ class Queue:
         self._book.note(
             f"Job {entry.key} was submitted without an answer and was not found. It may have been "
             "accepted, so its reservation stays and it is not submitted again by itself. Open the "
-            "run again to look for it, or resume with resubmit=True to submit it anew."
+            "run again to look for it, or resume with resubmit=True (qkan collect --resubmit) to "
+            "submit it anew."
         )
         return True
 

@@ -152,9 +152,18 @@ class QiskitRun(Run):
             if state == "cancelled":
                 still = partial(lambda e: e.state == "submitted", entry)
                 self._book.write("cancelled", when=still, key=entry.key, reason="on request")
+                self._settle(entry)
             if state != "queued":
                 return state == "cancelled"
         return True
+
+    def _settle(self, entry: Entry) -> None:
+        """Give back what a cancelled job held of the budget, if the provider says what it cost."""
+        seconds = self._site.contact.usage(str(entry.identity))
+        if seconds is not None and self._site.ledger is not None:
+            self._book.write("usage", id=entry.identity, seconds=seconds)
+            held = self._book.commitment(entry)
+            self._site.ledger.settle(self._book.run, entry.key, held)
 
     def resubmit(self) -> tuple[str, ...]:
         """Let jobs that went unanswered and were not found be submitted anew; return their tags.

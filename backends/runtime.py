@@ -133,8 +133,8 @@ class RuntimeProvider(Provider):
             if state == "CANCELLED":
                 return Status("cancelled", "It was cancelled.")
             if state in WAITING:
-                spent = self._usage(job).get("qpu_charge_time_seconds") or 0.0
-                return Status("queued", seconds=float(spent if state == "RUNNING" else 0.0))
+                running = self._usage(job) if state == "RUNNING" else {}
+                return Status("queued", seconds=running.get("qpu_charge_time_seconds") or 0.0)
             if state != "ERROR":
                 raise UnsureError(f"{self.name} says {state!r:.80} of job {identity}.")
             reason = self.scrub(str(job.error_message()))

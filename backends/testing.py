@@ -52,10 +52,13 @@ class Fault:
         duplicated: Whether lists have every job twice.
         reordered: Whether lists are in reverse order.
         slow: Looks for which a job that is done seems to be in the queue.
-        late_usage: Times that the usage of a job is asked for before it is final.
+        late_usage: Times that the usage of a job is asked for before it is final; a part of it is
+            told while the job is in the queue.
         forgetful: Times that a job is looked at before the service knows its id.
         interrupted: Whether the process ends after every few calls to the service.
         restored: Whether the store is put back to an older copy before it is opened again.
+        cancelled: Whether the run is cancelled between two openings, and every job finishes while
+            its cancellation travels.
     """
 
     lag: int = 0
@@ -68,6 +71,7 @@ class Fault:
     forgetful: int = 0
     interrupted: bool = False
     restored: bool = False
+    cancelled: bool = False
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -84,6 +88,7 @@ FAULTS: Mapping[str, Fault] = {
     "forgetful": Fault(forgetful=2),
     "interrupted": Fault(interrupted=True, lag=2),
     "restored": Fault(interrupted=True, restored=True),
+    "cancelled too late": Fault(interrupted=True, cancelled=True, slow=4),
     "all at once": Fault(
         lag=3, unanswered=2, duplicated=True, reordered=True, slow=2, late_usage=2, forgetful=1,
         interrupted=True, restored=True, garbled={"status": 2, "usage": 2, "find": 1},
@@ -159,7 +164,7 @@ class Hostile(Provider):
         if times <= self._fault.forgetful:
             found = Status("lost")
         elif found.state == "done" and times <= self._fault.forgetful + self._fault.slow:
-            found = Status("queued")
+            found = Status("queued", seconds=0.5 * (self._fault.late_usage > 0))
         return self._answer("status", found)
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
@@ -174,9 +179,10 @@ class Hostile(Provider):
         return self._answer("usage", None if late else self._provider.usage(identity))
 
     def cancel(self, identity: str) -> None:
-        """Cancel a job."""
+        """Cancel a job, perhaps too late."""
         self._count()
-        self._provider.cancel(identity)
+        if not self._fault.cancelled:
+            self._provider.cancel(identity)
         self._answer("cancel", None)
 
     def close(self) -> None:
@@ -235,6 +241,11 @@ def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> 
             pass
         except BackendError as error:
             assert "No answer" in str(error) or "does not say" in str(error), error
+        if fault.cancelled and attempt < 5:
+            hostile.ends_after = None
+            with _backend(hostile).watch(store) as seen:
+                seen.cancel()
+                assert "cancelled" not in seen.status().values(), "cancelled without a word of it"
         if fault.restored and attempt % 5 == 4:
             _put_back(folder / f"copy-{(attempt // 3) - 1}", store)
     assert found is not None and run is not None and np.isfinite(found.z).all(), "values lack"

@@ -106,6 +106,7 @@ def test_what_finishes_while_its_cancellation_travels_is_kept(tmp_path: Path) ->
             run.measure([TASK])
     with service_backend(service, **JOBS).watch(tmp_path) as seen:
         assert seen.cancel() == ()
+        assert set(seen.status().values()) == {"done"}
     assert service.billed > 0 and len(service.jobs_by_id) == 3
     service.delay = 1
     require_paid_once(service, *measure(service, tmp_path))
@@ -247,7 +248,7 @@ def test_looking_and_cancelling_work_beside_a_process_that_waits(in_memory: Path
             while len(seen.status()) < 2:
                 pass
             assert set(seen.status().values()) == {"queued"}
-            assert len(seen.cancel()) == 2
+            assert len(seen.cancel()) == 2 and seen.committed_seconds == 0
         said = answer.read()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert said.startswith("31 ") and "cancelled while it waited" in said
