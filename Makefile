@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu demo test test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -60,11 +60,14 @@ build/gpu:
 	for room in circuits simulators backends; do cp -rs $(CURDIR)/$$room build/gpu/qkan/; done
 
 test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
-	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default
+	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default --junitxml=build/gpu-tests.xml
 
-bench-gpu: build/gpu  ## the CUDA engine against qkan 0.2.3 and torch on a card; fails without one
-	-$(GPU_PYTHON) benchmarks/peers.py qkan-gpu
+bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-gpu left of ten minutes
 	$(GPU_RUN) benchmarks/gpu.py
+
+test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination and full sizes; a quarter of an hour
+	$(BIN)/pytest tests/card tests/gpu --host-card --full -rs
+	$(BIN)/pytest tests/test_shapes_alone.py --full
 
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/regression.py

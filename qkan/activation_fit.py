@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Circuit, Program, did_you_mean, lower, resolve_scale
-from qkan.simulators import BASES, Request, get_engine
+from qkan.simulators import BASES, edge_values
 
 from .errors import QKANError
 from .functional import READOUTS, amplitude
+from .start import outside_modes
 
 LARGEST_ERROR = 0.1
 """The `error` of an `ActivationFit` beyond which no layer starts from it."""
@@ -97,6 +98,8 @@ def fit_activation(
 
 
 @functools.lru_cache(maxsize=256)
+@outside_modes
+@torch.no_grad()
 def fitted(
     program: Program,
     fixed_scale: tuple[float, ...] | None,
@@ -188,12 +191,10 @@ class _Problem:
 
     def phi(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The readout of φ at x, (n points, m), for values (m, n)."""
-        with torch.no_grad(), torch.device("cpu"):
-            angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
-            request = Request(self.program, len(x), len(values), 1, torch.float64)
-            z = get_engine("torch").edges(request, torch.from_numpy(x)[:, None], *angles)[..., 0]
-            found: Tensor = amplitude(z) if self.readout == "amplitude" else z
-            return found.numpy()
+        angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
+        z = edge_values(self.program, torch.from_numpy(x)[:, None], *angles)[..., 0]
+        found: Tensor = amplitude(z) if self.readout == "amplitude" else z
+        return found.numpy()
 
     def solve(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best gain of each column, relative to `size`, and φ without its mean."""

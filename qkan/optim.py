@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from qkan.circuits import did_you_mean
 
 from .errors import QKANError
+from .kan import KANLayer
 from .layer import QKANLayer
 
 OptimizerLike = str | torch.optim.Optimizer | Callable[[Any], torch.optim.Optimizer]
@@ -32,8 +33,9 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
     """Trainable parameters in two groups: with weight decay, and without.
 
     Weight decay pulls a parameter to 0, and 0 means nothing to an angle: theta, scale and shift
-    of every `QKANLayer` are spared, and so is what has fewer than two dimensions, biases and the
-    gains of norms.
+    of every `QKANLayer` and of every edge of a `KAN` that is a circuit are spared, and so is what
+    has fewer than two dimensions, biases and the gains of norms. Where an angle is computed from
+    parameters, by `torch.nn.utils.parametrize` or by a hook, those are spared.
 
     Args:
         model: Any module.
@@ -51,12 +53,8 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    spared = {
-        id(getattr(module, name))
-        for module in model.modules()
-        if isinstance(module, QKANLayer)
-        for name in _ANGLES
-    }
+    angles = [angle for module in model.modules() for angle in _angles(module)]
+    spared = {id(parameter) for angle in angles for parameter in _sources(angle)}
     groups: list[dict[str, Any]] = [
         {"params": [], "lr": lr, "weight_decay": weight_decay},
         {"params": [], "lr": lr, "weight_decay": 0.0},
@@ -65,6 +63,31 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
         if parameter.requires_grad:
             groups[parameter.ndim < 2 or id(parameter) in spared]["params"].append(parameter)
     return [group for group in groups if group["params"]]
+
+
+@torch.enable_grad()
+def _angles(module: nn.Module) -> list[Tensor]:
+    """The angles, scales and shifts of the circuits that a module holds itself."""
+    if isinstance(module, QKANLayer):
+        return [getattr(module, name) for name in _ANGLES]
+    if isinstance(module, KANLayer):
+        circuits = zip(module.bases, module.coefficients, strict=True)
+        return [part[key] for basis, part in circuits if basis.name == "daruan" for key in part]
+    return []
+
+
+def _sources(value: Tensor) -> Iterator[Tensor]:
+    """The tensors that autograd leads a value back to; the value itself where it is one."""
+    if value.grad_fn is None:
+        yield value
+    seen, waiting = set[Any](), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+            if hasattr(node, "variable"):
+                yield node.variable
 
 
 def make_optimizer(

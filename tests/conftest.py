@@ -1,4 +1,7 @@
-"""Fixtures that several files share."""
+"""Fixtures that several files share, and options of the suites that run on a card.
+
+See `tests/card` and `tests/gpu` for the options.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--host-card", action="store_true", help="tests/gpu on an accelerator that Python hosts"
+    )
+    parser.addoption(
+        "--full", action="store_true", help="every combination and full sizes on that accelerator"
+    )
 
 
 @pytest.fixture

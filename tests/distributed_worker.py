@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -21,11 +22,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Shard
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from qkan import HQKAN, QKANError, fit
+from qkan import HQKAN, QKANError, QKANLayer, fit
+from qkan.hybrid import QKANAttention, QKANConv2d
 
 STEPS = 3
 
@@ -130,6 +134,81 @@ def fully_sharded() -> dict[str, Any]:
     }
 
 
+STARTS: dict[str, Callable[[], nn.Module]] = {
+    "trained scales": lambda: QKANLayer(6, 4),
+    "gelu": lambda: QKANLayer(6, 4, start="gelu"),
+    "gelu in groups": lambda: QKANLayer(6, 4, group=2, start="gelu", encoding="linear"),
+    "block": lambda: HQKAN(8, latent=4, depth=2, gate=True, encoding="trainable"),
+    "attention": lambda: QKANAttention(8, 2, 5, rank=4),
+    "convolution": lambda: QKANConv2d(3, 4, 3),
+}
+
+
+def by_columns(value: Tensor) -> Shard | None:
+    """Where FSDP can cut the second axis it does so; None stands for the first one."""
+    return Shard(1) if value.ndim > 1 and value.shape[1] % dist.get_world_size() == 0 else None
+
+
+def starts() -> dict[str, Any]:
+    """The angles, scales and masks of layers that start in their shards, rows or columns."""
+    found = {}
+    for name, build in STARTS.items():
+        for way, place in (("rows", None), ("columns", by_columns)):
+            with torch.device("meta"):
+                model = build()
+            mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+            fully_shard(model, mesh=mesh, shard_placement_fn=place)
+            model.to_empty(device="cpu")
+            for value in (*model.parameters(), *model.buffers()):
+                nn.init.constant_(value, torch.nan)
+            model.reset_parameters()
+            state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+            found[f"{name}, {way}"] = {key: value.tolist() for key, value in state.items()}
+    return found
+
+
+POLICY = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+MIXED: dict[str, dict[str, Any]] = {
+    "fixed scales": {"encoding": "linear"},
+    "trained scales": {"encoding": "trainable"},
+    "groups, no base": {"encoding": "linear", "group": 2, "base": None},
+}
+"""Layers whose parameters are bfloat16 while they compute, and whose buffers may be."""
+
+
+def mixed() -> dict[str, Any]:
+    """Losses under FSDP2's mixed precision, and in one process with parameters that are rounded."""
+    found = {}
+    for name, options in MIXED.items():
+        for buffers in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            alone, x = nn.Sequential(nn.Linear(5, 8), HQKAN(8, latent=4, **options)), samples()
+            for buffer in alone.buffers():
+                buffer.data = buffer.to(buffers)
+            model = copy.deepcopy(alone)
+            mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+            for part in (*model, model):
+                fully_shard(part, mesh=mesh, mp_policy=POLICY)
+            whole, own = (tuple(t.float() for t in batch) for batch in (x, share()))
+            found[f"{name}, {buffers}"] = [
+                train(model, adam(model), own), train(Rounded(alone), adam(alone), whole)
+            ]  # fmt: skip
+    return found
+
+
+class Rounded(nn.Module):
+    """A model that computes with its parameters and inputs in bfloat16, as the policy says."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = {name: value.bfloat16() for name, value in self.model.named_parameters()}
+        out: Tensor = functional_call(self.model, low, (x.bfloat16(),))
+        return out
+
+
 def fit_once(steps: int, checkpoint: Path | None = None) -> tuple[nn.Module, Any]:
     """Dropout differs from process to process, and so do the samples."""
     torch.manual_seed(0)
@@ -195,7 +274,7 @@ def main() -> None:
     # two processes on two cores
     torch.set_num_threads(1)
     dist.init_process_group("gloo", timeout=timedelta(minutes=4))
-    parts = (single, data_parallel, fully_sharded, fitted, refusals)
+    parts = (single, data_parallel, fully_sharded, starts, mixed, fitted, refusals)
     found = {part.__name__: part() for part in parts}
     (Path(sys.argv[1]) / f"rank{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.destroy_process_group()

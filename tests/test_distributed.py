@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from distributed_worker import MIXED, STARTS
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 ROUNDING = 1e-12
 """Of losses in float64: gradients are summed in another order."""
+
+BFLOAT = 2e-4
+"""Of losses where bfloat16 rounds the gradients of half a batch, and of a whole one."""
 
 Found = list[dict[str, Any]]
 
@@ -51,6 +55,28 @@ def test_a_model_built_on_meta_starts_in_its_shards(found: Found) -> None:
         low, high, mask = rank["fully_sharded"]["start"]
         assert -torch.pi / 2 <= low < -1 and 1 < high <= torch.pi / 2 and mask == 1
     assert found[0]["fully_sharded"]["start"] == found[1]["fully_sharded"]["start"]
+
+
+def test_every_start_is_made_in_shards(found: Found) -> None:
+    assert found[0]["starts"] == found[1]["starts"]
+    assert len(found[0]["starts"]) == 2 * len(STARTS)
+    for name, state in found[0]["starts"].items():
+        wanted = STARTS[name.rpartition(", ")[0]]().state_dict()
+        drawn = "gelu" not in name
+        for key, value in wanted.items():
+            mine = torch.tensor(state[key])
+            assert mine.shape == value.shape and mine.isfinite().all(), (name, key)
+            kind = key.rpartition(".")[2]
+            # what is the same in every start
+            if kind in ("scale", "mask", "base_weight") or (kind == "theta" and not drawn):
+                assert torch.equal(mine, value), (name, key)
+
+
+def test_mixed_precision_has_the_losses_of_one_process_that_rounds(found: Found) -> None:
+    assert len(found[0]["mixed"]) == 2 * len(MIXED)
+    for name, (shards, alone) in found[0]["mixed"].items():
+        assert shards == pytest.approx(alone, rel=BFLOAT), name
+        assert shards[-1] < shards[0], name
 
 
 def test_fit_agrees_on_losses_and_parameters(found: Found) -> None:

@@ -248,6 +248,25 @@ def test_dtypes_and_devices_follow_the_rules_of_linear() -> None:
         assert QKANLayer(2, 2, ansatz="px", reps=2).theta.is_meta
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_parameters_alone_may_be_of_lower_precision(name: str, half: torch.dtype) -> None:
+    """As when they are rounded for a step and the buffers are not: mask and fixed scales."""
+    layer = build(OPTIONS[name], torch.float32)
+    whole = copy.deepcopy(layer).to(half)
+    for parameter in layer.parameters():
+        parameter.data = parameter.data.to(half)
+    x = torch.randn(64, 5).to(half)
+    found, wanted = (model(x) for model in (layer, whole))
+    assert found.dtype == half
+    assert_close(found, wanted, "value", 8 * torch.finfo(half).eps)
+    pairs = zip(*(torch.autograd.grad(v.sum(), [*m.parameters()])
+                  for v, m in ((found, layer), (wanted, whole))), strict=True)  # fmt: skip
+    for one, other in pairs:
+        assert one.dtype == half
+        assert_close(one, other, "gradient", 0.03)
+
+
 def test_per_sample_parameters_under_vmap() -> None:
     layer = build({"reps": 2})
     x = torch.randn(6, 5, dtype=DOUBLE)

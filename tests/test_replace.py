@@ -131,6 +131,34 @@ class TestWhere:
         assert model[0][0] is model[1][1] is mlp
 
 
+def test_blocks_may_share_what_holds_no_numbers() -> None:
+    """An activation, a dropout, a chain of both; the block that stays goes on using them."""
+    act, drop = nn.Sequential(nn.GELU(), nn.Identity()), nn.Dropout(0.1)
+    blocks = [Mlp(6, 9) for _ in range(3)]
+    for block in blocks:
+        block.act, block.drop = act, drop
+    model, x = nn.Sequential(*blocks).eval(), torch.randn(4, 6)
+    before = model(x)
+    some, rest = replace_ffn(model, small, "[01]"), replace_ffn(model, small, "2")
+    assert [*some, *rest] == ["0", "1", "2"]
+    rest.undo()
+    kept = model[2]
+    assert kept.act is act and torch.equal(model(x), kept(model[1](model[0](x))))
+    some.undo()
+    assert torch.equal(model(x), before)
+
+
+def test_layers_may_share_their_activation() -> None:
+    act = nn.GELU()
+    layers = [nn.TransformerEncoderLayer(8, 2, 12, activation=act) for _ in range(2)]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(3, 2, 8)
+    before = model(x)
+    replaced = replace_ffn(model, small, "0.*")
+    assert layers[1].activation is act and not torch.equal(model(x), before)
+    replaced.undo()
+    assert layers[0].activation is act and torch.equal(model(x), before)
+
+
 def test_device_dtype_and_mode_are_the_blocks() -> None:
     model = nn.Sequential(Mlp(6, 9).double().eval())
     replace_ffn(model, small)

@@ -54,6 +54,10 @@ def shared_part(model: nn.Module) -> None:
     model[1].fc2 = model[0].fc2
 
 
+def shared_buffer(model: nn.Module) -> None:
+    model[0].norm = model[1].norm = nn.BatchNorm1d(9, affine=False)
+
+
 def frozen(model: nn.Module) -> None:
     model[1].requires_grad_(False)
 
@@ -67,6 +71,7 @@ MODELS: dict[str, tuple[Callable[[nn.Module], None], str]] = {
     "tied": (tied, r"1\.fc1\.weight is tied to 2\.weight, which is not in the block 1;"),
     "tied-blocks": (tied_blocks, r"0\.fc1\.weight is tied to 1\.fc1\.weight"),
     "shared": (shared_part, r"1 and 0 share a Linear"),
+    "buffer": (shared_buffer, r"1 and 0 share a BatchNorm1d"),
     "frozen": (frozen, r"1 is frozen.* pass frozen=True"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from cases import CIRCUITS
 from compare import assert_close
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor, FakeTensorMode
 
 from qkan import (
     HQKAN,
@@ -28,7 +30,9 @@ from qkan import (
 from qkan.activation_fit import fitted
 from qkan.circuits import CircuitError
 from qkan.functional import amplitude
+from qkan.hybrid import QKANAttention, QKANConv2d
 from qkan.simulators import BASES
+from qkan.start import second_moment
 
 DOUBLE = torch.float64
 FITS: dict[str, tuple[str, str, dict[str, object], float]] = {
@@ -214,6 +218,30 @@ def test_a_layer_without_memory_starts_once_it_has_some() -> None:
     wanted = QKANLayer(4, 3, start="tanh", generator=torch.Generator().manual_seed(0))
     assert all(map(torch.equal, layer.state_dict().values(), wanted.state_dict().values()))
     assert not copy.deepcopy(wanted).base_weight.any()
+
+
+FAKE: dict[str, Callable[[], nn.Module]] = {
+    "layer": lambda: QKANLayer(4, 3),
+    "activation": lambda: QKANLayer(4, 3, start="gelu", group=2, encoding="linear"),
+    "network": lambda: QKAN([2, 3, 1], input_range=(-1, 1)),
+    "block": lambda: HQKAN(8, latent=3, depth=2, gate=True),
+    "attention": lambda: QKANAttention(8, 2, 5, rank=3),
+    "convolution": lambda: QKANConv2d(3, 4, 3),
+}
+
+
+@pytest.mark.parametrize("name", FAKE)
+def test_the_first_of_its_kind_may_be_a_fake(name: str) -> None:
+    """What a start is computed from has numbers, also where no other tensor has."""
+    for kept in (second_moment, fitted):
+        kept.cache_clear()
+    with FakeTensorMode():
+        fake = FAKE[name]()
+        fake.load_state_dict(fake.state_dict())
+    real = FAKE[name]()
+    assert all(type(value.data) is FakeTensor for value in fake.state_dict().values())
+    for key, value in real.state_dict().items():
+        assert fake.state_dict()[key].shape == value.shape and value.isfinite().all()
 
 
 def test_an_hqkan_begins_with_it() -> None:

@@ -21,7 +21,7 @@ from qkan.circuits import Theta
 from qkan.errors import QKANError
 from qkan.functional import amplitude
 from qkan.layer import QKANLayer
-from qkan.simulators import Request, get_engine
+from qkan.simulators import edge_values
 from qkan.simulators.bloch import arccos
 
 Evaluate = Callable[["Stage"], Tensor]
@@ -94,12 +94,9 @@ class Stage:
     def simulate(self) -> Tensor:
         """Exact φ of the edges, (n, e), differentiable in all tensors."""
         layer, x = self.layer, self.x
-        request = Request(
-            layer.program, x.shape[0], 1, x.shape[1], x.dtype, x.device, layer.fixed_scale, True
-        )
-        parameters = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
+        theta, scale, shift = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
         # a device's few values are not worth compiling a kernel for
-        return get_engine("torch").edges(request, x, *parameters).squeeze(1)
+        return edge_values(layer.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
 
     def angles(self) -> Tensor:
         """The angle of each parametric gate, (n, e, p) radians, differentiable."""

@@ -28,13 +28,19 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
             _check_weight(name, linear)
         parts = block.parts
         for module in parts:
-            if module in taken:
+            if module in taken and _own_tensors(module):
                 raise QKANError(
                     f"replace_ffn: {block.name} and {taken[module]} share a "
                     f"{type(module).__name__}; give each its own, then replace."
                 )
             taken[module] = block.name
         _check_parameters(block, parts, uses, frozen)
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    """The parameters and buffers that a module holds itself; an activation has none."""
+    held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return [*held]
 
 
 def _check_weight(name: str, linear: nn.Module) -> None:

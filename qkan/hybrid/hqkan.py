@@ -177,9 +177,10 @@ def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.
     """A linear map without values: its start is not torch's, and draws its numbers once."""
     device = options.get("device")
     device = torch.get_default_device() if device is None else device
-    made: nn.Linear = nn.utils.skip_init(
-        nn.Linear, in_features, out_features, **{**options, "device": device}
-    )
+    made = nn.Linear(in_features, out_features, **{**options, "device": "meta"})
+    # torch's skip_init swaps tensors, which FakeTensorMode does not allow
+    for name, value in [*made.named_parameters()]:
+        setattr(made, name, nn.Parameter(torch.empty_like(value, device=device)))
     return made
 
 
