@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-zoo test-wheel test-oldest-runtime bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-zoo test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -40,7 +40,10 @@ test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with th
 	test -d build/oldest || $(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt torch setuptools
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt --editable ".[test]" "qiskit-ibm-runtime==0.45.*"
-	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py
+	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py tests/test_hostile_service.py tests/test_providers.py
+
+test-kill: $(STAMP)  ## device runs killed inside SQLite, at each of its system calls
+	$(BIN)/pytest tests/kill -q -s
 
 bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
 	$(BIN)/python benchmarks/peers.py

@@ -47,6 +47,9 @@ More = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
 ]
+RUNS = Path("qkan-runs")
+"""Where runs are kept that are given no directory; a budget holds over all of them together."""
+
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
 
 
@@ -94,9 +97,10 @@ def submit_command(
     results of the first: `qkan collect` submits them.
     """
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    folder = store or Path("qkan-runs") / f"{model.stem}-{stamp}"
+    folder = store or RUNS / f"{model.stem}-{stamp}"
     with explaining(folder), _leaving(folder, as_json, code=0):
         check_out(out)
+        option = [*([] if store else [f"store={json.dumps(str(RUNS))}"]), *(option or ())]
         device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
         network = load(model)
         x = read_inputs(inputs, network, drop)
@@ -110,6 +114,13 @@ def collect_command(
     no_wait: NoWait = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    resubmit: Annotated[
+        bool,
+        typer.Option(
+            "--resubmit",
+            help="Submit anew what the service neither confirmed nor shows; it may be paid twice.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run that was interrupted, or left, and write its results.
 
@@ -119,7 +130,7 @@ def collect_command(
         check_out(out)
         described, *_ = read(store)
         device = find_backend(store, described["backend"], None, wait=not no_wait)
-        _finish(resume(store, device, progress=not quiet), out, as_json)
+        _finish(resume(store, device, progress=not quiet, resubmit=resubmit), out, as_json)
 
 
 def status_command(store: Store, as_json: Json = False) -> None:
@@ -127,7 +138,7 @@ def status_command(store: Store, as_json: Json = False) -> None:
     with explaining():
         described, x, _ = read(store)
         device = find_backend(store, described["backend"], None)
-        with device.open(store, described["about"]) as opened:
+        with device.watch(store, described["about"]) as opened:
             states, seconds = opened.status(), opened.seconds
         if as_json:
             found = {"store": str(store), "backend": device.name, "jobs": states}
@@ -177,7 +188,7 @@ def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
     except PendingError as pending:
         if as_json:
             show({"store": str(folder), "pending": [*pending.jobs]})
-        tell(f"In the queue: {', '.join(pending.jobs)}\nCollect: qkan collect {folder}")
+        tell(f"{pending}\nCollect: qkan collect {folder}")
         raise typer.Exit(code) from None
 
 
@@ -207,8 +218,12 @@ def _device(
 
 def _finish(result: DeviceResult, out: Path | None, as_json: bool) -> None:
     """Write and show a result; a partial one has an exit code of its own."""
-    assert result.path is not None, "the command line always names a store"
-    target = out or result.path / "values.csv"
+    if result.path is None and out is None:
+        raise QKANError(
+            "There is no circuit to measure for these inputs, so nothing was submitted; --out "
+            "writes what the simulator gives."
+        )
+    target = out or Path(result.path or ".") / "values.csv"
     result.to_csv(target)
     if as_json:
         show(to_json(result))

@@ -129,7 +129,7 @@ class DeviceResult:
             QKANError: x or expected of another size.
             ImportError: matplotlib is absent; the message has the line that installs it.
         """
-        values, errors = (t.detach().cpu().double().flatten(0, -2) for t in self._columns())
+        values, errors = _columns(self.values), _columns(self.stderr)
         at = torch.arange(len(values)) if x is None else x.detach().cpu().double().flatten()
         beside = None if expected is None else expected.detach().cpu().double()
         if len(at) != len(values) or (beside is not None and beside.numel() != values.numel()):
@@ -151,20 +151,12 @@ class DeviceResult:
         ax.legend()
         return ax
 
-    def _columns(self) -> tuple[Tensor, Tensor]:
-        """Values and standard errors, with samples before outputs where x was one sample."""
-        if self.values.ndim > 1:
-            return self.values, self.stderr
-        return self.values.unsqueeze(0), self.stderr.unsqueeze(0)
-
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line a sample: its outputs, their standard errors, and the ids of the jobs.
 
         What is missing stays empty. Leading dimensions are flattened.
         """
-        values, errors = (
-            t.detach().cpu().double().reshape(-1, t.shape[-1]) for t in (self.values, self.stderr)
-        )
+        values, errors = _columns(self.values), _columns(self.stderr)
         names = [f"y{k}" for k in range(values.shape[1])]
         jobs = ";".join(self.jobs)
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -173,3 +165,8 @@ class DeviceResult:
             for sample, (row, error) in enumerate(zip(values, errors, strict=True)):
                 cells = ["" if v != v else repr(v) for v in (*row.tolist(), *error.tolist())]
                 writer.writerow([sample, *cells, self.backend, jobs])
+
+
+def _columns(outputs: Tensor) -> Tensor:
+    """(samples, o) in double precision on the CPU, leading dimensions flattened."""
+    return outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])

@@ -24,7 +24,8 @@ from qkan.errors import QKANError
 from qkan.layer import QKANLayer
 
 from .checks import check_input, check_model, check_stage, folder_of
-from .reading import Reading
+from .named import as_backend
+from .reading import Reading, variance_of_sum
 from .result import DeviceResult
 from .run import measure_forward, resumable
 from .stage import Stage, quantum_layers, record
@@ -37,7 +38,7 @@ _ROUNDING = 1e-10
 def tabulate(
     model: nn.Module,
     x: Tensor,
-    backend: Backend,
+    backend: Backend | str,
     *,
     points: int = 33,
     margin: float = 0.1,
@@ -77,6 +78,7 @@ def tabulate(
         raise QKANError(f"points={points!r}: a whole number, 2 or more.")
     if not 0 <= margin < 100:
         raise QKANError(f"margin={margin!r}: a part of the range, such as 0.1.")
+    backend = as_backend(backend)
     check_model(model)
     _refuse_arccos(model)
     check_input(x)
@@ -148,9 +150,10 @@ class Table:
         shot = torch.where(known, self.grid.shot_stderr, 0.0).T
         total = torch.where(known, self.grid.stderr, 0.0).T
         own = ((weights * shot) ** 2).sum(-1) + bias
+        unbiased = (weights**2 * torch.where(known, self.grid.shot_variance, 0.0).T).sum(-1) + bias
         stderr = (((weights * total) ** 2).sum(-1) + bias).sqrt()
         z = torch.where(known.any(0), (weights * nodes).sum(-1), torch.nan)
-        return TableReading(stage, z, stderr, own, weights * nodes, self.grid)
+        return TableReading(stage, z, stderr, unbiased, own, weights * nodes, self.grid)
 
     def _require_same(self, stage: Stage) -> None:
         ours, theirs = self.grid.stage, stage.detached()
@@ -183,7 +186,8 @@ class TableReading:
         stage: Where.
         z: (n, e) estimates.
         stderr: (n, e) standard errors: leverage of all causes, and the truncation.
-        variance: (n, e) what is independent from edge to edge.
+        variance: (n, e) what is independent from edge to edge, of which shots without bias.
+        cautious: (n, e) the same as it holds for a single value.
         parts: (n, e, m) what each measured point contributes to z.
         grid: The measured points.
     """
@@ -192,6 +196,7 @@ class TableReading:
     z: Tensor
     stderr: Tensor
     variance: Tensor
+    cautious: Tensor
     parts: Tensor
     grid: Reading
 
@@ -206,8 +211,8 @@ class TableReading:
         return self.grid.calibration_error
 
     def own(self, slope: Tensor) -> Tensor:
-        """(n,) Σ_e slope²·variance."""
-        return (slope**2 * self.variance).sum(-1)
+        """(n,) the variance of Σ_e slope·z."""
+        return variance_of_sum(slope, self.variance, self.cautious)
 
     def shared(self, slope: Tensor, samples: Tensor, totals: Tensor) -> None:
         """Add Σ slope·part·r over the points of each qubit to `totals` (b, q)."""
