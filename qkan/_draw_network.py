@@ -14,12 +14,13 @@ from .layer import QKANLayer
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#222222"
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
-    # whatever style is in force: ink on white is legible on a dark page too
-    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "auto",
-    "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK,
-    "xtick.color": INK, "ytick.color": INK, "legend.facecolor": "white",
+    # ink on paper, whatever style is set around it
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "white"),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color",
+         "ytick.color", "xtick.labelcolor", "ytick.labelcolor", "legend.labelcolor"), INK,
+    ),
 }  # fmt: skip
-"""Of every picture."""
 _LEVEL = 2.3
 _MARGIN = 0.55
 _LETTER = 0.085
