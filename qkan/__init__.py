@@ -126,8 +126,8 @@ _EXPORTS = {
     ".formula": "Formula",
     ".functional": "qkan_layer",
     ".history": "History",
-    ".hybrid": "HQKAN Distillation QKANAttention QKANConv2d QKANExperts Replaced distill_ffn ffn_names "
-    "from_pretrained replace_ffn",
+    ".hybrid": "HQKAN Distillation QKANAttention QKANConv2d QKANExperts Replaced distill_ffn "
+    "ffn_names from_pretrained replace_ffn",
     ".importance": "Importance importance sparse_loss",
     ".io": "load save",
     ".kan": "KAN KANLayer",
