@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu demo test test-zoo test-wheel test-oldest-runtime bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-zoo test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -40,7 +40,10 @@ test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with th
 	test -d build/oldest || $(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt torch setuptools
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt --editable ".[test]" "qiskit-ibm-runtime==0.45.*"
-	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py
+	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py tests/test_hostile_service.py tests/test_providers.py
+
+test-kill: $(STAMP)  ## device runs killed inside SQLite, at each of its system calls
+	$(BIN)/pytest tests/kill -q -s
 
 bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
 	$(BIN)/python benchmarks/peers.py
@@ -61,11 +64,14 @@ build/gpu:
 	for room in circuits simulators backends; do cp -rs $(CURDIR)/$$room build/gpu/qkan/; done
 
 test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
-	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default
+	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default --junitxml=build/gpu-tests.xml
 
-bench-gpu: build/gpu  ## the CUDA engine against qkan 0.2.3 and torch on a card; fails without one
-	-$(GPU_PYTHON) benchmarks/peers.py qkan-gpu
+bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-gpu left of ten minutes
 	$(GPU_RUN) benchmarks/gpu.py
+
+test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination and full sizes; a quarter of an hour
+	$(BIN)/pytest tests/card tests/gpu --host-card --full -rs
+	$(BIN)/pytest tests/test_shapes_alone.py --full
 
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/regression.py
@@ -73,6 +79,9 @@ experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/extension.py
 	$(BIN)/python experiments/transfer.py
 	$(BIN)/python experiments/tables.py
+# five tables; only the package's files are read, not its code and what that needs
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps statsmodels==0.15.0
+	$(BIN)/python experiments/defaults.py
 	$(BIN)/python experiments/mnist.py
 	$(BIN)/python experiments/cifar.py
 	$(BIN)/python experiments/functions.py

@@ -11,7 +11,14 @@ from .errors import PendingError as PendingError
 from .layout import predicted_error as predicted_error
 from .options import Options as Options
 from .pennylane_backend import PennyLaneBackend as PennyLaneBackend
+from .provider import Counts as Counts
+from .provider import Job as Job
+from .provider import MalformedError as MalformedError
 from .provider import Provider as Provider
+from .provider import Pub as Pub
+from .provider import RejectedError as RejectedError
+from .provider import Status as Status
+from .provider import UnsureError as UnsureError
 from .qiskit_backend import QiskitBackend as QiskitBackend
 from .run import QiskitRun as QiskitRun
 from .runtime import RuntimeProvider as RuntimeProvider

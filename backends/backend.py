@@ -52,6 +52,9 @@ class Measurement:
             r that qubit's entry in `calibration_error`. Each call has calibration rows of its own.
         calibration_error: Relative standard error of the contraction by physical qubit; empty
             without mitigation.
+        shot_variance: The variance of that independent part, estimated without bias: it may be 0
+            and says too little of one value, but those of many add up rightly. None where there is
+            no such estimate.
     """
 
     z: Floats
@@ -59,6 +62,7 @@ class Measurement:
     shot_stderr: Floats
     qubit: NDArray[np.int64]
     calibration_error: Mapping[int, float]
+    shot_variance: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Cost:
         seconds: Estimated time on the device that is billed.
         seconds_left: Of the budget, before this work; None on an emulator.
         width: Qubits used at once.
+        account_seconds_left: On the account's instance; None where there is none, or no limit.
+        chip: Of an emulator that uses fewer qubits than its device has: the cost with all of them.
     """
 
     rows: int
@@ -80,6 +86,8 @@ class Cost:
     seconds: float
     seconds_left: float | None
     width: int
+    account_seconds_left: float | None = None
+    chip: Cost | None = None
 
 
 class Backend(ABC):
@@ -107,6 +115,22 @@ class Backend(ABC):
             about: JSON values that describe the run, kept with it. A store that was opened with
                 another description is refused.
         """
+
+    def dry_run(self, tasks: Sequence[Task]) -> float | None:
+        """Seconds that the service says the tasks would be billed for; nothing is run.
+
+        None where the backend has no service to ask.
+        """
+        return None
+
+    def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> Run:
+        """Open a run that another process may be working on, to ask for its status or cancel it.
+
+        Args:
+            store: The run's directory.
+            about: As in `open`.
+        """
+        return self.open(store, about)
 
     @abstractmethod
     def calibration(self) -> Calibration:
@@ -177,6 +201,24 @@ class Run(ABC):
     @abstractmethod
     def cancel(self) -> tuple[str, ...]:
         """Cancel the jobs that have not finished and return their ids."""
+
+    def resubmit(self) -> tuple[str, ...]:
+        """Let jobs that went unanswered and were not found be submitted anew; return their tags.
+
+        Each may have been accepted all the same, so it stays reserved for in the budget.
+        """
+        return ()
+
+    def keep(self, name: str, content: bytes) -> bytes:
+        """Keep bytes with the run, unless there are some under that name; return the kept ones."""
+        if self.path is None:
+            return content
+        file = self.path / name
+        if not file.exists():
+            draft = file.with_name(f".{name}.tmp")
+            draft.write_bytes(content)
+            draft.replace(file)
+        return file.read_bytes()
 
     @abstractmethod
     def close(self) -> None:

@@ -1,14 +1,14 @@
 """`Book`: what a run knows of its jobs, rebuilt from the records of its store.
 
-Whatever happens is first written and then believed, so a process that takes over believes the
-same.
+A change is first written and then believed, so that replaying the records gives the same state in
+any process. Before a change is written, the records of other processes are read.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendError
+from .options import GONE
 from .packing import Piece
-from .store import Record, Store, array_from_json, array_to_json
-
-FORMAT = 1
+from .store import Record, Store, array_from_json, array_to_json, from_bytes, to_bytes
 
 
 @dataclass(eq=False)
@@ -28,19 +27,22 @@ class Entry:
 
     Attributes:
         key: Its name in the run, "call.number".
-        call: The call of `measure` that it belongs to.
+        call: The call of `measure` that it belongs to; -1 for a job of the run's tag that nobody
+            here has planned, which is only counted.
         pieces: The rows of values that it measures.
         layout: Physical qubits.
         digest: Of everything that is submitted.
         reserve: Seconds of the budget that are held for it, its time limit on the device.
         attempt: How often its rows failed before.
         calibration: Number of the snapshot that its layout was chosen by.
+        tag: By which the provider finds it; it names the run, the job and the digest.
         state: "planned" → "intent" → "submitted" → "done", "failed" or "cancelled"; a planned one
-            may be "replaced".
+            may be "replaced", an intent that nobody finds may be "abandoned".
+        since: When it was submitted, in seconds since 1970.
         identity: The provider's id.
         strays: Ids of jobs that the provider accepted beside it.
         cause: Of a failure.
-        result: Name and checksum of the file of counts.
+        result: The name of its counts in the store.
         unsure: Whether a submission of it went unanswered.
     """
 
@@ -52,11 +54,13 @@ class Entry:
     reserve: int
     attempt: int
     calibration: int
+    tag: str = ""
     state: str = "planned"
+    since: float = 0.0
     identity: str | None = None
     strays: list[str] = field(default_factory=list)
     cause: str = ""
-    result: tuple[str, str] | None = None
+    result: str | None = None
     unsure: bool = False
 
     @property
@@ -74,10 +78,15 @@ class Entry:
         """Whether its values are there or on their way."""
         return self.state in ("planned", "intent", "submitted", "done")
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether it was submitted and has no id: the provider may have accepted it or not."""
+        return self.identity is None and self.state in ("intent", "abandoned")
+
     def to_json(self) -> Record:
         """What a record of its plan keeps."""
         pieces = [[piece.sequence, array_to_json(piece.cells)] for piece in self.pieces]
-        names = ("key", "call", "digest", "reserve", "attempt", "calibration")
+        names = ("key", "call", "digest", "reserve", "attempt", "calibration", "tag")
         plain = {name: getattr(self, name) for name in names}
         return {**plain, "pieces": pieces, "layout": list(self.layout)}
 
@@ -85,7 +94,11 @@ class Entry:
 class Book:
     """The jobs, calls, costs and notes of one run.
 
-    `unsettled` are the jobs whose last word on costs is not known to be spoken.
+    Attributes:
+        unsettled: The jobs whose last word on costs is not known to be spoken.
+        stops: How often somebody asked to cancel the run.
+        known: What the provider had of this run when it was opened again, ids by tag; None until
+            it was asked.
 
     Args:
         store: Where it is written.
@@ -101,147 +114,205 @@ class Book:
         self, store: Store, about: Mapping[str, Any], backend: Mapping[str, Any], seed: str
     ) -> None:
         self.store = store
-        self.run = ""
-        self.seed = ""
+        self.run = self.seed = ""
+        self.opened: Record | None = None
         self.jobs: dict[str, Entry] = {}
         self.unsettled: dict[str, Entry] = {}
-        self._of_call: dict[int, list[Entry]] = {}
+        self._of_call: dict[int, dict[str, Entry]] = {}
         self.calls: dict[int, str] = {}
         self.dropped: dict[int, set[int]] = {}
         self.usage: dict[str, float] = {}
-        self.notes: list[str] = []
-        self.calibrations: list[Record] = []
+        self.partial: dict[str, float] = {}
+        self.stops = 0
+        self.known: dict[str, list[str]] | None = None
+        self._notes: dict[int, str] = {}
+        self._calibrations: dict[int, Record] = {}
         about, backend = _plain(about), _plain(backend)
-        self.is_new = not store.records
+        self.look()
+        self.is_new = self.opened is None
         if self.is_new:
             run = secrets.token_hex(8)
-            self.write("open", format=FORMAT, run=run, about=about, backend=backend, seed=seed)
-            return
-        for record in store.records:
-            self._apply(record)
-        _require_same(store.records[0], about, backend)
+            self.write(
+                "open", when=lambda: self.opened is None,
+                run=run, about=about, backend=backend, seed=seed,
+            )  # fmt: skip
+        assert self.opened is not None
+        _require_same(self.opened, about, backend)
 
-    def write(self, kind: str, **data: Any) -> None:
-        """Record something, then believe it."""
-        record = {"kind": kind, **data}
-        self.store.append(record)
-        self._apply(record)
+    def look(self) -> None:
+        """Read what other processes have written."""
+        with self.store.transaction(write=False) as step:
+            for number, record in self.store.news(step):
+                self._apply(number, record)
+
+    def write(
+        self,
+        kind: str,
+        *,
+        when: Callable[[], bool] | None = None,
+        blobs: Mapping[str, bytes] | None = None,
+        **data: Any,
+    ) -> bool:
+        """Record something, then believe it.
+
+        Args:
+            kind: Of the record.
+            when: Asked after the records of other processes were read; if it is False, nothing is
+                recorded.
+            blobs: Kept together with the record.
+            **data: Of the record.
+
+        Returns:
+            Whether it was recorded.
+        """
+        with self.store.transaction() as step:
+            for number, record in self.store.news(step):
+                self._apply(number, record)
+            if when is not None and not when():
+                return False
+            for name, content in (blobs or {}).items():
+                self.store.put(step, name, content)
+            self.store.append(step, {"kind": kind, **data})
+        self.look()
+        return True
 
     def note(self, text: str) -> None:
-        """Keep a sentence for whoever reads the run."""
-        self.write("note", text=text)
+        """Keep a sentence for whoever reads the run, once."""
+        self.write("note", when=lambda: text not in self.notes, text=text)
+
+    @property
+    def notes(self) -> list[str]:
+        """All sentences, in order."""
+        return list(self._notes.values())
+
+    @property
+    def calibrations(self) -> list[Record]:
+        """All snapshots that layouts were chosen by, in order."""
+        return list(self._calibrations.values())
 
     def of_call(self, call: int) -> list[Entry]:
         """The jobs of a call, in the order they were planned."""
-        return self._of_call.get(call, [])
+        return list(self._of_call.get(call, {}).values())
 
-    def next_key(self, call: int, beyond: int = 0) -> str:
-        """The name of the next job of a call."""
-        return f"{call}.{len(self.of_call(call)) + beyond}"
+    @property
+    def added_shots(self) -> float:
+        """Shots that its readings count beside those that were run; ½ in version 0.1.0."""
+        return 0.5 if "format" in (self.opened or {}) else 0.0
 
     @property
     def tag(self) -> str:
         """The tag that all jobs of the run carry."""
         return f"qkan-{self.run}"
 
-    def job_tag(self, key: str) -> str:
-        """The tag of one job."""
-        return f"{self.tag}-{key}"
-
     @property
     def seconds(self) -> float:
-        """Seconds billed, as far as that is final."""
-        return sum(self.usage.values())
+        """Seconds billed, those of jobs that still run included as far as they are known."""
+        return sum({**self.partial, **self.usage}.values())
+
+    def commitment(self, entry: Entry) -> float:
+        """The most that a job can cost: seconds billed, or reserved where that is not final."""
+        held = float(entry.reserve)
+        total = held if entry.is_unsure and not entry.strays else 0.0
+        for identity in entry.identities:
+            total += self.usage.get(identity, max(held, self.partial.get(identity, 0.0)))
+        return total
+
+    def is_final(self, entry: Entry) -> bool:
+        """Whether all that a job costs is billed."""
+        return bool(entry.identities) and all(i in self.usage for i in entry.identities)
 
     @property
     def committed(self) -> float:
-        """Seconds billed and seconds reserved: the most that the jobs so far can cost."""
-        total = 0.0
-        for entry in self.jobs.values():
-            for identity in entry.identities:
-                total += self.usage.get(identity, entry.reserve)
-            # no id yet, but perhaps a job that was accepted
-            if entry.state == "intent" and entry.identity is None:
-                total += entry.reserve
-        return total
+        """The most that the jobs so far can cost."""
+        return sum(map(self.commitment, self.jobs.values()))
 
     def counts(self, entry: Entry) -> list[NDArray[np.int64]]:
         """The counts of a job that is done, one array a PUB."""
-        if entry.result is None:
-            raise BackendError(f"Job {entry.key} has no result.")
-        arrays = self.store.load(*entry.result)
+        content = None if entry.result is None else self.store.get(entry.result)
+        if content is None:
+            raise BackendError(f"The result of job {entry.key} is missing from {self.store.path}.")
+        arrays = from_bytes(content, f"The result of job {entry.key}")
         return [arrays[f"pub{k}"].astype(np.int64) for k in range(len(arrays))]
 
     def finish(self, entry: Entry, counts: Sequence[NDArray[np.int64]]) -> None:
         """Keep a job's counts; from here on it is done."""
         name = f"{entry.key}.npz"
-        checksum = self.store.keep(name, {f"pub{k}": array for k, array in enumerate(counts)})
-        self.write("done", key=entry.key, file=name, checksum=checksum)
+        content = to_bytes({f"pub{k}": array for k, array in enumerate(counts)})
+        self.write("done", blobs={name: content}, key=entry.key, file=name)
 
-    def _apply(self, record: Record) -> None:
-        handle = getattr(self, f"_on_{record['kind']}", None)
-        if handle is None:
+    def _apply(self, number: int, record: Record) -> None:
+        """Believe a record; a record may be handed over twice and counts once."""
+        kind = record["kind"]
+        if kind in _OF_A_JOB:
+            self._apply_to(self.jobs[record["key"]], kind, record)
+        elif kind == "open":
+            self.opened, self.run, self.seed = record, record["run"], record["seed"]
+        elif kind == "note":
+            self._notes[number] = record["text"]
+        elif kind == "calibration":
+            self._calibrations[number] = record["snapshot"]
+        elif kind == "call":
+            self.calls[record["call"]] = record["digest"]
+        elif kind == "dropped":
+            self.dropped.setdefault(record["call"], set()).update(record["qubits"])
+        elif kind in ("usage", "partial"):
+            (self.usage if kind == "usage" else self.partial)[record["id"]] = record["seconds"]
+        elif kind == "stop":
+            self.stops = number
+        elif kind == "plan":
+            for data in record["jobs"]:
+                self._add(_planned(data, self.tag))
+            for key in record["replaces"]:
+                self.jobs[key].state = "replaced"
+        elif kind == "stranger":
+            identity, reserve = record["id"], record["reserve"]
+            entry = Entry(f"stranger-{identity}", -1, [], (), "", reserve, 0, 0)
+            entry.state, entry.identity = "failed", identity
+            self._add(entry)
+        else:
             raise BackendError(
-                f"The store has a record of kind {record['kind']!r}, which this version does not "
-                "know. Use the version that wrote it."
+                f"The store has a record of kind {kind!r}, which this version does not know. Use "
+                "the version that wrote it."
             )
-        handle(record)
 
-    def _on_open(self, record: Record) -> None:
-        self.run, self.seed = record["run"], record["seed"]
+    def _add(self, entry: Entry) -> None:
+        self.jobs[entry.key] = self.unsettled[entry.key] = entry
+        self._of_call.setdefault(entry.call, {})[entry.key] = entry
 
-    def _on_note(self, record: Record) -> None:
-        self.notes.append(record["text"])
+    def _apply_to(self, entry: Entry, kind: str, record: Record) -> None:
+        """What became of a job."""
+        entry.state = _OF_A_JOB[kind] or entry.state
+        if kind == "intent":
+            entry.since = record.get("since", 0.0)
+        elif kind == "submitted":
+            entry.identity = record["id"]
+        elif kind == "lost":
+            entry.identity = None
+        elif kind == "stray" and record["id"] not in entry.identities:
+            entry.strays.append(record["id"])
+        elif kind == "done":
+            entry.result = record["file"]
+        elif kind == "failed":
+            entry.cause = record["cause"]
+        if kind in ("unsure", "abandoned"):
+            entry.unsure = True
+        if kind in ("submitted", "stray"):
+            self.unsettled[entry.key] = entry
 
-    def _on_calibration(self, record: Record) -> None:
-        self.calibrations.append(record["snapshot"])
 
-    def _on_call(self, record: Record) -> None:
-        self.calls[record["call"]] = record["digest"]
+_OF_A_JOB = {
+    "intent": "intent", "submitted": "submitted", "lost": "planned", "done": "done",
+    "failed": "failed", "cancelled": "cancelled", "abandoned": "abandoned", "unsure": None,
+    "stray": None,
+}  # fmt: skip
+"""The kinds of record that tell of one job, and the state that it has from then on."""
 
-    def _on_plan(self, record: Record) -> None:
-        for data in record["jobs"]:
-            pieces = [Piece(k, array_from_json(cells)) for k, cells in data["pieces"]]
-            layout = tuple(data["layout"])
-            entry = Entry(**{**data, "pieces": pieces, "layout": layout})
-            self.jobs[entry.key] = self.unsettled[entry.key] = entry
-            self._of_call.setdefault(entry.call, []).append(entry)
-        for key in record["replaces"]:
-            self.jobs[key].state = "replaced"
 
-    def _on_intent(self, record: Record) -> None:
-        self.jobs[record["key"]].state = "intent"
-
-    def _on_unsure(self, record: Record) -> None:
-        self.jobs[record["key"]].unsure = True
-
-    def _on_submitted(self, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.identity = "submitted", record["id"]
-
-    def _on_stray(self, record: Record) -> None:
-        self.jobs[record["key"]].strays.append(record["id"])
-
-    def _on_lost(self, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.identity = "planned", None
-
-    def _on_done(self, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.result = "done", (record["file"], record["checksum"])
-
-    def _on_failed(self, record: Record) -> None:
-        entry = self.jobs[record["key"]]
-        entry.state, entry.cause = "failed", record["cause"]
-
-    def _on_cancelled(self, record: Record) -> None:
-        self.jobs[record["key"]].state = "cancelled"
-
-    def _on_usage(self, record: Record) -> None:
-        self.usage[record["id"]] = record["seconds"]
-
-    def _on_dropped(self, record: Record) -> None:
-        self.dropped.setdefault(record["call"], set()).update(record["qubits"])
+def _planned(data: Record, run_tag: str) -> Entry:
+    pieces = [Piece(k, array_from_json(cells)) for k, cells in data["pieces"]]
+    # the tags of version 0.1.0 had no digest
+    tag = data.get("tag") or f"{run_tag}-{data['key']}"
+    return Entry(**{**data, "pieces": pieces, "layout": tuple(data["layout"]), "tag": tag})
 
 
 def _plain(values: Mapping[str, Any]) -> Record:
@@ -253,11 +324,24 @@ def _plain(values: Mapping[str, Any]) -> Record:
     return found
 
 
+def refuse_gone(options: Mapping[str, Any]) -> None:
+    """Refuse the options of a run of version 0.1.0 that are no longer there.
+
+    Raises:
+        BackendError: The run used one.
+    """
+    for name in GONE:
+        if options.get(name):
+            raise BackendError(
+                f"The run was made with {name}=True, which qkan no longer has. Go on with it with "
+                "qkan 0.1.0, or start a new run without that option."
+            )
+
+
 def _require_same(opened: Record, about: Record, backend: Record) -> None:
-    if opened.get("kind") != "open" or opened.get("format") != FORMAT:
-        raise BackendError("The store was written by another version; use that one.")
+    refuse_gone(opened["backend"])
     for what, found in (("about", about), ("backend", backend)):
-        kept = opened[what]
+        kept = {k: v for k, v in opened[what].items() if k not in GONE}
         if kept != found:
             names = sorted(k for k in kept.keys() | found.keys() if kept.get(k) != found.get(k))
             raise BackendError(

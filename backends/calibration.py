@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -79,19 +79,6 @@ class Calibration:
         x_seconds = self.sx_seconds if self.x_seconds is None else self.x_seconds
         x = pulse_noise(x_error[at], x_seconds[at], t1, t2, np)
         return DeviceNoise(sx, x, self.p[at], self.q[at])
-
-    def symmetric(self) -> Calibration:
-        """The same with both readout errors at their mean."""
-        mean = (self.p + self.q) / 2
-        return replace(self, p=mean, q=mean)
-
-    def differs(self, other: Calibration) -> bool:
-        """Whether another snapshot of the device tells anything new."""
-        names = ("qubits", "p", "q", "sx_error", "sx_seconds", "t1", "t2")
-        return self.faulty != other.faulty or not all(
-            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True)
-            for name in names
-        )
 
     def to_json(self) -> dict[str, Any]:
         """The snapshot as JSON values; what is missing is null."""

@@ -84,8 +84,6 @@ def _ideal(options: Options) -> Provider:
 
 def _emulated(device: Any, options: Options) -> Provider:
     calibration = snapshot(device)
-    if options.symmetric_readout:
-        calibration = calibration.symmetric()
     native_rx = options.use_fractional_gates and "rx" in device.target.operation_names
     if options.emulator == "closed_form":
         return ClosedFormProvider(calibration, coupled(device), native_rx)

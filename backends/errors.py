@@ -15,11 +15,13 @@ class PendingError(BackendError):
 
     Attributes:
         jobs: Their ids.
+        unanswered: Tags of jobs that were submitted without an answer and are still looked for.
     """
 
-    def __init__(self, jobs: tuple[str, ...]) -> None:
+    def __init__(self, jobs: tuple[str, ...], unanswered: tuple[str, ...] = ()) -> None:
+        tagged = f" (without an answer so far: {', '.join(unanswered)})" if unanswered else ""
         super().__init__(
-            f"Jobs in the queue: {', '.join(jobs)}. They stay there; open the run again to collect "
-            "them."
+            f"Jobs in the queue: {', '.join(jobs) or 'perhaps'}{tagged}. They stay there; open the "
+            "run again to collect them."
         )
-        self.jobs = jobs
+        self.jobs, self.unanswered = jobs, unanswered

@@ -71,11 +71,13 @@ class Status:
         state: "queued" until it is final; "lost" where the provider no longer knows it.
         reason: Of a failure, in words.
         cause: "time" (ran into its limit), "user" (our mistake, never retried), "system".
+        seconds: Billed so far for a job that still runs, where the provider says so.
     """
 
     state: State
     reason: str = ""
     cause: Literal["time", "user", "system"] = "system"
+    seconds: float = 0.0
 
 
 class RejectedError(BackendError):
@@ -151,6 +153,17 @@ class Provider(ABC):
     @abstractmethod
     def usage(self, identity: str) -> float | None:
         """Seconds billed for a job; None while that is not final."""
+
+    def dry_run(self, job: Job) -> float | None:
+        """Seconds that the service says a job would be billed for; nothing is run.
+
+        None where there is no such service.
+        """
+        return None
+
+    def seconds_left(self) -> float | None:
+        """Seconds that the account may still use; None where there is no limit, or none known."""
+        return None
 
     @abstractmethod
     def cancel(self, identity: str) -> None:

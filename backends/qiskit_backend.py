@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
-from .backend import Backend, Cost
+from .backend import Backend, Cost, Task
 from .book import Book
+from .budget import FILE as BUDGET_FILE
+from .budget import Budget, Ledger
 from .calibration import Calibration
+from .carried import OLD_LOG
+from .contact import Contact
 from .devices import provider_of
 from .errors import BackendError
 from .layout import chosen_layout
 from .options import OptionNames, make_options
+from .packing import flatten
+from .planner import Planner, Site, job_seconds, rows_a_job
 from .provider import Provider
-from .queue import Site, job_seconds, rows_a_job
 from .run import QiskitRun
-from .store import Memory, Store
+from .store import FILE as RUN_FILE
+from .store import Store
 
 
 class QiskitBackend(Backend):
@@ -66,10 +75,10 @@ class QiskitBackend(Backend):
         self.shots = self.options.shots
         self.provider = provider or provider_of(device, self.options)
         self.name = self.provider.name
-        self._opened = 0
+        self._opened = itertools.count()
         self._seed = self.options.seed if self.options.seed is not None else secrets.randbits(63)
-        self._books: dict[str, Book] = {}
         self._require_budget()
+        self._budget = self._shared_budget()
         rows_a_job(self.options)
         self._width = len(self._layout(self.calibration(), frozenset()))
 
@@ -99,10 +108,7 @@ class QiskitBackend(Backend):
     @property
     def seconds_left(self) -> float | None:
         """What is left of the budget after all that is billed or reserved; None without one."""
-        if self.options.budget_seconds is None:
-            return None
-        committed = sum(book.committed for book in self._books.values())
-        return self.options.budget_seconds - committed
+        return None if self._budget is None else self._budget.left
 
     def cost(self, values: int) -> Cost:
         """The cost of measuring that many values of one circuit; nothing is submitted.
@@ -112,13 +118,52 @@ class QiskitBackend(Backend):
         """
         if not isinstance(values, int) or isinstance(values, bool) or values < 0:
             raise BackendError(f"cost({values!r}): the number of values is a whole number ≥ 0.")
+        seconds_left, account = self.seconds_left, None
+        if self.provider.bills:
+            account = Contact(self.provider, self.options).account_seconds()
+        found = self._cost_on(self.width, values)
+        chip = None
+        if not self.provider.bills and self.options.width is None and self._usable > self.width:
+            chip = self._cost_on(self._usable, values)
+        return dataclasses.replace(
+            found, seconds_left=seconds_left, account_seconds_left=account, chip=chip
+        )
+
+    @functools.cached_property
+    def _usable(self) -> int:
+        """Qubits that may be used at once at most."""
+        usable = chosen_layout(
+            self.calibration(), self.options, None, self.provider.neighbours(), ()
+        )
+        return len(usable)
+
+    def _cost_on(self, width: int, values: int) -> Cost:
         options = self.options
-        rows = math.ceil(values / self.width)
+        rows = math.ceil(values / width)
         jobs = math.ceil(rows / rows_a_job(options))
         run = rows * options.copies + jobs * options.calibration_rows
         executions = run * options.row_shots
         seconds = (jobs - 1) * job_seconds(0) + job_seconds(executions) if jobs else 0.0
-        return Cost(run, jobs, executions, seconds, self.seconds_left, self.width)
+        return Cost(run, jobs, executions, seconds, None, width)
+
+    def dry_run(self, tasks: Sequence[Task]) -> float | None:
+        """Seconds that the service says the tasks would be billed for; nothing is run.
+
+        The service validates the jobs as it would real ones, on a mock of the device. IBM offers it
+        on its paid plans, from version 0.51 of the runtime on. None on an emulator.
+
+        Raises:
+            BackendError: The service refuses, or does not offer it.
+        """
+        fused, native_rx = self.options.mode == "fused", self.provider.native_rx
+        values = flatten(tasks, fused=fused, native_rx=native_rx)
+        book = Book(Store(None), {}, {}, "dry run")
+        site = Site(Contact(self.provider, self.options), self.options, self._layout)
+        planner = Planner(book, site, 0, values)
+        planner.plan_values(planner.missing())
+        found = [self.provider.dry_run(planner.request(entry)) for entry in planner.jobs()]
+        seconds = [s for s in found if s is not None]
+        return sum(seconds) if len(seconds) == len(found) else None
 
     def open(
         self, store: Path | str | None = None, about: Mapping[str, Any] | None = None
@@ -131,20 +176,38 @@ class QiskitBackend(Backend):
         Raises:
             BackendError: Another process holds it, it was altered, or it holds another run.
         """
-        path = self._path(store)
-        opened = Memory() if path is None else Store(path)
-        seed = f"{self._seed}-{self._opened}"
-        self._opened += 1
+        return self._opened_run(self._path(store), about, working=True)
+
+    def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> QiskitRun:
+        """Open a run that another process may be working on, to ask for its status or cancel it.
+
+        Raises:
+            BackendError: There is no run, it was altered, or it is another one.
+        """
+        path = Path(store)
+        if not any((path / name).exists() for name in (RUN_FILE, OLD_LOG)):
+            raise BackendError(f"{path} holds no run of a QiskitBackend.")
+        return self._opened_run(path, about, working=False)
+
+    def _opened_run(
+        self, path: Path | None, about: Mapping[str, Any] | None, *, working: bool
+    ) -> QiskitRun:
+        opened = Store(path, working=working)
+        seed = f"{self._seed}-{next(self._opened)}"
         described = {"name": self.name, **self.options.describe()}
         try:
             book = Book(opened, about or {}, described, seed)
-        except BackendError:
+            ledger = self._ledger(path)
+            if ledger is not None and working:
+                ledger.enter(
+                    book.run,
+                    {e.key: (book.commitment(e), book.is_final(e)) for e in book.jobs.values()},
+                )
+        except BaseException:
             opened.close()
             raise
-        site = Site(self.provider, self.options, self._layout, lambda: self.seconds_left)
-        if self.options.budget_seconds is not None:
-            # by the run's own name: opened twice, it is counted once
-            self._books[book.run] = book
+        contact = Contact(self.provider, self.options)
+        site = Site(contact, self.options, self._layout, self._budget, ledger)
         return QiskitRun(self, site, book, path)
 
     def calibration(self) -> Calibration:
@@ -163,9 +226,31 @@ class QiskitBackend(Backend):
             return Path(store)
         if self.options.store is None and not self.provider.bills:
             return None
-        root = Path(self.options.store or Path.home() / ".qkan" / "runs")
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        return root / f"{self.name}-{stamp}-{secrets.token_hex(3)}"
+        return self._root / f"{self.name}-{stamp}-{secrets.token_hex(3)}"
+
+    def _shared_budget(self) -> Budget | None:
+        """The budget, with all that is entered already in the store's folder."""
+        if self.options.budget_seconds is None or not self.provider.bills:
+            return None
+        budget = Budget(self.options.budget_seconds)
+        if self.options.store is not None:
+            budget.join(self._root / BUDGET_FILE)
+        return budget
+
+    def _ledger(self, path: Path | None) -> Ledger | None:
+        """Where the jobs of a run are entered: beside the runs of one folder, or in its own."""
+        if self._budget is None or path is None:
+            return None
+        beside = path.resolve().parent / BUDGET_FILE
+        if self.options.store is not None or path.resolve().parent == self._root:
+            return self._budget.join(self._root / BUDGET_FILE)
+        return self._budget.join(beside if beside.exists() else path / BUDGET_FILE)
+
+    @property
+    def _root(self) -> Path:
+        """The folder of the runs that are given no place of their own."""
+        return Path(self.options.store or Path.home() / ".qkan" / "runs").expanduser().resolve()
 
     def _require_budget(self) -> None:
         if self.provider.bills and self.options.budget_seconds is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,9 +16,10 @@ from .backend import Floats, Measurement, Run, Task
 from .book import Book, Entry
 from .errors import BackendError
 from .packing import Values, flatten
-from .provider import Counts
-from .queue import Queue, Site
-from .statistics import Contraction, break_even_shots, contractions, extrapolated, read
+from .planner import Site
+from .provider import UnsureError
+from .queue import Queue
+from .statistics import Contraction, contractions, read
 
 if TYPE_CHECKING:
     from .qiskit_backend import QiskitBackend
@@ -36,7 +39,7 @@ class QiskitRun(Run):
     def __init__(self, backend: QiskitBackend, site: Site, book: Book, path: Path | None) -> None:
         self.path, self.backend = path, backend
         self._site, self._book = site, book
-        self._call = 0
+        self._call, self._stops = 0, book.stops
 
     def measure(self, tasks: Sequence[Task]) -> list[Measurement]:
         """Measure the tasks together; what the store has is not run again.
@@ -48,8 +51,7 @@ class QiskitRun(Run):
         """
         options = self._site.options
         fused = options.mode == "fused"
-        values = flatten(tasks, fused=fused, native_rx=self._site.provider.native_rx)
-        self._require_that_folding_helps(values)
+        values = flatten(tasks, fused=fused, native_rx=self._site.contact.provider.native_rx)
         call, self._call = self._call, self._call + 1
         self._open_call(call, values)
         try:
@@ -76,12 +78,17 @@ class QiskitRun(Run):
     @property
     def committed_seconds(self) -> float:
         """Time billed, and reserved for jobs whose usage is not final."""
-        return self._book.committed
+        return self._book.committed if self._site.contact.provider.bills else 0.0
 
     def status(self) -> dict[str, str]:
-        """How each job stands, by id; the provider is asked for those that may be in its queue."""
+        """How each job stands, by id; the provider is asked for those that may be in its queue.
+
+        Raises:
+            BackendError: The provider does not answer.
+        """
+        self._book.look()
         return {
-            identity: self._site.provider.status(identity).state
+            identity: self._site.contact.status(identity).state
             if entry.state == "submitted"
             else entry.state
             for entry in self._book.jobs.values()
@@ -89,42 +96,111 @@ class QiskitRun(Run):
         }
 
     def cancel(self) -> tuple[str, ...]:
-        """Cancel the jobs that have not finished and return their ids."""
+        """Cancel the jobs that have not finished and return their ids.
+
+        A process that waits for them submits nothing more. What finishes while the cancellation
+        travels is kept, for whoever opens the run again.
+
+        Raises:
+            BackendError: The provider does not answer; the message names the jobs left.
+        """
+        if self._book.store.is_writable:
+            self._book.write("stop")
+        asked, left = [], []
+        for entry in list(self._book.jobs.values()):
+            try:
+                self._adopt_unanswered(entry)
+                if entry.state == "submitted" and entry.identity is not None:
+                    self._site.contact.cancel(entry.identity)
+                    asked.append(entry)
+            except UnsureError as error:
+                log.warning("Cancelling job %s: %s", entry.key, error)
+                left.append(entry.identity or entry.tag)
         cancelled = []
-        for entry in self._book.jobs.values():
-            if entry.state == "intent" and entry.identity is None:
-                for identity, _ in self._site.provider.find(self._book.job_tag(entry.key)):
-                    self._book.write("submitted", key=entry.key, id=identity, adopted=True)
-                    break
-            if entry.state != "submitted" or entry.identity is None:
-                continue
-            status = self._site.provider.status(entry.identity)
-            if status.state == "queued":
-                self._site.provider.cancel(entry.identity)
-                self._book.write("cancelled", key=entry.key, reason="on request")
-                cancelled.append(entry.identity)
+        for entry in asked:
+            try:
+                cancelled += [str(entry.identity)] * self._is_cancelled(entry)
+            except UnsureError as error:
+                log.warning("Cancelling job %s: %s", entry.key, error)
+                left.append(str(entry.identity))
+        if left:
+            raise BackendError(
+                f"Cancelled: {', '.join(cancelled) or 'nothing'}. No answer for "
+                f"{', '.join(left)}, which may still run: cancel the run again."
+            )
         return tuple(cancelled)
+
+    def _adopt_unanswered(self, entry: Entry) -> bool:
+        """Look for a job that was submitted without an answer; whether it was found."""
+        if entry.state != "intent" or entry.identity is not None:
+            return False
+        found = self._site.contact.jobs(entry.tag)
+        if found:
+            self._book.write("submitted", key=entry.key, id=found[0], adopted=True)
+            self._book.write("unsure", key=entry.key, reason="adopted by its tag")
+        return bool(found)
+
+    def _is_cancelled(self, entry: Entry) -> bool:
+        """Whether a job that was cancelled will bring nothing, as the provider has it.
+
+        It may have finished while the cancellation travelled; its result is then kept.
+        """
+        for look in range(self._site.options.retries + 1):
+            if look:
+                time.sleep(self._site.options.poll_seconds)
+            state = self._site.contact.status(str(entry.identity)).state
+            if state == "cancelled":
+                still = partial(lambda e: e.state == "submitted", entry)
+                self._book.write("cancelled", when=still, key=entry.key, reason="on request")
+                self._settle(entry)
+            if state != "queued":
+                return state == "cancelled"
+        return True
+
+    def _settle(self, entry: Entry) -> None:
+        """Give back what a cancelled job held of the budget, if the provider says what it cost."""
+        seconds = self._site.contact.usage(str(entry.identity))
+        if seconds is not None and self._site.ledger is not None:
+            self._book.write("usage", id=entry.identity, seconds=seconds)
+            held = self._book.commitment(entry)
+            self._site.ledger.settle(self._book.run, entry.key, held)
+
+    def resubmit(self) -> tuple[str, ...]:
+        """Let jobs that went unanswered and were not found be submitted anew; return their tags.
+
+        They are looked for once more. Each may have been accepted all the same, so it stays
+        reserved for in the budget; should it turn up, it is cancelled and counted.
+
+        Raises:
+            BackendError: The provider does not answer.
+        """
+        given_up = []
+        for entry in list(self._book.jobs.values()):
+            if entry.is_unsure and entry.state == "intent" and not self._adopt_unanswered(entry):
+                self._book.write("abandoned", key=entry.key)
+                given_up.append(entry.tag)
+        return tuple(given_up)
+
+    def keep(self, name: str, content: bytes) -> bytes:
+        """Keep bytes with the run, unless there are some under that name; return the kept ones."""
+        kept = self._book.store.get(name)
+        if kept is not None:
+            return kept
+        with self._book.store.transaction() as step:
+            self._book.store.put(step, name, content)
+        return content
+
+    def copy(self, folder: Path | str) -> None:
+        """Copy the run's jobs and results into another directory, also while it goes on.
+
+        Opened again from an older copy, a run asks its device for the jobs that it lacks.
+        """
+        self._book.store.copy(Path(folder))
 
     def close(self) -> None:
         """Release the store's lock; jobs in the queue stay there."""
-        self._site.provider.close()
+        self._site.contact.provider.close()
         self._book.store.close()
-
-    def _require_that_folding_helps(self, values: Values) -> None:
-        options = self._site.options
-        if not (options.folding and values.size):
-            return
-        layout = self.backend.layout
-        noise = self.backend.calibration().device_noise(layout)
-        pulses = min(sequence.count("sx") for sequence in values.sequences)
-        needed = break_even_shots(pulses, noise)
-        found = f"with {pulses} SX it pays from {needed:,.0f} shots a value on"
-        if not options.shots >= needed:
-            raise BackendError(
-                f"folding=True: {found}, and these are {options.shots:,}. Leave it off, or take "
-                "more shots."
-            )
-        log.info("Folding: %s", found)
 
     def _open_call(self, call: int, values: Values) -> None:
         known = self._book.calls.get(call)
@@ -140,7 +216,7 @@ class QiskitRun(Run):
         """Run the call until every value came from a qubit that can be read."""
         if not values.size:
             return {}
-        queue = Queue(self._book, self._site, call, values)
+        queue = Queue(self._book, self._site, call, values, self._stops)
         while True:
             queue.work()
             found = self._contractions(call)
@@ -158,11 +234,8 @@ class QiskitRun(Run):
         if not options.twins:
             return {}
         done = [(entry.layout, self._book.counts(entry)) for entry in self._done(call)]
-        last = contractions((layout, counts[-1], options.row_shots) for layout, counts in done)
-        if not options.folding:
-            return last
-        plain = contractions((layout, counts[-2], options.row_shots) for layout, counts in done)
-        return {qubit: plain[qubit].extrapolated(last[qubit]) for qubit in plain}
+        readings = ((layout, counts[-1], options.row_shots) for layout, counts in done)
+        return contractions(readings, self._book.added_shots)
 
     def _done(self, call: int) -> list[Entry]:
         return [entry for entry in self._book.of_call(call) if entry.state == "done"]
@@ -170,36 +243,37 @@ class QiskitRun(Run):
     def _measurements(
         self, call: int, values: Values, contraction: dict[int, Contraction]
     ) -> list[Measurement]:
-        z, variance, qubit = self._readings(call, values)
+        z, cautious, unbiased, qubit = self._readings(call, values)
         relative = {q: c.relative_error for q, c in contraction.items() if not c.is_dead}
-        if contraction:
-            scale = np.ones(values.size)
-            shared = np.zeros(values.size)
-            for q, found in contraction.items():
-                here = qubit == q
-                scale[here], shared[here] = found.value, found.relative_error
-            z, shot_stderr = z / scale, np.sqrt(variance) / scale
-            stderr = np.hypot(shot_stderr, z * shared)
-        else:
-            shot_stderr = np.sqrt(variance)
-            stderr = shot_stderr
+        inverse, shared = np.ones(values.size), np.zeros(values.size)
+        for q, found in contraction.items():
+            here = qubit == q
+            inverse[here], shared[here] = found.inverse, found.relative_error
+        z, shot_stderr, unbiased = z * inverse, np.sqrt(cautious) * inverse, unbiased * inverse**2
+        stderr = np.hypot(shot_stderr, z * shared)
         outside = int((np.abs(z) > 1).sum())
         if outside:
             log.info(
                 "%d of %d estimates are outside [-1, 1], as unbiased ones may", outside, z.size
             )
-        columns = (values.split(array) for array in (z, stderr, shot_stderr, qubit))
+        columns = (values.split(array) for array in (z, stderr, shot_stderr, qubit, unbiased))
         return [
             Measurement(
                 cast(Floats, a), cast(Floats, b), cast(Floats, c), cast(NDArray[np.int64], d),
-                relative,
+                relative, cast(Floats, e),
             )
-            for a, b, c, d in zip(*columns, strict=True)
+            for a, b, c, d, e in zip(*columns, strict=True)
         ]  # fmt: skip
 
-    def _readings(self, call: int, values: Values) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """Unscaled ⟨Z⟩, its variance and the qubit of every value; NaN and -1 where none came."""
-        z, variance = np.full(values.size, np.nan), np.full(values.size, np.nan)
+    def _readings(
+        self, call: int, values: Values
+    ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+        """Unscaled ⟨Z⟩, its cautious and unbiased variance and the qubit of every value.
+
+        NaN and -1 stand where none came.
+        """
+        options = self._site.options
+        z, cautious, unbiased = (np.full(values.size, np.nan) for _ in range(3))
         qubit = np.full(values.size, -1)
         dropped = self._book.dropped.get(call, set())
         for entry in self._done(call):
@@ -207,19 +281,13 @@ class QiskitRun(Run):
             layout = np.array(entry.layout)
             good = ~np.isin(layout, list(dropped))
             for piece in entry.pieces:
-                found, spread = self._reading(counts)
+                found = read(next(counts), options.row_shots, options.twins, self._book.added_shots)
                 rows, columns = np.nonzero((piece.cells >= 0) & good)
                 at = piece.cells[rows, columns]
-                z[at], variance[at] = found[rows, columns], spread[rows, columns]
+                for whole, part in zip((z, cautious, unbiased), found, strict=True):
+                    whole[at] = part[rows, columns]
                 qubit[at] = layout[columns]
-        return z, variance, qubit
-
-    def _reading(self, counts: Iterator[Counts]) -> tuple[Floats, Floats]:
-        options = self._site.options
-        plain = read(next(counts), options.row_shots, options.twins)
-        if not options.folding:
-            return plain
-        return extrapolated(plain, read(next(counts), options.row_shots, options.twins))
+        return z, cautious, unbiased, qubit
 
     def _how_to_go_on(self) -> str:
         waiting = [e.identity for e in self._book.jobs.values() if e.state == "submitted"]

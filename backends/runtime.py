@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from qkan.circuits import require
@@ -22,6 +25,14 @@ log = logging.getLogger(__name__)
 RAN_TOO_LONG = 1305
 RETRIABLE = {1000, 1004, 1006, 1008, 1010, 1011, 1202}
 """IBM's codes below 9000 that ask for another try; those from 9000 on are internal errors."""
+
+REFUSED = {400, 401, 402, 403, 404, 405, 410, 413, 415, 422}
+"""HTTP codes by which a service says no; others leave open whether it did what it was asked."""
+
+WAITING = {"INITIALIZING", "QUEUED", "RUNNING"}
+
+AUTO_INSTANCE = (0, 48)
+"""The first version of the runtime that takes "auto" for an instance."""
 
 TOKENS = ("QISKIT_IBM_TOKEN", "QISKIT_IBM_RUNTIME_API_TOKEN", "QISKIT_IBM_RUNTIME_CUSTOM_TOKEN")
 
@@ -51,6 +62,7 @@ class RuntimeProvider(Provider):
         self._templates = Templates(device)
         self._snapshot: Calibration | None = None
         self._mode: Any = None
+        self._token = ""
         self.name = str(device.name)
         self.native_rx = options.use_fractional_gates and "rx" in device.target.operation_names
 
@@ -66,7 +78,8 @@ class RuntimeProvider(Provider):
                 self._templates = Templates(self._device)
                 self._snapshot = None
         if self._snapshot is None:
-            self._snapshot = snapshot(self._device)
+            with self._asking("the calibration"):
+                self._snapshot = snapshot(self._device)
         return self._snapshot
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
@@ -77,11 +90,26 @@ class RuntimeProvider(Provider):
         """Submit through the sampler primitive."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         with self._asking("to run a job"):
-            make = self._make_sampler or sampler_class()
-            sampler = make(self._execution_mode())
-            sampler.options.environment.job_tags = list(job.tags)
-            sampler.options.max_execution_time = job.seconds
+            sampler = self._sampler(self._execution_mode(), job, job.tags)
             return str(sampler.run(pubs, shots=job.shots).job_id())
+
+    def dry_run(self, job: Job) -> float | None:
+        """Let the service estimate a job on a mock of the device, and wait for its answer."""
+        pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
+        with self._asking("for a dry run"):
+            # a tag of its own: nobody may take it for a job of a run
+            sampler = self._sampler(self._device, job, ("qkan-dry-run",))
+            if "dry_run" not in inspect.signature(sampler.run).parameters:
+                raise BackendError("A dry run needs qiskit-ibm-runtime 0.51 or newer; update it.")
+            mock = sampler.run(pubs, shots=job.shots, dry_run=True)
+            mock.result()
+            return float(mock.usage())
+
+    def _sampler(self, mode: Any, job: Job, tags: Sequence[str]) -> Any:
+        sampler = (self._make_sampler or sampler_class())(mode)
+        sampler.options.environment.job_tags = list(tags)
+        sampler.options.max_execution_time = job.seconds
+        return sampler
 
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
         """Ask for the jobs with a tag."""
@@ -104,8 +132,11 @@ class RuntimeProvider(Provider):
                 return Status("done")
             if state == "CANCELLED":
                 return Status("cancelled", "It was cancelled.")
+            if state in WAITING:
+                running = self._usage(job) if state == "RUNNING" else {}
+                return Status("queued", seconds=running.get("qpu_charge_time_seconds") or 0.0)
             if state != "ERROR":
-                return Status("queued")
+                raise UnsureError(f"{self.name} says {state!r:.80} of job {identity}.")
             reason = self.scrub(str(job.error_message()))
             return Status("failed", reason, failure_cause(job, reason))
 
@@ -121,11 +152,20 @@ class RuntimeProvider(Provider):
     def usage(self, identity: str) -> float | None:
         """Ask what was billed for a job."""
         with self._asking(f"for the usage of job {identity}"):
-            usage = self._service.job(identity).metrics().get("usage", {})
+            usage = self._usage(self._service.job(identity))
             if usage.get("status", "pending") == "pending":
                 return None
             seconds = usage.get("qpu_charge_time_seconds", usage.get("quantum_seconds"))
             return None if seconds is None else float(seconds)
+
+    def seconds_left(self) -> float | None:
+        """Ask what the account's instance may still use."""
+        ask = getattr(self._service, "usage", None)
+        if ask is None:
+            return None
+        with self._asking("for the time that is left"):
+            left = ask().get("usage_remaining_seconds")
+            return None if left is None else float(left)
 
     def cancel(self, identity: str) -> None:
         """Cancel a job; that it has finished is no error."""
@@ -145,8 +185,14 @@ class RuntimeProvider(Provider):
 
     def scrub(self, text: str) -> str:
         """A text without the account's token."""
-        account: Mapping[str, str] = self._service.active_account() or {}
-        return _without(text, account.get("token"))
+        with contextlib.suppress(Exception):
+            self._token = (self._service.active_account() or {}).get("token") or self._token
+        return _without(text, self._token)
+
+    @staticmethod
+    def _usage(job: Any) -> dict[str, Any]:
+        found: dict[str, Any] = job.metrics().get("usage") or {}
+        return found
 
     def _execution_mode(self) -> Any:
         """The backend, or one batch or session for all jobs until `close`."""
@@ -173,7 +219,7 @@ class RuntimeProvider(Provider):
 
 
 class _Asking:
-    """Turns the service's errors into ours, without the token and without their context."""
+    """Turns whatever the service raises into our errors, without the token and its context."""
 
     def __init__(self, provider: RuntimeProvider, what: str) -> None:
         self._provider, self._what = provider, what
@@ -186,21 +232,27 @@ class _Asking:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, BackendError):
             return
-        exceptions = require("qiskit_ibm_runtime.exceptions", "qiskit")
-        qiskit = require("qiskit.exceptions", "qiskit")
-        refusals = (
-            exceptions.IBMNotAuthorizedError,
-            exceptions.IBMAccountError,
-            ValueError,
-            TypeError,
-        )
         text = self._provider.scrub(f"{type(error).__name__}: {error}")
         asked = f"{self._provider.name}, asked {self._what}, answered {text}."
-        if isinstance(error, refusals):
-            raise RejectedError(asked) from None
-        # requests' errors and time-outs are OSErrors
-        if isinstance(error, qiskit.QiskitError | OSError):
-            raise UnsureError(asked) from None
+        raise (RejectedError if is_refusal(error) else UnsureError)(asked) from None
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is the service's own no, or the runtime's before anything was sent.
+
+    An answer that is no JSON, a broken connection or whatever else may have come after the service
+    had accepted a job. Python's plain ValueError is among them: the runtime's own is another.
+    """
+    exceptions = require("qiskit_ibm_runtime.exceptions", "qiskit")
+    refusals = (
+        exceptions.IBMNotAuthorizedError,
+        exceptions.IBMAccountError,
+        exceptions.IBMInputValueError,
+    )
+    # the runtime wraps what the service says, and keeps its code in the text
+    code = re.match(r".{0,80}?\b(\d{3}) Client Error\b", str(error), re.DOTALL)
+    status = getattr(error, "status_code", int(code[1]) if code else None)
+    return isinstance(error, refusals) or status in REFUSED
 
 
 def failure_cause(job: Any, reason: str) -> Literal["time", "user", "system"]:
@@ -234,20 +286,39 @@ def connect(name: str, options: Options) -> RuntimeProvider:
     Raises:
         BackendError: No account, or no such device.
     """
-    runtime = require("qiskit_ibm_runtime", "qiskit")
-    qiskit = require("qiskit.exceptions", "qiskit")
-    fractional = options.use_fractional_gates
+    require("qiskit_ibm_runtime", "qiskit")
+    options_of_device = {"use_fractional_gates": options.use_fractional_gates}
     try:
-        service = runtime.QiskitRuntimeService(channel=options.channel, instance=options.instance)
+        service = account(options.instance, options.channel)
         if name == "least_busy":
-            found = service.least_busy(operational=True, simulator=False)
-            name = found.name
-        device = service.backend(name, instance=options.instance, use_fractional_gates=fractional)
-    except (qiskit.QiskitError, ValueError, OSError) as error:
+            wanted = options_of_device if options.use_fractional_gates else {}
+            name = service.least_busy(operational=True, simulator=False, **wanted).name
+        device = service.backend(name, instance=options.instance, **options_of_device)
+        return RuntimeProvider(service, device, options)
+    except BackendError:
+        raise
+    except Exception as error:
         text = _without(f"{type(error).__name__}: {error}")
         raise BackendError(
             f"{name!r} could not be reached ({text}). Save your account once with "
-            "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN; without an "
-            "account use a fake device such as 'fake_sherbrooke'."
+            "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN; check instance= "
+            "and channel= if you named them. Without an account use a fake device such as "
+            "'fake_sherbrooke'."
         ) from None
-    return RuntimeProvider(service, device, options)
+
+
+def account(instance: str | None = None, channel: str | None = None) -> Any:
+    """The service with the account as it is set up.
+
+    Without an instance the runtime chooses one, where it can, unless the account names its own.
+    """
+    runtime = require("qiskit_ibm_runtime", "qiskit")
+    # the new name of the same class
+    service = getattr(runtime, "QiskitRuntimeService", None) or runtime.IBMQuantumComputeService
+    if instance is None and _version(runtime) >= AUTO_INSTANCE:
+        instance = "auto"
+    return service(channel=channel, instance=instance)
+
+
+def _version(runtime: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", runtime.__version__)[:2])

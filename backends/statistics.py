@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qkan.circuits import DeviceNoise, shot_estimate
+from qkan.circuits import shot_estimate, shot_variance
 
 from .backend import Floats
 from .provider import Counts
@@ -21,67 +21,73 @@ LEAST_CONTRACTION = 0.1
 
 @dataclass(frozen=True)
 class Contraction:
-    """How much of ⟨Z⟩ a qubit's readout keeps: 1 - p - q, and its standard error."""
+    """How much of ⟨Z⟩ a qubit's readout keeps.
+
+    Attributes:
+        value: The estimate of 1 - p - q.
+        stderr: Its standard error, never 0.
+        variance: Its variance, estimated without bias.
+    """
 
     value: float
     stderr: float
+    variance: float = 0.0
 
     @property
     def is_dead(self) -> bool:
         """Whether it is near 0, or cannot be told from it."""
         return self.value < max(LEAST_CONTRACTION, 5 * self.stderr)
 
-    def extrapolated(self, folded: Contraction) -> Contraction:
-        """At no gate noise, from this one and that at three times the noise."""
-        value = 1.5 * self.value - 0.5 * folded.value
-        return Contraction(value, float(np.hypot(1.5 * self.stderr, 0.5 * folded.stderr)))
-
     @property
     def relative_error(self) -> float:
         """Standard error over value."""
         return self.stderr / self.value
 
+    @property
+    def inverse(self) -> float:
+        """What a reading is multiplied with.
 
-def read(counts: Counts, shots: int, twins: bool) -> tuple[Floats, Floats]:
-    """⟨Z⟩ and its variance from counts of ones, (r, w).
-
-    With twins, counts (2·r, w), half the difference of the two: what adds to both, such as the
-    asymmetry of the readout, cancels.
-    """
-    z, stderr = shot_estimate(counts.astype(np.float64), shots)
-    if not twins:
-        return z, stderr**2
-    half = len(z) // 2
-    return (z[:half] - z[half:]) / 2, (stderr[:half] ** 2 + stderr[half:] ** 2) / 4
+        The mean of 1/value exceeds 1/(1 - p - q) by the variance over the third power, which is
+        taken off: over the many edges of a layer it would add up.
+        """
+        return (1 - self.variance / self.value**2) / self.value
 
 
-def extrapolated(
-    plain: tuple[Floats, Floats], folded: tuple[Floats, Floats]
-) -> tuple[Floats, Floats]:
-    """Values and variances at no noise, linearly from those at one and at three times the noise."""
-    return 1.5 * plain[0] - 0.5 * folded[0], 2.25 * plain[1] + 0.25 * folded[1]
+def read(
+    counts: Counts, shots: int, twins: bool, added: float = 0.0
+) -> tuple[Floats, Floats, Floats]:
+    """⟨Z⟩ from counts of ones, (r, w), with its cautious and its unbiased variance.
 
-
-def break_even_shots(pulses: int, noise: DeviceNoise) -> float:
-    """Shots a value from which folding pays, on the mean qubit.
-
-    Gates contract ⟨Z⟩ by B, an error of up to B; extrapolating takes it away and costs a variance
-    of 5/N instead of 1/N with the same N shots split in two: N = 4/B².
+    With twins, counts (2·r, w), it is half the difference of the two: what adds to both, such as
+    the asymmetry of the readout, cancels.
 
     Args:
-        pulses: SX of the circuit.
-        noise: Of the qubits in use.
+        counts: Of a PUB.
+        shots: Of each row.
+        twins: Whether the second half of the rows are twins of the first.
+        added: Shots that were counted for each reading beside those that were run: ½ in runs of
+            version 0.1.0, which go on as they began.
     """
-    lost = 1 - float(np.mean((noise.sx.xy * noise.sx.z) ** (pulses / 2)))
-    return 4 / lost**2 if lost > 0 else float("inf")
+    ones = counts.astype(np.float64)
+    z, stderr = shot_estimate(ones, shots)
+    if added:
+        z = 1 - 2 * (ones + added) / (shots + 2 * added)
+    cautious, unbiased = stderr**2, shot_variance(ones, shots)
+    if not twins:
+        return z, cautious, unbiased
+    half = len(z) // 2
+    first, second = (slice(None, half), slice(half, None))
+    cautious, unbiased = ((v[first] + v[second]) / 4 for v in (cautious, unbiased))
+    return (z[first] - z[second]) / 2, cautious, unbiased
 
 
 def contractions(
-    readings: Iterable[tuple[tuple[int, ...], Counts, int]],
+    readings: Iterable[tuple[tuple[int, ...], Counts, int]], added: float = 0.0
 ) -> dict[int, Contraction]:
     """Each qubit's contraction from calibration rows, (layout, counts (2, w), shots) a job.
 
     The first row prepared ⟨Z⟩ = 1 and the second -1. A qubit's rows in several jobs add up.
+    `added` is as in `read`.
     """
     ones: dict[int, Counts] = {}
     shots: dict[int, int] = {}
@@ -91,6 +97,10 @@ def contractions(
             shots[qubit] = shots.get(qubit, 0) + number
     found = {}
     for qubit, pair in ones.items():
-        value, variance = read(pair[:, None], shots[qubit], twins=True)
-        found[qubit] = Contraction(float(value[0, 0]), float(variance[0, 0]) ** 0.5)
+        value, cautious, unbiased = read(pair[:, None], shots[qubit], twins=True, added=added)
+        found[qubit] = Contraction(
+            float(value[0, 0]),
+            float(cautious[0, 0]) ** 0.5,
+            0.0 if added else float(unbiased[0, 0]),
+        )
     return found

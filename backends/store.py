@@ -1,8 +1,7 @@
-"""`Store`: a directory that survives the process, its power supply and its editor.
+"""`Store`: what a run keeps in its directory, in a database that survives the process.
 
-A log of records, one JSON object a line, each fsynced before anything that depends on it happens
-and each with a checksum that chains it to the one before; results in files of their own, written
-beside their place and renamed into it.
+It holds a log of records and named blobs. Every record has a seal, a checksum that chains it to
+the record before, and every blob a checksum, so that a store that was edited is never believed.
 """
 
 from __future__ import annotations
@@ -11,157 +10,200 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import sqlite3
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .carried import OLD_LOG, read_old
+from .database import Database
 from .errors import BackendError
 
 Record = dict[str, Any]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+FILE = "run.sqlite"
+
+_TABLES = """
+CREATE TABLE record (number INTEGER PRIMARY KEY, content TEXT NOT NULL, seal TEXT NOT NULL);
+CREATE TABLE blob (name TEXT PRIMARY KEY, content BLOB NOT NULL, checksum TEXT NOT NULL)
+"""
+
+_TRACES = ("run.json", "angles-*.npz", "[0-9]*.[0-9]*.npz")
+"""Files that stand beside the database of a run, by which a lost database is noticed."""
 
 
 class Store:
-    """An append-only log and its result files, locked while it is open.
+    """An append-only log and blobs, in a database or in memory.
 
     Args:
-        path: The directory; made if absent.
+        path: The directory; made if absent. None keeps everything in memory.
+        working: Whether this process works on the run, which only one may do at a time. Others may
+            read it, and append to it, at any moment.
 
     Raises:
-        BackendError: Another process holds it, or a record was altered.
+        BackendError: Another process works on it, or it was damaged or lost.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = Store(Path(folder))
-        ...     store.append({"kind": "note", "text": "first"})
+        ...     with store.transaction() as step:
+        ...         number = store.append(step, {"kind": "note", "text": "first"})
         ...     store.close()
         ...     reopened = Store(Path(folder))
-        ...     kinds = [record["kind"] for record in reopened.records]
+        ...     with reopened.transaction(write=False) as step:
+        ...         kinds = [record["kind"] for number, record in reopened.news(step)]
         ...     reopened.close()
         >>> kinds
         ['note']
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None, *, working: bool = True) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path / "lock")
+        self._lock: IO[bytes] | None = None
+        self._seen, self._chain = 0, ""
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path / "lock") if working else None
         try:
-            self.records, self._chain = self._read()
-            self._log: IO[bytes] = (path / "log.jsonl").open("ab")
-            _sync_folder(path)
+            self._database = self._opened()
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
-    def append(self, record: Record) -> None:
-        """Add a record; it is on the disk when this returns."""
-        line, self._chain = _sealed(record, self._chain)
-        self._log.write(line)
-        self._log.flush()
-        os.fsync(self._log.fileno())
-        self.records.append(record)
+    def transaction(self, *, write: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """A step: all that is written in it is kept when it ends, or nothing is."""
+        return self._database.transaction(write=write)
 
-    def keep(self, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> str:
-        """Write arrays into a file of their own and return its checksum."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
-        return self.keep_text(name, buffer.getvalue())
-
-    def keep_text(self, name: str, content: bytes) -> str:
-        """Write bytes into a file of their own, whole or not at all, and return its checksum."""
-        target = self.path / name
-        draft = target.with_name(target.name + ".part")
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-        _sync_folder(self.path)
-        return hashlib.sha256(content).hexdigest()
-
-    def load(self, name: str, checksum: str) -> dict[str, NDArray[np.generic]]:
-        """Read arrays back.
+    def news(self, step: sqlite3.Connection) -> Iterator[tuple[int, Record]]:
+        """The records, with their numbers, that this object has not handed out yet.
 
         Raises:
-            BackendError: The file is gone or is not what was written.
+            BackendError: A record was altered.
         """
-        target = self.path / name
-        try:
-            content = target.read_bytes()
-        except FileNotFoundError:
-            raise BackendError(f"{target} is missing; restore it from a copy.") from None
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise BackendError(
-                f"{target} is not what was written there; restore it from a copy, or start a run "
-                "in another directory."
+        rows = step.execute(
+            "SELECT number, content, seal FROM record WHERE number > ? ORDER BY number",
+            (self._seen,),
+        ).fetchall()
+        for number, content, seal in rows:
+            chain = _seal(content, self._chain)
+            if chain != seal or number != self._seen + 1:
+                raise BackendError(
+                    f"Record {self._seen + 1} of {self._database.path} is not what was written "
+                    "there, so what was paid for is unsure. Restore the file from a copy, or start "
+                    "a run in another directory."
+                )
+            yield number, json.loads(content)
+            # only now: what was not taken in, because of Ctrl-C, is handed out again
+            self._seen, self._chain = number, chain
+
+    def append(self, step: sqlite3.Connection, record: Record) -> int:
+        """Add a record and return its number."""
+        last = step.execute("SELECT number, seal FROM record ORDER BY number DESC LIMIT 1")
+        number, chain = last.fetchone() or (0, "")
+        content = json.dumps(record, sort_keys=True)
+        row = (number + 1, content, _seal(content, chain))
+        step.execute("INSERT INTO record VALUES (?, ?, ?)", row)
+        return int(number) + 1
+
+    def put(self, step: sqlite3.Connection, name: str, content: bytes) -> None:
+        """Keep bytes under a name."""
+        row = (name, content, hashlib.sha256(content).hexdigest())
+        step.execute("INSERT OR REPLACE INTO blob VALUES (?, ?, ?)", row)
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes under a name; None where there are none.
+
+        Raises:
+            BackendError: They are not what was kept.
+        """
+        with self.transaction(write=False) as step:
+            found = step.execute(
+                "SELECT CAST(content AS BLOB), checksum FROM blob WHERE name = ?", (name,)
             )
+            content, checksum = found.fetchone() or (None, "")
+        if content is not None and hashlib.sha256(content).hexdigest() != checksum:
+            raise BackendError(
+                f"{name} of {self._database.path} is not what was written there; restore the file "
+                "from a copy, or start a run in another directory."
+            )
+        return content
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anybody can work on the run as its folder is."""
+        effective = os.access in os.supports_effective_ids
+        return self.path is None or os.access(self.path, os.W_OK, effective_ids=effective)
+
+    def copy(self, folder: Path) -> None:
+        """Write a copy into a directory, whole also while the run goes on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database.copy(folder / FILE)
+
+    def close(self) -> None:
+        """Let other processes work on the run."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _opened(self) -> Database:
+        if self.path is None:
+            return Database(None, _TABLES)
+        file = self.path / FILE
+        if file.exists() and file.stat().st_size:
+            return Database(file, _TABLES)
+        if (self.path / OLD_LOG).exists():
+            return self._carried_over(file)
+        traces = [found.name for name in _TRACES for found in self.path.glob(name)]
+        if traces:
+            state = "is empty" if file.exists() else "is missing"
+            raise BackendError(
+                f"{file} {state}, and {traces[0]} beside it tells of a run, so jobs may be paid "
+                "for that nobody knows of. Restore it from a copy, or name another directory."
+            )
+        return Database(file, _TABLES)
+
+    def _carried_over(self, file: Path) -> Database:
+        """The database that holds what version 0.1.0 wrote into files, which stay as they are."""
+        records, blobs = read_old(file.parent)
+        draft = file.with_name(f"{file.name}.part")
+        draft.unlink(missing_ok=True)
+        with Database(draft, _TABLES).transaction() as step:
+            for record in records:
+                self.append(step, record)
+            for name, content in blobs.items():
+                self.put(step, name, content)
+        os.replace(draft, file)
+        return Database(file, _TABLES)
+
+
+def to_bytes(arrays: Arrays) -> bytes:
+    """Arrays as the bytes of an npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes, what: str) -> dict[str, NDArray[Any]]:
+    """The arrays that `to_bytes` wrote.
+
+    Raises:
+        BackendError: The bytes are no npz file; `what` names them.
+    """
+    try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._log.close()
-        self._lock.close()
-
-    def _read(self) -> tuple[list[Record], str]:
-        """All records; the torn end of a write that was cut off is removed."""
-        log = self.path / "log.jsonl"
-        content = log.read_bytes() if log.exists() else b""
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            with log.open("r+b") as file:
-                file.truncate(len(whole) + 1 if whole else 0)
-                file.flush()
-                os.fsync(file.fileno())
-        chain = ""
-        records = []
-        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
-            try:
-                sealed = json.loads(line)
-                record = sealed["record"]
-                chain = _seal(record, chain)
-                intact = chain == sealed["seal"]
-            except (ValueError, KeyError, TypeError):
-                intact = False
-            if not intact:
-                raise BackendError(
-                    f"{log}, line {number}, is not what was written there, so what was paid for "
-                    "is unsure. Restore the file from a copy, or start a run in another directory."
-                )
-            records.append(record)
-        return records, chain
-
-
-class Memory(Store):
-    """The same interface where nothing is kept: an emulator's run without a directory."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self._files: dict[str, dict[str, NDArray[np.generic]]] = {}
-
-    def append(self, record: Record) -> None:
-        """Remember a record."""
-        self.records.append(record)
-
-    def keep(self, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> str:
-        """Remember arrays."""
-        self._files[name] = dict(arrays)
-        return ""
-
-    def keep_text(self, name: str, content: bytes) -> str:
-        """Nothing is kept."""
-        return ""
-
-    def load(self, name: str, checksum: str) -> dict[str, NDArray[np.generic]]:
-        """Arrays as they were given."""
-        return self._files[name]
-
-    def close(self) -> None:
-        """Nothing is held."""
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise BackendError(
+            f"{what} is damaged ({error}); restore it from a copy, or start a run in another "
+            "directory."
+        ) from None
 
 
 def array_to_json(array: NDArray[np.int64]) -> dict[str, Any]:
@@ -174,19 +216,19 @@ def array_from_json(data: Mapping[str, Any]) -> NDArray[np.int64]:
     return np.array(data["data"], dtype=np.int64).reshape(data["shape"])
 
 
-def _seal(record: Record, chain: str) -> str:
-    text = chain + json.dumps(record, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _seal(content: str, chain: str) -> str:
+    return hashlib.sha256((chain + content).encode()).hexdigest()[:32]
 
 
-def _sealed(record: Record, chain: str) -> tuple[bytes, str]:
-    seal = _seal(record, chain)
-    return json.dumps({"record": record, "seal": seal}, sort_keys=True).encode() + b"\n", seal
+def _locked(path: Path) -> IO[bytes] | None:
+    """The lock file, held until it is closed or the process ends, however it ends.
 
-
-def _locked(path: Path) -> IO[bytes]:
-    """The lock file, held until it is closed or the process ends, however it ends."""
-    file = path.open("ab")
+    In a folder that cannot be written nobody works, and nothing is locked.
+    """
+    try:
+        file = path.open("ab")
+    except OSError:
+        return None
     try:
         if os.name == "posix":
             import fcntl
@@ -199,15 +241,7 @@ def _locked(path: Path) -> IO[bytes]:
     except OSError:
         file.close()
         raise BackendError(
-            f"Another process works in {path.parent}. Wait until it ends, or use another directory."
+            f"Another process works in {path.parent}. Wait until it ends, or use another "
+            "directory. Its status can be asked for, and its jobs be cancelled, meanwhile."
         ) from None
     return file
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

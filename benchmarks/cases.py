@@ -39,6 +39,7 @@ class Case:
         sweep: Of a growth point: what grows.
         quick: Whether the quick run has it.
         slow: Candidates that the quick run leaves out: seconds a call, and never the fastest.
+        own: Whether each sample has theta, scale and shift of its own, as fast weights have.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Case:
     sweep: str = ""
     quick: bool = True
     slow: tuple[str, ...] = ()
+    own: bool = False
 
     @property
     def edges(self) -> int:
@@ -64,7 +66,8 @@ class Case:
     @property
     def title(self) -> str:
         """The layer in words."""
-        return f"{self.batch} × {self.in_features} → {self.out_features}, {self.encoding}"
+        own = ", parameters of each sample's own" if self.own else ""
+        return f"{self.batch} × {self.in_features} → {self.out_features}, {self.encoding}{own}"
 
     def describe(self) -> dict[str, Any]:
         """All fields and the title, as JSON values."""
@@ -90,6 +93,7 @@ def _cases() -> Iterator[Case]:
     )  # fmt: skip
     yield Case("1-trainable", 1000, 1, 1, (*KERNEL, *PEER))
     yield Case("4-trainable", 8, 4, 4, (*KERNEL, *PEER))
+    yield Case("8-own", 32, 8, 8, ("auto", "numba", "torch"), own=True)
     yield Case(
         "256-linear", 1024, 256, 256, ("auto", "fourier", "nn.Linear"), encoding="linear",
         measures=wide,
@@ -135,19 +139,21 @@ def arrays(case: Case, seed: int = 0) -> Arrays:
     Returns:
         x (b, i) ~ N(0, 1); theta (o, i, k) ~ U(-π, π); scale (o, i, u) = 1 + 0.2·N(0, 1) and
         shift 0.1·N(0, 1), or 1 and 0 in a fixed encoding; weight (o, i) away from 0, by which a
-        peer's bias is divided; base_weight (o, i); bias (o,).
+        peer's bias is divided; base_weight (o, i); bias (o,). With parameters of each sample's own
+        theta, scale and shift have an axis b before.
     """
     if case.ansatz != "pz":
         raise ValueError(f"{case.id}: arrays knows the sizes of pz only, not {case.ansatz!r}.")
     g = np.random.default_rng(seed)
     shape, u = (case.out_features, case.in_features), case.reps
-    scale, shift = np.ones((*shape, u)), np.zeros((*shape, u))
+    edges = (case.batch, *shape) if case.own else shape
+    scale, shift = np.ones((*edges, u)), np.zeros((*edges, u))
     if case.encoding == "trainable":
         scale += 0.2 * g.standard_normal(scale.shape)
         shift += 0.1 * g.standard_normal(shift.shape)
     found = {
         "x": g.standard_normal((case.batch, case.in_features)),
-        "theta": g.uniform(-math.pi, math.pi, (*shape, 2 * (u + 1))),
+        "theta": g.uniform(-math.pi, math.pi, (*edges, 2 * (u + 1))),
         "scale": scale,
         "shift": shift,
         "weight": g.choice([-1.0, 1.0], shape) * g.uniform(0.5, 1.5, shape),

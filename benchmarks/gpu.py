@@ -1,8 +1,12 @@
 """Measure the CUDA engine against qkan 0.2.3 and torch on one card, and write one JSON file.
 
-Before  python benchmarks/peers.py qkan-gpu, once: qkan 0.2.3 beside the torch that is there
 Run     python benchmarks/gpu.py, on a card nobody else uses; --quick takes few samples
 Writes  benchmarks/results/gpu.json, or build/benchmarks/gpu-quick.json
+Peers   qkan 0.2.3 takes part where python benchmarks/peers.py qkan-gpu, which installs it, has run
+
+It installs nothing and ends within `--seconds`; of the ten minutes that a borrowed card may give,
+the default is what `make test-gpu` has left. Where time is short there are fewer turns, and a part
+that finds no time is named in the JSON.
 
 Layers: each candidate in a process of its own, all turns interleaved, every call synchronised, and
 first a gate: outputs and gradients of the float64 truth. Then, in this process: a call as a CUDA
@@ -14,13 +18,15 @@ and numba; a candidate that is not there is left out with its reason.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpu_shapes
+import gpu_time
 import machine
 import torch
 from cases import Case
@@ -70,6 +76,8 @@ def main() -> None:
     arguments = _arguments()
     _require_card()
     plan = Plan(*((2, 0.2) if arguments.quick else (9, 0.6)))
+    tests = gpu_time.test_report(ROOT / "build" / "gpu-tests.xml")
+    clock = gpu_time.Clock(arguments.seconds or gpu_time.left_by(tests))
     record: dict[str, Any] = {
         "run": arguments.out.stem,
         "quick": arguments.quick,
@@ -79,24 +87,58 @@ def main() -> None:
         "gpu": _card(),
         "packages": _packages(),
         "plan": vars(plan),
+        "tests": tests,
+        "seconds": clock.seconds,
+        "no_time_for": [],
         "cases": [],
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for case in CASES:
-        print(f"{case.id}: {case.title}, r = {case.reps}", flush=True)
-        found = GpuSession(case, plan, print, case.candidates, GpuProcess).run()
-        record["cases"].append(found)
-        _print(found)
+    parts = _parts(clock)
+    clock.turns = sum(part.turns for part in parts)
+    for part in parts:
+        shorter = clock.fitting(plan, part.turns)
+        if shorter is None:
+            record["no_time_for"].append(part.name)
+        else:
+            print(f"{part.name}, {shorter.rounds} turns", flush=True)
+            part.run(shorter, record)
         # after every part: a run cut short keeps what it has
         arguments.out.write_text(compact(record))
-    parts: dict[str, Callable[[Plan], Any]] = {
-        "limits": limits, "graphs": graphs, "decode": decode, "shapes": gpu_shapes.sweep,
-    }  # fmt: skip
-    for name, part in parts.items():
-        record[name] = part(plan)
-        print(f"{name}: {_short(record[name])}", flush=True)
-        arguments.out.write_text(compact(record))
     print(arguments.out)
+
+
+class _Part(NamedTuple):
+    """A part of the measurements, which writes what it finds into the record."""
+
+    name: str
+    turns: int
+    run: Callable[[Plan, dict[str, Any]], None]
+
+
+def _parts(clock: gpu_time.Clock) -> list[_Part]:
+    """All parts in order; a turn is one of one candidate, or the like."""
+    sweep = functools.partial(gpu_shapes.sweep, clock=clock)
+    others: dict[str, tuple[int, Callable[[Plan], Any]]] = {
+        "limits": (3, limits), "graphs": (3, graphs), "decode": (5, decode), "shapes": (9, sweep),
+    }  # fmt: skip
+    return [
+        *(_Part(case.id, 2 * len(case.candidates), functools.partial(_case, case))
+          for case in CASES),
+        *(_Part(name, turns, functools.partial(_other, name, part))
+          for name, (turns, part) in others.items()),
+    ]  # fmt: skip
+
+
+def _case(case: Case, plan: Plan, record: dict[str, Any]) -> None:
+    print(f"{case.title}, r = {case.reps}", flush=True)
+    found = GpuSession(case, plan, print, case.candidates, GpuProcess).run()
+    record["cases"].append({**found, "rounds": plan.rounds})
+    _print(found)
+
+
+def _other(name: str, part: Callable[[Plan], Any], plan: Plan, record: dict[str, Any]) -> None:
+    record[name] = part(plan)
+    print(_short(record[name]), flush=True)
 
 
 def interleaved(actions: dict[str, Action], plan: Plan) -> dict[str, list[list[float]]]:
@@ -285,6 +327,7 @@ def _short(part: dict[str, Any]) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few samples, not recorded")
+    parser.add_argument("--seconds", type=float, help="how long it may take")
     parser.add_argument("--out", type=Path, help="the JSON; its name is the run's")
     arguments = parser.parse_args()
     if arguments.out is None:

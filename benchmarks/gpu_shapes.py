@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from gpu_time import Clock
 from session import Plan
 from torch import Tensor
 
@@ -42,9 +43,9 @@ class _Problem(NamedTuple):
     back: Sizes
 
 
-def sweep(plan: Plan) -> dict[str, Any]:
-    """Milliseconds of every launch shape by layer, forward and backward."""
-    sweeps = [_layer(*layer, plan) for layer in LAYERS]
+def sweep(plan: Plan, clock: Clock) -> dict[str, Any]:
+    """Milliseconds of every launch shape by layer, forward and backward; none after the time."""
+    sweeps = [_layer(*layer, plan) for layer in LAYERS if clock.left() > 0]
     ratios = {
         f"{'×'.join(map(str, one['layer']))} {direction}": one[direction]["rule_over_best"]
         for one in sweeps

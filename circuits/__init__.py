@@ -37,6 +37,7 @@ from .series import fourier_series as fourier_series
 from .series import resolve_scale as resolve_scale
 from .spectrum import spectrum as spectrum
 from .statistics import shot_estimate as shot_estimate
+from .statistics import shot_variance as shot_variance
 from .to_pennylane import pennylane_observable as pennylane_observable
 from .to_pennylane import to_pennylane as to_pennylane
 from .to_qiskit import circuit_observable as circuit_observable

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from operator import attrgetter, index
 
 from .circuit import Circuit
 from .errors import CircuitError, did_you_mean
@@ -68,11 +70,13 @@ _builders: dict[str, Builder] = {"pz": pz, "rpz": rpz, "real": real, "px": px, "
 _shipped = frozenset(_builders)
 
 
-def ansatz(name: str, reps: int = 3) -> Circuit:
-    """Return the circuit of a named ansatz.
+def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
+    """Return the circuit of a named ansatz, or of the function that builds one.
 
     Args:
-        name: One of `ansatze()`.
+        name: One of `ansatze()`; or a function from the number of repetitions to a `Circuit`, as
+            `register_ansatz` takes it. The function needs no registration, in other processes
+            neither.
         reps: Number of repetitions, each with one encoding of x; at least 1.
 
     Raises:
@@ -82,8 +86,14 @@ def ansatz(name: str, reps: int = 3) -> Circuit:
         >>> ansatz("rpz", reps=1)
         Circuit((H, RY(Theta(0)), RZ(Encoding(0)), RY(Theta(1))), observable='Z')
     """
+    if not isinstance(name, str) and callable(name):
+        return _built(getattr(name, "__name__", type(name).__name__), name, reps)
     if name not in _builders:
-        raise CircuitError(f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)}")
+        raise CircuitError(
+            f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)} One of your own is known "
+            "where register_ansatz was called, not in other processes: call it there too, or pass "
+            "the function that builds the circuit in place of its name."
+        )
     return _built(name, _builders[name], reps)
 
 
@@ -125,11 +135,11 @@ def ansatze() -> tuple[str, ...]:
 
 
 def _built(name: str, build: Builder, reps: int) -> Circuit:
-    if not isinstance(reps, int) or isinstance(reps, bool) or reps < 1:
+    if isinstance(reps, bool) or not hasattr(reps, "__index__") or reps < 1:
         raise CircuitError(
             f"reps={reps!r}: the number of repetitions is a whole number, 1 or more."
         )
-    circuit = build(reps)
+    circuit = build(index(reps))
     if not isinstance(circuit, Circuit):
         raise CircuitError(f"The builder of {name!r} returned {circuit!r} instead of a Circuit.")
     if circuit.num_encodings != reps:
@@ -150,13 +160,19 @@ class _Extend:
     def __call__(self, reps: int) -> Circuit:
         return _built(self.name, self.build, reps)
 
-    def __reduce__(self) -> tuple[Callable[[str], _Extend | None], tuple[str]]:
-        return _registered, (self.name,)
+    def __reduce__(self) -> tuple[Callable[..., _Extend | None], tuple[str, ...]]:
+        places = (getattr(self.build, name, "") for name in ("__module__", "__qualname__"))
+        return _registered, (self.name, *places)
 
 
-def _registered(name: str) -> _Extend | None:
-    # a process that never registered the ansatz still runs its circuits, it cannot extend them
-    return _Extend(name, _builders[name]) if name in _builders else None
+def _registered(name: str, module: str = "", qualname: str = "") -> _Extend | None:
+    """The builder of a pickled circuit: the function where it is defined, or of that name here."""
+    try:
+        build = attrgetter(qualname)(import_module(module))
+    except (ImportError, AttributeError, ValueError):
+        # a process that finds neither still runs the circuits, it cannot extend them
+        build = _builders.get(name)
+    return _Extend(name, build) if callable(build) else None
 
 
 _BASES = {"linear": 1, "binary": 2, "ternary": 3}

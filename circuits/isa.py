@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from .circuit import Circuit
@@ -126,15 +126,6 @@ class Isa:
         """⟨Z⟩ after the sequence, (…), from slot angles (…, s); with noise, as it is read."""
         pairs = [(xp.cos(turns[..., s]), xp.sin(turns[..., s])) for s in range(len(self.slots))]
         return self._run(pairs, noise)
-
-    def folded(self) -> Isa:
-        """The same with every SX run three times, as SX SX† SX: three times the noise."""
-        pulses: list[Pulse] = []
-        for pulse in self.pulses:
-            half_turn = Pulse("rz", math.pi)
-            again = [pulse, half_turn, pulse, half_turn, pulse] if pulse.name == "sx" else [pulse]
-            pulses += again
-        return replace(self, pulses=tuple(pulses))
 
     def _run(self, pairs: list[tuple[Any, Any]], noise: DeviceNoise | None) -> Any:
         x, y, z = 0.0, 0.0, 1.0

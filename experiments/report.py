@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _report_defaults as defaults
 import _report_fits as fits
 import _report_functions as functions
 import _report_images as images
@@ -108,6 +109,7 @@ SECTIONS = (
         in_readme=True,
         picture=("tables.png", "Scores of every fold by table and kind of model"),
     ),
+    Section("defaults", "The estimators as they come", defaults.section),
     Section(
         "mnist",
         "MNIST with under 1,934 parameters",

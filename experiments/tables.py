@@ -127,13 +127,16 @@ MODELS = {
     "MLP": (MLPRegressor, MLPClassifier),
     "linear": (Ridge, LogisticRegression),
 }
+FIXED = {"QKAN": {"alpha": 0.0}}
+"""The QKAN's spaces are of sizes and of stopping early; its penalty has a study of its own."""
+
 STRENGTH = {Ridge: "alpha", LogisticRegression: "C"}
 """What the two linear models call `strength`: more of the one regularises, of the other fits."""
 
 
 def estimator(kind: str, classes: bool, seed: int) -> Any:
     """The pipeline of a kind, as all of them are."""
-    model = MODELS[kind][classes](random_state=seed)
+    model = MODELS[kind][classes](random_state=seed, **FIXED.get(kind, {}))
     pipeline = Pipeline([("scale", StandardScaler()), ("model", model)])
     if classes:
         return pipeline

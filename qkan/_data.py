@@ -58,6 +58,9 @@ def check_data(data: object, role: str) -> Data:
 def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data, Data]:
     """Cut data in two at random: the rest, and the given fraction of the samples.
 
+    Classes, targets that are whole numbers or 0 and 1 alone, have their share in both parts, and
+    every class has a sample in the first.
+
     Raises:
         QKANError: A DataLoader, or a fraction that leaves one part empty.
     """
@@ -72,11 +75,62 @@ def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data
         raise QKANError(
             f"validation={fraction} of {samples} samples is {held}: both parts need at least one."
         )
-    order = torch.randperm(samples, generator=generator)
-    rest, chosen = order[held:].sort().values, order[:held].sort().values
+    labels = _labels(data)
+    if labels is None:
+        order = torch.randperm(samples, generator=generator)
+        chosen = order[:held].sort().values
+    else:
+        chosen = held_out(labels, held, generator)
+    rest = torch.ones(samples, dtype=torch.bool).index_fill(0, chosen, value=False).nonzero()[:, 0]
     if isinstance(data, tuple):
         return _rows(data, rest), _rows(data, chosen)
     return Subset(data, rest.tolist()), Subset(data, chosen.tolist())
+
+
+def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
+    """The samples to hold out, ascending: so many, of each class its share, of none all samples.
+
+    Args:
+        labels: (n,) the class of each sample, as whole numbers.
+        held: How many samples.
+        generator: Chooses among those of a class.
+
+    Raises:
+        QKANError: So many leave no sample of some class.
+
+    Example:
+        >>> labels = torch.tensor([0] * 8 + [1] * 2)
+        >>> labels[held_out(labels, 5, torch.Generator().manual_seed(0))].tolist()
+        [0, 0, 0, 0, 1]
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]
+    sorted_labels = labels[order]
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = sorted_labels[1:] != sorted_labels[:-1]
+    free = order[~first]
+    if held > len(free):
+        raise QKANError(
+            f"validation: {held} of {len(order)} samples are to be held out, but there are "
+            f"{int(first.sum())} classes, and of each one sample must remain to train on. Hold out "
+            f"{len(free)} at most, or pass validation=(x, y)."
+        )
+    # evenly over the classes in a row, which gives each its share
+    places = (torch.arange(held, dtype=torch.double) + 0.5) * len(free) / held
+    return free[places.long()].sort().values
+
+
+def _labels(data: Data) -> Tensor | None:
+    """The class (n,) of every sample of a pair, or None where the targets are no classes."""
+    if not isinstance(data, tuple):
+        return None
+    y = data[1].detach().cpu()
+    if y.dtype.is_floating_point and not ((y == 0) | (y == 1)).all():
+        return None
+    rows = y.reshape(len(y), -1)
+    found, index = torch.unique(rows, dim=0, return_inverse=True)
+    # counts and the like are numbers rather than classes
+    return index if 1 < len(found) <= len(y) // 2 else None
 
 
 def as_source(data: Data, batch_size: int | None, role: str) -> Source:
@@ -143,6 +197,11 @@ class Batches:
     def ended(self) -> bool:
         """Whether the latest batch was its epoch's last."""
         return self._ahead is None
+
+    @property
+    def whole(self) -> bool:
+        """Whether each batch is all the data."""
+        return self._batch_size is None and isinstance(self._source, tuple)
 
     def peek(self) -> Pair:
         """The next batch (x, y), which stays the next.
@@ -262,6 +321,11 @@ def _check_tensors(data: Any, role: str) -> Pair:
             )
         if value.ndim == 0:
             raise QKANError(f"{role} {name} is a single number: wanted one row a sample.")
+        if value.grad_fn is not None:
+            raise QKANError(
+                f"{role} {name} was computed from something that is trained, and fit trains the "
+                f"model alone: pass {name}.detach(), or put what computed it into the model."
+            )
     if len(x) != len(y):
         raise QKANError(f"{role}: x has {len(x)} samples and y has {len(y)}; wanted equal lengths.")
     if len(x) == 0:

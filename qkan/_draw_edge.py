@@ -18,6 +18,8 @@ _ROLES = {
     "trainable": "trained angle θ",
     "fixed": "fixed gate",
 }
+_SHORT_NAME = 8
+"""Letters of an input's name that stand beside a point."""
 _ROW = 8
 """Gates in a row."""
 
@@ -153,7 +155,9 @@ def draw_bloch(
         (path[-1], x[-1], "s", "top"),
     ):
         ax.scatter(*point, color=INK, marker=marker, s=34, depthshade=False, zorder=6)
-        label = f"  {text[1]} = {short(float(value))}"
+        # the colour bar has the name; a long one would run over the sphere
+        named = f"{text[1]} = " if len(text[1]) <= _SHORT_NAME else ""
+        label = f"  {named}{short(float(value))}"
         ax.text(*(1.1 * point), label, va=side, fontsize=8, zorder=7)
     ax.quiver(0, 0, 0, *axis, color=ORANGE, linewidth=2, arrow_length_ratio=0.12, zorder=4)
     ax.text(*(0.6 * np.array(axis)), "  ⟨M⟩", color=ORANGE, fontsize=10, zorder=7)

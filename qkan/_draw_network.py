@@ -12,9 +12,21 @@ from torch import Tensor
 from .layer import QKANLayer
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#222222"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
+    # ink on paper, whatever style is set around it
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "white"),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color",
+         "ytick.color", "xtick.labelcolor", "ytick.labelcolor", "legend.labelcolor"), INK,
+    ),
+}  # fmt: skip
 _LEVEL = 2.3
 _MARGIN = 0.55
+_LETTER = 0.085
+"""Inches that a letter of a name takes, at most."""
+_LONGEST = 24
+"""Letters of a name that are shown."""
 _FINE = 12
 """Boxes in a row up to which they carry numbers."""
 
@@ -57,6 +69,30 @@ class Level:
     share: float
 
 
+@dataclass(frozen=True)
+class _Names:
+    """Names in a row as they are written.
+
+    Attributes:
+        texts: The names, long ones shortened.
+        upright: Whether they stand on end, for they are longer than the nodes are apart.
+        room: Inches that they need beyond the nodes.
+    """
+
+    texts: Sequence[str]
+    upright: bool
+    room: float
+
+    @classmethod
+    def fitting(cls, names: Sequence[str], apart: float) -> _Names:
+        """Names of nodes that are so many inches apart."""
+        texts = [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names]
+        # a name in mathematics is shorter than its letters
+        longest = max([len(text) for text in texts if not text.startswith("$")], default=1)
+        upright = longest * _LETTER > apart or len(names) > 20
+        return cls(texts, upright, max(_MARGIN, 0.3 + longest * _LETTER) if upright else _MARGIN)
+
+
 def draw(
     figure_class: Any,
     levels: Sequence[Level],
@@ -75,16 +111,17 @@ def draw(
     nodes = [levels[0].layer.in_features, *(level.layer.out_features for level in levels)]
     width = min(15.0, max(5.0, 1.3 * most + 1, 0.22 * max(nodes) + 1))
     note = _note(levels)
-    head = 0.55 + 0.35 * bool(title) + 0.25 * bool(note)
-    height = _LEVEL * len(levels) + _MARGIN + head
+    ends = tuple(_Names.fitting(row, (width - 1) / len(row)) for row in names)
+    head = ends[1].room + 0.35 * bool(title) + 0.25 * bool(note)
+    height = _LEVEL * len(levels) + ends[0].room + head
     figure = figure_class(figsize=(width, height))
     canvas = figure.add_axes((0, 0, 1, 1))
     canvas.set(xlim=(0, width), ylim=(0, height))
     canvas.axis("off")
     rows = [_spread(count, width) for count in nodes]
     for n, level in enumerate(levels):
-        _level(figure, canvas, level, n, rows)
-    _nodes(canvas, levels, rows, names)
+        _level(figure, canvas, level, (ends[0].room + n * _LEVEL, rows[n], rows[n + 1]))
+    _nodes(canvas, levels, rows, ends)
     if title:
         canvas.text(width / 2, height - 0.25, title, ha="center", va="center", fontsize=12)
     if note:
@@ -110,17 +147,18 @@ def _spread(count: int, width: float) -> list[float]:
     return [0.5 + room * (n + 0.5) / count for n in range(count)]
 
 
-def _level(figure: Any, canvas: Any, level: Level, n: int, rows: Sequence[Sequence[float]]) -> None:
-    """The boxes of one layer and their lines."""
+def _level(
+    figure: Any, canvas: Any, level: Level, between: tuple[float, Sequence[float], Sequence[float]]
+) -> None:
+    """The boxes of one layer and their lines, between the nodes below and above a height."""
     width, height = figure.get_size_inches()
-    below, above = rows[n], rows[n + 1]
+    floor, below, above = between
     curves = sorted(level.curves, key=lambda c: (below[c.input] + above[c.output], c.input))
     if not curves:
         return
     places = _spread(len(curves), width)
     size = min(0.9, 0.72 * (width - 1) / len(curves))
     top = max(curve.importance for curve in curves)
-    floor = _MARGIN + n * _LEVEL
     middle = floor + _LEVEL / 2
     for place, curve in zip(places, curves, strict=True):
         strength = (curve.importance / top) ** 0.5 if top > 0 else 1.0
@@ -165,31 +203,32 @@ def _nodes(
     canvas: Any,
     levels: Sequence[Level],
     rows: Sequence[Sequence[float]],
-    names: tuple[Sequence[str], Sequence[str]],
+    ends: tuple[_Names, ...],
 ) -> None:
     """All nodes; names at the bottom and the top, of those with edges where they are many."""
     for n, row in enumerate(rows):
         used = {c.input for c in levels[n].curves} if n < len(levels) else set()
         used |= {c.output for c in levels[n - 1].curves} if n else set()
-        y = _MARGIN + n * _LEVEL
+        y = ends[0].room + n * _LEVEL
         for place, x in enumerate(row):
             colour = INK if place in used else "#c8c8c8"
             canvas.plot(
                 [x], [y], "o", color=colour, markersize=6 if len(row) < 30 else 3.5, zorder=4
             )
-        outer = names[0] if n == 0 else names[1] if n == len(rows) - 1 else None
+        outer = ends[0] if n == 0 else ends[1] if n == len(rows) - 1 else None
         if outer is None:
             continue
-        crowded = len(row) > 20
         at, side = (y - 0.16, "top") if n == 0 else (y + 0.16, "bottom")
-        style = {"fontsize": 9, "rotation": 90} if crowded else {"fontsize": 11}
-        for place, (x, name) in enumerate(zip(row, outer, strict=True)):
-            if place in used or not crowded:
+        style = {"fontsize": 9, "rotation": 90} if outer.upright else {"fontsize": 11}
+        for place, (x, name) in enumerate(zip(row, outer.texts, strict=True)):
+            if place in used or len(row) <= 20:
                 canvas.text(x, at, name, ha="center", va=side, **style)
 
 
 def short(value: float) -> str:
     """A number of two or three characters where possible, with a true minus."""
+    if 100 <= abs(value) < 1e5:
+        return f"{value:.0f}".replace("-", "−")
     text = f"{value:.2g}" if abs(value) >= 0.005 or value == 0 else f"{value:.0e}"
     return text.replace("e-0", "e-").replace("-", "−")
 

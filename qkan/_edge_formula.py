@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from .layer import QKANLayer
 
 _SLOPES = {"silu": 1.0999, "gelu": 1.1290}
 """The largest slope of a base activation where it is above 1."""
+
+
+_SHOWN = 100
+"""Characters of an expression that an edge shows of itself."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Range:
         return abs(self.middle) + self.half
 
 
-@dataclass
+@dataclass(repr=False)
 class EdgeFormula:
     """What became of one edge.
 
@@ -54,7 +58,12 @@ class EdgeFormula:
     expr: Any
     rmse: float = 0.0
     bound: float | None = 0.0
-    candidates: tuple[Fitted, ...] = field(default=(), repr=False)
+    candidates: tuple[Fitted, ...] = ()
+
+    def __repr__(self) -> str:
+        text = str(self.expr)
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        return f"EdgeFormula(layer {self.layer}, {self.input} → {self.output}, {self.name}: {text})"
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,67 @@
-"""Two distributions that install the import name `qkan` overwrite each other: say so at once.
+"""Distributions that install the import name `qkan` overwrite each other: say so at once.
 
 Imported first by the package, for what it checks.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from importlib import metadata
 
+OURS = "qkan-hybrid"
 
-def refuse_other_distribution() -> None:
-    """Raise ImportError when the distribution named `qkan`, another project, is installed too."""
-    try:
-        version = metadata.version("qkan")
-    except metadata.PackageNotFoundError:
+
+def refuse_other_distribution(folder: str, path: Sequence[str]) -> None:
+    """Raise ImportError when another distribution has files under the import name `qkan`.
+
+    Args:
+        folder: Where this package lies.
+        path: Where distributions are looked for, as `sys.path` has it.
+    """
+    # reading what every distribution owns takes long, so only where there is something to explain
+    if not _suspicious(folder, path):
         return
+    others = sorted({found.name: found for found in _owners(path)}.items())
+    if not others:
+        return
+    names = ", ".join(f"{name!r} {found.version}" for name, found in others)
+    removal = " ".join(name for name, _ in others)
     raise ImportError(
-        f"The distribution 'qkan' {version}, another project, is installed beside 'qkan-hybrid' "
-        "and both own the import name 'qkan'. Keep one of them in an environment: "
-        "pip uninstall qkan, then pip install --force-reinstall --no-deps qkan-hybrid; or use an "
-        "environment of its own for each. qkan.from_qkan reads the other one's checkpoints."
+        f"Another project, {names}, is installed beside {OURS!r} and both own the import name "
+        f"'qkan'. Keep one of them in an environment: pip uninstall {removal}, then pip install "
+        f"--force-reinstall --no-deps {OURS}; or use an environment of its own for each. "
+        "qkan.from_qkan reads the checkpoints of the distribution 'qkan'."
     )
 
 
-refuse_other_distribution()
+def _suspicious(folder: str, path: Sequence[str]) -> bool:
+    """Whether a distribution is named `qkan`, or files of that name are not all of this package."""
+    if next(iter(metadata.distributions(name="qkan", path=[*path])), None) is not None:
+        return True
+    places = {os.path.realpath(os.path.join(place, "qkan")) for place in path if place}
+    if any(_is_package(place) for place in places - {os.path.realpath(folder)}):
+        return True
+    ours = next(iter(metadata.distributions(name=OURS, path=[*path])), None)
+    files = [] if ours is None else ours.files or []
+    known = {file.parts[1] for file in files if file.parts[0] == "qkan" and len(file.parts) > 1}
+    # an editable install keeps its files elsewhere, where nobody else writes
+    strange = set(os.listdir(folder)) - known if known else set()
+    return any(name.endswith(".py") or _is_package(f"{folder}/{name}") for name in strange)
+
+
+def _is_package(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "__init__.py"))
+
+
+def _owners(path: Sequence[str]) -> list[metadata.Distribution]:
+    """The distributions but ours with a file in the folder `qkan`."""
+    return [
+        found
+        for found in metadata.distributions(path=[*path])
+        if found.name != OURS and any(file.parts[0] == "qkan" for file in found.files or ())
+    ]
+
+
+refuse_other_distribution(os.path.dirname(os.path.abspath(__file__)), sys.path)

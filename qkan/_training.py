@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ._data import Batches, Pair, Source, first_fault, loader_batches, tensor_ba
 from ._loss import Loss
 from ._progress import Progress, progress_bar
 from ._ranks import Ranks
+from ._units import Units, warn_of_units
 from .checkpoint import (
     Checkpoint,
     copied,
@@ -26,8 +27,12 @@ from .checkpoint import (
     rng_state,
     set_rng_state,
 )
-from .errors import QKANError
+from .errors import DivergenceWarning, QKANError, warn
 from .history import History
+from .network import unwatched
+
+_DIVERGED = 10
+"""How many times its first loss a training must end at to count as diverged."""
 
 
 @dataclass
@@ -44,6 +49,8 @@ class Training:
         batch_size: Of the validation.
         patience: Evaluations without a lower validation loss that end the run.
         checkpoint: Where the state is kept.
+        units: Of the targets, where they are not those of the model's outputs. While it runs the
+            model computes outputs of its own size; afterwards its last layer has the units.
         identity: What the checkpoint's file holds beside the state: arguments and seed.
         history: The course so far.
         best: The tensors with the lowest validation loss.
@@ -59,6 +66,7 @@ class Training:
     batch_size: int | None = None
     patience: int | None = None
     checkpoint: Checkpoint | None = None
+    units: Units | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     history: History = field(default_factory=History)
     best: dict[str, Tensor] | None = None
@@ -70,6 +78,8 @@ class Training:
         found = {module: module.training for module in self.model.modules()}
         # modules in evaluation mode within a model in training mode are so on purpose
         training = found if self.model.training else dict.fromkeys(found, True)
+        self._looked = False
+        self._hint = ""
         self._modes = {"found": found, "train": training, "eval": dict.fromkeys(found, False)}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -77,6 +87,7 @@ class Training:
         load_tensors(self.model, state["tensors"])
         self.best, self.waited = state["best"], state["waited"]
         self.history = History(**state["history"])
+        self.units = Units.restored(state.get("units"))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -99,10 +110,21 @@ class Training:
         self._start = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         self._boundary = self._capture()
         self._good = self._boundary["tensors"]
-        wanted = progress if self._ranks.first else False
+        try:
+            self._train(steps, progress if self._ranks.first else False)
+        finally:
+            if self.units is not None:
+                self.units.move_into(self._ranks.module)
+                self.history.target_scale = [*self.units.scale]
+                self.history.target_offset = [*self.units.offset]
+        self._judge()
+        return self.history
+
+    def _train(self, steps: int, wanted: bool | Progress) -> None:
+        """Take the steps; leave the best parameters, of outputs of their own size."""
         shown = progress_bar(wanted, steps, "fit", done=len(self.history))
         try:
-            with shown as bar, self._mode("train", afterwards="found"):
+            with shown as bar, unwatched(), self._mode("train", afterwards="found"):
                 self._loop(steps, bar)
                 self._last_evaluation()
         except KeyboardInterrupt:
@@ -113,7 +135,22 @@ class Training:
         if self.best is not None:
             load_tensors(self.model, self.best)
         self.model.zero_grad()
-        return self.history
+
+    def _judge(self) -> None:
+        """Say so where the training diverged."""
+        losses = self.history.train_loss
+        # one minibatch may be harder than another
+        last = losses[-1:] if self.batches.whole else losses[len(losses) // 2 :]
+        self.history.diverged = len(losses) > 1 and min(last) > _DIVERGED * abs(losses[0])
+        if self.history.diverged and self._ranks.first:
+            rates = self.history.learning_rate
+            warn(
+                f"The training diverged: the loss began at {losses[0]:.4g} and ended at "
+                f"{losses[-1]:.4g}, lowest {min(losses):.4g} after step "
+                f"{1 + losses.index(min(losses))}, with learning rates up to {max(rates):.4g}. "
+                "Lower lr and begin with a new model, or pass validation= to keep the best one.",
+                DivergenceWarning,
+            )
 
     def _loop(self, steps: int, bar: Progress) -> None:
         begun = len(self.history)
@@ -141,9 +178,11 @@ class Training:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss = self.loss(self.model(x), y)
+            loss = self._loss(self.model(x), y)
             if not values:
                 values.append(self._check_start(loss, (x, y)))
+            if self.units is not None:
+                loss = loss / self.units.reference
             loss.backward()
             return loss
 
@@ -151,9 +190,16 @@ class Training:
         value = values[0]
         if isinstance(self.optimizer, torch.optim.LBFGS):
             with torch.no_grad():
-                value = self.loss(self.model(x), y).item()
+                value = self._loss(self.model(x), y).item()
         self._check_end(value)
         self.history.append(value, rate, time.perf_counter() - self._start)
+
+    def _loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The loss in the units of the targets."""
+        if not self._looked and self.units is None:
+            self._hint = warn_of_units(output, y)
+        self._looked = True
+        return self.loss(output if self.units is None else self.units.predict(output), y)
 
     def _check_start(self, loss: Tensor, batch: Pair) -> float:
         """Return the loss before the step as a number."""
@@ -186,10 +232,8 @@ class Training:
     def _fail(self, reason: str) -> None:
         kept = "best" if self.best is not None else "last good"
         load_tensors(self.model, self.best or self._good)
-        raise QKANError(
-            f"{reason} The model has its {kept} parameters back. Lower lr, or look at the loss, "
-            "the model and the data there."
-        )
+        advice = self._hint or "Lower lr, or look at the loss, the model and the data there."
+        raise QKANError(f"{reason} The model has its {kept} parameters back. {advice}")
 
     def _after_step(self) -> None:
         """Evaluate where an epoch ends; move the learning rate."""
@@ -210,7 +254,7 @@ class Training:
         with torch.no_grad(), torch.random.fork_rng(cuda), self._mode("eval", afterwards="train"):
             for x, y in self._validation_batches(source):
                 # not the wrapper, which would wait for processes with fewer batches
-                total += self.loss(self._ranks.module(x), y).item() * len(x)
+                total += self._loss(self._ranks.module(x), y).item() * len(x)
                 samples += len(x)
         total, samples = self._ranks.total(total, samples)
         if samples == 0:
@@ -262,6 +306,7 @@ class Training:
             "best_step": self.history.best_step,
         }
         if self.checkpoint is not None:
+            state["units"] = None if self.units is None else asdict(self.units)
             state["optimizer"] = copied(self.optimizer.state_dict())
             state["scheduler"] = self.scheduler and copied(self.scheduler.state_dict())
             state["batches"] = self.batches.state()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .layer import QKANLayer
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 @contextmanager
 def listening(model: nn.Module, hear: Callable[[str, QKANLayer, Tensor], None]) -> Iterator[None]:
@@ -27,6 +29,18 @@ def listening(model: nn.Module, hear: Callable[[str, QKANLayer, Tensor], None]) 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside DistributedDataParallel, DataParallel and `torch.compile`; else itself."""
+    while isinstance(model, nn.Module):
+        inner = model._modules.get("_orig_mod") or (
+            model._modules.get("module") if isinstance(model, _PARALLEL) else None
+        )
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def evaluating(model: nn.Module) -> AbstractContextManager[None]:

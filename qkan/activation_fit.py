@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Circuit, Program, did_you_mean, lower, resolve_scale
-from qkan.simulators import BASES, Request, get_engine
+from qkan.simulators import BASES, edge_values
 
 from .errors import QKANError
 from .functional import READOUTS, amplitude
@@ -192,8 +192,7 @@ class _Problem:
     def phi(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The readout of φ at x, (n points, m), for values (m, n)."""
         angles = [torch.from_numpy(part)[:, None] for part in self.split(values)]
-        request = Request(self.program, len(x), len(values), 1, torch.float64)
-        z = get_engine("torch").edges(request, torch.from_numpy(x)[:, None], *angles)[..., 0]
+        z = edge_values(self.program, torch.from_numpy(x)[:, None], *angles)[..., 0]
         found: Tensor = amplitude(z) if self.readout == "amplitude" else z
         return found.numpy()
 

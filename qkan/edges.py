@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qkan.simulators import expectation
 
+from ._watch import unwrapped
 from .errors import QKANError
 from .functional import _spread, amplitude
 from .importance import edge_outputs as edge_outputs
@@ -23,6 +24,7 @@ def exact_layers(model: nn.Module, what: str) -> list[QKANLayer]:
     Raises:
         QKANError: Any other model, or a parameter that is not finite; the message names the layer.
     """
+    model = unwrapped(model)
     if not isinstance(model, QKAN | QKANLayer):
         raise QKANError(
             f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as "
@@ -66,7 +68,7 @@ def check_inputs(model: nn.Module, x: Tensor, what: str) -> Tensor:
 
 def spread_points(model: nn.Module) -> Tensor:
     """Points (500, i) over a model's input range, or over ±π/2 without one, always the same."""
-    low, high = (-math.pi / 2, math.pi / 2)
+    model, low, high = unwrapped(model), -math.pi / 2, math.pi / 2
     if isinstance(model, QKAN) and model.input_range is not None:
         low, high = model.input_range
     inputs = exact_layers(model, "spread_points")[0].in_features
@@ -88,6 +90,7 @@ def node_values(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 def map_input(model: nn.Module, x: Tensor) -> Tensor:
     """X as the first layer sees it."""
+    model = unwrapped(model)
     return model.map_input(x) if isinstance(model, QKAN) else x
 
 

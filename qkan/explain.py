@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from qkan.simulators import Explanation
 from qkan.simulators import explain as explain_request
 
-from ._watch import listening
+from ._watch import listening, unwrapped
 from .errors import QKANError
 from .functional import compute_dtype, layer_request
 from .layer import QKANLayer
@@ -35,6 +35,7 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
         >>> [verdict for name, verdict in found["layers.0"].verdicts if name == "fourier"]
         ['refuses: an arccos encoding makes φ no trigonometric polynomial in x']
     """
+    model = unwrapped(model)
     found: dict[str, Explanation] = {}
 
     def hear(name: str, layer: QKANLayer, inputs: Tensor) -> None:

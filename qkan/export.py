@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qkan.circuits import require
 
+from ._watch import unwrapped
 from .errors import QKANError
 from .fold import fold
 from .io import write_whole
@@ -57,7 +58,7 @@ def to_onnx(
     sizes = tuple(_dynamic(value, dynamic) for value in examples)
     # the exporter takes a size of 1 for a constant
     wide = tuple(_widened(value, dynamic) for value in examples)
-    ready = _plain(model)
+    ready = _plain(unwrapped(model))
     _check_output(ready, wide)
     with warnings.catch_warnings():
         # torch's exporter still uses what torch deprecates

@@ -19,6 +19,7 @@ from ._data import Data
 from ._growth import Growth, find_growth
 from ._loss import Loss
 from ._progress import Progress
+from ._watch import unwrapped
 from .errors import QKANError
 from .fit import fit
 from .history import History
@@ -68,6 +69,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
     """
     if not isinstance(reps, int) or isinstance(reps, bool) or reps < 1:
         raise QKANError(f"extend: reps={reps!r}: a whole number, 1 or more.")
+    model = unwrapped(model)
     names = [name for name, part in model.named_modules() if isinstance(part, QKANLayer)]
     if not names:
         raise QKANError(

@@ -14,6 +14,8 @@ from torch.func import functional_call, jacrev
 
 from qkan.circuits import Circuit
 
+from ._text import shortened
+from ._watch import unwrapped
 from .errors import QKANError
 from .layer import QKANLayer, check_size
 
@@ -22,7 +24,7 @@ _POINTS = 257
 _SPREAD = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Redundancy:
     """What `redundancy` found.
 
@@ -45,6 +47,9 @@ class Redundancy:
     def redundant(self) -> int:
         """How many parameters could go without the function losing anything."""
         return self.parameters - self.rank
+
+    def __repr__(self) -> str:
+        return shortened(str(self), "print it for all")
 
     def __str__(self) -> str:
         text = f"{self.parameters} parameters, rank {self.rank}: {self.redundant} redundant"
@@ -154,7 +159,9 @@ def _problem(
     if encoding != "trainable":
         raise QKANError("encoding= is for a circuit; a module has its own.")
     # tokens stay whole numbers
-    return copy.deepcopy(model).double().eval(), x.double() if x.is_floating_point() else x
+    return copy.deepcopy(
+        unwrapped(model)
+    ).double().eval(), x.double() if x.is_floating_point() else x
 
 
 def _edge(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
+from numbers import Real
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ._data import Batches, Data, Source, as_source, check_data, describe, split
+from ._data import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from ._habits import FIT, guided
+from ._inputs import look, some_rows
 from ._loss import Loss, describe_loss, make_loss
+from ._options import check_size
 from ._progress import Progress
 from ._ranks import Ranks
 from ._training import Training
+from ._units import REGRESSION, find_units
 from .checkpoint import Checkpoint, describe_model
+from .errors import AliasingWarning as AliasingWarning
 from .errors import QKANError
 from .history import History
-from .layer import QKANLayer
-from .network import QKAN
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -29,13 +31,8 @@ from .optim import (
     make_scheduler,
 )
 
-_ALIASED = 1e-3
 
-
-class AliasingWarning(UserWarning):
-    """Inputs beyond one period of a fixed encoding: the model cannot tell them apart."""
-
-
+@guided(FIT, positional=2, instead="fit(model, (x, y), steps=20)")
 def fit(
     model: nn.Module,
     train: Data,
@@ -61,6 +58,16 @@ def fit(
     in evaluation mode trains in training mode. Torch's global random state moves only by what the
     model draws in training.
 
+    Targets may be in units of their own. Where their spread or their mean is far from that of the
+    model's outputs, the model is trained as on standardised targets, by a scale and an offset an
+    output that become part of its last layer at the end; the losses stay those of the targets as
+    they are, and `History.target_scale` and `target_offset` say what was done. That goes for "mse",
+    "l1" and "huber" and for models that end in a layer of this package with a bias or in a
+    `torch.nn.Linear`; others get a `ScaleWarning`. A model that was trained on such targets before
+    is left as it is. Of inputs that the layers are not made for, a `ScaleWarning` or an
+    `AliasingWarning` names the layer and the cure; of a loss that ends above ten times its start,
+    a `DivergenceWarning` does, and `History.diverged`.
+
     In several processes (torchrun) pass the model in `DistributedDataParallel`, and each process
     its own share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses are then
     means over all processes, which so agree on the best parameters and on when to stop. One
@@ -71,9 +78,11 @@ def fit(
         model: Any module from x to a prediction. Frozen parameters stay.
         train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
             Batches go to the device of the model's first parameter.
-        validation: Data of the same kinds, or the fraction to hold out of `train`.
+        validation: Data of the same kinds, or the fraction to hold out of `train`: of classes
+            each its share, as far as the targets are at hand.
         loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
-            of prediction and target that returns a scalar, the mean over samples.
+            of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
+            or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
         optimizer: "lbfgs" (20 iterations a step, strong Wolfe, full batch), "adam", "adamw" (with
             `param_groups`), any other name or class in torch.optim, a function from parameters to
             an optimizer, or an optimizer.
@@ -110,7 +119,8 @@ def fit(
         >>> history.train_loss[-1] < 1e-5
         True
     """
-    _check_arguments(model, validation, steps, batch_size, patience, seed)
+    numbers = _check_arguments(model, validation, steps, (batch_size, patience, seed))
+    steps, batch_size, patience, seed = numbers
     ranks = Ranks(model)
     criterion = make_loss(loss)
     made = make_optimizer(optimizer, model, lr)
@@ -142,7 +152,7 @@ def fit(
             if ranks.first:
                 file.compare(saved, arguments, steps)
             training.restore(saved["state"])
-    _warn_aliasing(ranks.module, source[0] if isinstance(source, tuple) else batches.peek()[0])
+    _look(training, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
     return training.run(steps, progress)
 
 
@@ -150,28 +160,23 @@ def _check_arguments(
     model: nn.Module,
     validation: Data | float | None,
     steps: int,
-    batch_size: int | None,
-    patience: int | None,
-    seed: int | None,
-) -> None:
+    others: tuple[int | None, int | None, int | None],
+) -> tuple[int, int | None, int | None, int | None]:
+    """Steps, batch size, patience and seed as ints."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
-    _check_count("steps", steps)
-    for name, value in (("batch_size", batch_size), ("patience", patience)):
-        if value is not None:
-            _check_count(name, value, " Or None.")
+    batch_size, patience, seed = (
+        None if value is None else check_size(name, value, " Or None.", least=least)
+        for value, name, least in zip(
+            others, ("batch_size", "patience", "seed"), (1, 1, None), strict=True
+        )
+    )
     if patience is not None and validation is None:
         raise QKANError(
             f"patience={patience} without validation: it counts evaluations of the validation "
             "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
         )
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise QKANError(f"seed={seed!r}: a whole number, or None.")
-
-
-def _check_count(name: str, value: object, none: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.{none}")
+    return check_size("steps", steps), batch_size, patience, seed
 
 
 def _check_full_batch(
@@ -225,43 +230,23 @@ def _sources(
             f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
         )
     held: Data | None = None
-    if isinstance(validation, float):
-        data, held = split(data, validation, generator)
+    if isinstance(validation, Real):
+        if batch_size is None and not isinstance(data, DataLoader):
+            data = as_source(data, None, "train")
+        data, held = split(data, float(validation), generator)
     elif validation is not None:
         held = check_data(validation, "validation")
     source = as_source(data, batch_size, "train")
     return source, None if held is None else as_source(held, batch_size, "validation")
 
 
-def _warn_aliasing(model: nn.Module, x: Tensor) -> None:
-    """Warn if a fixed encoding that reads x itself has a period that x exceeds."""
-    layer, low, high = _first_layer(model)
-    if layer is None or layer.fixed_scale is None or layer.circuit.uses_arccos:
-        return
-    scales = [abs(scale) for scale in layer.fixed_scale]
-    if not all(scale.is_integer() for scale in scales) or not any(scales):
-        return
-    # frequencies are sums of scales, so a common divisor shortens the period
-    half = math.pi / math.gcd(*map(int, scales))
-    received = (x.detach() - (low + high) / 2) * (math.pi / (high - low))
-    beyond = (received.abs() > half * (1 + 1e-6)).double().mean().item()
-    if beyond > _ALIASED:
-        warnings.warn(
-            f"{100 * beyond:.3g} % of the training inputs reach the first layer beyond "
-            f"±{half:.4g}, and its encoding {layer.encoding!r} has the period {2 * half:.4g}: the "
-            "activations cannot tell such inputs from others. Build "
-            f"QKAN(…, input_range=({x.min().item():.4g}, {x.max().item():.4g})), or rescale x.",
-            AliasingWarning,
-            stacklevel=3,
+def _look(training: Training, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
+    """Warn of inputs that the layers are not made for; find the units of the targets."""
+    model, ranks = training.model, Ranks(training.model)
+    out = look(model, some_rows(pair)[0], "training")
+    if isinstance(training.validation, tuple):
+        look(model, some_rows(training.validation)[0], "validation")
+    if fresh and (loss is None or loss in REGRESSION):
+        training.units = ranks.agree(
+            find_units(ranks.module, pair, out, training.loss) if ranks.first else None
         )
-
-
-def _first_layer(model: nn.Module) -> tuple[QKANLayer | None, float, float]:
-    """The layer that reads the inputs, and the range of them that becomes [-π/2, π/2]."""
-    unscaled = (-math.pi / 2, math.pi / 2)
-    if isinstance(model, nn.Sequential) and len(model) > 0:
-        return _first_layer(model[0])
-    if isinstance(model, QKAN):
-        layer, *_ = _first_layer(model.layers[0])
-        return layer, *(unscaled if model.input_range is None else model.input_range)
-    return model if isinstance(model, QKANLayer) else None, *unscaled

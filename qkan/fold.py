@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
 from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
+from ._watch import unwrapped
 from .edges import bias_of, edge_weights
 from .errors import QKANError
 from .functional import _spread, check_features, compute_dtype, layer_request
@@ -170,6 +171,7 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
         >>> torch.allclose(folded(x), model(x), atol=1e-4)
         True
     """
+    model = unwrapped(model)
     layers = {n: part for n, part in model.named_modules() if isinstance(part, QKANLayer)}
     if not layers:
         raise QKANError(f"fold: {type(model).__name__} has no QKANLayer in it.")

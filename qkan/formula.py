@@ -13,10 +13,8 @@ from torch import Tensor
 from qkan.circuits import require
 
 from ._edge_formula import EdgeFormula
+from ._text import LONG, shortened
 from .errors import QKANError
-
-_LONG = 2000
-"""Characters of a formula that `print` still shows."""
 
 
 @dataclass
@@ -123,14 +121,14 @@ class Formula:
 
     def __repr__(self) -> str:
         lines = [f"{symbol} = {expr}" for nodes in self.layers for symbol, expr in nodes]
-        text = "\n".join(lines)
-        if len(text) > _LONG:
-            text = text[:_LONG] + f"… ({len(text)} characters; .layers has them all)"
+        text = shortened("\n".join(lines), ".layers has them all")
         bound = "" if self.bound is None else f", never above {self.bound:.1e} in the data's range"
         return f"{text}\nerror on the data: at most {self.error:.1e}, rms {self.rmse:.1e}{bound}"
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _repr_latex_(self) -> str | None:
+        latex = self.latex()
+        # a notebook shows the shortened text instead
+        return f"$\\displaystyle {latex}$" if len(latex) <= LONG else None
 
 
 def evaluate(sympy: Any, symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:

@@ -13,7 +13,17 @@ from torch.nn import functional as F
 
 from qkan.circuits import Program
 from qkan.simulators import BASES as BASES
-from qkan.simulators import LayerTensors, Request, masked, select, with_base
+from qkan.simulators import (
+    LayerTensors,
+    Request,
+    autocast_dtype,
+    is_tracing,
+    layer_call,
+    masked,
+    run,
+    select,
+    with_base,
+)
 
 from .errors import QKANError
 
@@ -46,11 +56,12 @@ def qkan_layer(
 
     Args:
         x: (…, i), real floats, any memory layout.
-        theta: (o, i, k) radians; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
+        theta: (o, i, k) radians; or (…, o, i, k) with the leading dimensions of x, where every
+            sample has its own; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
             activation is evaluated once per sample and input.
-        scale: (o, i, u), or (g, u).
-        shift: (o, i, u) radians, or (g, u).
-        weight: (o, i).
+        scale: (o, i, u), or (…, o, i, u), or (g, u).
+        shift: (o, i, u) radians, or (…, o, i, u), or (g, u).
+        weight: (o, i), or (…, o, i).
         base_weight: (o, i), or None for no base activation.
         bias: (o,), or None.
         mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
@@ -69,19 +80,22 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    check_input(x, weight)
-    _check_parameters(theta, scale, shift, weight, program)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    tensors = LayerTensors(theta, scale, shift, weight, base_weight, bias, mask)
+    # to a tracer sizes are tensors, and a check of them a warning
+    if not is_tracing() and _check(x, theta, scale, shift, weight, program):
+        theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
+        weight = _rows(weight, 2)
+    tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
     plain = weight.dtype == x.dtype and not _in_autocast(x)
-    chosen = None
-    if plain and theta.ndim == 3 and readout == "z" and activations is None:
-        request = layer_request(flat, theta, program, fixed_scale, readout, False, base)
+    call = chosen = None
+    if plain and theta.ndim > 2 and readout == "z" and activations is None:
+        call = layer_call(program, tensors, fixed_scale, base)
+        request = call.request
         request = request if compute == x.dtype else request._replace(dtype=compute)
         chosen = select(engine, request)
-    if chosen is not None and (compute == x.dtype or chosen.computes_half):
-        out = chosen.whole(request, flat, tensors)
+    if call is not None and chosen is not None and (compute == x.dtype or chosen.computes_half):
+        out = run(chosen, call)
     else:
         angles = (flat, theta, scale, shift, masked(weight, mask))
         out = _quantum(
@@ -89,7 +103,7 @@ def qkan_layer(
             program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
             activations=activations,
         ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
-        out = with_base(out, flat, base, tensors)
+        out = with_base(out, tensors, base)
     return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
 
 
@@ -112,11 +126,12 @@ def _quantum(
         theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
         return (activations(x, theta, scale, shift) * weight).sum(-1)
-    request = layer_request(x, theta, program, fixed_scale, readout, shared)
-    chosen = select(engine, request)
-    if not request.per_edge:
-        return chosen.layer(request, x, theta, scale, shift, weight)
-    values = chosen.edges(request, x, theta, scale, shift)
+    per_edge = shared or readout != "z"
+    tensors = LayerTensors(x, theta, scale, shift, None if per_edge else weight)
+    call = layer_call(program, tensors, fixed_scale)
+    values = run(select(engine, call.request), call)
+    if not per_edge:
+        return values
     if readout == "amplitude":
         values = amplitude(values)
     return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
@@ -163,20 +178,19 @@ def _safe_root(p: Tensor) -> Tensor:
 def _spread(shared: Tensor, in_features: int) -> Tensor:
     """From one row a group, (g, n), to one row an input, (1, i, n)."""
     groups = shared.shape[0]
-    if groups == in_features:
+    if not is_tracing() and groups == in_features:
         return shared.unsqueeze(0)
     index = torch.arange(in_features, device=shared.device) * groups // in_features
     return shared[index].unsqueeze(0)
 
 
 def _in_autocast(x: Tensor) -> bool:
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return autocast_dtype(x.device.type) is not None
 
 
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
-    check_features(x, weight.shape[1], weight.dtype)
+    check_features(x, weight.shape[-1], weight.dtype)
 
 
 def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
@@ -196,22 +210,36 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
         )
 
 
-def _check_parameters(
-    theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
-) -> None:
-    """Raise `QKANError` unless the parameters belong to one layer of that program."""
-    shape = theta.shape
-    rows, encoded = shape[:-1], (*shape[:-1], program.num_encodings)
-    if (
-        (rows == weight.shape or (len(rows) == 1 and rows[0] <= weight.shape[1]))
-        and shape[-1] == program.num_theta
-        and scale.shape == encoded
-        and shift.shape == encoded
-    ):
-        return
+def _rows(tensor: Tensor, own: int) -> Tensor:
+    """Parameters of each sample with one leading axis, whatever leading dimensions they have."""
+    return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
+
+
+def _check(
+    x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
+) -> bool:
+    """Return whether samples have parameters of their own.
+
+    Raises:
+        QKANError: x does not fit, or the parameters do not belong to one layer of that program.
+    """
+    check_input(x, weight)
     k, u = program.num_theta, program.num_encodings
+    rows, edges = theta.shape[:-1], weight.shape[-2:]
+    if (
+        weight.ndim == 2
+        and (rows == edges or (len(rows) == 1 and rows[0] <= edges[-1]))
+        and theta.shape[-1] == k
+        and scale.shape == shift.shape == (*rows, u)
+    ):
+        return False
+    samples = x.shape[:-1]
+    last = ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ()))
+    if all(t.shape in ((*edges, *n), (*samples, *edges, *n)) for t, n in last):
+        return True
     raise QKANError(
-        f"theta {tuple(shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, weight "
-        f"{tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for this "
-        f"circuit, or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
+        f"theta {tuple(theta.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, "
+        f"weight {tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for "
+        f"this circuit, each of them with the leading dimensions {tuple(x.shape[:-1])} of x where "
+        f"every sample has its own; or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
     )

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from qkan.circuits import require
+from ._axes import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_FEW = 8
+"""Steps below which a loss is falling as a matter of course."""
 
 
 @dataclass(repr=False)
@@ -26,6 +30,10 @@ class History:
             has; None without validation.
         stopped_early: Whether `patience` ended the run.
         interrupted: Whether Ctrl-C ended the run.
+        diverged: Whether the training loss ended far above where it began.
+        target_scale: Where the targets were far from the size of the model's outputs: what each
+            output was multiplied by, in the last layer's parameters; else None.
+        target_offset: What was added to each output then; else None.
 
     Example:
         >>> History([1, 2], [0.5, 0.25], [None, None], [1.0, 1.0], [0.1, 0.2])
@@ -40,6 +48,9 @@ class History:
     best_step: int | None = None
     stopped_early: bool = False
     interrupted: bool = False
+    diverged: bool = False
+    target_scale: list[float] | None = None
+    target_offset: list[float] | None = None
 
     def __len__(self) -> int:
         """Steps taken."""
@@ -56,7 +67,23 @@ class History:
             parts.append(f"{self.seconds[-1]:.3g} s")
         parts += ["stopped early"] if self.stopped_early else []
         parts += ["interrupted"] if self.interrupted else []
+        parts += ["diverged"] if self.diverged else []
+        parts += ["still falling, more steps may help"] if self.still_falling else []
+        parts += ["outputs scaled to the targets"] if self.target_scale is not None else []
         return f"History({', '.join(parts)})"
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the training loss fell by a tenth or more over the last quarter of the steps.
+
+        It is of no account below a hundredth of where it began.
+        """
+        losses = self.train_loss
+        before = losses[: len(losses) - len(losses) // 4]
+        stopped = self.stopped_early or self.diverged
+        if len(losses) < _FEW or stopped:
+            return False
+        return 0.01 * losses[0] < losses[-1] < 0.9 * min(before)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, by attribute."""
@@ -74,9 +101,7 @@ class History:
         Raises:
             ImportError: matplotlib is absent; the message has the line that installs it.
         """
-        if ax is None:
-            ax = require("matplotlib.pyplot", "plot").figure().add_subplot()
-        assert ax is not None
+        ax = new_axes() if ax is None else ax
         losses = list(self.train_loss)
         ax.plot(self.step, self.train_loss, label="train")
         evaluated = [

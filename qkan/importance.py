@@ -8,29 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from qkan.circuits import did_you_mean
+from qkan.circuits import did_you_mean, require
 from qkan.simulators import expectation
 
+from ._axes import new_axes
 from ._loss import Loss, make_loss
-from ._watch import evaluating, listening
+from ._watch import evaluating, listening, unwrapped
 from .errors import QKANError
 from .functional import BASES, _spread, amplitude, compute_dtype
 from .layer import QKANLayer
 from .network import QKAN
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SCORES = ("attribution", "variance")
 _ELEMENTS = 1 << 22
+_SHOWN = 5
 
 Chain = list[tuple[str, QKANLayer]]
 """Layers, with their names, of which each one's outputs are the next one's inputs and no more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Importance:
     """What matters in one layer.
 
@@ -44,8 +49,58 @@ class Importance:
     inputs: Tensor
     mean: Tensor
 
+    def __repr__(self) -> str:
+        outs, ins = self.edges.shape
+        best = self.edges.flatten().argsort(descending=True, stable=True)[:_SHOWN].tolist()
+        rows = (divmod(number, ins) for number in best)
+        named = ", ".join(f"{i} → {o}: {self.edges[o, i].item():.3g}" for o, i in rows)
+        return f"Importance({ins} inputs, {outs} outputs; most important edges {named})"
 
-def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> dict[str, Importance]:
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the scores of all edges as shades, outputs over inputs.
+
+        Args:
+            ax: Where to draw; a new figure when None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        ticker = require("matplotlib.ticker", "plot")
+        ax = new_axes() if ax is None else ax
+        shades = ax.imshow(self.edges.detach().cpu().double().numpy(), cmap="cividis", vmin=0)
+        ax.figure.colorbar(shades, ax=ax, label="importance")
+        ax.set(xlabel="input", ylabel="output")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(ticker.MaxNLocator(integer=True))
+        return ax
+
+
+class Scores(dict[str, Importance]):
+    """The importance in every layer of a model, by the layer's name."""
+
+    def __repr__(self) -> str:
+        rows = [f"{name}: {found!r}" for name, found in self.items()]
+        return "\n".join(rows) or "no layer"
+
+    def plot(self) -> Any:
+        """Draw the scores of all edges of every layer, the first layer first.
+
+        Returns:
+            A matplotlib `Figure`.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        figure = new_axes(len(self)).figure
+        for ax, (name, found) in zip(figure.axes, self.items(), strict=True):
+            found.plot(ax).set_title(name)
+        return figure
+
+
+def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Scores:
     """Score every edge of every `QKANLayer` in a model on data.
 
     With s the standard deviation over samples, of an edge's output weight·φ + base_weight·base or
@@ -64,7 +119,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> di
         score: One of the above.
 
     Returns:
-        Scores by layer name.
+        Scores by layer name: a dict that is also drawn, by its `plot()`.
 
     Raises:
         QKANError: No such layer; a model or x with NaN; fewer than two samples; an unknown score.
@@ -78,6 +133,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> di
     """
     if score not in SCORES:
         raise QKANError(f"Unknown score {score!r}. {did_you_mean(score, SCORES)}")
+    model = unwrapped(model)
     seen = layer_inputs(model, x)
     found: dict[str, Importance] = {}
     for chain in chains(model):
@@ -94,7 +150,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> di
                 edges = node[:, None] * _ratio(spread, total[:, None])
                 inputs = node = edges.sum(0)
             found[name] = Importance(edges, inputs, mean)
-    return found
+    return Scores({name: found[name] for name in seen if name in found})
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

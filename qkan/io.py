@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from ._options import factory_of
+from ._watch import unwrapped
 from .errors import QKANError
 from .hybrid.attention import QKANAttention
 from .hybrid.conv import QKANConv2d
@@ -75,6 +77,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     from . import __version__
 
+    model = unwrapped(model)
     kind = _kind_of(model)
     try:
         described: Any = model
@@ -113,6 +116,7 @@ def load(
     """
     if dtype is not None and not dtype.is_floating_point:
         raise QKANError(f"load: dtype={dtype}; a model has real floats, such as torch.float32.")
+    factory_of(device, dtype)
     path = Path(path)
     header, tensors = _read(path)
     try:

@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 
 from qkan.circuits import did_you_mean
 
+from ._options import factory_of
 from .basis import Basis, BasisLike, Coefficients, from_json, make_bases, to_json
 from .errors import QKANError
 from .functional import BASES, check_input
@@ -99,7 +100,7 @@ class KANLayer(nn.Module):
                 raise QKANError(f"{name}={size!r}: a whole number, 1 or more.")
         self.in_features, self.out_features = in_features, out_features
         self.bases, self.base = make_bases(basis), base
-        self._allocate(bias, generator, {"device": device, "dtype": dtype})
+        self._allocate(bias, generator, factory_of(device, dtype))
 
     def _allocate(
         self, bias: bool, generator: torch.Generator | None, factory: dict[str, Any]

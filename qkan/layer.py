@@ -12,28 +12,36 @@ from torch import Tensor, nn
 from qkan.circuits import (
     Circuit,
     did_you_mean,
-    fixed_scale,
     from_json,
     lower,
-    resolve_scale,
     to_json,
 )
-from qkan.circuits import ansatz as named_ansatz
+from qkan.circuits.ansatz import Builder
 from qkan.simulators import engines
 
+from ._habits import LAYER, guided
+from ._options import ENCODINGS as ENCODINGS
+from ._options import (
+    check_choice,
+    check_encoding,
+    check_group,
+    circuit_of,
+    factory_of,
+    scale_of,
+)
+from ._options import check_size as check_size
 from .activation_fit import ActivationFit, close_fit
 from .errors import QKANError
 from .functional import BASES, READOUTS, Activations, qkan_layer
 from .start import second_moment, write
 
-ENCODINGS = ("trainable", "linear", "binary", "ternary")
 STARTS = ("random", *BASES)
 
 
 class LayerOptions(TypedDict, total=False):
     """The keyword options of `QKANLayer`, which every module built of layers takes too."""
 
-    ansatz: str | Circuit
+    ansatz: str | Circuit | Builder
     reps: int
     encoding: str | Sequence[float]
     group: int | str | None
@@ -57,7 +65,8 @@ class QKANLayer(nn.Module):
     Args:
         in_features: Inputs i.
         out_features: Outputs o.
-        ansatz: The circuit: a name from `ansatze()`, or a `Circuit` of your own.
+        ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
+            the number of repetitions to one, which other processes need not know by a name.
         reps: Repetitions of a named ansatz.
         encoding: "trainable" (scale and shift of every edge are parameters), or fixed scales:
             "linear" (1), "binary" (2^u), "ternary" (3^u), or one number an encoding. With fixed
@@ -109,12 +118,13 @@ class QKANLayer(nn.Module):
     bias: nn.Parameter | None
     activations: Activations | None = None
 
+    @guided(LAYER, positional=3, instead="QKANLayer(3, 2, reps=3), inputs and outputs first")
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        ansatz: str | Circuit = "pz",
+        ansatz: str | Circuit | Builder = "pz",
         reps: int = 3,
         encoding: str | Sequence[float] = "trainable",
         group: int | str | None = None,
@@ -130,19 +140,19 @@ class QKANLayer(nn.Module):
     ) -> None:
         super().__init__()
         reject_unknown(unknown)
-        _check_choice("base", base, [*BASES, None])
-        _check_choice("readout", readout, READOUTS)
-        _check_choice("engine", engine, ["auto", *engines()])
-        _check_choice("start", start, STARTS)
+        check_choice("base", base, [*BASES, None])
+        check_choice("readout", readout, READOUTS)
+        check_choice("engine", engine, ["auto", *engines()])
+        check_choice("start", start, STARTS)
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
-        self.circuit = _circuit(ansatz, reps)
+        self.circuit = circuit_of(ansatz, reps)
         self.program = lower(self.circuit)
-        self.encoding = encoding if isinstance(encoding, str) else tuple(map(float, encoding))
-        self.fixed_scale = _fixed_scale(self.circuit, self.encoding)
-        self.group = _check_group(group, self.in_features)
+        self.encoding = check_encoding(encoding)
+        self.fixed_scale = scale_of(self.circuit, self.encoding)
+        self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
-        self._allocate(bias, {"device": device, "dtype": dtype})
+        self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
 
     def _allocate(self, bias: bool, factory: dict[str, Any]) -> None:
@@ -349,48 +359,3 @@ def reject_unknown(unknown: dict[str, Any]) -> None:
     for name in unknown:
         hint = did_you_mean(name, LayerOptions.__annotations__)
         raise TypeError(f"Unknown option {name!r}. {hint}")
-
-
-def _check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        names = [name for name in allowed if isinstance(name, str)]
-        none = " Or None." if None in allowed else ""
-        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
-
-
-def check_size(name: str, value: int) -> int:
-    """Return the value, or raise `QKANError` unless it is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
-    return value
-
-
-def _check_group(group: int | str | None, in_features: int) -> int | None:
-    if isinstance(group, str):
-        _check_choice("group", group, ["inputs", None])
-        return in_features
-    if group is not None and not 1 <= check_size("group", group) <= in_features:
-        raise QKANError(
-            f"group={group}: the number of shared activations is at most in_features={in_features}."
-        )
-    return group
-
-
-def _circuit(ansatz: str | Circuit, reps: int) -> Circuit:
-    if not isinstance(ansatz, Circuit):
-        return named_ansatz(ansatz, reps)
-    if reps not in (3, ansatz.num_encodings):
-        raise QKANError(
-            f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
-            "named ansatz; leave it out, or pass circuit.extend(reps)."
-        )
-    return ansatz
-
-
-def _fixed_scale(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:
-    if isinstance(encoding, str):
-        _check_choice("encoding", encoding, ENCODINGS)
-        if encoding == "trainable":
-            return None
-        return fixed_scale(encoding, circuit.num_encodings)
-    return resolve_scale(circuit, encoding)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .errors import QKANError
+from ._habits import LAYER, guided
+from .errors import QKANError, ScaleWarning, warn
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -39,8 +43,20 @@ class LayerRow(nn.Module, Generic[Layer]):
         row: list[Any] = self._row()
         return [row[0].in_features, *(layer.out_features for layer in row)]
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer that computes the outputs."""
+        return self.layers[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, widths[0]) → (…, widths[-1])."""
+        if not isinstance(x, Tensor):
+            raise QKANError(
+                f"The input is {type(x).__name__}: pass a torch tensor, "
+                "torch.as_tensor(x, dtype=torch.float32)."
+            )
+        if self.input_range is not None:
+            _warn_outside(x, self.input_range, type(self).__name__)
         x = self.map_input(x)
         for layer in self.layers:
             x = layer(x)
@@ -96,9 +112,10 @@ def pairs(widths: Sequence[int]) -> list[tuple[int, int]]:
     Raises:
         QKANError: Fewer than two widths.
     """
-    if len(widths) < 2:
+    if not isinstance(widths, Iterable) or len(widths) < 2:
+        found = [*widths] if isinstance(widths, Iterable) else widths
         raise QKANError(
-            f"widths={[*widths]}: a network needs at least an input and an output size, "
+            f"widths={found}: a network needs at least an input and an output size, "
             "such as [2, 5, 1]."
         )
     return [*itertools.pairwise(widths)]
@@ -133,6 +150,7 @@ class QKAN(LayerRow[QKANLayer]):
 
     layer_type = QKANLayer
 
+    @guided(LAYER, positional=2, instead="QKAN([2, 5, 1], reps=3), with all sizes in one list")
     def __init__(
         self,
         widths: Sequence[int],
@@ -142,6 +160,49 @@ class QKAN(LayerRow[QKANLayer]):
     ) -> None:
         reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
         super().__init__([QKANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
+
+
+_watched: ContextVar[bool] = ContextVar("_watched", default=True)
+_OUTSIDE = 0.01
+"""Share of the inputs, and of the range beyond its ends, that are nothing to tell."""
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """No warnings of inputs outside `input_range` for a while, as in training."""
+    token = _watched.set(False)
+    try:
+        yield
+    finally:
+        _watched.reset(token)
+
+
+def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
+    """Warn of inputs far outside the range that the data were said to have, on a CPU, eagerly."""
+    # elsewhere a look at the values would wait for them, or there are none
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+        return
+    if (
+        not _watched.get()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or not x.numel()
+    ):
+        return
+    low, high = input_range
+    room = _OUTSIDE * (high - low)
+    lowest, highest = (end.item() for end in x.detach().aminmax())
+    if low - room <= lowest and highest <= high + room:
+        return
+    share = ((x.detach() < low - room) | (x.detach() > high + room)).double().mean().item()
+    if share > _OUTSIDE:
+        warn(
+            f"{name}: {100 * share:.1g} % of the inputs lie outside input_range=({low:g}, "
+            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. What the model says there "
+            "was not learnt from data: check the units of x, or train with an input_range that "
+            "covers them.",
+            ScaleWarning,
+        )
 
 
 def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
@@ -156,7 +217,10 @@ def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] 
     """Return the range as floats, or raise `QKANError` unless it is one."""
     if input_range is None:
         return None
-    low, high = input_range
+    try:
+        low, high = map(float, input_range)
+    except (TypeError, ValueError) as error:
+        raise QKANError(f"input_range={input_range!r}: wanted two numbers, (low, high).") from error
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
-    return (float(low), float(high))
+    return (low, high)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,14 @@ from qkan.simulators import expectation
 
 from ._draw_edge import draw_bloch, draw_circuit, draw_spectrum
 from ._draw_network import STYLE, Curve, Level, draw, grid_of
+from ._watch import unwrapped
 from .edges import check_inputs, edge_outputs, edge_parameters, exact_layers, map_input, node_values
 from .errors import QKANError
 from .formula import Formula
 from .importance import importance
 from .layer import QKANLayer
 from .network import QKAN
+from .table_model import TableModel
 
 _LONG_TITLE = 120
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
@@ -47,10 +49,11 @@ def plot(
     to the most important in its layer). Pruned edges are left out. An untrained model is drawn too.
 
     Args:
-        model: A `QKAN` or a `QKANLayer`.
+        model: A `QKAN` or a `QKANLayer`; or a `TableModel`, which is drawn in the units of its
+            table.
         x: (…, i) data, two samples or more.
-        names: Of the inputs; x₁, x₂, … when None.
-        outputs: Names of the outputs.
+        names: Of the inputs; when None those of a table's columns, or x₁, x₂, ….
+        outputs: Names of the outputs; when None those of a table's targets or classes, or f.
         formula: What `symbolic` returned for this model: its forms are written over their boxes,
             and the formula on top where it is short.
         most: Boxes a layer; of more edges the most important are shown, and it says how many.
@@ -69,13 +72,16 @@ def plot(
         >>> len(figure.axes)  # nine boxes and what is behind them
         10
     """
+    model, x, units = _plain(model, x)
     layers = exact_layers(model, "plot")
     data = check_inputs(model, x, "plot")
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise QKANError(f"most={most!r}: a whole number of boxes, 1 or more.")
     ends = (
-        _names("names", names, layers[0].in_features, "x"),
-        _names("outputs", outputs, layers[-1].out_features, "f"),
+        _names("names", units.names if names is None else names, layers[0].in_features, "x"),
+        _names(
+            "outputs", units.outputs if outputs is None else outputs, layers[-1].out_features, "f"
+        ),
     )
     labels = _labels(formula, layers)
     # scored in double precision, as it is drawn
@@ -85,7 +91,10 @@ def plot(
     for n, layer in enumerate(layers):
         grid = grid_of(values[n])
         seen = map_input(model, grid) if n == 0 else grid
-        curves = (grid, edge_outputs(layer, seen))
+        added = edge_outputs(layer, seen)
+        if n == 0:
+            grid = units.mean + units.scale * grid
+        curves = (grid, added * units.target_scale if n == len(layers) - 1 else added)
         levels.append(_level(layer, curves, scores[f"layers.{n}"].edges, labels[n], most))
     with require("matplotlib", "plot").rc_context(STYLE):
         return draw(_figure(), levels, ends, _title(formula))
@@ -95,7 +104,7 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     """Draw the circuit of one edge with its trained values.
 
     Args:
-        model: A `QKAN` or a `QKANLayer`.
+        model: A `QKAN`, a `QKANLayer` or a `TableModel`.
         edge: Layer, output and input, each from 0 on.
 
     Returns:
@@ -104,6 +113,7 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     Raises:
         QKANError: No such edge, or a model that cannot be right.
     """
+    model, _, _ = _plain(model)
     layer, parameters = _edge(model, edge, "plot_circuit")
     with require("matplotlib", "plot").rc_context(STYLE):
         return draw_circuit(_figure(), layer.circuit, parameters, _place(edge))
@@ -113,7 +123,7 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     """Draw the Fourier coefficients of one edge's φ, exact, per unit of its input.
 
     Args:
-        model: A `QKAN` or a `QKANLayer`.
+        model: A `QKAN`, a `QKANLayer` or a `TableModel`.
         edge: Layer, output and input, each from 0 on.
 
     Returns:
@@ -123,10 +133,14 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         QKANError: No such edge, or a model that cannot be right.
         CircuitError: An arccos encoding, which has no spectrum.
     """
+    model, _, units = _plain(model)
     layer, (theta, scale, shift) = _edge(model, edge, "plot_spectrum")
     low, high = _unit(model, edge)
     # the spectrum over the user's x, where the first layer sees slope·x + constant
     slope, constant = high - low, low
+    if edge[0] == 0:
+        mean, spread = (float(part[edge[2] % len(part)]) for part in (units.mean, units.scale))
+        slope, constant = slope / spread, constant - slope * mean / spread
     series = fourier_series(
         layer.circuit, theta.numpy(), (scale * slope).numpy(), (shift + scale * constant).numpy()
     )
@@ -134,16 +148,18 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         return draw_spectrum(_figure(), series, ", radians per unit of the input", _place(edge))
 
 
-def plot_bloch(model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str = "x") -> Any:
+def plot_bloch(
+    model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str | None = None
+) -> Any:
     """Draw where one edge's qubit ends on the Bloch sphere as its input runs over its range.
 
     φ is the component along the arrow.
 
     Args:
-        model: A `QKAN` or a `QKANLayer`.
+        model: A `QKAN` or a `QKANLayer`; or a `TableModel`, in the units of its table.
         x: (…, i) data, which sets the range.
         edge: Layer, output and input, each from 0 on.
-        name: Of the edge's input.
+        name: Of the edge's input; when None that of a table's column, or x.
 
     Returns:
         A matplotlib `Figure`.
@@ -151,6 +167,7 @@ def plot_bloch(model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str
     Raises:
         QKANError: No such edge, or a model or data that cannot be right.
     """
+    model, x, units = _plain(model, x)
     layer, parameters = _edge(model, edge, "plot_bloch")
     values = node_values(model, check_inputs(model, x, "plot_bloch"))
     grid = grid_of(values[edge[0]], 400)
@@ -165,11 +182,39 @@ def plot_bloch(model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str
         ],
         -1,
     )  # fmt: skip
-    inputs = grid[:, edge[2]].numpy()
+    if edge[0] == 0:
+        grid = units.mean + units.scale * grid
+        name = units.names[edge[2]] if name is None and units.names else name
+    inputs, name = grid[:, edge[2]].numpy(), name or "x"
     with require("matplotlib", "plot").rc_context(STYLE):
         return draw_bloch(
             _figure(), path.numpy(), inputs, layer.circuit.observable_vector, (_place(edge), name)
         )
+
+
+class _Units(NamedTuple):
+    """The units and the names that a network's first inputs and last outputs are drawn in."""
+
+    mean: Tensor
+    scale: Tensor
+    target_scale: Tensor
+    names: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+
+
+def _plain(model: nn.Module, x: Any = None) -> tuple[nn.Module, Any, _Units]:
+    """The network inside a `TableModel`, x as that reads it, and the table's units."""
+    if not isinstance(model, TableModel):
+        one = torch.ones(1, dtype=torch.float64)
+        return model, x, _Units(0 * one, one, one[:, None])
+    outputs = model.targets
+    if model.classes is not None:
+        last = model.classes if len(model.classes) > 2 else model.classes[1:]
+        outputs = tuple(f"{model.targets[0]}={label}" for label in last)
+    parts = (part.detach().cpu() for part in (model.mean, model.scale, model.target_scale))
+    mean, scale, target_scale = parts
+    units = _Units(mean, scale, target_scale[:, None], model.columns, outputs)
+    return model.network, None if x is None else model.standardised(x), units
 
 
 def _figure() -> Any:
@@ -181,7 +226,8 @@ def _figure() -> Any:
 
 def _exact(model: nn.Module, layers: list[QKANLayer]) -> nn.Module:
     """The model in double precision, as one row of layers."""
-    input_range = model.input_range if isinstance(model, QKAN) else None
+    inner = unwrapped(model)
+    input_range = inner.input_range if isinstance(inner, QKAN) else None
     return QKAN.from_layers(layers, input_range=input_range)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ._habits import guided
+from ._watch import unwrapped
 from .errors import QKANError
 from .hybrid._record import refresh
 from .importance import Chain, chains, edge_outputs, importance
@@ -19,6 +21,13 @@ from .layer import QKANLayer
 Model = TypeVar("Model", bound=nn.Module)
 
 
+_HABITS = dict.fromkeys(
+    ("threshold", "edge_th", "node_th"),
+    "pass edge_threshold=… for edges, node_threshold=… for hidden nodes, each a score from 0 to 1",
+)
+
+
+@guided(_HABITS, positional=2, instead="prune(model, x, edge_threshold=0.03)")
 @torch.no_grad()
 def prune(
     model: Model,
@@ -72,7 +81,7 @@ def prune(
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
-    pruned = copy.deepcopy(model)
+    pruned: Model = copy.deepcopy(unwrapped(model))
     found = importance(pruned, x, score=score)
     for chain in chains(pruned):
         keep = {name: found[name].edges >= edge_threshold for name, _ in chain if name in found}
@@ -138,7 +147,7 @@ def compact(model: Model) -> Model:
         >>> small.widths, torch.allclose(small(x), model(x), atol=1e-6)
         ([2, 4, 1], True)
     """
-    small = copy.deepcopy(model)
+    small: Model = copy.deepcopy(unwrapped(model))
     for chain in chains(small):
         if len(chain) < 2:
             continue

@@ -137,6 +137,8 @@ class SplineKAN(nn.Module):
 
     Attributes:
         layers: The `SplineLayer`s.
+        deviation: How far it is from the model that `to_kan` made it from, as root mean square
+            over its data; None of any other.
 
     Shapes:
         x (…, i) → (…, o).
@@ -151,6 +153,7 @@ class SplineKAN(nn.Module):
         if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
             raise QKANError(f"Spline layers of sizes {sizes} do not follow on each other.")
         self.layers = nn.ModuleList(layers)
+        self.deviation: float | None = None
 
     @classmethod
     def start(
@@ -191,6 +194,11 @@ class SplineKAN(nn.Module):
     def widths(self) -> list[int]:
         """Sizes of input, hidden layers and output."""
         return [self.rows[0].in_features, *(layer.out_features for layer in self.rows)]
+
+    @property
+    def output_layer(self) -> SplineLayer:
+        """The layer that computes the outputs."""
+        return self.rows[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, i) → (…, o)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Program
-from qkan.simulators import Request, get_engine
+from qkan.simulators import edge_values
 
 from .functional import amplitude
 
@@ -68,10 +68,7 @@ def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> f
     x = torch.erfinv(2 * torch.from_numpy(points[:, :1]) - 1) * math.sqrt(2)
     theta = (torch.from_numpy(points[:, 1:]) - 0.5) * math.pi
     scales = torch.tensor(scale, dtype=torch.float64)
-    request = Request(program, _POINTS, 1, 1, torch.float64, batched_theta=True)
-    values = get_engine("torch").edges(
-        request, x, theta[:, None, None, :], scales, torch.zeros_like(scales)
-    )
+    values = edge_values(program, x, theta[:, None, None, :], scales, torch.zeros_like(scales))
     values = amplitude(values) if readout == "amplitude" else values
     return float(values.square().mean())
 

@@ -12,6 +12,7 @@ from qkan.circuits import require
 from ._forms import Form, resolve_forms
 from ._formula_writer import Settings, Writer
 from ._refit import refit, round_numbers
+from ._watch import unwrapped
 from .edges import check_inputs, exact_layers, node_values, spread_points
 from .errors import QKANError
 from .formula import Formula
@@ -67,6 +68,7 @@ def symbolic(
         >>> symbolic(layer, digits=3).expr
         1.053*sin(x_1) + 0.28*cos(x_1) - 0.538
     """
+    model = unwrapped(model)
     layers = exact_layers(model, "symbolic")
     library = None if forms is None else resolve_forms(forms)
     settings = _settings(library, tolerance, digits, search)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,8 +16,11 @@ from ._watch import evaluating
 from .errors import QKANError
 from .functional import check_features
 from .network import QKAN
+from .table_columns import Column
 
 Class = str | int | float | bool
+
+_SCALES = ("mean", "scale", "target_mean", "target_scale")
 
 
 class TableModel(nn.Module):
@@ -23,17 +28,24 @@ class TableModel(nn.Module):
 
     out = target_mean + target_scale·network((x - mean)/scale): whatever takes a module takes the
     data as they are. `qkan.run` returns a device's values, and their standard errors, in the
-    target's units; `to_onnx` writes the scaling too. A classifier's outputs are logits.
+    target's units; `to_onnx` writes the scaling too. A classifier's outputs are logits. The four
+    scales stay in float64 whatever the network is, for a time stamp of 1.7e12 is no float32; x is
+    a float64 too, or of the network's dtype, and so is out.
+
+    `inputs` makes x of a table with categories, dates and gaps.
 
     `QKANRegressor.to_module`, `QKANClassifier.to_module` and `qkan fit` make one; `save` writes it.
 
     Args:
         network: Reads standardised inputs; it is kept, not copied.
-        columns: Names of the inputs, in order.
+        columns: Names of the inputs, in order. One named "… missing" is 1 where that one was.
         targets: Name of each output, or of what a classifier tells.
         classes: A classifier's classes, in the order of its logits; two have one logit, that of
             the second. None for a regressor.
         unused: Columns of the table that were left out, which a later table may have too.
+        table: The table's columns, where not every one is a number: their features are the first
+            of `columns`, in order.
+        ranges: The lowest and the highest value of each input in training, where they are known.
 
     Attributes:
         network: The `QKAN`.
@@ -70,13 +82,18 @@ class TableModel(nn.Module):
         targets: Sequence[str],
         classes: Sequence[Class] | None = None,
         unused: Sequence[str] = (),
+        table: Sequence[Column] = (),
+        ranges: Sequence[Sequence[float]] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.columns, self.targets, self.unused = tuple(columns), tuple(targets), tuple(unused)
         self.classes = None if classes is None else tuple(classes)
+        self.ranges = tuple((float(low), float(high)) for low, high in ranges)
         self._check()
-        like = next(network.parameters()).detach()
+        self.table = tuple(table) or self._plain_table()
+        self._check_table()
+        like = next(network.parameters()).detach().double()
         inputs, outputs = network.widths[0], network.widths[-1]
         self.register_buffer("mean", like.new_zeros(inputs))
         self.register_buffer("scale", like.new_ones(inputs))
@@ -108,15 +125,110 @@ class TableModel(nn.Module):
                 "more have one each."
             )
 
+    def _plain_table(self) -> tuple[Column, ...]:
+        """The columns of a table of numbers, which are the inputs but those that mark gaps."""
+        marks = {f"{name} missing" for name in self.columns}
+        return tuple(Column(name) for name in self.columns if name not in marks)
+
+    def _check_table(self) -> None:
+        features = [name for column in self.table for name in column.features]
+        marks = [*self.columns[len(features) :]]
+        fits = [*self.columns[: len(features)]] == features
+        if not fits or not {*marks} <= {f"{name} missing" for name in features}:
+            raise QKANError(
+                f"table: its columns become the numbers {features}, but the inputs are "
+                f"{[*self.columns]}; these begin with them, and others mark which are missing."
+            )
+        if len(self.ranges) not in (0, len(self.columns)):
+            raise QKANError(f"ranges: wanted one an input, {len(self.columns)}, or none.")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        scales = {name: getattr(self, name) for name in _SCALES}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in scales.items():
+            # to the new device, and not to a dtype in which a time stamp has no seconds
+            moved = getattr(self, name)
+            if moved.dtype != torch.float64:
+                setattr(self, name, value.to(moved.device, torch.float64))
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, i) → (…, o)."""
         out: Tensor = self.target_mean + self.target_scale * self.network(self.standardised(x))
-        return out
+        return out.to(x.dtype)
 
     def standardised(self, x: Tensor) -> Tensor:
         """(…, i) in the data's units → (…, i) as the network reads it."""
-        check_features(x, len(self.columns), self.mean.dtype)
-        return (x - self.mean) / self.scale
+        # one that is folded has buffers only
+        held = itertools.chain(self.network.parameters(), self.network.buffers())
+        dtype = next(held).dtype
+        double = isinstance(x, Tensor) and x.dtype == torch.float64
+        check_features(x, len(self.columns), torch.float64 if double else dtype)
+        return ((x - self.mean) / self.scale).to(dtype)
+
+    def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
+        """Return the inputs (n, i), in float64, of the rows of a table.
+
+        Categories, dates and booleans become the numbers that they were in training, a missing
+        number becomes the mean. What training never had is told in a `UserWarning`.
+
+        Args:
+            data: A data frame, or whatever else has columns by their names; more than these may
+                be there.
+            decimal: What stands before the decimals of a number that is a text.
+
+        Raises:
+            QKANError: A column that is missing or that holds something else than in training; the
+                message has the row, from 0 on.
+        """
+        lacking = [column.name for column in self.table if column.name not in data]
+        if lacking:
+            raise QKANError(f"The table lacks the columns {lacking} that the model reads.")
+        features = np.hstack(
+            [self._encoded(column, data[column.name], decimal) for column in self.table]
+        )
+        missing, marks = np.isnan(features), self.columns[features.shape[1] :]
+        marked = [self.columns.index(name.removesuffix(" missing")) for name in marks]
+        filled = np.where(missing, self.mean[: features.shape[1]].cpu().numpy(), features)
+        return torch.from_numpy(np.hstack([filled, missing[:, marked]])).to(self.mean.device)
+
+    def _encoded(self, column: Column, data: Sequence[Any], decimal: str) -> np.ndarray:
+        """The numbers of a column, NaN for what is missing; what is new to it is told."""
+        cells = [*map(_text, data)]
+        encoded = column.encode(cells, decimal)
+        if encoded.bad:
+            row = encoded.bad[0]
+            raise QKANError(
+                f"Column {column.name!r}, row {row}: found {cells[row]!r}, and in training it was "
+                f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows)."
+            )
+        if encoded.unseen:
+            names = ", ".join(encoded.unseen[:5])
+            _warn(f"Column {column.name!r} has categories that training never had: {names}.")
+        if encoded.missing and f"{column.features[0]} missing" not in self.columns:
+            _warn(
+                f"Column {column.name!r} lacks {encoded.missing} values, which it never did in "
+                "training; each is taken for the mean."
+            )
+        return encoded.values
+
+    def outside(self, x: Tensor) -> dict[str, dict[str, Any]]:
+        """Say where inputs (n, i) lie far outside those of training, more than a tenth of a range.
+
+        Returns:
+            By the name of the input: "rows" so many, the "farthest" value, and "training", the
+            lowest and the highest one there.
+        """
+        told: dict[str, dict[str, Any]] = {}
+        inputs = x.T.cpu().double()
+        # a model of an older file knows no ranges
+        for name, values, (low, high) in zip(self.columns, inputs, self.ranges, strict=False):
+            beyond = torch.maximum(low - values, values - high)
+            rows = int((beyond > 0.1 * (high - low)).sum())
+            if rows:
+                farthest = float(values[beyond.argmax()])
+                told[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
+        return told
 
     def predict(self, x: Tensor) -> np.ndarray:
         """Predictions in the target's units or classes: (n,), or (n, o) of several targets.
@@ -160,12 +272,18 @@ class TableModel(nn.Module):
             "targets": [*self.targets],
             "classes": None if self.classes is None else [*self.classes],
             "unused": [*self.unused],
+            "table": [column.config() for column in self.table],
+            "ranges": [[*pair] for pair in self.ranges],
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **factory: Any) -> TableModel:
         """Build the model that `config` described; `factory` is device and dtype."""
         options = {name: value for name, value in config.items() if name != "network"}
+        options["table"] = [
+            Column(**{**column, "values": tuple(column.get("values", ()))})
+            for column in options.get("table", ())
+        ]
         return cls(QKAN.from_config(config["network"], **factory), **options)
 
     def extra_repr(self) -> str:
@@ -179,3 +297,14 @@ def class_logits(logits: Tensor) -> Tensor:
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def _text(cell: Any) -> str:
+    """A cell as a CSV file has it; nothing for what is missing."""
+    if isinstance(cell, str):
+        return cell.strip()
+    return "" if cell is None or cell != cell else str(cell)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=4)

@@ -15,17 +15,19 @@ from typing_extensions import Unpack
 from qkan.circuits import Circuit
 from qkan.simulators import expectation
 
+from ._watch import unwrapped
 from .edges import (
     activations,
     bias_of,
     check_inputs,
     edge_outputs,
+    edge_parameters,
     edge_weights,
     exact_layers,
     map_input,
     node_values,
 )
-from .errors import QKANError
+from .errors import QKANError, ScaleWarning, warn
 from .kan_files import read_kan
 from .layer import LayerOptions, QKANLayer
 from .network import QKAN
@@ -33,13 +35,17 @@ from .splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
 
 _POINTS = 12
 """Points of a fit for each of its unknowns."""
+_LEAST, _MOST, _PER_PERIOD = 5, 4096, 8
+"""Intervals of a grid, at least and at most, and for each period of an activation."""
+_LARGE = 0.02
+"""Deviation of an output, in its spreads, that is warned of."""
 
 
 def to_kan(
     model: nn.Module,
     x: Tensor,
     *,
-    grid: int = 5,
+    grid: int | None = None,
     degree: int = 3,
     margin: float = 0.01,
     adaptive: float = 0.0,
@@ -53,13 +59,16 @@ def to_kan(
         model: A `QKAN` or a `QKANLayer`.
         x: (…, i) data, which sets the range of every node and so its grid.
         grid: Intervals of every grid. The error of a smooth activation falls with its
-            (degree + 1)-th power.
+            (degree + 1)-th power. None takes 5, and more where the activations are faster: 8 for
+            each period of their highest frequency within the range of a node.
         degree: Of the splines.
         margin: How far grids reach beyond the range of the data, as a share of it.
         adaptive: From 0, equidistant knots, to just below 1, knots at the quantiles of the data.
 
     Returns:
-        A `SplineKAN` in the dtype and on the device of the model. A base activation that all
+        A `SplineKAN` in the dtype and on the device of the model. Its `deviation` is how far it is
+        from the model on x, as root mean square; a `ScaleWarning` says so where that is more than
+        2 % of an output's spread. A base activation that all
         layers share and spline KANs know (silu, identity) is kept with its weights; else, and in
         the first layer behind an `input_range`, the splines take it in.
 
@@ -72,21 +81,26 @@ def to_kan(
         >>> x = torch.rand(500, 2)
         >>> model = QKAN([2, 3, 1])
         >>> kan = to_kan(model, x, grid=12)
-        >>> (kan(x) - model(x)).abs().max().item() < 1e-3
-        True
+        >>> kan.deviation < 1e-3, (kan(x) - model(x)).abs().max().item() < 1e-3
+        (True, True)
     """
     for name, value, least in (("grid", grid, 1), ("degree", degree, 1)):
+        if value is None and name == "grid":
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise QKANError(f"{name}={value!r}: a whole number, {least} or more.")
     if not 0 <= margin < math.inf:
         raise QKANError(f"margin={margin!r}: a share of the range, 0 or more.")
     if not 0 <= adaptive < 1:
         raise QKANError(f"adaptive={adaptive!r}: a share from 0 to below 1.")
+    model = unwrapped(model)
     layers = exact_layers(model, "to_kan")
     values = node_values(model, check_inputs(model, x, "to_kan"))
     bases = {layer.base for layer in layers}
     shared = layers[0].base if len(bases) == 1 and bases <= set(SPLINE_BASES) else None
     mapped = isinstance(model, QKAN) and model.input_range is not None
+    if grid is None:
+        grid = max(_intervals(layer, values[n], model, n) for n, layer in enumerate(layers))
     rows = []
     for n, layer in enumerate(layers):
         keep = shared is not None and not (mapped and n == 0)
@@ -99,7 +113,42 @@ def to_kan(
         row = SplineLayer(knots, coef, weight, bias_of(layer), base=shared)
         rows.append(row)
     like = next(model.parameters())
-    return SplineKAN(rows).to(like.device, like.dtype)
+    kan = SplineKAN(rows)
+    _measure(kan, values, grid)
+    return kan.to(like.device, like.dtype)
+
+
+def _intervals(layer: QKANLayer, values: Tensor, model: nn.Module, number: int) -> int:
+    """Intervals that resolve the fastest activation of a layer over the range of its inputs."""
+    low, high = values.aminmax(dim=0)
+    if number == 0:
+        low, high = map_input(model, torch.stack([low, high]))
+    if layer.circuit.uses_arccos:
+        # a polynomial of that degree, with roots at its ends
+        return max(_LEAST, _PER_PERIOD * layer.circuit.num_encodings)
+    highest = edge_parameters(layer)[1].abs().sum(-1).amax(0)
+    periods = (highest * (high - low)).max().item() / (2 * math.pi)
+    return min(_MOST, max(_LEAST, math.ceil(_PER_PERIOD * periods)))
+
+
+@torch.no_grad()
+def _measure(kan: SplineKAN, values: list[Tensor], grid: int) -> None:
+    """Set the deviation from the model's outputs on its inputs, and warn where it is large."""
+    wanted = values[-1]
+    error = (kan(values[0]) - wanted).square().mean(0).sqrt()
+    kan.deviation = error.square().mean().sqrt().item()
+    # of what does not vary, in its own size
+    spread = torch.maximum(wanted.std(0, correction=0), 1e-3 * wanted.abs().amax(0))
+    share = error / spread.clamp_min(1e-12)
+    if share.max() > _LARGE:
+        o = int(share.argmax())
+        warn(
+            f"to_kan: output {o} of the spline KAN deviates from the model on x by "
+            f"{error[o].item():.3g} (root mean square), {100 * share[o].item():.3g} % of its "
+            f"spread, with grid={grid}. Pass a finer grid, such as grid={2 * grid}, or train it "
+            "on: fit(kan, (x, model(x).detach())).",
+            ScaleWarning,
+        )
 
 
 def _domain(values: Tensor, margin: float) -> tuple[Tensor, Tensor]:

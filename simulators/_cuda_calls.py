@@ -16,8 +16,9 @@ from ._cuda_plan import (
     backward_shared,
     forward_shape,
     forward_shared,
+    samples_shape,
 )
-from ._cuda_source import POINTERS, SIZES, Kernel
+from ._cuda_source import OWN, POINTERS, SIZES, Kernel
 from .errors import SimulatorError
 
 EDGE_THREADS = 128
@@ -53,6 +54,15 @@ class Card(ABC):
         """
 
 
+def own_names(tensors: Sequence[Tensor | None]) -> frozenset[str]:
+    """Which of theta, scale, shift and weight have a leading axis of samples, for `Kernel.own`."""
+    return frozenset(
+        name
+        for name, tensor, axes in zip(OWN, tensors, (4, 4, 4, 3), strict=False)
+        if tensor is not None and tensor.ndim == axes
+    )
+
+
 class Call:
     """A layer, or all its edges where there is no weight, on one batch.
 
@@ -61,14 +71,15 @@ class Call:
         kernel: What the card compiled.
         x: (b, i).
         tensors: theta, scale, shift, weight and, for a whole layer, base_weight, bias and mask, in
-            the shapes of `LayerTensors`; those that are left out are None.
+            the shapes of `LayerTensors`; those that are left out are None. What `kernel.own` names
+            has an axis of samples before, and then there are the first four only.
     """
 
     def __init__(
         self, card: Card, kernel: Kernel, x: Tensor, tensors: Sequence[Tensor | None]
     ) -> None:
         self.card, self.kernel, self.x = card, kernel, x.detach().contiguous()
-        outs, ins = (tensors[0].shape[0] if tensors[0] is not None else 0), x.shape[1]
+        outs, ins = (tensors[0].shape[-3] if tensors[0] is not None else 0), x.shape[1]
         self.shape = (x.shape[0], outs, ins)
         u = kernel.program.num_encodings
         self.shapes = {
@@ -76,6 +87,13 @@ class Call:
             "scale": (outs, ins, u), "shift": (outs, ins, u), "weight": (outs, ins),
             "base_weight": (outs, ins), "bias": (outs,), "mask": (outs, ins),
         }  # fmt: skip
+        for name in kernel.own:
+            self.shapes[name] = (x.shape[0], *self.shapes[name])
+        if kernel.own and any(tensor is not None for tensor in tensors[4:]):
+            raise SimulatorError(
+                "cupy: with parameters of each sample's own the kernels compute the circuits only; "
+                "add base activation and bias, and multiply by the mask, outside."
+            )
         unread = {"scale"} if kernel.fixed_scale is not None else set()
         unread |= {"base_weight"} if kernel.base is None else set()
         self.given = {
@@ -92,6 +110,9 @@ class Call:
         out = self.x.new_empty(self.shape if per_edge else self.shape[:2])
         if 0 in self.shape:
             return out.zero_()
+        if self.kernel.own:
+            self._samples_forward(out)
+            return out
         if per_edge:
             chunk = max(1, math.ceil(batch / _edge_parts(self.card.processors, outs * ins)))
             grid = (math.ceil(outs * ins / EDGE_THREADS), math.ceil(batch / chunk), 1)
@@ -124,7 +145,8 @@ class Call:
                 tensor.zero_()
         elif found:
             wanted = self.shape if "weight" not in self.given else self.shape[:2]
-            self._backward(_ready("grad", grad, wanted, self.x), found)
+            back = self._samples_backward if self.kernel.own else self._backward
+            back(_ready("grad", grad, wanted, self.x), found)
         return tuple(found.get(name) for name in _GRADIENTS)
 
     def _backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
@@ -145,12 +167,43 @@ class Call:
             "layer_backward", grid, 32 * shape.warps, backward_shared(sizes, shape),
             {**found, **room}, **numbers,
         )  # fmt: skip
-        edge_blocks = math.ceil(outs * ins / FINISH_THREADS) if "edge_sums" in room else 0
-        tiles = math.ceil(batch / 32) * math.ceil(ins / 32) if "dx" in found else 0
+        self._finish("layer_finish", {**found, **room}, numbers)
+
+    def _samples_forward(self, out: Tensor) -> None:
+        batch, outs, ins = self.shape
+        log_lanes = min(5, (ins - 1).bit_length())
+        blocks = math.ceil(batch * outs / (EDGE_THREADS >> log_lanes))
+        self._launch(
+            "samples_forward", (blocks, 1, 1), EDGE_THREADS, 0, {"out": out}, log_lanes=log_lanes
+        )
+
+    def _samples_backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
+        batch, outs, ins = self.shape
+        summed = any(f"d{name}" in found for name in OWN if name not in self.kernel.own)
+        shape = samples_shape(self.sizes("samples_backward"), summed)
+        real, room = self.kernel.arithmetic, {"grad": grad}
+        if summed and shape.chunks > 1:
+            words = self.kernel.shared_words
+            room["edge_sums"] = self.x.new_empty((shape.chunks, words, outs, ins), dtype=real)
+        if "dx" in found:
+            room["input_sums"] = self.x.new_empty((shape.parts, ins, batch), dtype=real)
+        numbers = {"log_lanes": shape.log_lanes, "chunk": shape.chunk, "chunks": shape.chunks,
+                   "parts": shape.parts}  # fmt: skip
+        inputs = (32 >> shape.log_lanes) * shape.warps
+        grid = (math.ceil(ins / inputs), shape.parts, shape.chunks)
+        self._launch("samples_backward", grid, 32 * shape.warps, 0, {**found, **room}, **numbers)
+        self._finish("samples_finish", {**found, **room}, numbers)
+
+    def _finish(self, name: str, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
+        """Add up what the blocks of an adjoint pass left, if anything."""
+        batch, outs, ins = self.shape
+        edge_blocks = math.ceil(outs * ins / FINISH_THREADS) if "edge_sums" in tensors else 0
+        tiles = math.ceil(batch / 32) * math.ceil(ins / 32) if "dx" in tensors else 0
         if edge_blocks + tiles:
+            shared = 32 * 33 * self.kernel.arithmetic.itemsize
             self._launch(
-                "layer_finish", (edge_blocks + tiles, 1, 1), FINISH_THREADS,
-                32 * 33 * sizes.itemsize, {**found, **room}, **numbers, edge_blocks=edge_blocks,
+                name, (edge_blocks + tiles, 1, 1), FINISH_THREADS, shared, tensors,
+                **numbers, edge_blocks=edge_blocks,
             )  # fmt: skip
 
     def sizes(self, name: str) -> Sizes:

@@ -29,6 +29,8 @@ WORKSPACE = 16 << 20
 the latter there are up to two however large one is."""
 MOST_BLOCKS = 1024
 """Parts along the second and third dimension of a grid."""
+SUMMED = 8
+"""The least samples of a chunk that leaves sums: these are a small part of what samples have."""
 _TURNS = 64
 FINISH_THREADS = 256
 
@@ -103,6 +105,29 @@ def forward_shape(sizes: Sizes) -> Forward:
 def backward_shape(sizes: Sizes) -> Backward:
     """The adjoint shape of the fewest steps."""
     return min(backward_shapes(sizes), key=lambda shape: backward_steps(sizes, shape))
+
+
+@functools.lru_cache(maxsize=4096)
+def samples_shape(sizes: Sizes, summed: bool) -> Backward:
+    """The adjoint shape where samples have parameters of their own: an edge is one step long.
+
+    Args:
+        sizes: What it depends on.
+        summed: Whether gradients are summed over samples, so that each chunk of them leaves sums.
+    """
+    log_inputs = min(5, (sizes.ins - 1).bit_length())
+    log_lanes = min(5 - log_inputs, (sizes.outs - 1).bit_length())
+    # lanes that no output needs take inputs
+    tiles = math.ceil(sizes.ins / (32 >> log_lanes))
+    fill = sizes.processors * min(BUSY, sizes.resident)
+    least = SUMMED if summed else 1
+    chunk = max(least, min(32, sizes.batch * tiles // fill), math.ceil(sizes.batch / 65535))
+    chunks = math.ceil(sizes.batch / chunk)
+    most = min(MOST_BLOCKS, math.ceil(sizes.outs / (1 << log_lanes)))
+    parts = max(1, min(most, fill // (tiles * chunks)))
+    if parts > 2:
+        parts = max(2, min(parts, WORKSPACE // (sizes.batch * sizes.ins * sizes.itemsize)))
+    return Backward(log_lanes, min(4, tiles), chunk, chunks, parts)
 
 
 def forward_shapes(sizes: Sizes) -> Iterator[Forward]:

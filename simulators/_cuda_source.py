@@ -35,12 +35,16 @@ NUMBERS = {
 }
 """What memory may hold; arithmetic is in double for double, else in float."""
 KERNELS = ("layer_forward", "edges_forward", "layer_backward", "layer_finish")
+SAMPLE_KERNELS = ("samples_forward", "samples_backward", "samples_finish")
+"""Those of a layer, and those of one whose samples have parameters of their own."""
+OWN = ("theta", "scale", "shift", "weight")
+"""What each sample may have of its own."""
 THREADS = 256
 """The most threads of a block that the kernels are compiled for."""
 SHARED = 48 * 1024
 """Bytes of shared memory that a block has without asking."""
 
-_FILES = ("rotation.cuh", "edge.cuh", "kernels.cu")
+_FILES = ("rotation.cuh", "edge.cuh")
 _CONSTANT, _AFFINE, _ARCCOS = range(3)
 
 # One block a multiprocessor is all that is asked for: with a higher aim the compiler spills.
@@ -62,12 +66,19 @@ class Kernel:
         dtype: Of all tensors.
         fixed_scale: The scales when every edge has the same fixed ones, else None.
         base: Base activation, a name in `BASES`.
+        own: Which of `OWN` have a leading axis of samples.
     """
 
     program: Program
     dtype: torch.dtype
     fixed_scale: tuple[float, ...] | None = None
     base: str | None = None
+    own: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kernels that its source has."""
+        return SAMPLE_KERNELS if self.own else KERNELS
 
     @property
     def arithmetic(self) -> torch.dtype:
@@ -78,6 +89,13 @@ class Kernel:
     def words(self) -> int:
         """Parameters of an edge."""
         return self.program.num_theta + 2 * self.program.num_encodings + 3
+
+    @property
+    def shared_words(self) -> int:
+        """Numbers of an edge whose gradients are sums over the samples."""
+        u = self.program.num_encodings
+        sizes = zip(OWN, (max(self.program.num_theta, 1), u, u, 1), strict=True)
+        return sum(size for name, size in sizes if name not in self.own)
 
     @property
     def sums(self) -> int:
@@ -138,7 +156,8 @@ def source(kernel: Kernel, words: str = DEVICE) -> str:
         kernel: What it is specialised by.
         words: What stands before: the meaning of the kernels' own words for a compiler.
     """
-    return "\n".join([words, _header(kernel), *(_shipped(name) for name in _FILES)])
+    files = (*_FILES, "samples.cu" if kernel.own else "kernels.cu")
+    return "\n".join([words, _header(kernel), *(_shipped(name) for name in files)])
 
 
 @functools.lru_cache(maxsize=8)
@@ -156,6 +175,7 @@ def _header(kernel: Kernel) -> str:
         "GRADIENT_SUM": layout.sums - 1, "BASE_SUM": layout.sums, "THREADS": THREADS,
         "BASE": BASES.index(kernel.base), "FIXED_SCALE": int(kernel.fixed_scale is not None),
         "CONSTANT": _CONSTANT, "AFFINE": _AFFINE, "ARCCOS": _ARCCOS,
+        **{f"OWN_{name.upper()}": int(name in kernel.own) for name in OWN},
         **{(name or "no_base").upper(): n for n, name in enumerate(BASES)},
     }  # fmt: skip
     real = "double" if kernel.arithmetic == torch.float64 else "float"

@@ -10,8 +10,11 @@ program becomes, for every edge,
 with 3-vectors A, B, C, A', B', C' and matrices M_l. Vectors are stored in the frame of the data
 rotation they enter, cyclically permuted so that it acts on components 0 and 1.
 
-Edges lie along rows of `LANES` numbers. A workspace `cw` holds, by the offsets below, the data
-rotations' constants, the vectors and matrices above, the initial vector after the leading and the
+Edges lie along rows of `LANES` numbers. An index of `INDEX` integers says which edge stands in
+which lane: a row of the edges' numbers, one of their outputs' and one of their inputs', and one of
+the edges' numbers among those of one sample, by which parameters are found that all samples share;
+then how many edges there are. A workspace `cw` holds, by the offsets below, the data rotations'
+constants, the vectors and matrices above, the initial vector after the leading and the
 observable before the closing constant rotations, and cos, sin of every constant rotation.
 """
 
@@ -33,6 +36,11 @@ end, shift or −1)."""
 DATA_ROWS = 5
 """Affine: 2·scale/π (hi, lo), 2·offset/π (hi, lo), scale. Arccos: shift, cos and sin of the offset,
 nothing, scale."""
+
+OUTPUT_ROW, INPUT_ROW, SHARED_ROW, EDGES_AT = LANES, 2 * LANES, 3 * LANES, 4 * LANES
+"""Offsets in the index, whose first row are the edges."""
+INDEX = EDGES_AT + 1
+"""Size of the index."""
 
 
 @inline
@@ -135,10 +143,17 @@ def copy(w: Any, source: int, target: int, sign: int, n: int) -> None:
 
 
 @inline
+def row_of(values: Any, index: Any, stride: int) -> int:
+    """The row of the index that an array with so many numbers an edge is read by."""
+    return 0 if values.size >= index[EDGES_AT] * stride else SHARED_ROW
+
+
+@inline
 def gather(values: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
     """Add values[stride·index + offset] to a row."""
+    row = row_of(values, index, stride)
     for lane in range(n):
-        value = get(values, get(index, lane) * stride + offset)
+        value = get(values, get(index, row + lane) * stride + offset)
         put(w, at + lane, get(w, at + lane) + value)
 
 
@@ -176,7 +191,7 @@ def _angle(
 
 
 @spliced
-def _angles(
+def angles(
     code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, w: Any, n: int
 ) -> None:
     """All angles: constant rotations' cos and sin, data rotations' constants."""
@@ -297,14 +312,14 @@ def prepare(
     Args:
         code: The program's integers, see `HEADER`.
         consts: Initial vector, observable, constants of the records.
-        theta: (edges·num_theta,).
+        theta: (edges·num_theta,), or of the edges of one sample, as the following.
         scale: (edges·num_encodings,), or (num_encodings,) shared by all edges.
         shift: (edges·num_encodings,), or empty for zero.
-        index: (≥ n,) which edge stands in which lane.
+        index: (INDEX,) which edge stands in which lane.
         cw: The workspace, `workspace_size` numbers.
         n: Lanes in use.
     """
-    _angles(code, consts, theta, scale, shift, index, cw, n)
+    angles(code, consts, theta, scale, shift, index, cw, n)
     _first(code, consts, cw, n)
     _last(code, consts, cw, n)
     for step in range(1, code[0] - 2):

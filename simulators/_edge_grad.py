@@ -25,6 +25,7 @@ from ._edge import (
     last_at,
     last_frame,
     record_at,
+    row_of,
     sum_rows,
     sums_at,
     trig_at,
@@ -47,20 +48,21 @@ def data_sums_at(code: Any, step: int) -> int:
 
 
 @inline
-def _scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
+def scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
     """target[stride·index + offset] += a row, when the target is wanted."""
     if target.size > 0:
+        row = row_of(target, index, stride)
         for lane in range(n):
-            where = get(index, lane) * stride + offset
+            where = get(index, row + lane) * stride + offset
             put(target, where, get(target, where) + get(w, at + lane))
 
 
 @inline
-def _thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n: int) -> None:
+def thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n: int) -> None:
     """Add an angle's gradient to those of its thetas."""
     where = record_at(code, record)
     for k in range(code[where + 3], code[where + 4]):
-        _scatter(dtheta, index, code[2], code[k], w, at, n)
+        scatter(dtheta, index, code[2], code[k], w, at, n)
 
 
 @inline
@@ -71,9 +73,9 @@ def _constant(
     """Gradient of a constant rotation's angle: the torque's component along its axis."""
     where = record_at(code, record)
     row = torque + (code[where] - frame + 2) % 3 * LANES
-    _thetas(code, record, dtheta, index, w, row, n)
+    thetas(code, record, dtheta, index, w, row, n)
     if code[where + 5] >= 0:
-        _scatter(dshift, index, code[3], code[where + 5], w, row, n)
+        scatter(dshift, index, code[3], code[where + 5], w, row, n)
 
 
 @inline
@@ -104,8 +106,9 @@ def _unswing(w: Any, at: int, frame: int, axis: int, sign: int, n: int) -> None:
 @spliced
 def _weight(weight: Any, dweight: Any, index: Any, w: Any, vectors: int, sums: int, n: int) -> None:
     """Gradient of the edge weight, then the weight on the last sums."""
+    row_of_weight = row_of(weight, index, 1)
     for lane in range(n):
-        edge = get(index, lane)
+        edge = get(index, row_of_weight + lane)
         value = get(weight, edge)
         total = value - value
         for row in range(9):
@@ -184,12 +187,12 @@ def _data(
     record, sums = data_record(code, step), data_sums_at(code, step)
     where = record_at(code, record)
     kind, u = code[where + 1], code[where + 2]
-    _thetas(code, record, dtheta, index, w, sums, n)
+    thetas(code, record, dtheta, index, w, sums, n)
     if kind == AFFINE or kind == ARCCOS:
         # Where the shift was split off, it is the shift of a constant rotation.
         if kind == ARCCOS or code[where + 5] >= 0:
-            _scatter(dshift, index, code[3], u, w, sums + (kind == ARCCOS) * LANES, n)
-        _scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
+            scatter(dshift, index, code[3], u, w, sums + (kind == ARCCOS) * LANES, n)
+        scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
 
 
 @inline
@@ -202,11 +205,12 @@ def finish(
     Args:
         code: The program's integers.
         weight: (edges,), or empty for one.
-        dtheta: (edges·num_theta,), or empty when not wanted, as the following.
+        dtheta: (edges·num_theta,), or of the edges of one sample, or empty when not wanted, as the
+            following.
         dscale: (edges·num_encodings,).
         dshift: (edges·num_encodings,).
         dweight: (edges,).
-        index: (≥ n,) which edge stands in which lane.
+        index: (INDEX,) which edge stands in which lane.
         w: The workspace that `prepare` and the kernel filled.
         n: Lanes in use.
     """

@@ -148,38 +148,49 @@ def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
 
 
 @kernel
-def extent(x: Any, scale: Any, uses: Any, shape: Any, margin: float, middle: Any, half: Any) -> Any:
+def extent(
+    x: Any, scale: Any, uses: Any, fixed: float, shape: Any, limits: Any, middle: Any, half: Any
+) -> Any:
     """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
+
+    All ranges are as wide as that angle allows: the degree follows from it alone, and a slope
+    divides the rounding of the coefficients by the width of its range.
 
     Args:
         x: (batch·in,), at least one sample.
-        scale: (out·in·num_encodings,), or empty for one that is 1 on every edge.
+        scale: (out·in·num_encodings,), or empty where `fixed` is the bandwidth of every edge.
         uses: (num_encodings,) how often each encoding occurs.
+        fixed: The bandwidth of every edge where the scales are fixed.
         shape: (batch, in).
-        margin: Ranges are wider than the data by this factor.
+        limits: Ranges are wider than the data by the first of these factors. The widest angle is
+            at least the second. An input whose edges have a bandwidth below the third counts as
+            if they had that one.
         middle: (in,), written.
-        half: (in,), written, at least 1e-3·margin.
+        half: (in,), written.
 
     Returns:
         The widest angle; NaN where an input or a scale is not finite.
     """
     rows, ins = shape
-    worst = _ranges(x, rows, ins, middle, half)
-    count = uses.size
+    margin, narrowest, flat = limits
+    zero = type(get(x, 0))(0)
+    bad = _ranges(x, rows, ins, middle, half)
+    count, band = uses.size, np.empty(ins, x.dtype)
+    band[:] = fixed
+    for edge in range(scale.size // max(count, 1)):
+        one = zero
+        for u in range(count):
+            one += abs(get(scale, edge * count + u)) * get(uses, u)
+        bad += one * 0
+        put(band, edge % ins, max(get(band, edge % ins), one))
+    worst = narrowest
     for i in range(ins):
         low, high = middle[i], half[i]
         middle[i] = (low + high) / 2
-        half[i] = max((high - low) / 2, type(low)(1e-3)) * type(low)(margin)
-        if scale.size == 0:
-            worst = max(worst, half[i])
-    bad = worst * 0
-    for edge in range(scale.size // count):
-        band = type(worst)(0)
-        for u in range(count):
-            band += abs(get(scale, edge * count + u)) * get(uses, u)
-        angle = band * get(half, edge % ins)
-        bad += angle * 0
-        worst = max(worst, angle)
+        half[i] = (high - low) / 2 * margin
+        worst = max(worst, half[i] * band[i])
+    for i in range(ins):
+        half[i] = max(half[i], worst / max(band[i], flat))
     return worst + bad
 
 

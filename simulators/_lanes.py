@@ -19,12 +19,18 @@ from ._edge import (
     AFFINE,
     ARCCOS,
     DATA_ROWS,
+    EDGES_AT,
+    INDEX,
+    INPUT_ROW,
+    OUTPUT_ROW,
+    SHARED_ROW,
     data_record,
     first_at,
     last_at,
     middle_at,
     prepare,
     record_at,
+    row_of,
     workspace_size,
 )
 from ._jit import LANES, bind, exact, get, inline, kernel, next_index, put, spliced
@@ -172,12 +178,35 @@ def _values(cw: Any, data: int, w: Any, values: Any, to: int, n: int) -> None:
 
 
 @inline
-def locate(index: Any, ins: int, n: int) -> None:
-    """Write each lane's output and input after its edge: divisions are slow, one a tile will do."""
+def locate(index: Any, shape: Any, window: Any, begin: int, n: int) -> None:
+    """Fill the index with the edges from `begin` on of a window of rows and inputs.
+
+    Args:
+        index: See `_edge`.
+        shape: (rows, in, out): a row of edges for each output, of all samples where these have
+            parameters of their own, and the outputs of a sample.
+        window: The first row, the first input, and how many inputs.
+        begin: Counted within the window.
+        n: Lanes in use.
+    """
+    rows, ins, outs = shape
+    first, left, width = window
+    row, i = first + begin // width, left + begin % width
+    sample, o = row // outs, row % outs
+    index[EDGES_AT] = rows * ins
     for lane in range(n):
-        edge = get(index, lane)
-        put(index, LANES + lane, edge // ins)
-        put(index, 2 * LANES + lane, edge % ins)
+        put(index, lane, row * ins + i)
+        put(index, OUTPUT_ROW + lane, row)
+        put(index, INPUT_ROW + lane, sample * ins + i)
+        put(index, SHARED_ROW + lane, o * ins + i)
+        i += 1
+        if i == left + width:
+            i = left
+            row += 1
+            o += 1
+            if o == outs:
+                o = 0
+                sample += 1
 
 
 @inline
@@ -189,7 +218,7 @@ def load_x(x: Any, sample: int, ins: int, index: Any, nodes: bool, w: Any, at: i
             put(w, at + lane, node)
     else:
         for lane in range(n):
-            put(w, at + lane, get(x, sample * ins + get(index, 2 * LANES + lane)))
+            put(w, at + lane, get(x, sample * ins + get(index, INPUT_ROW + lane)))
 
 
 @inline
@@ -226,32 +255,32 @@ def _emit_series(
         combine(values, nodes, transform, m * nodes, 1, w, 0, n)
         for lane in range(n):
             value = get(w, lane) * get(weight, get(index, lane))
-            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
             put(out, (o * terms + m) * ins + i, value)
             if m == 0:
                 put(total, o, get(total, o) + value)
 
 
 @inline
-def _emit_sums(
-    values: Any, sample: int, weight: Any, out: Any, outs: int, ins: int, begin: int, n: int
+def emit_sums(
+    values: Any, sample: int, weight: Any, out: Any, rows: int, ins: int, index: Any, n: int
 ) -> None:
-    """out[b, o] += Σ_i weight·φ over the tile, edge begin + lane being in each lane."""
-    lane = 0
+    """out[b, o] += Σ_i weight·φ over the tile, whose edges follow each other."""
+    lane, row_of_weight = 0, row_of(weight, index, 1)
     while lane < n:
-        edge = begin + lane
-        count = min(ins - edge % ins, n - lane)
+        o, edge = get(index, OUTPUT_ROW + lane), get(index, row_of_weight + lane)
+        count = min((o + 1) * ins - get(index, lane), n - lane)
         total = type(get(values, 0))(0)
         for j in range(count):
             total += get(values, lane + j) * get(weight, edge + j)
-        out[sample * outs + edge // ins] += total
+        out[sample * rows + o] += total
         lane += count
 
 
 @spliced
 def _forward_tile(
     code: Any, x: Any, weight: Any, transform: Any, out: Any, mode: int, common: bool, shape: Any,
-    total: Any, begin: int, n: int, cw: Any, w: Any, index: Any, values: Any,
+    total: Any, n: int, cw: Any, w: Any, index: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
     batch, outs, ins = shape
@@ -264,9 +293,9 @@ def _forward_tile(
         _values(cw, data, w, values, row, n)
         if mode == EDGES:
             for lane in range(n):
-                put(out, sample * outs * ins + begin + lane, get(values, lane))
+                put(out, sample * outs * ins + get(index, 0) + lane, get(values, lane))
         elif mode == SUMS:
-            _emit_sums(values, sample, weight, out, outs, ins, begin, n)
+            emit_sums(values, sample, weight, out, outs, ins, index, n)
     if mode == SERIES:
         _emit_series(values, transform, batch, weight, out, ins, index, w, total, n)
 
@@ -299,20 +328,17 @@ def forward(
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
     rows = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.empty(3 * LANES, np.int64), np.zeros(rows * LANES, theta.dtype)
+    index, values = np.empty(INDEX, np.int64), np.zeros(rows * LANES, theta.dtype)
     units = (outs + block - 1) // block
     unit = next_index(counter)
     while unit < units:
-        stop = min((unit + 1) * block, outs) * ins
-        for begin in range(unit * block * ins, stop, LANES):
-            n = min(LANES, stop - begin)
-            for lane in range(n):
-                index[lane] = begin + lane
-            locate(index, ins, n)
+        edges = min(block, outs - unit * block) * ins
+        for begin in range(0, edges, LANES):
+            n = min(LANES, edges - begin)
+            locate(index, (outs, ins, outs), (unit * block, 0, ins), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             _forward_tile(
-                code, x, weight, transform, out, mode, common, shape, total, begin, n, cw, w, index,
-                values,
+                code, x, weight, transform, out, mode, common, shape, total, n, cw, w, index, values
             )  # fmt: skip
         unit = next_index(counter)
 

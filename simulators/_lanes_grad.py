@@ -13,6 +13,9 @@ import numpy as np
 from ._edge import (
     AFFINE,
     ARCCOS,
+    INDEX,
+    INPUT_ROW,
+    OUTPUT_ROW,
     data_record,
     first_at,
     last_at,
@@ -163,7 +166,7 @@ def _load_series(
     terms = transform.size // nodes
     for m in range(terms):
         for lane in range(n):
-            o, i = get(index, LANES + lane), get(index, 2 * LANES + lane)
+            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
             put(rows, m * LANES + lane, get(g, (o * terms + m) * ins + i))
     for node in range(nodes):
         combine(rows, terms, transform, node, nodes, values, node * LANES, n)
@@ -183,7 +186,7 @@ def _load_g(
             put(w, at + lane, get(g, sample * outs * ins + get(index, lane)))
     else:
         for lane in range(n):
-            put(w, at + lane, get(g, sample * outs + get(index, LANES + lane)))
+            put(w, at + lane, get(g, sample * outs + get(index, OUTPUT_ROW + lane)))
 
 
 @spliced
@@ -207,7 +210,7 @@ def _backward_tile(
         _adjoint(code, cw, w, n)
         if dx.size > 0:
             for lane in range(n):
-                where = sample * ins + get(index, 2 * LANES + lane)
+                where = sample * ins + get(index, INPUT_ROW + lane)
                 put(dx, where, get(dx, where) + get(w, at + LANES + lane))
 
 
@@ -243,7 +246,7 @@ def backward(
     terms = transform.size // max(batch, 1)
     rows = np.zeros((terms + 3) // 4 * 4 * LANES, theta.dtype)
     values = np.empty((batch if mode == SERIES else 0) * LANES, theta.dtype)
-    index = np.empty(3 * LANES, np.int64)
+    index = np.empty(INDEX, np.int64)
     columns = (ins + per_i - 1) // per_i
     units = (outs + per_o - 1) // per_o * columns
     sums, size = sums_at(code), sum_rows(code) * LANES
@@ -254,9 +257,7 @@ def backward(
         edges = min(per_o, outs - o) * width
         for begin in range(0, edges, LANES):
             n = min(LANES, edges - begin)
-            for lane in range(n):
-                index[lane] = (o + (begin + lane) // width) * ins + i + (begin + lane) % width
-            locate(index, ins, n)
+            locate(index, (outs, ins, outs), (o, i, width), begin, n)
             prepare(code, consts, theta, scale, shift, index, cw, n)
             cw[sums : sums + size] = 0
             _backward_tile(

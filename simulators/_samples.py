@@ -16,6 +16,8 @@ from ._edge import (
     AFFINE,
     ARCCOS,
     DATA_ROWS,
+    EDGES_AT,
+    INDEX,
     data_record,
     first_at,
     last_at,
@@ -231,13 +233,14 @@ def forward(
         blocks: Outputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, _ = shape
+    batch, outs, ins = shape
     per_o, per_b = blocks
     columns = (batch + per_b - 1) // per_b
     units = (outs + per_o - 1) // per_o * columns
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
-    index, acc = np.empty(LANES, np.int64), np.empty(per_o * per_b, theta.dtype)
+    index, acc = np.empty(INDEX, np.int64), np.empty(per_o * per_b, theta.dtype)
+    index[EDGES_AT] = outs * ins
     unit = next_index(counter)
     while unit < units:
         o, b = unit // columns * per_o, unit % columns * per_b

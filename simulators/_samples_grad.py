@@ -13,6 +13,8 @@ import numpy as np
 from ._edge import (
     AFFINE,
     ARCCOS,
+    EDGES_AT,
+    INDEX,
     data_record,
     first_at,
     last_at,
@@ -252,13 +254,14 @@ def backward(
         blocks: Inputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, _, ins = shape
+    batch, outs, ins = shape
     per_i, per_b = blocks
     columns = (batch + per_b - 1) // per_b
     units = (ins + per_i - 1) // per_i * columns
     cw = np.empty(workspace_size(code), theta.dtype)
     w = np.empty(scratch_size(code[0]), theta.dtype)
-    index, acc = np.empty(LANES, np.int64), np.empty(per_i * per_b, theta.dtype)
+    index, acc = np.empty(INDEX, np.int64), np.empty(per_i * per_b, theta.dtype)
+    index[EDGES_AT] = outs * ins
     dx, dtheta, dscale, dshift, dweight = grads
     unit = next_index(counter)
     while unit < units:

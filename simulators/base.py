@@ -1,13 +1,14 @@
-"""The base activation of a layer: what stands beside the circuits on every edge."""
+"""The base activation of a layer, the bias and the mask: what stands beside the circuits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .call import Gradients, LayerCall, LayerTensors, masked
 
 BASES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -28,60 +29,43 @@ _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """From the gradient of base(x), and x, to that of x."""
 
 
-class LayerTensors(NamedTuple):
-    """The parameters of a layer: o outputs, i inputs, k theta slots, u encodings.
-
-    Attributes:
-        theta: (o, i, k), radians.
-        scale: (o, i, u), or (u,) when it is the same on every edge.
-        shift: (o, i, u), radians.
-        weight: (o, i).
-        base_weight: (o, i), or None for no base activation.
-        bias: (o,), or None.
-        mask: (o, i) that multiplies weight and base_weight, or None.
-    """
-
-    theta: Tensor
-    scale: Tensor
-    shift: Tensor
-    weight: Tensor
-    base_weight: Tensor | None = None
-    bias: Tensor | None = None
-    mask: Tensor | None = None
+def with_base(out: Tensor, tensors: LayerTensors, base: str | None) -> Tensor:
+    """Return out + base(x) · base_weightᵀ + bias, for out (b, o); differentiable."""
+    x, *_, base_weight, bias, mask = tensors
+    if base is not None and base_weight is not None:
+        return out + F.linear(BASES[base](x), masked(base_weight, mask), bias)
+    return out if bias is None else out + bias
 
 
-def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
-    """The weights of the edges that are left, in their own dtype, whatever that of the mask."""
-    return weight if mask is None else weight * mask.to(weight.dtype)
-
-
-def with_base(out: Tensor, x: Tensor, base: str | None, tensors: LayerTensors) -> Tensor:
-    """Return out + base(x) · base_weightᵀ + bias, for out (b, o) and x (b, i)."""
-    if base is not None and tensors.base_weight is not None:
-        weight = masked(tensors.base_weight, tensors.mask)
-        return out + F.linear(BASES[base](x), weight, tensors.bias)
-    return out if tensors.bias is None else out + tensors.bias
-
-
-def add_base_(out: Tensor, x: Tensor, base: str | None, tensors: LayerTensors) -> Tensor:
-    """The same, in place and outside autograd, the bias being there already."""
-    if base is not None and tensors.base_weight is not None:
-        out.addmm_(BASES[base](x), masked(tensors.base_weight, tensors.mask).T)
+def add_base_(out: Tensor, call: LayerCall) -> Tensor:
+    """Add base(x) · base_weightᵀ to an output in place, outside autograd."""
+    base, (x, *_, base_weight, _, mask) = call.request.base, call.tensors
+    if base is not None and base_weight is not None:
+        out.addmm_(BASES[base](x), masked(base_weight, mask).T)
     return out
 
 
-def base_backward(
-    grad: Tensor, x: Tensor, base: str | None, tensors: LayerTensors, needs: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients that `with_base` adds by x, and those by base_weight and bias.
+def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradients:
+    """Complete the gradients of a layer, outside autograd.
 
-    `needs` says which of the three are wanted; the others are None.
+    Args:
+        call: The call, with `needs` for what is wanted.
+        grad: The gradient of the output.
+        circuits: The gradients by what `call.circuits` names, the last by the masked weight. That
+            by x is added to in place.
+
+    Returns:
+        Those by all tensors of the call: mask, base activation and bias are taken into account.
     """
-    dbias = grad.sum(0) if needs[2] else None
-    if base is None or tensors.base_weight is None or not (needs[0] or needs[1]):
-        return None, None, dbias
-    dweight = masked(grad.T @ BASES[base](x), tensors.mask) if needs[1] else None
-    if not needs[0]:
-        return None, dweight, dbias
-    dx = _BACKWARD[base](grad @ masked(tensors.base_weight, tensors.mask), x)
-    return dx, dweight, dbias
+    dx, dtheta, dscale, dshift, dweight = circuits
+    base, (x, *_, base_weight, bias, mask), needs = call.request.base, call.tensors, call.needs
+    dweight = None if dweight is None else masked(dweight, mask)
+    dbase = None
+    if base is not None and base_weight is not None:
+        if needs[5]:
+            dbase = masked(grad.T @ BASES[base](x), mask)
+        if needs[0]:
+            extra = _BACKWARD[base](grad @ masked(base_weight, mask), x)
+            dx = extra if dx is None else dx.add_(extra)
+    dbias = grad.sum(0) if needs[6] and bias is not None else None
+    return dx, dtheta, dscale, dshift, dweight, dbase, dbias, None

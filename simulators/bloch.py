@@ -6,15 +6,16 @@ numbers. Any device, any floating dtype, parameters per sample, derivatives of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from qkan.circuits import Rotation, lower_gates
+from qkan.circuits import Program, Rotation, lower_gates
 
-from .engine import Engine, Request
+from .base import with_base
+from .call import LayerCall, LayerTensors, Request, is_tracing
+from .engine import Engine
 from .noise import Noise
 
 Bloch = tuple[Tensor | float, Tensor | float, Tensor | float]
@@ -35,16 +36,49 @@ class TorchEngine(Engine):
         elements = request.batch * request.edges
         return operations * (4e-6 + 1.2e-9 * elements)
 
-    def edges(
-        self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        """φ on every edge; `theta`, `scale` and `shift` may have leading sample dimensions."""
-        program = request.program
-        vector: Bloch = program.initial
-        for rotation in program.rotations:
-            turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
-            vector = rotate(vector, rotation.axis, turn)
-        return _project(vector, program.observable, x, theta)
+    def forward(self, call: LayerCall) -> tuple[Tensor, None]:
+        """The output; parameters may have leading sample dimensions, half precision is widened."""
+        request, dtype = call.request, call.tensors.x.dtype
+        tensors = LayerTensors(*map(_single, call.tensors))  # type: ignore[arg-type]
+        x, theta, scale, shift, weight = call._replace(tensors=tensors).circuits
+        out = edge_values(request.program, x, theta, request.fixed_scale or scale, shift)
+        if weight is not None:
+            # no einsum: autocast would round the activations
+            out = with_base((out * weight).sum(-1), tensors, request.base)
+        return out.to(dtype), None
+
+
+def _single(tensor: Tensor | None) -> Tensor | None:
+    """Half precision as float32, in which every engine computes it."""
+    return tensor.float() if tensor is not None and tensor.dtype in _HALF else tensor
+
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def edge_values(
+    program: Program,
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor | tuple[float, ...],
+    shift: Tensor,
+) -> Tensor:
+    """φ on every edge in plain torch operators, differentiable to any order.
+
+    Args:
+        program: The lowered circuit.
+        x: (…, i), radians before scale and shift.
+        theta: (…, o, i, k), radians; leading dimensions broadcast with those of x.
+        scale: (…, o, i, u), or (u,), or u numbers that are the same on every edge.
+        shift: (…, o, i, u) or (u,), radians.
+
+    Returns:
+        (…, o, i).
+    """
+    vector: Bloch = program.initial
+    for rotation in program.rotations:
+        vector = rotate(vector, rotation.axis, angle(rotation, x, theta, scale, shift))
+    return _project(vector, program.observable, x, theta)
 
 
 def noisy_edges(
@@ -60,29 +94,6 @@ def noisy_edges(
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
     return noise.read(_project(vector, circuit.observable_vector, x, theta))
-
-
-def differentiable_backward(
-    compute: Callable[[Any], Tensor],
-    grad: Tensor,
-    inputs: tuple[Tensor | None, ...],
-    needed: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The gradients of `compute(inputs)` as a graph that can be differentiated again.
-
-    What an engine with a backward pass of its own returns when that pass is itself differentiated.
-    """
-    with torch.enable_grad():
-        values = compute(inputs)
-        wanted = [
-            tensor
-            for tensor, need in zip(inputs, needed, strict=True)
-            if need and tensor is not None
-        ]
-        found = iter(
-            torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True)
-        )
-    return tuple(next(found) if need else None for need in needed)
 
 
 def angle(
@@ -126,7 +137,9 @@ def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tenso
     """Observable · vector, expanded to every edge."""
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
-    if not isinstance(value, Tensor) or value.shape != shape:
+    # a tracer has tensors for sizes, and would warn of the comparison
+    traced = is_tracing()
+    if not isinstance(value, Tensor) or traced or value.shape != shape:
         # what depends on no sample still belongs to the graph of all arguments
         value = value + 0 * (x.unsqueeze(-2) + theta.sum(-1))
     return value

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from ._threads import Task
+from .autocast import without_autocast
+from .base import with_base
+from .call import LayerCall, Request, has_values
 from .compiled import arrays, refuse_on_cpu
-from .engine import Request
 from .errors import SimulatorError
 from .fourier import product_cost
-from .fused import Inputs, without_autocast
 from .product_engine import Basis, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, left_over, values_at, widest
 
@@ -33,6 +34,11 @@ _TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
 _MARGIN = 1.06
+# The least angle that a range spans. A slope divides the rounding of the coefficients by the width
+# of its range, so that an input that hardly varies needs a range wider than its data.
+_NARROWEST = 1.0
+# The bandwidth below which an edge counts as flat.
+_FLAT = 1e-3
 
 
 @dataclass
@@ -50,13 +56,13 @@ class ChebyshevEngine(ProductEngine):
     name: str = field(default="chebyshev", init=False)
 
     def refuse(self, request: Request) -> str | None:
-        """An arccos, noise, parameters per sample, meta tensors, a dtype it has no bound for."""
-        if request.noise or request.batched_theta:
-            return "noise and parameters per sample run on the torch engine"
+        """An arccos, noise, parameters per sample, a dtype it has no bound for."""
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
         if request.program.uses_arccos:
             return "an arccos encoding makes φ no band-limited function of x"
-        if request.device.type == "meta":
-            return "its degree depends on the values of the inputs, and meta tensors have none"
         if request.dtype not in (torch.float32, torch.float64):
             return f"it computes in float32 and float64, not {request.dtype}"
         return None
@@ -71,10 +77,9 @@ class ChebyshevEngine(ProductEngine):
             return math.inf
         return product_cost(request, int(degree) + 1)
 
-    def _apply(self, request: Request, inputs: Inputs) -> Tensor:
-        if refuse_on_cpu(request) is None:
-            return super()._apply(request, inputs)
-        return self._plain(request, inputs)
+    def plain(self, call: LayerCall) -> bool:
+        """On other devices than the CPU."""
+        return refuse_on_cpu(call.request) is not None
 
     def _degree(self, z: float, dtype: torch.dtype, degrees: Sequence[int]) -> int | None:
         """The first of the degrees, in rising order, whose bound meets the tolerance."""
@@ -95,23 +100,26 @@ class ChebyshevEngine(ProductEngine):
                     f"domain={self.domain}; give a wider one, or None for each batch's own range."
                 )
             low, high = torch.full_like(low, left), torch.full_like(high, right)
-        return (low + high) / 2, ((high - low) / 2).clamp(min=1e-3) * _MARGIN
+        return (low + high) / 2, (high - low) / 2 * _MARGIN
 
     def _extent(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, float]:
         """Each input's range, and the widest angle Ω·L of any edge."""
         encodings = [r.encoding for r in request.program.rotations if r.encoding is not None]
         fixed = request.fixed_scale
-        compiling = torch.compiler.is_compiling()
-        if self.domain is None and len(x) and not compiling and refuse_on_cpu(request) is None:
+        if self.domain is None and len(x) and refuse_on_cpu(request) is None:
             uses = tuple(encodings.count(u) for u in range(request.program.num_encodings))
-            middle, half, z = _compiled_extent(x, None if fixed else scale, uses)
-            return middle, half, z * request.program.bandwidth(fixed) if fixed else z
+            width = None if fixed is None else request.program.bandwidth(fixed)
+            return _compiled_extent(x, scale, uses, width)
         middle, half = self._range(x)
         if fixed is not None:
-            band: Tensor | float = request.program.bandwidth(fixed)
+            band = half.new_full((1, 1), request.program.bandwidth(fixed))
         else:
             band = scale.detach()[..., encodings].abs().sum(-1)
-        return middle, half, float((band * half).max()) if half.numel() else 0.0
+        widest_band = band.amax(0) if band.numel() else band.new_zeros(1)
+        if not half.numel():
+            return middle, half, 0.0
+        z = (widest_band * half).max().clamp(min=_NARROWEST)
+        return middle, half.maximum(z / widest_band.clamp(min=_FLAT)), float(z)
 
     def _expansion(
         self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]
@@ -132,42 +140,53 @@ class ChebyshevEngine(ProductEngine):
         nodes, transform = _map(degree + 1, x.dtype)
         return _Polynomials(nodes, transform, degree, (middle.numpy(), half.numpy()))
 
-    def _plain(self, request: Request, inputs: Inputs) -> Tensor:
-        """The same in plain torch operators."""
-        x, scale = inputs[0], inputs[2]
-        # the degree depends on numbers that a stream being captured has not computed yet
-        eager = x.is_cuda and not torch.compiler.is_compiling()
-        capturing = eager and torch.cuda.is_current_stream_capturing()
-        found = None if capturing else self._expansion(request, x, scale, DEGREES)
-        if found is None:
-            return left_over(request, inputs)
-        with without_autocast(x):
-            return self._sum(request, inputs, *found)
+    def plain_forward(self, call: LayerCall) -> Tensor:
+        """The output in plain torch operators.
 
-    def _sum(
-        self, request: Request, inputs: Inputs, degree: int, middle: Tensor, half: Tensor
-    ) -> Tensor:
-        x, theta, scale, shift, weight = inputs
+        The degree depends on the numbers. Where they cannot be read, in a graph or on meta tensors,
+        the fused kernel or the torch engine takes the call.
+        """
+        request, x = call.request, call.tensors.x
+        found = None
+        if has_values(x) and not _is_being_captured(x):
+            found = self._expansion(request, x, call.tensors.scale, DEGREES)
+        if found is None:
+            return left_over(call)
+        with without_autocast(x):
+            out = self._sum(call, *found)
+        return out if request.per_edge else with_base(out, call.tensors, request.base)
+
+    def _sum(self, call: LayerCall, degree: int, middle: Tensor, half: Tensor) -> Tensor:
+        x, theta, scale, shift, weight = call.circuits
         unit, rows = chebyshev_map(degree + 1, theta)
-        values = values_at(request, unit[:, None] * half + middle, theta, scale, shift)
+        values = values_at(call.request, unit[:, None] * half + middle, theta, scale, shift)
         coefficients = torch.tensordot(rows, values, 1)
         return contract(chebyshev_features((x - middle) / half, degree + 1), coefficients, weight)
 
 
+def _is_being_captured(x: Tensor) -> bool:
+    """Whether a graph of the device records this call, so that no number is computed yet."""
+    place: Any = torch.get_device_module(x.device)
+    ask = getattr(place, "is_current_stream_capturing", None)
+    return ask is not None and bool(ask())
+
+
 def _compiled_extent(
-    x: Tensor, scale: Tensor | None, uses: tuple[int, ...]
+    x: Tensor, scale: Tensor, uses: tuple[int, ...], width: float | None
 ) -> tuple[Tensor, Tensor, float]:
-    """The same in one pass of compiled code; the angle at scale 1 where scale is None."""
+    """The same in one pass of compiled code; `width` is the bandwidth of fixed scales."""
     import numpy as np
 
     from . import _features
 
     values, scales = arrays((x, scale))
     middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
+    number = values.dtype.type
     z = _features.extent(
         np.ascontiguousarray(values).reshape(-1),
-        np.empty(0, values.dtype) if scales is None else np.ascontiguousarray(scales).reshape(-1),
-        np.array(uses, values.dtype), (len(x), x.shape[1]), _MARGIN, middle, half,
+        np.ascontiguousarray(scales if width is None else scales[:0]).reshape(-1),
+        np.array(uses, values.dtype), number(width or 0), (len(x), x.shape[1]),
+        (number(_MARGIN), number(_NARROWEST), number(_FLAT)), middle, half,
     )  # fmt: skip
     return torch.from_numpy(middle), torch.from_numpy(half), float(z)
 

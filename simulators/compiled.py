@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qkan.circuits import Program
 
-from .engine import Request
+from .call import Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +27,6 @@ def refuse_on_cpu(request: Request) -> str | None:
     """Why the compiled CPU kernels cannot take a request, or None."""
     if request.noise:
         return "channels act after single gates; noise runs on the torch engine"
-    if request.batched_theta:
-        return "parameters that differ per sample run on the torch engine"
     if request.device.type != "cpu":
         return f"it runs on the CPU, and the tensors are on {request.device}"
     if request.dtype not in DTYPES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,43 +18,39 @@ from torch import Tensor
 
 from qkan.circuits import require
 
-from ._cuda_calls import Call, Card
+from ._cuda_calls import Call, Card, own_names
 from ._cuda_plan import fits, resident_warps
-from ._cuda_source import KERNELS, NUMBERS, Kernel, most_sums, source
-from .base import LayerTensors
-from .engine import Request
-from .fused import FusedEngine, Gradients, Inputs
+from ._cuda_source import NUMBERS, Kernel, most_sums, source
+from .base import add_base_, backward_beside
+from .call import Gradients, LayerCall, Request
+from .engine import Engine
 
 _INSTALLED = importlib.util.find_spec("cupy") is not None
 
 
-class CupyEngine(FusedEngine):
+class CupyEngine(Engine):
     """Forward and adjoint on a CUDA card; nothing of size b·o·i is stored.
 
     One launch forward with base activation and bias, two backward. Parameter gradients are block
     sums added in a fixed order: two runs agree to the bit. bfloat16 and float16 are what memory
     holds; arithmetic is in float32 then, in float64 for float64.
+
+    Args:
+        unreachable: Why kernels cannot run on tensors of a device, or None where they can. Nothing
+            else in the engine asks what kind of device it has.
     """
 
     name = "cupy"
     computes_half = True
 
+    def __init__(self, unreachable: Callable[[torch.device], str | None] | None = None) -> None:
+        self.unreachable = no_nvidia_gpu if unreachable is None else unreachable
+
     def refuse(self, request: Request) -> str | None:
-        """Noise, parameters per sample, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
+        """Noise, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
         if request.noise:
             return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample run on the torch engine"
-        if request.device.type != "cuda":
-            return (
-                f"it runs on NVIDIA GPUs, and the tensors are on {request.device}{_missing()}; "
-                'move the model and its inputs with .to("cuda")'
-            )
-        if torch.version.cuda is None:
-            return "it runs on NVIDIA GPUs, and this torch is built for another kind"
-        if not _INSTALLED:
-            return f"CuPy is not installed: {_install()}"
-        return refuse_kernel(request)
+        return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
         """Launches, and the arithmetic of each data rotation on each edge and sample.
@@ -66,52 +62,45 @@ class CupyEngine(FusedEngine):
         wide = 2.0 if request.dtype == torch.float64 else 1.0
         return 60e-6 + 6e-12 * wide * request.batch * request.edges * max(data, 1)
 
-    def forward(self, request: Request, inputs: Inputs) -> Tensor:
-        """The values, (b, o) or per edge (b, o, i)."""
-        x, theta, scale, shift, weight = inputs
-        return self._call(request, x, (theta, scale, shift, weight), None).forward()
+    def forward(self, call: LayerCall) -> tuple[Tensor, None]:
+        """The output of a layer in one launch, or the values of all edges."""
+        if not call.request.batched_theta:
+            return self._launches(call, call.tensors).forward(), None
+        out, bias = self._launches(call, call.circuits).forward(), call.tensors.bias
+        return add_base_(out if bias is None else out.add_(bias), call), None
 
-    def backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        inputs: Inputs,
-        needs: Sequence[bool],
-        state: Any = None,
-    ) -> Gradients:
-        """The gradients, recomputing the states."""
-        x, theta, scale, shift, weight = inputs
-        call = self._call(request, x, (theta, scale, shift, weight), None)
-        return call.backward(grad, (*needs, False, False))[:5]
+    def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
+        """The gradients of a layer in two launches, recomputing the states."""
+        if not call.request.batched_theta:
+            return (*self._launches(call, call.tensors).backward(grad, call.needs[:7]), None)
+        needs = (*call.needs[:5], False, False)
+        circuits = self._launches(call, call.circuits).backward(grad, needs)[:5]
+        return backward_beside(call, grad, circuits)
 
-    def whole_keeping(
-        self, request: Request, x: Tensor, tensors: LayerTensors
-    ) -> tuple[Tensor, Any]:
-        """The output of a layer in one launch."""
-        return self._call(request, x, tensors, _base(request, tensors)).forward(), None
-
-    def whole_backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        x: Tensor,
-        tensors: LayerTensors,
-        needs: Sequence[bool],
-        state: Any,
-    ) -> Gradients:
-        """The gradients of a layer in two launches."""
-        call = self._call(request, x, tensors, _base(request, tensors))
-        return (*call.backward(grad, needs[:7]), None)
-
-    def _call(
-        self, request: Request, x: Tensor, tensors: Sequence[Tensor | None], base: str | None
-    ) -> Call:
-        kernel = Kernel(request.program, x.dtype, request.fixed_scale, base)
-        return Call(self.card(kernel, x.device), kernel, x, tensors)
+    def _launches(self, call: LayerCall, tensors: Sequence[Tensor | None]) -> Call:
+        """The kernels of a call: of the whole layer, or of its circuits alone."""
+        request, x = call.request, call.tensors.x
+        whole = len(tensors) > 5 and call.tensors.base_weight is not None
+        own = own_names(tensors[1:]) if request.batched_theta else frozenset()
+        base = request.base if whole else None
+        kernel = Kernel(request.program, x.dtype, request.fixed_scale, base, own)
+        return Call(self.card(kernel, x.device), kernel, x, tensors[1:])
 
     def card(self, kernel: Kernel, device: torch.device) -> Card:
         """The compiled kernels on a device."""
         return _CupyCard(kernel, device)
+
+
+def no_nvidia_gpu(device: torch.device) -> str | None:
+    """Why CuPy's kernels cannot run on tensors of a device, or None where they can."""
+    if device.type != "cuda":
+        return (
+            f"it runs on NVIDIA GPUs, and the tensors are on {device}{_missing()}; "
+            'move the model and its inputs with .to("cuda")'
+        )
+    if torch.version.cuda is None:
+        return "it runs on NVIDIA GPUs, and this torch is built for another kind"
+    return None if _INSTALLED else f"CuPy is not installed: {_install()}"
 
 
 def refuse_kernel(request: Request) -> str | None:
@@ -137,10 +126,6 @@ def _missing() -> str:
     return f" (it also needs {' and '.join(lacks)})" if lacks else ""
 
 
-def _base(request: Request, tensors: LayerTensors) -> str | None:
-    return None if tensors.base_weight is None else request.base
-
-
 class _CupyCard(Card):
     """A device, and kernels that CuPy compiled for it."""
 
@@ -158,9 +143,10 @@ class _CupyCard(Card):
         """Run a kernel on torch's current stream."""
         import cupy
 
-        with torch.cuda.device(self.device):
+        place: Any = torch.get_device_module(self.device)
+        with place.device(self.device):
             run = _functions(self.kernel)[name]
-            stream = torch.cuda.current_stream(self.device).cuda_stream
+            stream = place.current_stream(self.device).cuda_stream
             with cupy.cuda.ExternalStream(stream):
                 run(grid, (threads,), (words,), shared_mem=shared)
 
@@ -170,15 +156,17 @@ def _functions(kernel: Kernel) -> dict[str, Any]:
     """The kernels by name; CuPy keeps what it compiled on disk, for each kind of card."""
     cupy = require("cupy", "cuda")
     module = cupy.RawModule(code=source(kernel), options=("-std=c++17",))
-    return {name: module.get_function(name) for name in KERNELS}
+    return {name: module.get_function(name) for name in kernel.names}
 
 
 @functools.lru_cache(maxsize=64)
 def _processors(device: torch.device) -> int:
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+    place: Any = torch.get_device_module(device)
+    return int(place.get_device_properties(device).multi_processor_count)
 
 
 @functools.lru_cache(maxsize=1024)
 def _resident(kernel: Kernel, name: str, device: torch.device) -> int:
-    with torch.cuda.device(device):
+    place: Any = torch.get_device_module(device)
+    with place.device(device):
         return resident_warps(_functions(kernel)[name].num_regs)

@@ -16,16 +16,30 @@ struct Parameters {
     Real theta[THETAS > 0 ? THETAS : 1];
     Real scale[ENCODINGS];
     Real shift[ENCODINGS];
+    Real weight;
 };
 
-QKAN_DEVICE void read(Parameters& p, const Arguments& a, Index edge) {
+QKAN_DEVICE Index least(Index a, Index b) { return a < b ? a : b; }
+
+// Where the numbers of an edge stand in an array that each sample has of its own, or that all share.
+template <int OWN>
+QKAN_DEVICE Index entry(const Arguments& a, Index edge, Index sample) {
+    return OWN ? sample * a.outs * a.ins + edge : edge;
+}
+
+QKAN_DEVICE void read(Parameters& p, const Arguments& a, Index edge, Index sample) {
+    Index theta = entry<OWN_THETA>(a, edge, sample) * THETAS;
+    Index scale = entry<OWN_SCALE>(a, edge, sample) * ENCODINGS;
+    Index shift = entry<OWN_SHIFT>(a, edge, sample) * ENCODINGS;
     QKAN_UNROLL
-    for (int k = 0; k < THETAS; ++k) p.theta[k] = load(a.theta, edge * THETAS + k);
+    for (int k = 0; k < THETAS; ++k) p.theta[k] = load(a.theta, theta + k);
     QKAN_UNROLL
     for (int u = 0; u < ENCODINGS; ++u) {
-        p.scale[u] = FIXED_SCALE ? fixed_scale(u) : load(a.scale, edge * ENCODINGS + u);
-        p.shift[u] = load(a.shift, edge * ENCODINGS + u);
+        p.scale[u] = FIXED_SCALE ? fixed_scale(u) : load(a.scale, scale + u);
+        p.shift[u] = load(a.shift, shift + u);
     }
+    p.weight = a.weight ? load(a.weight, entry<OWN_WEIGHT>(a, edge, sample)) : Real(1);
+    if (a.mask) p.weight *= load(a.mask, edge);
 }
 
 template <int N>
@@ -69,9 +83,7 @@ QKAN_DEVICE void middle(const Parameters& p, Real* values) {
     }
 }
 
-QKAN_DEVICE void prepare(Edge& e, const Arguments& a, Index edge) {
-    Parameters p;
-    read(p, a, edge);
+QKAN_DEVICE void prepare(Edge& e, const Parameters& p) {
     QKAN_UNROLL
     for (int m = 0; m < 3; ++m) {
         e.initial[m] = initial_vector(m);
@@ -80,8 +92,17 @@ QKAN_DEVICE void prepare(Edge& e, const Arguments& a, Index edge) {
     leading<0>(p, e.initial);
     middle<FIRST>(p, e.values);
     closing<ROTATIONS - 1>(p, e.observable);
-    e.weight = a.weight ? load(a.weight, edge) : Real(1);
-    if (a.mask) e.weight *= load(a.mask, edge);
+    e.weight = p.weight;
+}
+
+QKAN_DEVICE void prepare(Edge& e, const Arguments& a, Index edge) {
+    Parameters p;
+    read(p, a, edge, 0);
+    prepare(e, p);
+}
+
+QKAN_DEVICE Real gradient_at(const Arguments& a, Index b, Index o, Index i) {
+    return load(a.grad, a.weight ? b * a.outs + o : (b * a.outs + o) * a.ins + i);
 }
 
 // Cosine, sine and d angle / d e of a data rotation at one sample.
@@ -232,13 +253,10 @@ QKAN_DEVICE void finish_middle(const Real* sums, Parameters& gradient) {
     }
 }
 
-// From an edge's sums to the gradients of its parameters, written where they are wanted.
-QKAN_DEVICE void finish_edge(const Arguments& a, Index edge, const Real* sums) {
-    Edge e;
-    Parameters p, gradient = {};
+// From an edge's sums to the gradients of its parameters; the mask is not in that of the weight.
+QKAN_DEVICE void finish(const Edge& e, const Parameters& p, const Real* sums,
+                        Parameters& gradient) {
     Real turning[3];
-    prepare(e, a, edge);
-    read(p, a, edge);
     if constexpr (FIRST > 0) {
         cross(e.initial, sums + 3, turning);
         finish_leading<FIRST - 1>(p, turning, gradient.theta);
@@ -248,18 +266,55 @@ QKAN_DEVICE void finish_edge(const Arguments& a, Index edge, const Real* sums) {
     QKAN_UNROLL
     for (int m = 0; m < 3; ++m) turning[m] *= e.weight;
     finish_closing<LAST>(p, turning, gradient.theta);
-    if (a.dtheta) {
+    gradient.weight += dot(e.observable, sums);
+}
+
+// Write the gradients that are wanted, of parameters that each sample has (OWN) or that all share.
+template <int OWN>
+QKAN_DEVICE void write(const Arguments& a, const Parameters& gradient, Index edge) {
+    if (OWN_THETA == OWN && a.dtheta) {
         QKAN_UNROLL
         for (int k = 0; k < THETAS; ++k) store(a.dtheta, edge * THETAS + k, gradient.theta[k]);
     }
     QKAN_UNROLL
     for (int u = 0; u < ENCODINGS; ++u) {
-        if (a.dscale) store(a.dscale, edge * ENCODINGS + u, gradient.scale[u]);
-        if (a.dshift) store(a.dshift, edge * ENCODINGS + u, gradient.shift[u]);
+        if (OWN_SCALE == OWN && a.dscale) store(a.dscale, edge * ENCODINGS + u, gradient.scale[u]);
+        if (OWN_SHIFT == OWN && a.dshift) store(a.dshift, edge * ENCODINGS + u, gradient.shift[u]);
     }
+    if (OWN_WEIGHT == OWN && a.dweight) store(a.dweight, edge, gradient.weight);
+}
+
+// From an edge's sums to its gradients in memory, where all samples share the parameters.
+QKAN_DEVICE void finish_edge(const Arguments& a, Index edge, const Real* sums) {
+    Edge e;
+    Parameters p, gradient = {};
+    read(p, a, edge, 0);
+    prepare(e, p);
+    finish(e, p, sums, gradient);
     Real kept = a.mask ? load(a.mask, edge) : Real(1);
-    if (a.dweight) store(a.dweight, edge, kept * dot(e.observable, sums));
+    gradient.weight *= kept;
+    write<0>(a, gradient, edge);
     if constexpr (BASE != NO_BASE) {
         if (a.dbase_weight) store(a.dbase_weight, edge, kept * sums[BASE_SUM]);
+    }
+}
+
+// ∂/∂x from (part, i, b) to (b, i), a tile of 32 × 32 a block of 256 threads.
+QKAN_DEVICE void finish_inputs(const Arguments& a, Index block, Real* tile) {
+    Index columns = (a.batch + 31) / 32, b = block % columns * 32, i = block / columns * 32;
+    int across = threadIdx.x & 31;
+    for (int row = threadIdx.x >> 5; row < 32; row += blockDim.x >> 5) {
+        if (i + row >= a.ins || b + across >= a.batch) continue;
+        Real total = Real(0);
+        for (Index part = 0; part < a.parts; ++part) {
+            total += ((const Real*)a.input_sums)[(part * a.ins + i + row) * a.batch + b + across];
+        }
+        tile[row * 33 + across] = total;
+    }
+    __syncthreads();
+    for (int row = threadIdx.x >> 5; row < 32; row += blockDim.x >> 5) {
+        if (i + across < a.ins && b + row < a.batch) {
+            store(a.dx, (b + row) * a.ins + i + across, tile[across * 33 + row]);
+        }
     }
 }

@@ -1,62 +1,25 @@
-"""What an engine is, and what it is asked.
+"""What an engine is: a way to evaluate φ on every (sample, output, input) edge, with gradients.
 
-An engine evaluates φ on every (sample, output, input) edge, or its weighted sum over inputs. It
-consumes a `Program` (or the circuit in it) and never an ansatz name. Letters: b samples, o outputs,
-i inputs, k theta slots, u encodings.
+An engine consumes the `Program` of a request (or the circuit in it) and never an ansatz name.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from qkan.circuits import Program
-
-from .base import LayerTensors, masked, with_base
-
-_CPU = torch.device("cpu")
-
-
-class Request(NamedTuple):
-    """What an engine is asked to run: everything but the numbers.
-
-    Attributes:
-        program: The lowered circuit.
-        batch: Samples b.
-        out_features: Outputs o.
-        in_features: Inputs i.
-        dtype: Of x and of the parameters.
-        device: Of x and of the parameters.
-        fixed_scale: The scales when every edge has the same fixed ones, else None.
-        per_edge: Whether each edge's value is wanted instead of the weighted sum over inputs.
-        batched_theta: Whether each sample has parameters of its own.
-        noise: Whether channels act after the gates.
-        base: Base activation beside the circuits, a name in `BASES`; None for none.
-    """
-
-    program: Program
-    batch: int
-    out_features: int
-    in_features: int
-    dtype: torch.dtype = torch.float32
-    device: torch.device = _CPU
-    fixed_scale: tuple[float, ...] | None = None
-    per_edge: bool = False
-    batched_theta: bool = False
-    noise: bool = False
-    base: str | None = None
-
-    @property
-    def edges(self) -> int:
-        """Number of (output, input) edges."""
-        return self.out_features * self.in_features
+from .call import Gradients, LayerCall, Request
+from .errors import SimulatorError
 
 
 class Engine(ABC):
-    """A way to run a program on every edge. All shapes below broadcast over leading dimensions.
+    """A way to run a layer call. `refuse`, `cost`, `forward` and `backward` are all there is to it.
+
+    `forward` and `backward` are given plain tensors and need not know of autograd: `run` gives an
+    engine what torch users expect of it. An engine whose `forward` is made of torch operators
+    needs no `backward`: autograd follows its `forward`.
 
     Attributes:
         name: What users write in `engine=`.
@@ -74,38 +37,34 @@ class Engine(ABC):
     def cost(self, request: Request) -> float:
         """Estimated seconds of one forward and backward pass; `auto` takes the least."""
 
-    @abstractmethod
-    def edges(
-        self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        """φ on every edge.
+    def plain(self, call: LayerCall) -> bool:
+        """Whether `forward` is made of torch operators for this call, so that autograd follows it.
 
-        Args:
-            request: The request that `refuse` accepted.
-            x: (b, i), radians before scale and shift.
-            theta: (o, i, k), radians.
-            scale: (o, i, u), or (u,) when it is the same on every edge.
-            shift: (o, i, u), radians.
+        It is where an engine has no `backward` of its own.
+        """
+        return type(self).backward is Engine.backward
+
+    @abstractmethod
+    def forward(self, call: LayerCall) -> tuple[Tensor, Any]:
+        """Evaluate a call that `refuse` accepted.
 
         Returns:
-            (b, o, i), differentiable in all arguments.
+            The output, (b, o), or without a weight the values of all edges, (b, o, i); and a state
+            that is handed to `backward`, small or None.
         """
 
-    def layer(
-        self,
-        request: Request,
-        x: Tensor,
-        theta: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-        weight: Tensor,
-    ) -> Tensor:
-        """Σ_i weight[o, i]·φ_oi(x[b, i]), shape (b, o); arguments as in `edges`."""
-        # no einsum: autocast would round the activations
-        return (self.edges(request, x, theta, scale, shift) * weight).sum(-1)
+    def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
+        """The gradients of Σ grad·output.
 
-    def whole(self, request: Request, x: Tensor, tensors: LayerTensors) -> Tensor:
-        """A layer with its mask, base activation and bias, (b, o), for x (b, i)."""
-        theta, scale, shift, weight, *_, mask = tensors
-        out = self.layer(request, x, theta, scale, shift, masked(weight, mask))
-        return with_base(out, x, request.base, tensors)
+        Args:
+            call: As `forward` had it; `call.needs` says which gradients are wanted.
+            grad: The gradient of the output, of the output's shape.
+            state: What `forward` returned, or None when that is not known any more.
+
+        Returns:
+            One gradient a tensor of the call, None where none is wanted.
+
+        Raises:
+            SimulatorError: The engine has no backward pass of its own.
+        """
+        raise SimulatorError(f"The engine {self.name!r} leaves its gradients to torch's autograd.")

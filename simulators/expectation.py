@@ -10,7 +10,8 @@ from torch import Tensor
 from qkan.circuits import Circuit, Program, lower, resolve_scale, shot_estimate
 
 from .bloch import noisy_edges
-from .engine import Request
+from .bridge import run
+from .call import LayerTensors, layer_call
 from .errors import SimulatorError
 from .noise import Noise
 from .registry import select
@@ -84,21 +85,18 @@ def _run(
     scale: Tensor,
     shift: Tensor,
 ) -> Tensor:
-    *leading, in_features = x.shape
-    batched = max(theta.ndim, scale.ndim, shift.ndim) > 3
-    flat = x if batched else x.reshape(-1, in_features)
-    request = Request(
-        program, flat.shape[:-1].numel(), theta.shape[-3], in_features, x.dtype, x.device, fixed,
-        per_edge=True, batched_theta=batched, noise=noise is not None,
-    )  # fmt: skip
+    own = {"theta": theta, "scale": scale, "shift": shift}
+    per_sample = [name for name, tensor in own.items() if tensor.ndim > 3]
+    leading = torch.broadcast_shapes(x.shape[:-1], *(own[name].shape[:-3] for name in per_sample))
+    for name in per_sample:
+        last = own[name].shape[-3:]
+        own[name] = own[name].expand(*leading, *last).reshape(-1, *last)
+    flat = x.expand(*leading, x.shape[-1]).reshape(-1, x.shape[-1])
+    call = layer_call(program, LayerTensors(flat, **own), fixed)
+    request = call.request._replace(noise=noise is not None)
     chosen = select(engine, request)
-    if noise is not None:
-        values = noisy_edges(request, noise, flat, theta, scale, shift)
-    else:
-        values = chosen.edges(request, flat, theta, scale, shift)
-    return (
-        values.reshape(*values.shape[:-3], *leading, *values.shape[-2:]) if not batched else values
-    )
+    values = run(chosen, call) if noise is None else noisy_edges(request, noise, *call.tensors[:4])
+    return values.reshape(*leading, *values.shape[-2:])
 
 
 def _scale(

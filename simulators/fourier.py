@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ._threads import Task
+from .autocast import autocast_dtype, without_autocast
+from .base import with_base
+from .call import LayerCall, Request, is_traced
 from .compiled import refuse_on_cpu
-from .engine import Request
-from .fused import Inputs, without_autocast
 from .product_engine import Basis, ProductEngine
 from .products import contract, fourier_map, harmonics, values_at
 
@@ -30,8 +31,10 @@ class FourierEngine(ProductEngine):
 
     def refuse(self, request: Request) -> str | None:
         """Scales that are trainable or no integers, an arccos, too many harmonics, noise."""
-        if request.noise or request.batched_theta:
-            return "noise and parameters per sample run on the torch engine"
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
         if request.program.uses_arccos:
             return "an arccos encoding makes φ no trigonometric polynomial in x"
         if request.fixed_scale is None:
@@ -47,34 +50,31 @@ class FourierEngine(ProductEngine):
         """The product, the features, and the edges at the nodes."""
         return product_cost(request, 2 * _harmonics(request) + 1)
 
-    def _apply(self, request: Request, inputs: Inputs) -> Tensor:
-        fused = not torch.compiler.is_compiling() and refuse_on_cpu(request) is None
-        # compilers and exporters get plain operators, and so do other devices
-        return super()._apply(request, inputs) if fused else fourier(request, inputs)
+    def plain(self, call: LayerCall) -> bool:
+        """On other devices, and where a compiler or an exporter looks for operators it knows."""
+        return refuse_on_cpu(call.request) is not None or is_traced(call.tensors.x)
+
+    def plain_forward(self, call: LayerCall) -> Tensor:
+        """The output in plain torch operators, differentiable to any order.
+
+        Under autocast the coefficients and the features keep their precision, the product does not.
+        """
+        x, theta, scale, shift, weight = call.circuits
+        with without_autocast(x):
+            coefficients = fourier_coefficients(call.request, theta, scale, shift)
+            features = harmonics(x, _harmonics(call.request))
+            if weight is None:
+                return contract(features, coefficients, None)
+        out = contract(features, coefficients, weight)
+        return with_base(out, call.tensors, call.request.base)
 
     def product_dtype(self, request: Request) -> torch.dtype | None:
         """That of autocast, which rounds matrix products."""
-        kind = request.device.type
-        on = request.dtype == torch.float32 and torch.is_autocast_enabled(kind)
-        return torch.get_autocast_dtype(kind) if on else None
+        return autocast_dtype(request.device.type) if request.dtype == torch.float32 else None
 
     def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis:
         """Harmonics up to the bandwidth."""
         return _basis(_harmonics(request), x.dtype)
-
-
-def fourier(request: Request, inputs: Inputs) -> Tensor:
-    """The same in plain torch operators, differentiable to any order.
-
-    Under autocast the coefficients and the features keep their precision, the product does not.
-    """
-    x, theta, scale, shift, weight = inputs
-    with without_autocast(x):
-        coefficients = fourier_coefficients(request, theta, scale, shift)
-        features = harmonics(x, _harmonics(request))
-        if weight is None:
-            return contract(features, coefficients, None)
-    return contract(features, coefficients, weight)
 
 
 def fourier_coefficients(request: Request, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -20,8 +20,6 @@ QKAN_DEVICE Place place(const Arguments& a) {
     return p;
 }
 
-QKAN_DEVICE Index least(Index a, Index b) { return a < b ? a : b; }
-
 // A lane's own sample of a group: x, and the base activation there.
 struct Sample {
     Real x, base, slope;
@@ -102,10 +100,6 @@ QKAN_KERNEL(edges_forward)(const Arguments a) {
         Trace trace;
         store(a.out, b * edges + edge, evaluate(e, load(a.x, b * a.ins + edge % a.ins), trace));
     }
-}
-
-QKAN_DEVICE Real gradient_at(const Arguments& a, Index b, Index o, Index i) {
-    return load(a.grad, a.weight ? b * a.outs + o : (b * a.outs + o) * a.ins + i);
 }
 
 // One group of samples on one edge a lane: adds to `sums`, and leaves ∂/∂x of each in the tile.
@@ -207,26 +201,6 @@ QKAN_DEVICE void finish_parameters(const Arguments& a, Index at) {
     Index o = at % a.outs, i = at / a.outs;
     finish_edge(a, o * a.ins + i, sums);
     if (a.dbias && i == 0) store(a.dbias, o, sums[GRADIENT_SUM]);
-}
-
-// ∂/∂x from (part, i, b) to (b, i), a tile of 32 × 32 a block of 256 threads.
-QKAN_DEVICE void finish_inputs(const Arguments& a, Index block, Real* tile) {
-    Index columns = (a.batch + 31) / 32, b = block % columns * 32, i = block / columns * 32;
-    int across = threadIdx.x & 31;
-    for (int row = threadIdx.x >> 5; row < 32; row += blockDim.x >> 5) {
-        if (i + row >= a.ins || b + across >= a.batch) continue;
-        Real total = Real(0);
-        for (Index part = 0; part < a.parts; ++part) {
-            total += ((const Real*)a.input_sums)[(part * a.ins + i + row) * a.batch + b + across];
-        }
-        tile[row * 33 + across] = total;
-    }
-    __syncthreads();
-    for (int row = threadIdx.x >> 5; row < 32; row += blockDim.x >> 5) {
-        if (i + across < a.ins && b + row < a.batch) {
-            store(a.dx, (b + row) * a.ins + i + across, tile[across * 33 + row]);
-        }
-    }
 }
 
 // Add up what the blocks of the adjoint pass left: first parameters, then inputs.

@@ -3,6 +3,9 @@
 Plain functions on numpy arrays, float32 or float64 (computed in that precision; sums over the
 batch are made of tiles). Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 
+Any of theta, scale, shift and weight may have a leading axis b: each sample has numbers of its own
+then, and what has no such axis is shared by all samples, its gradient being summed over them.
+
 φ_oi(x) = n·R_L ··· R_1 v on edge (o, i), the angle of a rotation being affine in x or the arccos of
 such, plus thetas. Nothing of size b·o·i is stored: beside its results a call holds one transposed
 copy of x or of the gradient and, for each thread, some 100 kB and b numbers. Results do not
@@ -19,36 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from . import _lanes, _lanes_grad, _samples, _samples_grad
-from ._jit import LANES
+from . import _lanes, _lanes_grad, _own, _samples, _samples_grad, _work
 from ._small import FEW
 from ._tables import Tables as Tables
 from ._tables import tables as tables
 from ._threads import Task, run
+from ._work import NOTHING, Gradients, flat, shaped, zeros
+from ._work import is_small as is_small
 
 Array = np.ndarray
-Gradients = tuple[Array | None, ...]
-
-_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
-# Work, in rotations by data, below which waking a thread costs more than it saves.
-_SERIAL = 60_000
-_UNITS = 4
-
-
-def _flat(array: Array | None, dtype: np.dtype) -> Array:
-    """A contiguous array as one row; empty for None."""
-    if array is None:
-        return _NOTHING[dtype]
-    return np.ascontiguousarray(array).reshape(-1)
-
-
-def _threads(t: Tables, samples: int, edges: int, threads: int) -> int:
-    return 1 if samples * edges * (t.data + 1) < _SERIAL else threads
-
-
-def is_small(t: Tables, samples: int, edges: int) -> bool:
-    """Whether forward and backward of a layer are too little work for more than one thread."""
-    return 0 < 2 * samples * edges * (t.data + 1) < _SERIAL
 
 
 def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bool]:
@@ -56,18 +38,6 @@ def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bo
     if scale.ndim == 1 and t.shared_code is not None:
         return t.shared_code, t.shared_consts[dtype], True
     return t.code, t.consts[dtype], False
-
-
-def _blocks(count: int, batch: int, threads: int, rows: int) -> tuple[int, int]:
-    """How many of `count` things and how many samples make a unit of work.
-
-    Enough units for the threads to share evenly; samples are split where the things are too few.
-    """
-    units = _UNITS * threads if threads > 1 else 1
-    if count >= units // 2:
-        return max(1, min(count // units, rows // max(batch, 1))), max(batch, 1)
-    per = -(-batch * count // units)
-    return 1, max(LANES, -(-per // LANES) * LANES)
 
 
 def forward(
@@ -84,44 +54,41 @@ def forward(
     Args:
         t: The program.
         x: (b, i), any memory layout, as all arrays.
-        theta: (o, i, k), radians.
-        scale: (o, i, u), or (u,) for the same on every edge.
-        shift: (o, i, u), or None for zero.
-        weight: (o, i).
+        theta: (o, i, k) or (b, o, i, k), radians.
+        scale: (o, i, u) or (b, o, i, u), or (u,) for the same on every edge.
+        shift: (o, i, u) or (b, o, i, u), or None for zero.
+        weight: (o, i) or (b, o, i).
         threads: At most so many work at once.
 
     Returns:
         (b, o).
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
-    if not (batch and outs and ins):
-        return np.zeros((batch, outs), dtype)
-    threads = _threads(t, batch, outs * ins, threads)
-    parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
-    shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < FEW and outs * ins > batch:
-        out = np.zeros((batch, outs), dtype)
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
+    dtype, size = x.dtype, (len(x), outs)
+    if not (batch and rows and ins):
+        return np.zeros(size, dtype)
+    threads = _work.threads(t, shape, threads)
+    if rows > outs:
+        return _own_values(t, shape, (x, theta, scale, shift, weight), threads)
+    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
+    counter = np.zeros(1, np.int64)
+    if batch < FEW and rows * ins > batch:
+        out = np.zeros(size, dtype)
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), *parameters, _NOTHING[dtype],
-            out.reshape(-1), _NOTHING[dtype], _lanes.SUMS, False, shape,
-            _lane_block(outs, ins, threads), counter,
+            t.code, t.consts[dtype], flat(x, dtype), *parameters, NOTHING[dtype],
+            out.reshape(-1), NOTHING[dtype], _lanes.SUMS, False, shape[:3],
+            _work.lane_block(rows, ins, threads), counter,
         )  # fmt: skip
         run(Task(_lanes.forward_task, *args), threads)
         return out
-    out = np.empty((batch, outs), dtype)
-    blocks = _blocks(outs, min(batch, 4096), threads, 1 << 16)
+    out = np.empty(size, dtype)
+    blocks = _work.blocks(outs, min(batch, 4096), threads, 1 << 16)
     args = (
-        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape, blocks,
-        counter,
+        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape[:3],
+        blocks, counter,
     )  # fmt: skip
     run(Task(_samples.forward_task, *args), threads)
     return out
-
-
-def _lane_block(outs: int, ins: int, threads: int) -> int:
-    """Outputs of a unit: enough edges to fill the lanes, enough units for the threads."""
-    units = _UNITS * threads if threads > 1 else 1
-    return max(1, min(-(-outs // units), -(-8 * LANES // ins)))
 
 
 def _transposed(array: Array) -> Array:
@@ -134,30 +101,6 @@ def _transposed(array: Array) -> Array:
     result = np.empty(array.size, array.dtype)
     _samples.transpose(np.ascontiguousarray(array).reshape(-1), result, rows, columns)
     return result
-
-
-def _zeros(like: tuple[Array | None, ...], needs: Sequence[bool], parts: int = 1) -> list[Array]:
-    """Room for `parts` gradients of each array one after the other; empty where not wanted."""
-    dtype = next(array.dtype for array in like if array is not None)
-    return [
-        np.zeros(array.size * parts, dtype) if need and array is not None else _NOTHING[dtype]
-        for array, need in zip(like, needs, strict=True)
-    ]
-
-
-def _shaped(
-    gradients: list[Array], like: tuple[Array | None, ...], needs: Sequence[bool]
-) -> Gradients:
-    """Gradients in their arrays' shapes, parts summed in order; None where not wanted."""
-    shaped: list[Array | None] = []
-    for gradient, array, need in zip(gradients, like, needs, strict=True):
-        if array is None or not need:
-            shaped.append(None)
-        elif gradient.size > array.size:
-            shaped.append(gradient.reshape(-1, *array.shape).sum(0))
-        else:
-            shaped.append(gradient.reshape(array.shape))
-    return tuple(shaped)
 
 
 def backward(
@@ -176,51 +119,90 @@ def backward(
     Args:
         t: The program.
         grad: (b, o), the gradient of the output.
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u), or (u,), whose gradient cannot be asked for.
-        shift: (o, i, u) or None.
-        weight: (o, i).
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,), whose gradient cannot be asked for.
+        shift: (o, i, u) or (b, o, i, u), or None.
+        weight: (o, i) or (b, o, i).
         needs: Which of dx, dtheta, dscale, dshift, dweight are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dx, dtheta, dscale, dshift, dweight, None where not wanted.
+        dx, dtheta, dscale, dshift, dweight in the shapes of what was given, None where not wanted.
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
+    dtype = x.dtype
     like = (x, theta, scale, shift, weight)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, *needs[3:])
-    if not (batch and outs and ins):
-        return _shaped(_zeros(like, needs), like, needs)
-    threads = _threads(t, batch, 2 * outs * ins, threads)
-    parameters = _flat(theta, dtype), _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype)
-    shape, counter = (batch, outs, ins), np.zeros(1, np.int64)
-    if batch < FEW and outs * ins > batch:
-        grads = _zeros(like, needs)
+    if not (batch and rows and ins):
+        return shaped(zeros(like, needs), like, needs)
+    threads = _work.threads(t, shape, threads, passes=2)
+    if rows > outs:
+        return _own_gradients(t, shape, grad, like, needs, threads)
+    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
+    counter = np.zeros(1, np.int64)
+    if batch < FEW and rows * ins > batch:
+        grads = zeros(like, needs)
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), *parameters,
-            _NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape,
-            _lane_blocks(outs, ins, threads, needs[0]), counter,
+            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), *parameters,
+            NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape[:3],
+            _work.lane_blocks(shape, threads, like, needs), counter,
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-        return _shaped(grads, like, needs)
-    blocks = _blocks(ins, batch, threads, 1 << 16)
+        return shaped(grads, like, needs)
+    blocks = _work.blocks(ins, batch, threads, 1 << 16)
     parts = -(-batch // blocks[1])
-    grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
+    grads = zeros(like[:1], needs[:1]) + zeros(like[1:], needs[1:], parts)
     args = (
-        t.code, t.consts[dtype], _flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
-        shape, blocks, counter,
+        t.code, t.consts[dtype], flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
+        shape[:3], blocks, counter,
     )  # fmt: skip
     run(Task(_samples_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)
 
 
-def _lane_blocks(outs: int, ins: int, threads: int, inputs: bool) -> tuple[int, int]:
-    """Outputs and inputs of a unit; all outputs where dx, a sum over them, is wanted."""
-    if not inputs:
-        return _lane_block(outs, ins, threads), ins
-    units = _UNITS * threads if threads > 1 else 1
-    return outs, max(1, -(-ins // units))
+def _do(kernel: Any, bound: Any, args: Any, threads: int) -> None:
+    """Call a kernel, without the microseconds that a task takes where one thread does it."""
+    if threads == 1:
+        kernel(*args)
+    else:
+        run(Task(bound, *args), threads)
+
+
+def _own_values(
+    t: Tables, shape: _work.Shape, given: tuple[Array | None, ...], threads: int
+) -> Array:
+    """Outputs, or the values of edges, where samples have parameters of their own."""
+    _, rows, ins, outs = shape
+    x, *parameters = (flat(array, given[0].dtype) for array in given)  # type: ignore[union-attr]
+    size = (rows // outs, outs, ins) if given[4] is None else (rows // outs, outs)
+    out = np.zeros(size, x.dtype)
+    args: Any = (
+        t.code, t.consts[x.dtype], x, *parameters, out.reshape(-1), shape[1:],
+        _work.lane_block(rows, ins, threads), np.zeros(1, np.int64),
+    )  # fmt: skip
+    _do(_own.forward, _own.forward_task, args, threads)
+    return out
+
+
+def _own_gradients(
+    t: Tables,
+    shape: _work.Shape,
+    grad: Array,
+    given: tuple[Array | None, ...],
+    needs: Sequence[bool],
+    threads: int,
+) -> Gradients:
+    """Gradients where samples have parameters of their own."""
+    dtype = given[0].dtype  # type: ignore[union-attr]
+    x, *parameters = (flat(array, dtype) for array in given)
+    grads = zeros(given, needs)
+    args: Any = (
+        t.code, t.consts[dtype], x, flat(grad, dtype), *parameters, tuple(grads), shape[1:],
+        _work.lane_blocks(shape, threads, given, needs), np.zeros(1, np.int64),
+    )  # fmt: skip
+    _do(_own.backward, _own.backward_task, args, threads)
+    return shaped(grads, given, needs)
 
 
 def edges(
@@ -230,24 +212,27 @@ def edges(
 
     Args:
         t: The program.
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u) or (u,).
-        shift: (o, i, u) or None.
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,).
+        shift: (o, i, u) or (b, o, i, u), or None.
         threads: At most so many work at once.
 
     Returns:
         (b, o, i).
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
-    out = np.empty((batch, outs, ins), dtype)
+    _, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
+    dtype = x.dtype
+    out = np.empty((len(x), outs, ins), dtype)
     if not out.size:
         return out
-    threads = _threads(t, batch, outs * ins, threads)
+    threads = _work.threads(t, shape, threads)
+    if rows > outs:
+        return _own_values(t, shape, (x, theta, scale, shift, None), threads)
     args: Any = (
-        t.code, t.consts[dtype], _flat(x, dtype), _flat(theta, dtype), _flat(scale, dtype),
-        _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype], out.reshape(-1), _NOTHING[dtype],
-        _lanes.EDGES, False, (batch, outs, ins), _lane_block(outs, ins, threads),
+        t.code, t.consts[dtype], flat(x, dtype), flat(theta, dtype), flat(scale, dtype),
+        flat(shift, dtype), NOTHING[dtype], NOTHING[dtype], out.reshape(-1), NOTHING[dtype],
+        _lanes.EDGES, False, shape[:3], _work.lane_block(rows, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     run(Task(_lanes.forward_task, *args), threads)
@@ -269,30 +254,34 @@ def edges_backward(
     Args:
         t: The program.
         grad: (b, o, i).
-        x: (b, i).
-        theta: (o, i, k).
-        scale: (o, i, u) or (u,).
-        shift: (o, i, u) or None.
+        x: As in `forward`, as the following.
+        theta: (o, i, k) or (b, o, i, k).
+        scale: (o, i, u) or (b, o, i, u), or (u,).
+        shift: (o, i, u) or (b, o, i, u), or None.
         needs: Which of dx, dtheta, dscale, dshift are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dx, dtheta, dscale, dshift, None where not wanted.
+        dx, dtheta, dscale, dshift in the shapes of what was given, None where not wanted.
     """
-    (batch, ins), outs, dtype = x.shape, theta.shape[0], x.dtype
+    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
+    dtype = x.dtype
     like = (x, theta, scale, shift)
     needs = (*needs[:2], needs[2] and scale.ndim > 1, needs[3])
-    grads = _zeros(like, needs)
-    if batch and outs and ins:
-        threads = _threads(t, batch, 2 * outs * ins, threads)
+    grads = zeros(like, needs)
+    if batch and rows and ins:
+        threads = _work.threads(t, shape, threads, passes=2)
+        if rows > outs:
+            given = (*like, None)
+            return _own_gradients(t, shape, grad, given, (*needs, False), threads)[:4]
         args: Any = (
-            t.code, t.consts[dtype], _flat(x, dtype), _flat(grad, dtype), _flat(theta, dtype),
-            _flat(scale, dtype), _flat(shift, dtype), _NOTHING[dtype], _NOTHING[dtype],
-            (*grads, _NOTHING[dtype]), _lanes.EDGES, False, (batch, outs, ins),
-            _lane_blocks(outs, ins, threads, needs[0]), np.zeros(1, np.int64),
+            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), flat(theta, dtype),
+            flat(scale, dtype), flat(shift, dtype), NOTHING[dtype], NOTHING[dtype],
+            (*grads, NOTHING[dtype]), _lanes.EDGES, False, shape[:3],
+            _work.lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)
 
 
 def series(
@@ -326,18 +315,19 @@ def series(
     """
     dtype = theta.dtype
     outs, ins = theta.shape[:2]
+    shape = (len(nodes), outs, ins, outs)
     out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
     if not out.size:
         if beside is not None:
             run(beside, threads)
         return out, total
     if beside is None:
-        threads = _threads(t, len(nodes), outs * ins, threads)
+        threads = _work.threads(t, shape, threads)
     code, consts, common = _program(t, scale, dtype)
     args: Any = (
-        code, consts, _flat(nodes, dtype), _flat(theta, dtype), _flat(scale, dtype),
-        _flat(shift, dtype), _flat(weight, dtype), _flat(transform, dtype), out.reshape(-1),
-        total, _lanes.SERIES, common, (len(nodes), outs, ins), _lane_block(outs, ins, threads),
+        code, consts, flat(nodes, dtype), flat(theta, dtype), flat(scale, dtype),
+        flat(shift, dtype), flat(weight, dtype), flat(transform, dtype), out.reshape(-1),
+        total, _lanes.SERIES, common, shape[:3], _work.lane_block(outs, ins, threads),
         np.zeros(1, np.int64),
     )  # fmt: skip
     task = Task(_lanes.forward_task, *args)
@@ -376,17 +366,18 @@ def series_backward(
     """
     dtype = theta.dtype
     outs, ins = theta.shape[:2]
+    shape = (len(nodes), outs, ins, outs)
     like = (theta, scale, shift, weight)
     needs = (needs[0], needs[1] and scale.ndim > 1, *needs[2:])
-    grads = _zeros(like, needs)
+    grads = zeros(like, needs)
     if outs and ins and len(transform):
-        threads = _threads(t, len(nodes), 2 * outs * ins, threads)
+        threads = _work.threads(t, shape, threads, passes=2)
         code, consts, common = _program(t, scale, dtype)
         args: Any = (
-            code, consts, _flat(nodes, dtype), _flat(grad, dtype), _flat(theta, dtype),
-            _flat(scale, dtype), _flat(shift, dtype), _flat(weight, dtype),
-            _flat(transform, dtype), (_NOTHING[dtype], *grads), _lanes.SERIES, common,
-            (len(nodes), outs, ins), (_lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
+            code, consts, flat(nodes, dtype), flat(grad, dtype), flat(theta, dtype),
+            flat(scale, dtype), flat(shift, dtype), flat(weight, dtype),
+            flat(transform, dtype), (NOTHING[dtype], *grads), _lanes.SERIES, common, shape[:3],
+            (_work.lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
         )  # fmt: skip
         run(Task(_lanes_grad.backward_task, *args), threads)
-    return _shaped(grads, like, needs)
+    return shaped(grads, like, needs)

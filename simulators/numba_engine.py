@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .base import LayerTensors
+from .base import add_base_, backward_beside
+from .call import Gradients, LayerCall, Request
 from .compiled import arrays, as_tensors, refuse_on_cpu, shared_scale, tables
-from .engine import Request
-from .fused import FusedEngine, Gradients, Inputs
+from .engine import Engine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-class NumbaEngine(FusedEngine):
+class NumbaEngine(Engine):
     """Forward and adjoint in one compiled pass over tiles of samples; nothing large is stored."""
 
     name = "numba"
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, parameters per sample, other devices and dtypes, no numba."""
+        """Noise, other devices and dtypes, no numba."""
         return refuse_on_cpu(request)
 
     def cost(self, request: Request) -> float:
@@ -38,79 +37,61 @@ class NumbaEngine(FusedEngine):
         wide = 1.0 if request.dtype == torch.float32 else 2.0
         return 250e-6 + 1.1e-9 * wide * request.batch * request.edges * max(data, 1)
 
-    def forward(self, request: Request, inputs: Inputs) -> Tensor:
-        """The values, (b, o) or per edge (b, o, i)."""
-        from . import kernels
-
-        x, theta, scale, shift, weight = arrays(inputs)
-        scale = shared_scale(request, scale)
-        t, threads = tables(request.program), torch.get_num_threads()
-        if weight is None:
-            out = kernels.edges(t, x, theta, scale, shift, threads)
-        else:
-            out = kernels.forward(t, x, theta, scale, shift, weight, threads)
-        return torch.from_numpy(out)
-
-    def backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        inputs: Inputs,
-        needs: Sequence[bool],
-        state: Any = None,
-    ) -> Gradients:
-        """The gradients, recomputing the states."""
-        from . import kernels
-
-        x, theta, scale, shift, weight = arrays(inputs)
-        scale = shared_scale(request, scale)
-        (g,) = arrays((grad,))
-        t, threads = tables(request.program), torch.get_num_threads()
-        if weight is None:
-            found = kernels.edges_backward(t, g, x, theta, scale, shift, needs[:4], threads)
-            return (*as_tensors(found), None)
-        return as_tensors(kernels.backward(t, g, x, theta, scale, shift, weight, needs, threads))
-
-    def whole_keeping(
-        self, request: Request, x: Tensor, tensors: LayerTensors
-    ) -> tuple[Tensor, Any]:
-        """The output of a layer; of a small one in a single compiled call."""
-        found = _small_call(request, x, tensors)
+    def forward(self, call: LayerCall) -> tuple[Tensor, None]:
+        """The output; of a small layer in a single compiled call."""
+        found = _small_call(call)
         if found is None:
-            return super().whole_keeping(request, x, tensors)
+            out, bias = _values(call), call.tensors.bias
+            return add_base_(out if bias is None else out.add_(bias), call), None
         from . import _small
 
         small, at, _copies = found
-        out = torch.empty(small.shape[:2], dtype=request.dtype)
+        out = torch.empty(small.shape[:2], dtype=call.request.dtype)
         _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
         return out, None
 
-    def whole_backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        x: Tensor,
-        tensors: LayerTensors,
-        needs: Sequence[bool],
-        state: Any,
-    ) -> Gradients:
-        """The gradients of a layer; of a small one in a single compiled call."""
+    def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
+        """The gradients, recomputing the states; of a small layer in a single compiled call."""
         # not the addresses of the forward pass: a saved tensor may have moved since
-        call = _small_call(request, x, tensors)
-        if call is None or grad.dtype is not request.dtype:
-            return super().whole_backward(request, grad, x, tensors, needs, state)
+        found = _small_call(call)
+        if found is None or grad.dtype is not call.request.dtype:
+            return backward_beside(call, grad, _gradients(call, grad))
         from . import _small
 
-        small, at, _copies = call
-        given = (x, *tensors[:-1])
-        found = [
+        small, at, _copies = found
+        room = [
             torch.empty(tensor.shape, dtype=tensor.dtype) if need and tensor is not None else None
-            for tensor, need in zip(given, needs, strict=False)
+            for tensor, need in zip(call.tensors[:-1], call.needs, strict=False)
         ]
-        to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in found)
+        to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in room)
         grad = grad.contiguous()
         _small.backward(*small.program, at, grad.data_ptr(), to, small.shape, small.base)
-        return (*found, None)
+        return (*room, None)
+
+
+def _values(call: LayerCall) -> Tensor:
+    """The circuits' part of the output, (b, o), or the value of each edge, (b, o, i)."""
+    from . import kernels
+
+    x, theta, scale, shift, weight = arrays(call.circuits)
+    scale = shared_scale(call.request, scale)
+    t, threads = tables(call.request.program), torch.get_num_threads()
+    if weight is None:
+        return torch.from_numpy(kernels.edges(t, x, theta, scale, shift, threads))
+    return torch.from_numpy(kernels.forward(t, x, theta, scale, shift, weight, threads))
+
+
+def _gradients(call: LayerCall, grad: Tensor) -> Gradients:
+    """The gradients by what `call.circuits` names."""
+    from . import kernels
+
+    x, theta, scale, shift, weight, g = arrays((*call.circuits, grad))
+    scale, needs = shared_scale(call.request, scale), call.needs
+    t, threads = tables(call.request.program), torch.get_num_threads()
+    if weight is None:
+        found = kernels.edges_backward(t, g, x, theta, scale, shift, needs[:4], threads)
+        return (*as_tensors(found), None)
+    return as_tensors(kernels.backward(t, g, x, theta, scale, shift, weight, needs[:5], threads))
 
 
 class _SmallRequest(NamedTuple):
@@ -137,7 +118,11 @@ def _small_request(request: Request) -> _SmallRequest | None:
     from . import _small, kernels
 
     t = tables(request.program)
-    if not kernels.is_small(t, request.batch, request.edges):
+    if (
+        request.per_edge
+        or request.batched_theta
+        or not kernels.is_small(t, request.batch, request.edges)
+    ):
         return None
     kind = np.dtype(np.float32 if request.dtype == torch.float32 else np.float64)
     program = (t.code, t.consts[kind], np.array(request.fixed_scale or (), kind))
@@ -148,17 +133,18 @@ def _small_request(request: Request) -> _SmallRequest | None:
 
 
 def _small_call(
-    request: Request, x: Tensor, tensors: LayerTensors
+    call: LayerCall,
 ) -> tuple[_SmallRequest, tuple[int, ...], list[Tensor]] | None:
     """What a small call needs, its tensors' addresses, and copies to keep until it is over.
 
     None where a tensor is not as many plain numbers as it must be: that goes the general way.
     """
+    request = call.request
     small = _small_request(request)
     if small is None:
         return None
     at, copies = [], []
-    for tensor, size in zip((x, *tensors), small.sizes, strict=True):
+    for tensor, size in zip(call.tensors, small.sizes, strict=True):
         if tensor is None:
             at.append(0)
             continue

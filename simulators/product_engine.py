@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 
 from ._threads import Task, run
+from .autocast import without_autocast
+from .base import add_base_, backward_beside
+from .call import Gradients, LayerCall, Request
 from .compiled import arrays, as_tensors, shared_scale, tables
-from .engine import Request
-from .fused import FusedEngine, Gradients, Inputs, without_autocast
+from .engine import Engine
+from .numba_engine import NumbaEngine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +58,7 @@ class Basis(ABC):
         """The work that writes the gradient by x (b, i) to dx, from that of the features."""
 
 
-class ProductEngine(FusedEngine):
+class ProductEngine(Engine):
     """An engine whose layer is features times coefficients."""
 
     @abstractmethod
@@ -66,46 +69,35 @@ class ProductEngine(FusedEngine):
         """What the products round their factors to, or None for the precision of the inputs."""
         return None
 
-    def forward(self, request: Request, inputs: Inputs) -> Tensor:
-        """The values, (b, o) or per edge (b, o, i)."""
-        return self.forward_keeping(request, inputs)[0]
+    @abstractmethod
+    def plain_forward(self, call: LayerCall) -> Tensor:
+        """The output in plain torch operators, wherever the compiled kernels do not run."""
 
-    def forward_keeping(
-        self, request: Request, inputs: Inputs, bias: Tensor | None = None
-    ) -> tuple[Tensor, _Product | None]:
-        """The values and a bias (o,), and the coefficients for the backward pass."""
-        basis = self.basis(request, inputs[0], inputs[2])
+    def forward(self, call: LayerCall) -> tuple[Tensor, _Product | None]:
+        """The output, and the coefficients for the backward pass."""
+        if self.plain(call):
+            return self.plain_forward(call), None
+        request, x = call.request, call.tensors.x
+        basis = self.basis(request, x, call.tensors.scale)
         if basis is None:
-            return _kernel().forward_keeping(request, inputs, bias)
+            return _KERNEL.forward(call)
         low = self.product_dtype(request)
-        with without_autocast(inputs[0]):
-            product = _Product(request, inputs, basis, low)
-            return product.forward(bias), product
+        with without_autocast(x):
+            product = _Product(call, basis, low)
+            return add_base_(product.forward(call.tensors.bias), call), product
 
-    def backward(
-        self,
-        request: Request,
-        grad: Tensor,
-        inputs: Inputs,
-        needs: Sequence[bool],
-        state: Any = None,
-    ) -> Gradients:
+    def backward(self, call: LayerCall, grad: Tensor, state: _Product | None) -> Gradients:
         """The gradients of the expansion."""
         if state is None:
-            basis = self.basis(request, inputs[0], inputs[2])
+            basis = self.basis(call.request, call.tensors.x, call.tensors.scale)
             if basis is None:
-                return _kernel().backward(request, grad, inputs, needs)
-            state = _Product(request, inputs, basis, self.product_dtype(request))
-        gradients: Gradients = state.backward(grad, needs)
-        return gradients
+                return _KERNEL.backward(call, grad, None)
+            state = _Product(call, basis, self.product_dtype(call.request))
+        return backward_beside(call, grad, state.backward(grad, call.needs[:5]))
 
 
-def _kernel() -> FusedEngine:
-    from .registry import get_engine
-
-    engine = get_engine("numba")
-    assert isinstance(engine, FusedEngine)
-    return engine
+_KERNEL = NumbaEngine()
+"""What takes a call for which a product is a bad bargain."""
 
 
 class _Scratch(threading.local):
@@ -130,12 +122,11 @@ def _scratch(size: int, dtype: Any, what: str) -> Any:
 class _Product:
     """One call: the coefficients, and the chunks of the batch."""
 
-    def __init__(
-        self, request: Request, inputs: Inputs, basis: Basis, low: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, call: LayerCall, basis: Basis, low: torch.dtype | None = None) -> None:
         from . import kernels
 
-        x, self.theta, scale, self.shift, weight = arrays(inputs)
+        request = call.request
+        x, self.theta, scale, self.shift, weight = arrays(call.circuits)
         self.basis, self.threads = basis, torch.get_num_threads()
         self.per_edge, self.low = weight is None, low
         self.x = x if x.flags.c_contiguous else x.copy()

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from .bloch import TorchEngine
-from .engine import Engine, Request
-from .fused import Inputs, plain
+from .bridge import run
+from .call import LayerCall, LayerTensors, Request, layer_call
+from .registry import get_engine, is_exporting
 
 
 def values_at(
@@ -34,30 +34,15 @@ def values_at(
         (n, o, i).
     """
     x = nodes if nodes.ndim == 2 else nodes[:, None].expand(-1, request.in_features)
-    engine = _on_cuda(request, x)
-    return (engine or TorchEngine()).edges(request, x, theta, scale, shift)
+    call = layer_call(request.program, LayerTensors(x, theta, scale, shift), request.fixed_scale)
+    return left_over(call)
 
 
-def left_over(request: Request, inputs: Inputs) -> Tensor:
-    """What no product is worth it for: by the fused kernel on CUDA, or in plain operators."""
-    x, theta, scale, shift, weight = inputs
-    engine = _on_cuda(request, x)
-    if engine is None:
-        return plain(request, inputs)
-    if weight is None:
-        return engine.edges(request, x, theta, scale, shift)
-    return engine.layer(request, x, theta, scale, shift, weight)
-
-
-def _on_cuda(request: Request, x: Tensor) -> Engine | None:
-    """The fused kernel on CUDA; None where it refuses or an exported graph has plain operators."""
-    from .registry import get_engine, is_exporting
-
-    if not x.is_cuda:
-        return None
-    engine = get_engine("cupy")
-    able = not is_exporting() and engine.refuse(request) is None
-    return engine if able else None
+def left_over(call: LayerCall) -> Tensor:
+    """A call on a device other than the CPU, by the CUDA kernel or in plain operators."""
+    cupy = get_engine("cupy")
+    able = not is_exporting() and cupy.refuse(call.request) is None
+    return run(cupy if able else get_engine("torch"), call)
 
 
 def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> Tensor:

@@ -6,7 +6,6 @@ rule, so that it shares nothing with what it is compared to.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -16,8 +15,9 @@ from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Theta
 
-from .bloch import TorchEngine, differentiable_backward
-from .engine import Engine, Request
+from .base import with_base
+from .call import Gradients, LayerCall, LayerTensors, Request
+from .engine import Engine
 
 _FIXED = {
     "H": np.array([[1, 1], [1, -1]], dtype=complex) / math.sqrt(2),
@@ -106,43 +106,44 @@ class ReferenceEngine(Engine):
         """About a millisecond a circuit and its parameter shifts."""
         return 1.0 + 1e-3 * request.batch * request.edges
 
-    def edges(
-        self, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        """φ on every edge."""
-        shape = (*theta.shape[:-1], request.program.num_encodings)
-        scale, shift = scale.expand(shape), shift.expand(shape)
-        return _Reference.apply(request, x, theta, scale, shift)  # type: ignore[no-any-return, no-untyped-call]
+    def forward(self, call: LayerCall) -> tuple[Tensor, None]:
+        """The output, from one statevector a sample and edge."""
+        x, theta, scale, shift = _arrays(*call.tensors[:4])
+        circuit = call.request.program.circuit
+        found = np.empty((x.shape[0], *theta.shape[:2]))
+        for b, o, i in np.ndindex(found.shape):
+            angles = bind(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
+            found[b, o, i] = measure(circuit, angles)
+        return _sum(call, torch.from_numpy(found).to(call.tensors.x.dtype)), None
+
+    def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
+        """The gradients by parameter shift, and by autograd those of the sum over the edges."""
+        edges = self.forward(call._replace(tensors=call.tensors._replace(weight=None)))[0]
+        with torch.enable_grad():
+            held = LayerTensors(*(
+                None if t is None else t.detach().requires_grad_() for t in call.tensors
+            ))  # type: ignore[arg-type]  # fmt: skip
+            edges.requires_grad_()
+            out = _sum(call._replace(tensors=held), edges)
+            inputs = [edges, *(t for t in (held.x, *held[4:]) if t is not None)]
+            found = iter(torch.autograd.grad(out, inputs, grad, materialize_grads=True))
+        dedges, dx = next(found), next(found)
+        beside = [None if t is None else next(found) for t in held[4:]]
+        shifted = _shift_backward(call.request.program.circuit, dedges, call.tensors[:4])
+        gradients = (dx + shifted[0], *shifted[1:], *beside)
+        return tuple(g if need else None for g, need in zip(gradients, call.needs, strict=True))
+
+
+def _sum(call: LayerCall, edges: Tensor) -> Tensor:
+    """The output of a layer with these values of its edges; the values where no weight is given."""
+    weight = call.circuits[-1]
+    if weight is None:
+        return edges
+    return with_base((edges * weight).sum(-1), call.tensors, call.request.base)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().double().numpy() for tensor in tensors]
-
-
-class _Reference(torch.autograd.Function):
-    """The reference with its parameter-shift gradient; twice differentiated, the torch engine."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, request: Request, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        ctx.request = request
-        ctx.save_for_backward(x, theta, scale, shift)
-        xs, t, w, s = _arrays(x, theta, scale, shift)
-        circuit = request.program.circuit
-        values = np.empty((xs.shape[0], *t.shape[:2]))
-        for b, o, i in np.ndindex(values.shape):
-            values[b, o, i] = measure(circuit, bind(circuit, xs[b, i], t[o, i], w[o, i], s[o, i]))
-        return torch.from_numpy(values).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            needed = ctx.needs_input_grad[1:]
-            edges = functools.partial(TorchEngine().edges, ctx.request)
-            return (None, *differentiable_backward(lambda t: edges(*t), grad, inputs, needed))
-        return (None, *_shift_backward(ctx.request.program.circuit, grad, inputs))
 
 
 def _shift_backward(

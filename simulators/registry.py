@@ -9,30 +9,44 @@ import torch
 
 from qkan.circuits import did_you_mean
 
-from .bloch import TorchEngine
-from .chebyshev import ChebyshevEngine
-from .cupy_engine import CupyEngine
-from .engine import Engine, Request
+from .call import Request, is_tracing
+from .engine import Engine
 from .errors import SimulatorError
-from .fourier import FourierEngine
-from .numba_engine import NumbaEngine
-from .reference import ReferenceEngine
 
-_ENGINES: dict[str, Engine] = {
-    engine.name: engine
-    for engine in (
-        ReferenceEngine(),
-        TorchEngine(),
-        FourierEngine(),
-        ChebyshevEngine(),
-        NumbaEngine(),
-        CupyEngine(),
-    )
-}
-
+_ENGINES: dict[str, Engine] = {}
 
 _EXPORTED = ("fourier", "torch")
 """Engines that an exported graph holds as plain torch operators, the better one first."""
+
+
+def register_engine(engine: Engine) -> None:
+    """Make an engine known by its name: to `engine=`, to `auto` and to `explain`.
+
+    `qkan.simulators.testing.check_engine` says whether it computes what the others do.
+
+    Args:
+        engine: An instance of an `Engine`.
+
+    Raises:
+        SimulatorError: It is no engine, or its name is not a new one.
+    """
+    name = getattr(engine, "name", None)
+    if not isinstance(engine, Engine):
+        raise SimulatorError(
+            f"register_engine: got {engine!r}; pass an instance of a subclass of Engine."
+        )
+    if not isinstance(name, str) or not name or name == "auto":
+        raise SimulatorError(
+            f"register_engine: the name of {type(engine).__name__} is {name!r}; give it a name "
+            "that is a text other than 'auto'."
+        )
+    if name in _ENGINES:
+        raise SimulatorError(
+            f"register_engine: there is an engine {name!r} already, "
+            f"{type(_ENGINES[name]).__name__}; choose another name."
+        )
+    _ENGINES[name] = engine
+    _cached.cache_clear()
 
 
 def engines() -> tuple[str, ...]:
@@ -54,13 +68,15 @@ def get_engine(name: str) -> Engine:
 def select(name: str, request: Request) -> Engine:
     """Return the engine for a request: the named one, or for "auto" the fastest that runs it.
 
-    In a graph that is exported "auto" is an engine of plain operators, whatever the batch.
+    In a graph that is exported or traced "auto" is an engine of plain operators, whatever the
+    batch.
 
     Raises:
         SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
     """
     # a compiler traces through the choice and would warn of the cache
-    return _select(name, request) if torch.compiler.is_compiling() else _cached(name, request)
+    traced = torch.compiler.is_compiling() or is_tracing()
+    return _select(name, request) if traced else _cached(name, request)
 
 
 def _select(name: str, request: Request) -> Engine:
@@ -91,10 +107,12 @@ def _cheapest(request: Request) -> Engine:
 
 
 def is_exporting() -> bool:
-    """Whether `torch.export` or an exporter built on it traces this call."""
+    """Whether `torch.export`, `torch.jit.trace` or an exporter built on them traces this call."""
     # torch 2.6 cannot tell an exporter from a compiler
     ask = getattr(torch.compiler, "is_exporting", None)
-    return ask is not None and bool(ask())
+    if torch.compiler.is_compiling():
+        return ask is not None and bool(ask())
+    return is_tracing()
 
 
 def _exported(request: Request) -> Engine:

@@ -1,108 +1,12 @@
-"""Circuits and shapes that every engine is tested on: data, with readable ids.
+"""Circuits, shapes and random problems of the suite: those that the package ships for engines."""
 
-Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from qkan.circuits import RX, RY, RZ, Circuit, Encoding, H, Theta, X, Z, ansatz
-
-TILTED = (0.48, -0.6, 0.64)
-
-
-def own_circuit() -> Circuit:
-    """All that a user may do at once: tied thetas, a tied encoding, fixed angles, a tilt."""
-    return Circuit(
-        [
-            RX(0.3), RY(Theta(0)), RZ(Encoding(1)), RX(Encoding(0)), X, RY(Theta(1)),
-            RX(Theta(0)), RZ(Encoding(0)), H, RZ(Theta(2)), Z, RY(Encoding(1)), RX(Theta(1)),
-        ],
-        observable=TILTED,
-    )  # fmt: skip
-
-
-def mixed_encodings() -> Circuit:
-    """An arccos and an affine encoding beside each other."""
-    gates = [
-        RY(Theta(0)), RX(Encoding(0, arccos=True)), RX(Theta(1)), RZ(Theta(2)), RZ(Encoding(1)),
-        RY(0.7),
-    ]  # fmt: skip
-    return Circuit(gates, observable="X")
-
-
-def bare_encoding() -> Circuit:
-    """No theta at all."""
-    return Circuit([H, RZ(Encoding(0)), RY(0.4)])
-
-
-def unmoved() -> Circuit:
-    """The input never reaches the observable: φ is constant."""
-    return Circuit([RZ(Encoding(0)), RZ(Theta(0))])
-
-
-CIRCUITS: dict[str, Circuit] = {
-    **{f"{name}{reps}": ansatz(name, reps) for name in ("pz", "rpz", "real", "px", "mix")
-       for reps in (1, 3)},
-    "pz-X": ansatz("pz", 2).with_observable("X"),
-    "rpz-Y": ansatz("rpz", 2).with_observable("Y"),
-    "own": own_circuit(),
-    "mixed": mixed_encodings(),
-    "bare": bare_encoding(),
-    "unmoved": unmoved(),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of one problem."""
-
-    b: int
-    o: int
-    i: int
-
-    def __str__(self) -> str:
-        return f"{self.b}x{self.i}to{self.o}"
-
-
-SHAPES = (Shape(7, 3, 5), Shape(1, 1, 1), Shape(13, 1, 2), Shape(2, 5, 1))
-
-
-@dataclass
-class Problem:
-    """Random inputs and parameters of every edge, and a random output gradient."""
-
-    x: Tensor
-    theta: Tensor
-    scale: Tensor
-    shift: Tensor
-    weight: Tensor
-    grad: Tensor
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        return self.x, self.theta, self.scale, self.shift
-
-
-def problem(
-    circuit: Circuit, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> Problem:
-    """A problem at scale ≠ 1, |x| ≠ 1, shift ≠ 0; leaves that require a gradient."""
-    g = torch.Generator().manual_seed(seed)
-    k, u = circuit.num_theta, circuit.num_encodings
-    # encodings through arccos stay mostly inside [-1, 1], with some clamped
-    size = 0.6 if circuit.uses_arccos else 1.7
-    values = [
-        torch.randn(shape.b, shape.i, generator=g, dtype=torch.float64) * size,
-        torch.randn(shape.o, shape.i, k, generator=g, dtype=torch.float64) * 2,
-        torch.randn(shape.o, shape.i, u, generator=g, dtype=torch.float64) * 0.4 + 0.9,
-        torch.randn(shape.o, shape.i, u, generator=g, dtype=torch.float64) * 0.3,
-        torch.randn(shape.o, shape.i, generator=g, dtype=torch.float64),
-    ]
-    leaves = [value.to(dtype).requires_grad_() for value in values]
-    grad = torch.randn(shape.b, shape.o, generator=g, dtype=torch.float64).to(dtype)
-    return Problem(*leaves, grad)
+from qkan.simulators.testing import CIRCUITS as CIRCUITS
+from qkan.simulators.testing import SHAPES as SHAPES
+from qkan.simulators.testing import TILTED as TILTED
+from qkan.simulators.testing import Problem as Problem
+from qkan.simulators.testing import Shape as Shape
+from qkan.simulators.testing import bare_encoding as bare_encoding
+from qkan.simulators.testing import mixed_encodings as mixed_encodings
+from qkan.simulators.testing import own_circuit as own_circuit
+from qkan.simulators.testing import problem as problem
+from qkan.simulators.testing import unmoved as unmoved

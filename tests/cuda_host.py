@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 
-from qkan.simulators import Request
 from qkan.simulators._cuda_calls import Card
-from qkan.simulators._cuda_source import KERNELS, Kernel, source
-from qkan.simulators.cupy_engine import CupyEngine, refuse_kernel
+from qkan.simulators._cuda_source import KERNELS, SAMPLE_KERNELS, Kernel, source
+from qkan.simulators.cupy_engine import CupyEngine
 
 SHIM = Path(__file__).parent / "cuda_host.h"
 OPTIONS = (
@@ -54,21 +53,27 @@ def compiler() -> str:
     return found
 
 
-def _unit(kernel: Kernel) -> str:
+def _unit(code: str) -> str:
     """The kernels in a namespace, and for each a function that runs it."""
     runs = "\n".join(
         f'extern "C" int run_{name}(const unsigned* grid, unsigned threads, unsigned bytes,'
         " int backwards, const void* arguments) { return host::run(grid, threads, bytes,"
         f" backwards, [](const void* a) {{ k::{name}(*(const k::Arguments*)a); }}, arguments); }}"
-        for name in KERNELS
+        for name in (*KERNELS, *SAMPLE_KERNELS)
+        if f"QKAN_KERNEL({name})" in code
     )
-    return f'#include "{SHIM}"\nnamespace k {{\n{source(kernel, words="")}\n}}\n{runs}\n'
+    return f'#include "{SHIM}"\nnamespace k {{\n{code}\n}}\n{runs}\n'
+
+
+def library(kernel: Kernel) -> Any:
+    """The kernels as a shared library with a function for each kernel."""
+    return compiled(source(kernel, words=""))
 
 
 @functools.lru_cache(maxsize=256)
-def library(kernel: Kernel) -> Any:
-    """The kernels as a shared library with a function for each of `KERNELS`."""
-    text = _unit(kernel)
+def compiled(code: str) -> Any:
+    """The same of the kernels' source without the words of a CUDA compiler."""
+    text = _unit(code)
     file = _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.cpp"
     file.write_text(text, encoding="utf-8")
     built = str(file.with_suffix(".so"))
@@ -77,6 +82,22 @@ def library(kernel: Kernel) -> Any:
     )
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(built)
+
+
+def run_blocks(
+    library: Any,
+    name: str,
+    grid: tuple[int, int, int],
+    threads: int,
+    shared: int,
+    words: Any,
+    backwards: bool = False,
+) -> None:
+    """Run a kernel over all its blocks, or against their order; an error of a block is raised."""
+    where = ctypes.c_void_p(words.__array_interface__["data"][0])
+    run = getattr(library, f"run_{name}")
+    code = run((ctypes.c_uint * 3)(*grid), threads, shared, int(backwards), where)
+    assert code == 0, f"{name}, grid {grid}, {threads} threads: {ERRORS[code]}"
 
 
 class HostCard(Card):
@@ -99,21 +120,16 @@ class HostCard(Card):
         self, name: str, grid: tuple[int, int, int], threads: int, shared: int, words: Any
     ) -> None:
         self.launches.append(name)
-        run = getattr(self.library, f"run_{name}")
-        where = ctypes.c_void_p(words.__array_interface__["data"][0])
-        code = run((ctypes.c_uint * 3)(*grid), threads, shared, int(self.backwards), where)
-        assert code == 0, f"{name}, grid {grid}, {threads} threads: {ERRORS[code]}"
+        run_blocks(self.library, name, grid, threads, shared, words, self.backwards)
 
 
 class HostEngine(CupyEngine):
     """The engine on CPU tensors; `launches` names the kernels it has run."""
 
     def __init__(self, processors: int = 4, backwards: bool = False) -> None:
+        super().__init__(unreachable=lambda device: None)
         self.options = (processors, backwards)
         self.launches: list[str] = []
-
-    def refuse(self, request: Request) -> str | None:
-        return refuse_kernel(request)
 
     def card(self, kernel: Kernel, device: torch.device) -> Card:
         card = HostCard(kernel, *self.options)

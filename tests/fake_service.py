@@ -7,6 +7,7 @@ binding or a wrong layout shows in the counts.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,17 +16,22 @@ from typing import Any
 import numpy as np
 from qiskit.primitives.containers import BitArray
 from qiskit_ibm_runtime.exceptions import (
+    IBMInputValueError,
     IBMRuntimeError,
     RuntimeInvalidStateError,
     RuntimeJobNotFound,
 )
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+from requests.exceptions import JSONDecodeError
 
 from qkan.backends import QiskitBackend
 from qkan.backends.options import make_options
 from qkan.backends.runtime import RuntimeProvider
 
-SUBMISSIONS = ("ok", "timeout", "timeout accepted", "timeout accepted twice", "refused")
+SUBMISSIONS = (
+    "ok", "timeout", "timeout accepted", "timeout accepted twice", "refused", "no json accepted",
+    "no id accepted", "text accepted",
+)  # fmt: skip
 OUTCOMES = (
     "done", "failed", "too long", "our mistake", "cancelled", "wrong shape", "few shots",
     "no register", "one pub", "lost",
@@ -71,6 +77,7 @@ class FakeJob:
     limit: int
     outcome: str
     looks: int = 0
+    searches: int = 0
     state: str = "QUEUED"
     seconds: float = 0.0
     reports: int = 0
@@ -106,11 +113,15 @@ class FakeJob:
         self.service.answer("metrics")
         self.reports += 1
         if self.state == "QUEUED" or self.reports <= self.service.slow_usage:
-            return {"usage": {"status": "pending", "qpu_charge_time_seconds": 0}}
+            so_far = self.seconds / 2 if self.service.partial_usage else 0
+            return {"usage": {"status": "pending", "qpu_charge_time_seconds": so_far}}
         return {"usage": {"status": "complete", "qpu_charge_time_seconds": self.seconds}}
 
     def cancel(self) -> None:
         self.service.answer("cancel")
+        if self.service.finishes_in_cancel and self.state == "QUEUED":
+            self.run()
+            return
         if self.state != "QUEUED":
             raise RuntimeInvalidStateError("It has finished.")
         self.state = "CANCELLED"
@@ -141,13 +152,22 @@ class FakeService:
         submissions: Of `SUBMISSIONS`.
         outcomes: Of `OUTCOMES`.
         silences: How often the next answers to "status", "jobs", … fail to come.
+        silence: What is raised then, from a text.
+        lag: Times that the jobs with a tag are asked for before a job is among them.
+        finishes_in_cancel: Whether a job that is cancelled finishes on the way.
+        partial_usage: Whether usage that is not final says something.
         delay: Looks that a job stays in the queue for.
         slow_usage: Looks before a job's usage is final.
+        seconds_left: On the account's instance; None where it has no limit.
     """
 
     submissions: list[str] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     silences: dict[str, int] = field(default_factory=dict)
+    silence: Any = IBMRuntimeError
+    lag: int = 0
+    finishes_in_cancel: bool = False
+    partial_usage: bool = False
     delay: int = 1
     slow_usage: int = 0
     readout: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -156,7 +176,10 @@ class FakeService:
     jobs_by_id: dict[str, FakeJob] = field(default_factory=dict)
     device: Any = None
     asked: int = 0
+    seconds_left: float | None = None
     modes: list[Any] = field(default_factory=list)
+    dry_runs: list[Any] = field(default_factory=list)
+    least_busy_asked: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -170,9 +193,14 @@ class FakeService:
         self.answer("backend")
         return self.device
 
-    def least_busy(self, operational: bool, simulator: bool) -> Any:
+    def least_busy(self, operational: bool, simulator: bool, **options: Any) -> Any:
         assert operational and not simulator
+        self.least_busy_asked = options
         return self.device
+
+    def usage(self) -> dict[str, Any]:
+        self.answer("usage")
+        return {} if self.seconds_left is None else {"usage_remaining_seconds": self.seconds_left}
 
     def job(self, identity: str) -> FakeJob:
         job = self.jobs_by_id.get(identity)
@@ -185,14 +213,17 @@ class FakeService:
     ) -> list[FakeJob]:
         self.answer("jobs")
         assert limit is None and not descending and backend_name == self.device.name
-        return [job for job in self.jobs_by_id.values() if set(job_tags) <= set(job.tags)]
+        found = [job for job in self.jobs_by_id.values() if set(job_tags) <= set(job.tags)]
+        for job in found:
+            job.searches += 1
+        return [job for job in found if job.searches > self.lag]
 
     def answer(self, what: str) -> None:
         """Stay silent as often as was asked for."""
         self.asked += 1
         if self.silences.get(what, 0) > 0:
             self.silences[what] -= 1
-            raise IBMRuntimeError(f"Bad gateway for {self.token}.")
+            raise self.silence(f"Bad gateway for {self.token}.")
 
     def tick(self) -> None:
         """Let time pass for all jobs, whoever looks at whichever."""
@@ -232,19 +263,30 @@ class FakeSampler:
             environment=SimpleNamespace(job_tags=[]), max_execution_time=None
         )
 
-    def run(self, pubs: list[Any], *, shots: int) -> FakeJob:
+    def run(self, pubs: list[Any], *, shots: int, dry_run: bool = False) -> Any:
         limit = self.options.max_execution_time
         assert isinstance(limit, int) and limit >= 1 and math.isfinite(limit)
         service = self._service
+        if dry_run:
+            executions = shots * sum(len(array) for _, array in pubs)
+            service.dry_runs.append(list(self.options.environment.job_tags))
+            return SimpleNamespace(result=lambda: None, usage=lambda: 3.0 + 0.0004 * executions)
         how = service.submissions.pop(0) if service.submissions else "ok"
         tags = list(self.options.environment.job_tags)
         if how == "refused":
-            raise ValueError(f"Not valid for {service.token}.")
+            raise IBMInputValueError(f"Not valid for {service.token}.")
         if how == "timeout":
             raise TimeoutError("Read timed out.")
         job = service.accept(pubs, shots, tags, limit)
         if how == "timeout accepted twice":
             service.accept(pubs, shots, tags, limit)
+        if how == "no json accepted":
+            # what requests makes of a gateway's error page: a ValueError and an OSError at once
+            raise JSONDecodeError(f"Expecting value, token {service.token}", "<html>", 0)
+        if how == "no id accepted":
+            return json.loads("null")["id"]  # as the runtime reads an answer
+        if how == "text accepted":
+            raise ValueError(f"Invalid isoformat string for {service.token}.")
         if how != "ok":
             raise ConnectionError(f"Reset by peer, token {service.token}.")
         return job
@@ -255,6 +297,7 @@ def service_backend(service: FakeService, **options: Any) -> QiskitBackend:
     options = {
         "budget_seconds": 1000.0,
         "poll_seconds": 0.0,
+        "search_seconds": 0.0,
         "shots": 64,
         "max_error": 0.5,
         **options,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from qkan.backends.closed_form import ClosedFormProvider
 from qkan.backends.local import ideal_calibration
 from qkan.backends.packing import flatten, into_jobs, pack
 from qkan.backends.provider import Job
-from qkan.backends.statistics import break_even_shots
 from qkan.backends.templates import Templates
 from qkan.circuits import RX, Circuit, Encoding, ansatz, isa, isa_expectation
 
@@ -164,7 +162,6 @@ WRONG_OPTIONS = {
     "width": ({"width": 99}, "32 qubits of aer pass"),
     "margin": ({"margin": 0.5}, "1 or more"),
     "budget": ({"budget_seconds": 0}, "above 0"),
-    "folding a native gate": ({"folding": True, "use_fractional_gates": True}, "choose one"),
     "execution": ({"execution": "sessions"}, "Did you mean 'session'"),
     "nan budget": ({"budget_seconds": float("nan")}, "finite"),
     "job time": ({"job_seconds": 2.1}, "not even one row"),
@@ -295,37 +292,6 @@ def test_a_service_can_share_a_job_between_circuits(tmp_path: Path) -> None:
     for one, task in zip(found, some_tasks(), strict=True):
         wanted = isa_expectation(task.circuit, task.angles, np)
         assert (np.abs(one.z - wanted) < 5 * one.stderr).all()
-
-
-def test_folding_refuses_unless_it_helps() -> None:
-    backend = QiskitBackend("fake_sherbrooke", emulator="closed_form", folding=True, seed=0)
-    circuit = ansatz("pz", 10)
-    zeros = np.zeros((4, len(circuit.parametric_gates)))
-    with pytest.raises(BackendError, match="with 23 SX it pays from"):
-        backend.measure(circuit, zeros)
-    noise = backend.calibration().device_noise(backend.layout)
-    assert 1e4 < break_even_shots(23, noise) < 1e5
-
-
-def test_folding_takes_the_gates_error_away() -> None:
-    """Gates alone, each with an error of 1 %: extrapolated to second order in it."""
-    ideal = ideal_calibration("noisy gates", 4)
-    calibration = dataclasses.replace(ideal, sx_error=ideal.sx_error + 0.003)
-    z = {}
-    for folding in (False, True):
-        backend = QiskitBackend(
-            "noisy",
-            provider=Expected(calibration),
-            shots=1_000_000,
-            folding=folding,
-            max_error=0.9,
-            job_seconds=4000.0,
-        )
-        circuit = ansatz("rpz", 2)
-        angles = np.random.default_rng(1).uniform(-3, 3, (8, len(circuit.parametric_gates)))
-        z[folding], _ = backend.measure(circuit, angles)
-    wanted = isa_expectation(circuit, angles, np)
-    assert np.abs(z[True] - wanted).max() < np.abs(z[False] - wanted).max() / 4
 
 
 def test_fractional_gates_are_one_pulse(tmp_path: Path) -> None:

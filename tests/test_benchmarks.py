@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ if BENCHMARKS.is_dir():
     # at the end: the suite has a `cases` of its own, which nothing imported here needs
     sys.path.append(str(BENCHMARKS))
     import gate
+    import gpu_time
     import records
     import report
     import samples
@@ -223,6 +225,34 @@ def test_a_token_is_timed_in_every_form_and_told(tmp_path: Path) -> None:
     assert record["parameters"]["folded"] < record["parameters"]["MLP"] / 100
     text = "\n".join(tables.one_token(records.load_other(tmp_path, "decode")))
     assert "| folded | " in text and "| MLP | 4,722,432 | " in text
+
+
+def test_measurements_on_a_card_take_the_time_that_its_tests_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "gpu-tests.xml"
+    assert gpu_time.test_report(report) is None
+    report.write_text(
+        '<testsuites><testsuite tests="3" skipped="1" time="250.5"><testcase name="good"/>'
+        '<testcase name="bad"><failure/></testcase><testcase name="none"><skipped/></testcase>'
+        "</testsuite></testsuites>"
+    )
+    found = gpu_time.test_report(report)
+    assert found == {"tests": 3, "skipped": 1, "failed": ["bad"], "seconds": 250.5}
+    left = gpu_time.left_by(found)
+    assert left + 250.5 < gpu_time.TOTAL and gpu_time.left_by(None) == left + 250.5
+    now = 100.0
+    monkeypatch.setattr(gpu_time.time, "monotonic", lambda: now)
+    clock = gpu_time.Clock(left, now, turns=12)
+    plan = make_dataclass("Plan", ["rounds", "seconds"])(9, 0.6)
+    assert clock.fitting(plan, 6) == plan and clock.turns == 6
+    now += left - gpu_time.BEGIN - 6 * 0.7 * 4.5
+    assert clock.fitting(plan, 6).rounds == 4 and clock.turns == 0
+    # half of what is left belongs to what comes later
+    clock.turns = 12
+    assert clock.fitting(plan, 6) is None
+    now += 6 * 0.7 * 2
+    assert clock.fitting(plan, 6) is None
 
 
 def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import agreement
 import pytest
 import torch
-from agreement import case, leaves, request_for, run
 from cases import CIRCUITS, Shape
 from compare import assert_close
 from cuda_host import HostCard, HostEngine, launches_of
@@ -23,14 +21,16 @@ import qkan
 from qkan.circuits import ansatz, lower
 from qkan.simulators import (
     ChebyshevEngine,
+    LayerTensors,
     Request,
     SimulatorError,
     _cuda_calls,
     cupy_engine,
     get_engine,
-    products,
+    layer_call,
     registry,
 )
+from qkan.simulators import testing as agreement
 from qkan.simulators._cuda_plan import (
     WORKSPACE,
     Sizes,
@@ -43,7 +43,9 @@ from qkan.simulators._cuda_plan import (
 )
 from qkan.simulators._cuda_source import BASES, SHARED, Kernel, source
 from qkan.simulators.base import BASES as TORCH_BASES
-from qkan.simulators.fourier import fourier
+from qkan.simulators.fourier import FourierEngine
+from qkan.simulators.testing import case, evaluate, leaves
+from qkan.simulators.testing import value_and_gradients as run
 
 ENGINE = HostEngine()
 
@@ -197,7 +199,7 @@ def test_only_what_is_wanted_gets_a_gradient(name: str) -> None:
         n: t.detach().requires_grad_(n == name)
         for n, t in zip(agreement.NAMES, leaves(p, torch.float64, cpu), strict=False)
     }
-    value = ENGINE.layer(request_for("pz3", shape, mine["x"]), *mine.values())
+    value = evaluate(ENGINE, "pz3", [*mine.values()])
     value.backward(p.grad)
     assert [n for n, t in mine.items() if t.grad is not None] == [name]
     assert torch.equal(mine[name].grad, wanted[name])
@@ -207,7 +209,7 @@ def test_tensors_that_do_not_fit_are_never_read_beyond_their_end() -> None:
     shape = Shape(9, 3, 5)
     x, theta, *rest = leaves(case("pz3", shape), torch.float64, torch.device("cpu"))
     with pytest.raises(SimulatorError, match=r"theta has shape \(3, 5, 7\).*wanted \(3, 5, 8\)"):
-        ENGINE.layer(request_for("pz3", shape, x), x, theta[..., :7], *rest)
+        evaluate(ENGINE, "pz3", [x, theta[..., :7], *rest])
 
 
 def test_the_host_notices_a_block_that_no_card_would_run() -> None:
@@ -280,14 +282,16 @@ def test_the_products_on_a_card_take_their_coefficients_from_the_kernel(
     engine: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # only that the tensors are on a card is made up
-    monkeypatch.setattr(products, "_on_cuda", lambda request, x: ENGINE)
+    monkeypatch.setitem(registry._ENGINES, "cupy", ENGINE)
     shape, fixed = Shape(rows, 3, 4), engine == "fourier"
     p = case("pz3", shape, fixed)
     cpu = torch.device("cpu")
     mine = leaves(p, torch.float64, cpu)
-    request = request_for("pz3", shape, mine[0], fixed=fixed)
+    call = layer_call(
+        lower(CIRCUITS["pz3"]), LayerTensors(*mine), (1.0, 2.0, 3.0) if fixed else None
+    )
     launches_of(ENGINE)
-    value = fourier(request, mine) if fixed else ChebyshevEngine()._plain(request, mine)
+    value = (FourierEngine() if fixed else ChebyshevEngine()).plain_forward(call)
     assert launches_of(ENGINE) == (
         ("layer_forward",) if engine == "chebyshev" and rows == 5 else ("edges_forward",)
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_service import FakeService, service_backend
+from stores import records
 
 from qkan.backends import BackendError, Calibration, QiskitBackend, Task, predicted_error
 from qkan.backends.closed_form import ClosedFormProvider
@@ -143,4 +144,4 @@ def test_a_changed_calibration_ranks_the_qubits_again(tmp_path: Path) -> None:
     assert provider.refreshed >= 1
     assert found.qubit[0] == 0 and set(found.qubit[1:]) == {2}
     assert any("ranked again" in note for note in run.notes)
-    assert (tmp_path / "log.jsonl").read_text().count('"kind": "calibration"') == 2
+    assert [kind for kind, _ in records(tmp_path)].count("calibration") == 2

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -169,3 +170,21 @@ def test_the_table_of_a_result(tmp_path: Path) -> None:
     assert lines[1]["y0"] == lines[1]["y1_stderr"] == ""
     assert lines[0]["jobs"].split(";") == list(result.jobs) and lines[0]["backend"] == "exact"
     assert isinstance(result, DeviceResult) and "1024 shots, 2 jobs" in repr(result)
+
+
+def test_the_picture_of_a_result() -> None:
+    model, x = network([3, 2, 2]), inputs(5, 3)
+    result = run(model, x, ExactBackend(fail={0: [7]}))
+    ax = result.plot()
+    assert len(ax.containers) == 2 and ax.get_xlabel() == "sample"
+    with torch.no_grad():
+        wanted = model(x)
+    drawn = result.plot(wanted[:, 1], expected=wanted)
+    points = drawn.containers[1].lines[0].get_xydata()
+    np.testing.assert_allclose(points[:, 0], wanted[:, 1])
+    np.testing.assert_allclose(points[:, 1], result.values[:, 1])
+    assert result.plot(ax=ax) is ax
+    with pytest.raises(QKANError, match="one number a sample"):
+        result.plot(expected=wanted[:, :1])
+    for axes in (ax, drawn):
+        plt.close(axes.figure)

@@ -95,7 +95,7 @@ def test_the_plan_adds_up_and_prints() -> None:
     assert (plan.values, plan.rows, plan.jobs, plan.executions) == (56, 8, 2, 800)
     assert plan.seconds == pytest.approx(4 + 800 * 3.5e-4) and plan.seconds_left is None
     text = str(plan).splitlines()
-    assert text[0] == "exact, 100 shots a value" and text[-1].split()[:5] == [
+    assert text[0] == "exact, 100 shots a value, 8 qubits at once" and text[-1].split()[:5] == [
         "in", "all", "56", "8", "2",
     ]  # fmt: skip
     forced = estimate(network([3, 2, 1]), inputs(7, 3), backend, mode="teacher_forced")

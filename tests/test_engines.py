@@ -16,12 +16,16 @@ from torch import Tensor
 from qkan.circuits import Circuit, ansatz, lower, register_ansatz
 from qkan.simulators import (
     ChebyshevEngine,
+    LayerCall,
+    LayerTensors,
     Request,
     SimulatorError,
     engines,
     expectation,
     explain,
     get_engine,
+    layer_call,
+    run,
 )
 
 # named here, so that none drops out unnoticed
@@ -59,18 +63,14 @@ class Case:
     problem: Problem
     fixed: tuple[float, ...] | None = None
 
-    def request(self, x: Tensor, per_edge: bool) -> Request:
-        p = self.problem
-        outs, ins = p.theta.shape[:2]
-        return Request(
-            lower(self.circuit), x.shape[0], outs, ins, x.dtype, x.device, self.fixed, per_edge
-        )
+    def call(self, tensors: tuple[Tensor, ...]) -> LayerCall:
+        return layer_call(lower(self.circuit), LayerTensors(*tensors), self.fixed)
 
     def layer(self, engine: str, tensors: tuple[Tensor, ...]) -> Tensor:
-        return get_engine(engine).layer(self.request(tensors[0], False), *tensors)
+        return run(get_engine(engine), self.call(tensors))
 
     def edges(self, engine: str, tensors: tuple[Tensor, ...]) -> Tensor:
-        return get_engine(engine).edges(self.request(tensors[0], True), *tensors[:4])
+        return run(get_engine(engine), self.call(tensors[:4]))
 
 
 def case(
@@ -123,9 +123,9 @@ def test_layer_and_gradients_agree_with_the_reference(engine: str, name: str) ->
 def test_a_large_batch_agrees_with_torch(engine: str, name: str, per_edge: bool) -> None:
     c = case(engine, name, LARGE, seed=4)
     tensors = (*c.problem.inputs, *(() if per_edge else (c.problem.weight,)))
-    run = c.edges if per_edge else c.layer
-    wanted = run("torch", tensors)
-    assert_equal(run(engine, tensors), wanted, tensors, torch.randn_like(wanted))
+    evaluate = c.edges if per_edge else c.layer
+    wanted = evaluate("torch", tensors)
+    assert_equal(evaluate(engine, tensors), wanted, tensors, torch.randn_like(wanted))
 
 
 @pytest.mark.parametrize("shape", [Shape(11, 3, 5), LARGE], ids=str)
@@ -135,11 +135,12 @@ def test_float32_is_as_exact_as_plain_torch(engine: str, name: str, shape: Shape
     single = (*c.problem.inputs, c.problem.weight)
     double = tuple(t.detach().double().requires_grad_(t.requires_grad) for t in single)
 
-    def run(engine: str, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def found_by(engine: str, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
         value = c.layer(engine, tensors)
         return {"value": value, **gradients(value, tensors, c.problem.grad.to(value.dtype))}
 
-    exact, plain, found = run("torch", double), run("torch", single), run(engine, single)
+    exact, plain = found_by("torch", double), found_by("torch", single)
+    found = found_by(engine, single)
     slack = 4 * torch.finfo(torch.float32).eps * float(single[-1].detach().abs().sum())
     for what, wanted in exact.items():
         size = max(1.0, float(wanted.detach().abs().max())) if wanted.numel() else 1.0
@@ -339,29 +340,27 @@ def test_arccos_and_trainable_scales_are_refused_with_the_reason() -> None:
 def test_chebyshev_meets_its_tolerance_and_its_domain() -> None:
     c = case("chebyshev", "pz3", Shape(200, 2, 3))
     tensors = tuple(t.detach() for t in (*c.problem.inputs, c.problem.weight))
-    request = c.request(tensors[0], True)
+    call = c.call(tensors[:4])
     wanted = c.edges("torch", tensors)
     for tolerance in (1e-1, 1e-3, 1e-6, 1e-9):
         engine = ChebyshevEngine(tolerance=tolerance)
-        assert engine.basis(request, tensors[0], tensors[2]) is not None
-        error = float((engine.edges(request, *tensors[:4]) - wanted).abs().max())
+        assert engine.basis(call.request, tensors[0], tensors[2]) is not None
+        error = float((run(engine, call) - wanted).abs().max())
         assert error <= tolerance
     wide = ChebyshevEngine(domain=(-8.0, 8.0))
-    assert_close(wide.edges(request, *tensors[:4]), wanted, "domain")
+    assert_close(run(wide, call), wanted, "domain")
     with pytest.raises(SimulatorError, match="leave domain"):
-        ChebyshevEngine(domain=(-1.0, 1.0)).edges(request, *tensors[:4])
+        run(ChebyshevEngine(domain=(-1.0, 1.0)), call)
 
 
 def test_chebyshev_leaves_a_bad_bargain_to_the_fused_kernel() -> None:
     c = case("chebyshev", "pz3", Shape(200, 2, 3))
     x, theta, scale, shift, weight = (t.detach() for t in (*c.problem.inputs, c.problem.weight))
     engine = ChebyshevEngine()
-    request = c.request(x, False)
-    assert engine.basis(request, x, scale) is not None
-    assert engine.basis(request, 100 * x, scale) is None
-    tensors = (100 * x, theta, scale, shift, weight)
-    wanted = get_engine("numba").layer(request, *tensors)
-    assert torch.equal(engine.layer(request, *tensors), wanted)
+    call = c.call((100 * x, theta, scale, shift, weight))
+    assert engine.basis(call.request, x, scale) is not None
+    assert engine.basis(call.request, 100 * x, scale) is None
+    assert torch.equal(run(engine, call), run(get_engine("numba"), call))
 
 
 def test_a_circuit_of_ones_own_runs_on_every_engine() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -12,26 +14,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from qkan import QKANClassifier, QKANRegressor
+import qkan
+from qkan import QKAN, AliasingWarning, QKANClassifier, QKANLayer, QKANRegressor
+from qkan._roughness import roughness
 
 IRIS = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 5, (80, 2))
 Y = 100 + 7 * np.sin(X[:, 0]) + X[:, 1] ** 2
-REGRESSOR = QKANRegressor(hidden=(3,), steps=8, random_state=0)
-CLASSIFIER = QKANClassifier(hidden=(), steps=5, random_state=0)
+# targets without noise, to be met exactly
+EXACT: dict[str, Any] = {"reps": 3, "base": "silu", "alpha": 0, "tol": 1e-9}
+REGRESSOR = QKANRegressor(hidden=(3,), steps=8, random_state=0, **EXACT)
+CLASSIFIER = QKANClassifier(hidden=(), steps=5, random_state=0, **EXACT)
+# the checks ask what a fit does and not how well: a few steps are enough
+CHECKED = (QKANRegressor(steps=3), QKANClassifier(steps=3))
 
 
 @pytest.mark.filterwarnings("ignore:.*SCIPY_ARRAY_API")
-@parametrize_with_checks([QKANRegressor(), QKANClassifier()])
+@parametrize_with_checks([*CHECKED])
 def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
@@ -185,3 +195,193 @@ def test_without_scikit_learn_the_message_names_the_extra() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import qkan; qkan.QKANRegressor"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "qkan-hybrid[sklearn]" in done.stderr
+
+
+# ---- the data and the options of other people
+
+NUMPY: dict[str, dict[str, Any]] = {
+    "reps": {"reps": np.int64(2)},
+    "steps": {"steps": np.int32(2)},
+    "a width": {"hidden": np.array([2, 3])},
+    "one width": {"hidden": np.int64(2)},
+    "one width of Python": {"hidden": 2},
+    "group": {"group": np.uint8(1)},
+    "batches": {"batch_size": np.int64(16), "optimizer": "adam"},
+    "lr": {"lr": np.float32(0.01), "optimizer": "adam"},
+    "alpha": {"alpha": np.float32(1)},
+    "patience": {"patience": np.int64(3), "early_stopping": np.bool_(True)},
+    "a share": {"validation_fraction": np.float32(0.2), "early_stopping": True},
+    "a seed": {"random_state": np.uint32(7)},
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numpys_numbers_are_numbers(name: str) -> None:
+    options = {"steps": 2, "random_state": 0, **NUMPY[name]}
+    found = QKANRegressor(**options).fit(X, Y)
+    plain = {k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v
+             for k, v in options.items()}  # fmt: skip
+    assert np.array_equal(found.predict(X), QKANRegressor(**plain).fit(X, Y).predict(X))
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a bool for a size": ({"reps": True}, "reps=True"),
+    "a bool of numpy": ({"steps": np.bool_(True)}, "steps="),
+    "half a step": ({"steps": 2.5}, "steps=2.5"),
+    "no width": ({"hidden": "5"}, "5"),
+    "a text for a rate": ({"lr": "fast", "optimizer": "adam"}, "lr='fast'"),
+    "less than no penalty": ({"alpha": -1}, "alpha=-1"),
+    "no penalty at all": ({"alpha": None}, "alpha=None"),
+    "a word for stopping": ({"early_stopping": "yes"}, "early_stopping='yes'"),
+    "all held out": ({"early_stopping": True, "validation_fraction": 1.0}, "holds none out"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_options_that_cannot_be_right_are_told(name: str) -> None:
+    options, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        QKANRegressor(**{"steps": 1, **options}).fit(X, Y)
+
+
+def test_missing_values_are_marked() -> None:
+    gaps = RNG.random(80) < 0.3
+    holes = X.copy()
+    holes[gaps, 0] = np.nan
+    # what is missing tells of the target
+    target = Y + 20 * gaps
+    fitted = QKANRegressor(random_state=0).fit(holes, target)
+    assert fitted.model_.widths[0] == 3 and fitted.score(holes, target) > 0.8
+    assert np.isclose(fitted.mean_[0], X[~gaps, 0].mean())
+    module = fitted.to_module(columns=["mass", "speed"], targets=["range"])
+    assert module.columns == ("mass", "speed", "mass missing")
+    rows = module.inputs({"speed": holes[:, 1], "mass": holes[:, 0]})
+    assert np.array_equal(module.predict(rows), fitted.predict(holes))
+    again = QKANRegressor(random_state=0).fit(np.repeat(holes, 2, 0), np.repeat(target, 2))
+    weights = np.full(80, 2)
+    assert np.array_equal(
+        again.predict(holes),
+        QKANRegressor(random_state=0).fit(holes, target, sample_weight=weights).predict(holes),
+    )
+    with pytest.raises(ValueError, match="Feature 0 has no value"):
+        QKANRegressor().fit(np.full((10, 1), np.nan), Y[:10])
+
+
+def test_sparse_input_is_refused_in_a_sentence() -> None:
+    with pytest.raises(TypeError, match="dense"):
+        QKANRegressor().fit(csr_matrix(X), Y)
+
+
+def test_a_penalty_makes_activations_smoother() -> None:
+    noise = RNG.normal(size=80)
+    rough, smooth = (
+        QKANRegressor(alpha=alpha, reps=3, random_state=0).fit(X, noise) for alpha in (0, 30)
+    )
+    assert roughness(smooth.model_) < 0.1 * roughness(rough.model_)
+    assert smooth.score(X, noise) < 0.5 < rough.score(X, noise)
+
+
+def test_roughness_is_the_mean_squared_slope() -> None:
+    layer = QKANLayer(2, 1, base="identity", dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.base_weight.copy_(torch.tensor([[3.0, -4.0]]))
+        assert roughness(QKAN.from_layers([layer])).item() == pytest.approx(25.0)
+        # cos(k x) on one edge: k²/2, less what the differences miss
+        circuit = qkan.ansatz("px", 1)
+        sizes = []
+        for scale in (1.0, 2.0):
+            one = QKANLayer(1, 1, ansatz=circuit, encoding=[scale], base=None, dtype=torch.float64)
+            one.weight.fill_(1.0)
+            one.theta.zero_()
+            sizes.append(roughness(QKAN.from_layers([one])).item())
+    assert sizes[0] == 0 or 2 < sizes[1] / sizes[0] < 6
+
+
+def test_early_stopping_leaves_rare_classes_to_train_on() -> None:
+    labels = np.array(["common"] * 76 + ["rare"] * 2 + ["single", "also single"])
+    for seed in range(10):
+        model = QKANClassifier(steps=1, early_stopping=True, random_state=seed,
+                               validation_fraction=0.4).fit(X, labels)  # fmt: skip
+        y = np.searchsorted(model.classes_, labels)[:, None].astype(float)
+        (_, kept), held = model._held_out(X, y, np.ones(80))
+        assert held is not None and {*kept[:, 0].tolist()} == {0.0, 1.0, 2.0, 3.0}
+        assert 28 <= len(held[1]) <= 34
+
+
+def test_class_weights_count() -> None:
+    x, y = IRIS
+    rare = np.r_[0:50, 50:55]
+    options = {"hidden": (), "steps": 5, "random_state": 0}
+    plain = QKANClassifier(**options).fit(x[rare, 1:2], y[rare])
+    weighted = QKANClassifier(class_weight="balanced", **options).fit(x[rare, 1:2], y[rare])
+    by_hand = QKANClassifier(**options).fit(
+        x[rare, 1:2], y[rare], sample_weight=np.where(y[rare] == 0, 55 / 100, 55 / 10)
+    )
+    assert (weighted.predict(x[50:55, 1:2]) == 1).sum() > (plain.predict(x[50:55, 1:2]) == 1).sum()
+    assert np.allclose(weighted.predict_proba(x[:, 1:2]), by_hand.predict_proba(x[:, 1:2]))
+
+
+def test_a_warm_start_goes_on() -> None:
+    model = QKANRegressor(steps=2, random_state=0, warm_start=True).fit(X, Y)
+    first, scales = model.loss_curve_, model.mean_.copy()
+    assert len(first) == model.n_iter_ == 2
+    model.fit(X[:60], Y[:60])
+    assert model.loss_curve_[0] < first[-1] * 1.5 and np.array_equal(model.mean_, scales)
+    cold = QKANRegressor(steps=2, random_state=0).fit(X, Y)
+    assert cold.fit(X, Y).loss_curve_ == first
+    batches = QKANRegressor(random_state=0).partial_fit(X, Y).partial_fit(X, Y)
+    assert len(batches.loss_curve_) == batches.n_iter_ == 2
+
+
+def test_adam_takes_enough_steps_by_itself() -> None:
+    assert QKANRegressor(optimizer="adam", random_state=0).fit(X, Y).n_iter_ == 300
+
+
+def test_time_stamps_keep_their_digits_in_single_precision() -> None:
+    stamps = 1.7e12 + np.linspace(0, 1e6, 80)[:, None]
+    target = 1e9 + np.sin(np.linspace(0, 6, 80))
+    model = QKANRegressor(dtype="float32", alpha=0.1, random_state=0).fit(stamps, target)
+    module = model.to_module()
+    assert r2_score(target, model.predict(stamps)) > 0.95
+    for moved in (module, module.float(), copy.deepcopy(module).to(torch.float32)):
+        found = moved.predict(torch.from_numpy(stamps))
+        assert np.allclose(found, model.predict(stamps), rtol=0, atol=1e-4)
+    with tempfile.TemporaryDirectory() as folder:
+        qkan.save(module, f"{folder}/m.safetensors")
+        again = qkan.load(f"{folder}/m.safetensors")
+        assert np.allclose(again.predict(torch.from_numpy(stamps)), found, rtol=0, atol=1e-4)
+
+
+def test_a_feature_may_be_named_y() -> None:
+    frame = pd.DataFrame(X, columns=["y", "x"])
+    model = QKANRegressor(steps=1, random_state=0).fit(frame, Y)
+    assert model.to_module().targets == ("target_y",)
+    both = QKANRegressor(steps=1).fit(frame.rename(columns={"x": "y_2"}), np.c_[Y, Y])
+    assert both.to_module().targets == ("target_y_1", "target_y_2")
+    assert [str(symbol) for symbol in model.symbolic(frame).inputs] == ["y", "x"]
+
+
+def test_aliasing_is_answered_by_what_an_estimator_takes() -> None:
+    far = X.copy()
+    far[0] = 500.0
+    with pytest.warns(AliasingWarning, match="encoding='trainable'") as caught:
+        QKANRegressor(encoding="linear", steps=1).fit(far, Y)
+    assert "input_range=" not in str(caught[0].message)
+
+
+def test_pictures_are_in_the_units_of_the_data() -> None:
+    frame = pd.DataFrame(
+        X * 100, columns=["a name of so many letters that no picture has room", "b"]
+    )
+    figure = QKANRegressor(steps=2, random_state=0).fit(frame, Y).plot(frame)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "a name of so many lette…" in texts and "b" in texts and "y" in texts
+    limits = [axes.get_xlim() for axes in figure.axes[1:]]
+    wanted = [(frame[name].min(), frame[name].max()) for name in frame]
+    assert sum(np.allclose(found, at) for found in limits for at in wanted) == 10
+    figure.canvas.draw()
+    box = figure.get_window_extent()
+    for text in (text for axes in figure.axes for text in axes.texts):
+        at = text.get_window_extent()
+        assert box.x0 <= at.x0 and at.x1 <= box.x1 and box.y0 <= at.y0 and at.y1 <= box.y1

@@ -98,15 +98,6 @@ def test_twins_cancel_the_readout_and_the_last_relaxation(name: str) -> None:
     assert np.abs(half - both).max() <= max(last, 1e-12)
 
 
-@pytest.mark.parametrize("name", CIRCUITS)
-def test_folding_triples_the_pulses_and_keeps_the_value(name: str) -> None:
-    sequence = isa(CIRCUITS[name])
-    assert sequence.folded().count("sx") == 3 * sequence.count("sx")
-    turns = sequence.turns(some_angles(CIRCUITS[name]), np)
-    found = torch.from_numpy(sequence.folded().expectation(turns, np))
-    assert_close(found, torch.from_numpy(sequence.expectation(turns, np)), "folded")
-
-
 def test_the_pulses_of_the_default_ansatz() -> None:
     for reps in (1, 2, 3, 5):
         sequence = isa(ansatz("pz", reps))

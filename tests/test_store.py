@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_service import FakeService, service_backend
+from stores import change, records
 
 from qkan.backends import BackendError, PendingError, QiskitBackend, Task
 from qkan.backends.store import Store
@@ -76,18 +78,14 @@ def test_an_emulator_without_a_store_keeps_nothing() -> None:
 def test_a_device_always_has_a_store(tmp_path: Path) -> None:
     backend = service_backend(FakeService(), store=tmp_path)
     z, _ = backend.measure(CIRCUIT, np.zeros((2, 3)))
-    (folder,) = tmp_path.iterdir()
-    assert (folder / "log.jsonl").exists() and np.isfinite(z).all()
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert (folder / "run.sqlite").exists() and np.isfinite(z).all()
 
 
 def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:
     with emulator().open(tmp_path), pytest.raises(BackendError, match="Another process"):
         emulator().open(tmp_path)
     emulator().open(tmp_path).close()
-
-
-def records(path: Path) -> list[bytes]:
-    return (path / "log.jsonl").read_bytes().splitlines(keepends=True)
 
 
 @pytest.fixture
@@ -104,38 +102,68 @@ def reopen(path: Path, about: dict[str, object] | None = None, **options: object
         return found.z
 
 
-def test_a_torn_end_is_dropped(kept: Path) -> None:
-    wanted = reopen(kept)
-    lines = records(kept)
-    for cut in range(1, len(lines)):
-        (kept / "log.jsonl").write_bytes(b"".join(lines[:cut]) + lines[cut][:-9])
-        np.testing.assert_array_equal(reopen(kept), wanted)
+def test_a_database_that_ends_early_or_was_overwritten_is_an_error(kept: Path) -> None:
+    file = kept / "run.sqlite"
+    content = file.read_bytes()
+    for broken in (content[:-4096], content[:1000], b"x" * len(content),
+                   content[:5000] + bytes(1000) + content[6000:]):  # fmt: skip
+        file.write_bytes(broken)
+        with pytest.raises(BackendError, match=r"Restore|Name another"):
+            reopen(kept)
+    file.write_bytes(content)
+    reopen(kept)
 
 
 def test_an_edited_record_is_an_error(kept: Path) -> None:
-    lines = records(kept)
-    for number, line in enumerate(lines):
-        edited = json.loads(line)
-        edited["record"]["kind"] += "x"
-        changed = [*lines[:number], json.dumps(edited).encode() + b"\n", *lines[number + 1 :]]
-        (kept / "log.jsonl").write_bytes(b"".join(changed))
-        with pytest.raises(BackendError, match=f"line {number + 1}"):
+    count = len(records(kept))
+    content = (kept / "run.sqlite").read_bytes()
+    assert count >= 5
+    for number in range(1, count + 1):
+        change(kept, "UPDATE record SET content = replace(content, '0', '1') || ' ' "
+               "WHERE number = ?", number)  # fmt: skip
+        with pytest.raises(BackendError, match=f"Record {number} of"):
             reopen(kept)
-    (kept / "log.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
-    with pytest.raises(BackendError, match="line 3"):
+        (kept / "run.sqlite").write_bytes(content)
+    change(kept, "DELETE FROM record WHERE number = 3")
+    with pytest.raises(BackendError, match="Record 3 of"):
         reopen(kept)
 
 
 def test_an_edited_result_is_an_error(kept: Path) -> None:
-    (file,) = kept.glob("*.npz")
-    content = bytearray(file.read_bytes())
-    content[50] ^= 1
-    file.write_bytes(content)
+    content = (kept / "run.sqlite").read_bytes()
+    change(kept, "UPDATE blob SET content = substr(content, 1, 60) || x'00'")
     with pytest.raises(BackendError, match="not what was written"):
         reopen(kept)
-    file.unlink()
+    (kept / "run.sqlite").write_bytes(content)
+    change(kept, "DELETE FROM blob")
     with pytest.raises(BackendError, match="is missing"):
         reopen(kept)
+
+
+def test_a_lost_database_is_noticed(kept: Path) -> None:
+    (kept / "run.json").write_text("{}")
+    for state in ("is empty", "is missing"):
+        (kept / "run.sqlite").write_bytes(b"")
+        if state == "is missing":
+            (kept / "run.sqlite").unlink()
+        with pytest.raises(BackendError, match=f"{state}.*Restore it from a copy"):
+            reopen(kept)
+
+
+def test_a_store_of_a_newer_version_is_refused(kept: Path) -> None:
+    with closing(sqlite3.connect(kept / "run.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(BackendError, match=r"newer version of qkan \(format 3"):
+        reopen(kept)
+
+
+def test_a_copy_is_whole_and_goes_on(kept: Path, tmp_path: Path) -> None:
+    wanted = reopen(kept)
+    with emulator().open(kept, {"model": "m", "layer": 2}) as run:
+        run.copy(tmp_path / "copy")
+        with pytest.raises(BackendError, match="copy"):
+            run.copy(tmp_path / "copy")
+    np.testing.assert_array_equal(reopen(tmp_path / "copy"), wanted)
 
 
 def test_another_run_is_an_error(kept: Path) -> None:
@@ -156,21 +184,27 @@ def test_a_description_is_plain_values(tmp_path: Path) -> None:
 
 def test_a_stranger_in_the_folder_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.append({"kind": "diary"})
+    with store.transaction() as step:
+        store.append(step, {"kind": "diary"})
     store.close()
     with pytest.raises(BackendError, match="diary"):
+        emulator().open(tmp_path)
+    (tmp_path / "run.sqlite").unlink()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
+        connection.execute("CREATE TABLE diary (day TEXT)")
+    with pytest.raises(BackendError, match="no store of qkan"):
         emulator().open(tmp_path)
 
 
 WORKER = """
-import json, os, signal, sys
+import json, os, signal, sqlite3, sys
 from pathlib import Path
 import numpy as np
-from qkan.backends import QiskitBackend, Task, store
+from qkan.backends import QiskitBackend, Task, book, database, store
 from qkan.circuits import ansatz
 
 folder = Path(sys.argv[1])
-watched = {store.__file__}
+watched = {module.__file__ for module in (store, book, database)}
 rng = np.random.default_rng(0)
 tasks = [Task(ansatz("rpz", 1), rng.uniform(-3, 3, (5, 3))) for _ in range(2)]
 backend = QiskitBackend("aer", emulator="closed_form", shots=100, seed=3, width=2, job_seconds=2.12)
@@ -216,14 +250,87 @@ for last in tried:
     said, code = in_child(path, None)
     assert code == 0, code
     assert json.loads(said)[1] == wanted, steps_of_all[last - 1]
-print(len(tried), len(list((folder / "whole").glob("*.npz"))))
+kept = sqlite3.connect(folder / "whole" / "run.sqlite").execute("SELECT COUNT(*) FROM blob")
+print(len(tried), kept.fetchone()[0])
 """
 
 
-def test_a_process_killed_at_any_line_of_the_store_loses_nothing(tmp_path: Path) -> None:
+def test_a_process_killed_at_any_line_of_the_store_loses_nothing(in_memory: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WORKER, str(in_memory)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     lines, jobs = map(int, done.stdout.split())
     assert lines > 50 and jobs >= 4
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import numpy as np
+from qkan.backends import QiskitBackend, Task, book, budget, database, store
+from qkan.circuits import ansatz
+sys.path.insert(0, sys.argv[2])
+from file_provider import FileProvider
+
+folder = Path(sys.argv[1])
+watched = {module.__file__ for module in (store, book, budget, database)}
+task = Task(ansatz("rpz", 1), np.random.default_rng(0).uniform(-3, 3, (5, 3)))
+
+def opened(path):
+    provider = FileProvider(path / "service")
+    return QiskitBackend("file", provider=provider, shots=60, width=4, seed=3, poll_seconds=0.0,
+                         search_seconds=0.0, budget_seconds=20.0).open(path / "run")
+
+steps = []
+def work(path, last):
+    def line(frame, event, argument):
+        if event == "line":
+            steps.append((frame.f_code.co_filename, frame.f_lineno))
+            if len(steps) == last:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return line if sys.gettrace() else None
+    steps.clear()
+    run = opened(path)
+    sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in watched else None)
+    try:
+        try:
+            return run.measure([task])[0].z.tolist()
+        finally:
+            sys.settrace(None)
+    except KeyboardInterrupt:
+        # the same object goes on, as in a notebook; and then another process does
+        run.status()
+        return None
+    finally:
+        run.close()
+
+wanted = work(folder / "whole", 0)
+first = {}
+for number, step in enumerate(steps, start=1):
+    first.setdefault(step, number)
+hit = 0
+for last in first.values():
+    path = folder / str(last)
+    hit += work(path, last) is None
+    with opened(path) as run:
+        run.resubmit()
+        found = run.measure([task])[0].z
+        assert run.seconds <= run.committed_seconds
+    (job,) = FileProvider(path / "service").jobs().values()
+    # announced and then not submitted, it was submitted anew, under another name and seed
+    assert found.tolist() == wanted or "-0.1-" in job["tags"][1] and np.isfinite(found).all(), last
+print(hit, len(first))
+"""
+
+
+def test_ctrl_c_at_any_line_of_the_store_loses_nothing(in_memory: Path) -> None:
+    tests = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(in_memory), tests],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    hit, lines = map(int, done.stdout.split())
+    assert hit == lines > 60

@@ -15,7 +15,7 @@ import torch
 from compare import assert_close
 from torch import Tensor, nn
 
-from qkan import QKAN, QKANError, QKANLayer, SplineKAN, fit, from_kan, to_kan
+from qkan import QKAN, QKANError, QKANLayer, ScaleWarning, SplineKAN, fit, from_kan, to_kan
 from qkan.kan_files import efficient_state_dict, pykan_state_dict, read_kan, save_pykan
 from qkan.splines import SplineLayer, bspline_basis, uniform_grid
 
@@ -81,6 +81,44 @@ OPTIONS = {
 }
 
 
+FAST = {
+    "pz": {},
+    "binary": {"encoding": "binary"},
+    "ternary": {"encoding": "ternary", "reps": 4},
+    "input range": {"encoding": "binary", "input_range": (-3, 7)},
+    "groups": {"encoding": "binary", "group": 1},
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_grid_follows_the_bandwidth(name: str) -> None:
+    options = {"reps": 5, "dtype": torch.float64, **FAST[name]}
+    made = QKAN([2, 3, 2], generator=generator(0), **options)
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.weight *= 1 / made.layers[1](torch.zeros(1, 3).double()).abs().max()
+    x = points(300, 2)
+    kan = to_kan(made, x)
+    wanted = made(x)
+    error = (kan(x) - wanted).square().mean().sqrt()
+    assert kan.deviation == pytest.approx(error.item(), rel=1e-6)
+    assert kan.deviation < 0.02 * wanted.std(0).min().item()
+    assert kan.layers[0].coef.shape == (3, 2, kan.layers[1].coef.shape[2])
+
+
+def test_a_grid_that_is_too_coarse_is_told() -> None:
+    made, x = QKAN([1, 1], reps=5, encoding="binary", dtype=torch.float64), points(300, 1)
+    with pytest.warns(ScaleWarning, match=r"output 0 .* % of its spread, with grid=5\. .*grid=10"):
+        kan = to_kan(made, x, grid=5)
+    assert kan.deviation > 0.1 * made(x).std().item()
+    assert copy.deepcopy(kan).float().deviation == kan.deviation
+    assert SplineKAN.start([1, 1]).deviation is None
+    # the square roots of an arccos are beyond any spline, and that is said
+    with pytest.warns(ScaleWarning, match="train it on"):
+        to_kan(QKAN([1, 1], ansatz="px", reps=5, generator=generator(0)), 3 * x.float())
+
+
+@pytest.mark.filterwarnings("ignore::qkan.ScaleWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_splines_follow_the_model(name: str) -> None:
     made, x = model(**OPTIONS[name]), points(400, 2)
@@ -128,6 +166,7 @@ def test_dtype_follows_and_the_model_is_left_alone() -> None:
     assert all(torch.equal(v, before[k]) for k, v in made.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore::qkan.ScaleWarning")
 def test_the_splines_train_on() -> None:
     made, x = model(), points(300, 2)
     kan = to_kan(made, x, grid=3)
@@ -223,8 +262,9 @@ def test_every_scale_of_a_pykan_state_counts() -> None:
     assert_close(found(x), wanted, "node scales and biases")
 
 
+@pytest.mark.filterwarnings("ignore::qkan.ScaleWarning")
 def test_efficient_kan_has_the_same_function() -> None:
-    kan, x = to_kan(model(), points(100, 2)), points(100, 2)[:30]
+    kan, x = to_kan(model(), points(100, 2), grid=5), points(100, 2)[:30]
     state = efficient_state_dict(kan)
     assert state["layers.0.spline_weight"].shape == (3, 2, 8)
     assert state["layers.0.grid"].shape == (2, 12) and state["layers.1.base_weight"].shape == (2, 3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qkan import QKANError, QKANLayer, qkan_layer
 from qkan.circuits import lower
-from qkan.simulators import BASES, LayerTensors, Request, get_engine
+from qkan.simulators import BASES, LayerCall, LayerTensors, Request, get_engine, run
 
 ENGINES = ("fourier", "chebyshev", "numba")
 SHAPES = (Shape(5, 3, 4), Shape(131, 3, 4), Shape(67, 1, 1), Shape(1, 2, 7))
@@ -41,8 +41,7 @@ def request_of(
 
 
 def whole(engine: str, request: Request, leaves: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
-    x, *rest = leaves
-    return get_engine(engine).whole(request, x, LayerTensors(*rest, mask))
+    return run(get_engine(engine), LayerCall(request, LayerTensors(*leaves, mask)))
 
 
 def assert_same(
@@ -82,10 +81,8 @@ def test_any_circuit_takes_the_small_call(circuit: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_without_mask_and_bias(engine: str) -> None:
     request, (*leaves, _), _ = request_of(engine, "pz3", Shape(7, 3, 2), "tanh", torch.float64)
-    x, *rest = leaves
-    found, wanted = (
-        get_engine(name).whole(request, x, LayerTensors(*rest)) for name in (engine, "torch")
-    )
+    call = LayerCall(request, LayerTensors(*leaves))
+    found, wanted = (run(get_engine(name), call) for name in (engine, "torch"))
     assert_close(found, wanted, "output")
 
 

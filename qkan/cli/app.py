@@ -1,4 +1,8 @@
-"""All commands together; imported only by `main`, for it needs the extra "cli"."""
+"""All commands together; imported only by `main`, for it needs the extra "cli".
+
+What a command needs beside its options, torch before all, is imported once it runs: help, the
+version, completion and a wrong option answer at once.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ from typing import Annotated
 
 import qkan
 
-from .demo import demo_command
 from .fit import fit_command
-from .info import info_command
+from .look import demo_command, info_command
 from .plot import plot_command
 from .predict import predict_command
 from .runs import (
@@ -41,7 +44,7 @@ def main_options(
 
 
 app = typer.Typer(
-    name="qkan", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="qkan", no_args_is_help=True, pretty_exceptions_enable=False,
     epilog=EXIT_CODES, invoke_without_command=True, callback=main_options,
     rich_markup_mode="markdown",
 )  # fmt: skip

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from qkan.prune import prune
 from qkan.symbolic import symbolic
 
 from .info import about
-from .terminal import Json, Quiet, explaining, show, tell, typer
+from .terminal import show, tell
 
 FORMULA = "exp(sin πx + y²)"
 NAMES = ("x", "y")
@@ -78,29 +78,17 @@ class Setting:
     say: Callable[[str], None]
 
 
-def demo_command(
-    out: Annotated[Path, typer.Option(help="The folder of all files.")] = Path("qkan-demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller and less exact.")] = False,
-    seed: Annotated[int, typer.Option(help="Of points, start and device.")] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Learn a function, find its formula, draw it, and measure it on a simulated IBM device.
-
-    Under a minute on one core. The formula needs the extra symbolic, the pictures plot, the device
-    qiskit; what is not installed is left out, and the demo says how to get it.
-    """
-    with explaining():
-        out.mkdir(parents=True, exist_ok=True)
-        generator = torch.Generator().manual_seed(seed)
-        size = QUICK if quick else Size()
-        points = 2 * torch.rand(2 * size.points, 2, generator=generator, dtype=torch.float64) - 1
-        x, test = points.split(size.points)
-        say = (lambda text: None) if as_json else show
-        results = play(Setting(x, test, size, seed, out, not quiet, say), generator)
-        text = json.dumps(results, indent=1, ensure_ascii=False)
-        write_whole(out / "demo.json", text.encode())
-        show(results if as_json else f"\nWrote {', '.join(results['files'])}, demo.json in {out}")
+def demonstrate(size: Size, seed: int, out: Path, *, quiet: bool, as_json: bool) -> None:
+    """Play all parts, and write and show what came of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    points = 2 * torch.rand(2 * size.points, 2, generator=generator, dtype=torch.float64) - 1
+    x, test = points.split(size.points)
+    say = (lambda text: None) if as_json else show
+    results = play(Setting(x, test, size, seed, out, not quiet, say), generator)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    write_whole(out / "demo.json", text.encode())
+    show(results if as_json else f"\nWrote {', '.join(results['files'])}, demo.json in {out}")
 
 
 def play(setting: Setting, generator: torch.Generator) -> dict[str, Any]:

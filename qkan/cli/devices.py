@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from qkan.backends import BackendError, Calibration, QiskitBackend
+from qkan.backends.runtime import account
 from qkan.backends.snapshot import fake_classes, snapshot
-from qkan.circuits import require
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,8 @@ def account_devices() -> list[Device]:
 
 
 def _service() -> Any:
-    runtime = require("qiskit_ibm_runtime", "qiskit")
     with _speaking_plainly("The account"):
-        return runtime.QiskitRuntimeService()
+        return account()
 
 
 def _of_service(service: Any, device: Any, left: float | None) -> Device:
@@ -114,10 +113,7 @@ class _speaking_plainly:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            return
-        qiskit = require("qiskit.exceptions", "qiskit")
-        if isinstance(error, qiskit.QiskitError | ValueError | OSError):
+        if isinstance(error, Exception) and not isinstance(error, ImportError):
             # the text may quote what was sent, so the kind has to do
             raise BackendError(
                 f"{self._what} could not be reached ({type(error).__name__}). Save an account "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 
@@ -16,41 +17,36 @@ from qkan.errors import QKANError
 from qkan.explain import explain_layer
 from qkan.layer import QKANLayer
 
-from .terminal import Json, explaining, show, show_table, typer
+from .terminal import show, show_table
 
 DISTRIBUTION = "qkan-hybrid"
-ENCODINGS = ("trainable", "linear")
 
 
-def info_command(
-    batch: Annotated[int, typer.Option(min=0, help="Samples.")] = 1024,
-    inputs: Annotated[int, typer.Option("--in", help="Inputs of the layer.")] = 64,
-    outputs: Annotated[int, typer.Option("--out", help="Its outputs.")] = 64,
-    reps: Annotated[int, typer.Option(help="Repetitions.")] = 3,
-    encoding: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Its encoding; again for more. {' and '.join(ENCODINGS)} if none."),
-    ] = None,
-    ansatz: Annotated[str, typer.Option(help="Its circuits.")] = "pz",
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; cuda if none and there is one.")
-    ] = None,
-    as_json: Json = False,
+def show_info(
+    sizes: tuple[int, int, int],
+    encodings: Sequence[str],
+    options: dict[str, Any],
+    device: str | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """Say what is installed, and for a layer which engine runs it and why not the others."""
-    with explaining():
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if place not in ("cpu", "cuda") or (place == "cuda" and not torch.cuda.is_available()):
-            raise QKANError(f"--device {place}: not here; `qkan info` lists the devices.")
-        layers = [
-            QKANLayer(inputs, outputs, reps=reps, encoding=name, ansatz=ansatz, device="meta")
-            for name in encoding or ENCODINGS
-        ]
-        found = {**about(), "engines": [engines_of(layer, batch, place) for layer in layers]}
-        if as_json:
-            show(found)
-        else:
-            _show(found)
+    """Show what is installed, and the engines of a layer of (batch, in, out) by encoding.
+
+    Raises:
+        QKANError: A device that is not here, or an option of the layer that cannot be right.
+    """
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if place not in ("cpu", "cuda") or (place == "cuda" and not torch.cuda.is_available()):
+        raise QKANError(f"--device {place}: not here; `qkan info` lists the devices.")
+    batch, inputs, outputs = sizes
+    layers = [
+        QKANLayer(inputs, outputs, encoding=name, device="meta", **options) for name in encodings
+    ]
+    found = {**about(), "engines": [engines_of(layer, batch, place) for layer in layers]}
+    if as_json:
+        show(found)
+    else:
+        _show(found)
 
 
 def about() -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from torch import Tensor, nn
-
-from qkan.circuits import did_you_mean
-from qkan.edges import spread_points
+import qkan
 from qkan.errors import QKANError
-from qkan.io import load
-from qkan.plot import plot, plot_bloch, plot_circuit, plot_spectrum
-from qkan.table_model import TableModel
 
-from .inputs import check_out, read_inputs
-from .terminal import Drop, Json, Model, explaining, show, typer
+from .terminal import Decimal, Delimiter, Drop, Json, Model, explaining, show, typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from .tables import Dialect
 
 KINDS = ("network", "spectrum", "bloch", "circuit")
 
@@ -36,19 +36,26 @@ def plot_command(
         typer.Option(help="The picture: .svg, .pdf or .png; beside the model if none."),
     ] = None,
     drop: Drop = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
     """Draw a model, or one of its edges.
 
     Without a table the ranges are those of the model's input_range, or ±π/2. A model that
-    `qkan fit` wrote reads standardised inputs, and its pictures are in these units.
+    `qkan fit` wrote is drawn in the units of its table, without one over the ranges of training.
     """
     with explaining():
+        from .inputs import check_out
+        from .tables import Dialect
+
+        dialect = Dialect(delimiter, decimal)
         check_request(kind, edge, table, drop)
         suffix = ".svg" if kind == "network" else f"-{kind}.svg"
         target = out or model.with_name(model.stem + suffix)
         check_out(target)
-        figure = draw(load(model), table, kind, parse_edge(edge or "0,0,0"), drop)
+        network, place = qkan.load(model), parse_edge(edge or "0,0,0")
+        figure = draw(network, kind, place, lambda: points(network, table, drop, dialect))
         save_figure(figure, target)
         show({"figure": str(target), "kind": kind} if as_json else f"Written to {target}")
 
@@ -60,6 +67,8 @@ def check_request(kind: str, edge: str | None, table: Path | None, drop: list[st
         QKANError: An unknown kind, or an option that it does not take.
     """
     if kind not in KINDS:
+        from qkan.circuits import did_you_mean
+
         raise QKANError(f"--kind {kind}. {did_you_mean(kind, KINDS)}")
     if kind == "network" and edge is not None:
         raise QKANError(f"--edge {edge}: the network has all; choose another --kind for one edge.")
@@ -70,39 +79,41 @@ def check_request(kind: str, edge: str | None, table: Path | None, drop: list[st
 
 
 def draw(
-    model: nn.Module,
-    table: Path | None,
-    kind: str,
-    edge: tuple[int, int, int],
-    drop: list[str] | None = None,
+    model: nn.Module, kind: str, edge: tuple[int, int, int], inputs: Callable[[], Tensor]
 ) -> Any:
-    """The figure of one kind in `KINDS`; the table sets the ranges.
+    """The figure of one kind in `KINDS`; the inputs set the ranges of those that show any.
 
     Raises:
         QKANError: A model, an edge or a table that cannot be right.
     """
-    network: Any = model.network if isinstance(model, TableModel) else model
     if kind == "circuit":
-        return plot_circuit(network, edge)
+        return qkan.plot_circuit(model, edge)
     if kind == "spectrum":
-        return plot_spectrum(network, edge)
-    x = _inputs(model, table, drop)
+        return qkan.plot_spectrum(model, edge)
     if kind == "bloch":
-        names = model.columns if isinstance(model, TableModel) and edge[0] == 0 else ()
-        return plot_bloch(network, x, edge, name=names[edge[2]] if edge[2] < len(names) else "x")
-    if not isinstance(model, TableModel):
-        return plot(network, x)
-    outputs = model.targets if len(model.targets) == network.widths[-1] else None
-    if model.classes is not None and outputs is None:
-        outputs = tuple(map(str, model.classes))
-    return plot(network, x, names=model.columns, outputs=outputs)
+        return qkan.plot_bloch(model, inputs(), edge)
+    return qkan.plot(model, inputs())
 
 
-def _inputs(model: nn.Module, table: Path | None, drop: list[str] | None) -> Tensor:
-    if table is None:
-        return spread_points(model.network if isinstance(model, TableModel) else model)
-    x = read_inputs(table, model, drop)
-    return model.standardised(x) if isinstance(model, TableModel) else x
+def points(
+    model: nn.Module, table: Path | None, drop: list[str] | None, dialect: Dialect
+) -> Tensor:
+    """A table's inputs, or without one points over the ranges of the training or of the model."""
+    from qkan.edges import spread_points
+
+    from .inputs import read_inputs
+
+    if table is not None:
+        return read_inputs(table, model, drop, dialect)
+    if not isinstance(model, qkan.TableModel):
+        return spread_points(model)
+    found = spread_points(model.network).to(model.mean)
+    if not model.ranges:
+        return model.mean + model.scale * found
+    low, high = model.mean.new_tensor(model.ranges).T
+    lowest, highest = found.aminmax(dim=0)
+    spread: Tensor = low + (high - low) * (found - lowest) / (highest - lowest)
+    return spread
 
 
 def save_figure(figure: Any, target: Path) -> None:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from torch import Tensor, nn
-
-from qkan._watch import evaluating
+import qkan
 from qkan.errors import QKANError
-from qkan.io import load, write_whole
-from qkan.table_model import TableModel
 
-from .inputs import check_out, read_inputs
-from .terminal import Drop, Json, Model, explaining, show, tell, typer
+from .terminal import (
+    Decimal,
+    Delimiter,
+    Drop,
+    Json,
+    Model,
+    explaining,
+    show,
+    tell,
+    typer,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def predict_command(
@@ -27,23 +34,38 @@ def predict_command(
         bool, typer.Option("--proba", help="The probability of each class, too.")
     ] = False,
     drop: Drop = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
     """Predict the rows of a table, in their order.
 
     Columns go by their names. The target may be among them, and so may what `qkan fit` was told to
-    drop. A model that knows no table takes all columns as they stand.
+    drop. A model that knows no table takes all columns as they stand. A note says which rows lie
+    far outside what the model was trained on, and what else is new to it.
     """
     with explaining():
+        from qkan.io import write_whole
+
+        from .inputs import check_out, far_off, noting, read_inputs
+        from .tables import Dialect
+
         check_out(out)
-        network = load(model)
-        found = predictions(network, read_inputs(table, network, drop), proba=proba)
+        network, notes = qkan.load(model), list[str]()
+        with noting(notes):
+            x = read_inputs(table, network, drop, Dialect(delimiter, decimal))
+        outside, sentences = far_off(network, x)
+        found = predictions(network, x, proba=proba)
         text = _csv(found)
+        notes += sentences
+        for note in notes:
+            tell(f"Note: {note}")
         if out is not None:
             write_whole(out, text.encode())
             tell(f"Written to {out}")
         if as_json:
-            show({"model": str(model), "table": str(table), "predictions": found})
+            told = {"outside": outside, "notes": notes}
+            show({"model": str(model), "table": str(table), "predictions": found, **told})
         elif out is None:
             show(text.rstrip("\n"))
 
@@ -59,7 +81,7 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
     Raises:
         QKANError: Probabilities of a model without classes; inputs that are no rows.
     """
-    if not isinstance(model, TableModel):
+    if not isinstance(model, qkan.TableModel):
         if proba:
             raise QKANError("--proba: this model has no classes; `qkan fit` makes one that does.")
         return {f"y{o}": part for o, part in enumerate(_outputs(model, x).T.tolist())}
@@ -75,6 +97,10 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
 
 
 def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+    import torch
+
+    from qkan._watch import evaluating
+
     with evaluating(model), torch.no_grad():
         out: Tensor = model(x)
     if out.ndim != 2:

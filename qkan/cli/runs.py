@@ -8,20 +8,16 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from qkan.backends import PendingError, QiskitBackend
-from qkan.devices import DeviceResult, cancel, estimate, resume, run
-from qkan.devices.named import find_backend
-from qkan.devices.store import read
+import qkan
 from qkan.errors import QKANError
-from qkan.io import load
 
-from .devices import Device, account_devices, fake_names, look_at
-from .inputs import check_out, read_inputs, to_json
 from .terminal import (
     PARTIAL,
     PENDING,
+    Decimal,
+    Delimiter,
     Drop,
     Json,
     Model,
@@ -32,6 +28,15 @@ from .terminal import (
     tell,
     typer,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from qkan.backends import QiskitBackend
+    from qkan.devices import DeviceResult
+
+VALUES = "values.csv"
+"""A run's results in its directory, unless --out names another file."""
 
 Inputs = Annotated[Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample a line.")]
 Store = Annotated[Path, typer.Argument(help="The run's directory, as submit named it.")]
@@ -47,6 +52,9 @@ More = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
 ]
+RUNS = Path("qkan-runs")
+"""Where runs are kept that are given no directory; a budget holds over all of them together."""
+
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
 
 
@@ -60,13 +68,19 @@ def estimate_command(
     mode: Mode = "sequential",
     option: More = None,
     drop: Drop = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
     """Say what measuring a model costs; nothing is submitted."""
     with explaining():
+        from .inputs import read_inputs
+        from .tables import Dialect
+
         device = _device(backend, shots, budget_seconds, mitigation, option)
-        network = load(model)
-        plan = estimate(network, read_inputs(inputs, network, drop), device, mode=mode)
+        network = qkan.load(model)
+        x = read_inputs(inputs, network, drop, Dialect(delimiter, decimal))
+        plan = qkan.estimate(network, x, device, mode=mode)
         show(dataclasses.asdict(plan) if as_json else str(plan))
 
 
@@ -80,6 +94,8 @@ def submit_command(
     mode: Mode = "sequential",
     option: More = None,
     drop: Drop = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     store: Annotated[
         Path | None, typer.Option(help="The run's directory; a new one if none.")
     ] = None,
@@ -94,14 +110,19 @@ def submit_command(
     results of the first: `qkan collect` submits them.
     """
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    folder = store or Path("qkan-runs") / f"{model.stem}-{stamp}"
+    folder = store or RUNS / f"{model.stem}-{stamp}"
     with explaining(folder), _leaving(folder, as_json, code=0):
+        from .inputs import check_out, read_inputs
+        from .tables import Dialect
+
         check_out(out)
+        option = [*([] if store else [f"store={json.dumps(str(RUNS))}"]), *(option or ())]
         device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
-        network = load(model)
-        x = read_inputs(inputs, network, drop)
+        network = qkan.load(model)
+        x = read_inputs(inputs, network, drop, Dialect(delimiter, decimal))
         tell(f"The run is kept in {folder}")
-        _finish(run(network, x, device, mode=mode, store=folder, progress=not quiet), out, as_json)
+        result = qkan.run(network, x, device, mode=mode, store=folder, progress=not quiet)
+        _finish(result, network, x, out, as_json)
 
 
 def collect_command(
@@ -110,24 +131,40 @@ def collect_command(
     no_wait: NoWait = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    resubmit: Annotated[
+        bool,
+        typer.Option(
+            "--resubmit",
+            help="Submit anew what the service neither confirmed nor shows; it may be paid twice.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run that was interrupted, or left, and write its results.
 
     With --no-wait the exit code is 4 while jobs are in the queue.
     """
     with explaining(store), _leaving(store, as_json, code=PENDING):
+        from qkan.devices.named import find_backend
+        from qkan.devices.store import read
+
+        from .inputs import check_out
+
         check_out(out)
-        described, *_ = read(store)
+        described, x, network = read(store)
         device = find_backend(store, described["backend"], None, wait=not no_wait)
-        _finish(resume(store, device, progress=not quiet), out, as_json)
+        result = qkan.resume(store, device, progress=not quiet, resubmit=resubmit)
+        _finish(result, network, x, out, as_json)
 
 
 def status_command(store: Store, as_json: Json = False) -> None:
     """Say how a run's jobs stand."""
     with explaining():
+        from qkan.devices.named import find_backend
+        from qkan.devices.store import read
+
         described, x, _ = read(store)
         device = find_backend(store, described["backend"], None)
-        with device.open(store, described["about"]) as opened:
+        with device.watch(store, described["about"]) as opened:
             states, seconds = opened.status(), opened.seconds
         if as_json:
             found = {"store": str(store), "backend": device.name, "jobs": states}
@@ -136,13 +173,14 @@ def status_command(store: Store, as_json: Json = False) -> None:
         lines = [(identity, state) for identity, state in states.items()]
         title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
         show_table(title, ("job", "state"), lines)
-        tell(f"Go on with: qkan collect {store}")
+        done = store / VALUES
+        tell(f"Its results: {done}" if done.exists() else f"Go on with: qkan collect {store}")
 
 
 def cancel_command(store: Store, as_json: Json = False) -> None:
     """Cancel the jobs of a run that have not finished; what has finished is kept."""
     with explaining():
-        jobs = cancel(store)
+        jobs = qkan.cancel(store)
         show({"cancelled": [*jobs]} if as_json else f"Cancelled: {', '.join(jobs) or 'nothing'}")
 
 
@@ -153,6 +191,8 @@ def devices_command(
 ) -> None:
     """List devices: fake ones offline; with --ibm the account's, with queue and calibration."""
     with explaining():
+        from .devices import Device, account_devices, fake_names, look_at
+
         found = [look_at(name) for name in names or ()]
         found += account_devices() if ibm else []
         found = found or fake_names()
@@ -172,12 +212,14 @@ def devices_command(
 @contextlib.contextmanager
 def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
     """What is said where jobs are left in the queue."""
+    from qkan.backends import PendingError
+
     try:
         yield
     except PendingError as pending:
         if as_json:
             show({"store": str(folder), "pending": [*pending.jobs]})
-        tell(f"In the queue: {', '.join(pending.jobs)}\nCollect: qkan collect {folder}")
+        tell(f"{pending}\nCollect: qkan collect {folder}")
         raise typer.Exit(code) from None
 
 
@@ -202,16 +244,29 @@ def _device(
     given: Any = {
         "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
     }  # fmt: skip
-    return QiskitBackend(name, **given)
+    return qkan.QiskitBackend(name, **given)
 
 
-def _finish(result: DeviceResult, out: Path | None, as_json: bool) -> None:
+def _finish(
+    result: DeviceResult, model: nn.Module | None, x: Tensor, out: Path | None, as_json: bool
+) -> None:
     """Write and show a result; a partial one has an exit code of its own."""
-    assert result.path is not None, "the command line always names a store"
-    target = out or result.path / "values.csv"
-    result.to_csv(target)
+    from .inputs import to_json
+    from .measured import columns_of, write_columns
+
+    if result.path is None and out is None:
+        raise qkan.QKANError(
+            "There is no circuit to measure for these inputs, so nothing was submitted; --out "
+            "writes what the simulator gives."
+        )
+    target = out or Path(result.path or ".") / VALUES
+    columns = columns_of(result, model, x)
+    if columns is None:
+        result.to_csv(target)
+    else:
+        write_columns(columns, result, target)
     if as_json:
-        show(to_json(result))
+        show(to_json(result) | ({} if columns is None else {"predictions": columns}))
     else:
         show(f"{result}\nWritten to {target}")
         for check in result.edges:

@@ -9,14 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from qkan.backends import BackendError
-from qkan.circuits import CircuitError, require
+from qkan.circuits.require import require
 from qkan.errors import QKANError
-from qkan.simulators import SimulatorError
 
 typer = require("typer", "cli")
-console = require("rich.console", "cli")
-tables = require("rich.table", "cli")
+require("rich", "cli")
 
 FAILED, WRONG, PARTIAL, PENDING, INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -32,6 +29,14 @@ Drop = Annotated[
     list[str] | None,
     typer.Option("--drop", help="A column to leave out; again for more.", show_default=False),
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Between cells; found out if not said. tab for a tab.", show_default=False),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="Before decimals, . or a comma; found out if not said.", show_default=False),
+]
 
 
 @contextlib.contextmanager
@@ -45,15 +50,28 @@ def explaining(folder: Path | None = None) -> Iterator[None]:
             tell("Jobs that were submitted stay in the queue and are kept.")
             tell(f"Go on: qkan collect {folder}\nGive up: qkan cancel {folder}")
         raise typer.Exit(INTERRUPTED) from None
-    except (QKANError, CircuitError, SimulatorError) as error:
+    except QKANError as error:
         raise _stop(error, WRONG) from None
-    except (BackendError, ImportError) as error:
+    except ImportError as error:
         raise _stop(error, FAILED) from None
     except BrokenPipeError:
         # whoever reads the output has seen enough; typer ends quietly
         raise
     except OSError as error:
         raise _stop(error, WRONG) from None
+    except _refusals(WRONG) as error:
+        raise _stop(error, WRONG) from None
+    except _refusals(FAILED) as error:
+        raise _stop(error, FAILED) from None
+
+
+def _refusals(code: int) -> tuple[type[Exception], ...]:
+    """The errors of the other rooms, which are imported only once something went wrong."""
+    from qkan.backends import BackendError
+    from qkan.circuits import CircuitError
+    from qkan.simulators import SimulatorError
+
+    return (BackendError,) if code == FAILED else (CircuitError, SimulatorError)
 
 
 def _stop(error: Exception, code: int) -> Any:
@@ -77,14 +95,17 @@ def tell(text: str) -> None:
 
 def show_table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
     """Write lines of cells to standard output, as wide as the terminal."""
-    made = tables.Table(title=title)
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=title)
     for number, name in enumerate(header):
         made.add_column(name, no_wrap=number == 0)
     for line in lines:
         made.add_row(*map(cell, line))
     # in a pipe nothing may be cut off; what is in brackets is text, such as "qkan-hybrid[plot]"
     width = None if sys.stdout.isatty() else 160
-    console.Console(width=width, markup=False).print(made)
+    Console(width=width, markup=False).print(made)
 
 
 def cell(value: Any) -> str:

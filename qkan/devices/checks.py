@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -18,9 +21,17 @@ def check_model(model: nn.Module) -> None:
     """Raise unless every parameter and buffer is finite.
 
     Raises:
-        QKANError: No QKANLayer; a NaN or an infinity, named with its layer and edge.
+        QKANError: No QKANLayer; a NaN or an infinity, named with its layer and edge; a model on
+            the meta device.
     """
-    for name, layer in quantum_layers(model).items():
+    layers = quantum_layers(model)
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_meta:
+            raise QKANError(
+                f"{name} is on the meta device and has no values to measure; load the model's "
+                "parameters first."
+            )
+    for name, layer in layers.items():
         for kind in _EDGES:
             value = getattr(layer, kind)
             if value is not None and not value.isfinite().all():
@@ -52,6 +63,8 @@ def check_input(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim == 0:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor (…, in) of real floats.")
+    if x.is_meta:
+        raise QKANError("The input is on the meta device and has no values; pass its data.")
     bad = (~x.isfinite()).nonzero()
     if len(bad):
         place = bad[0].tolist()
@@ -103,3 +116,20 @@ def sample_of_row(stage: Stage, samples: int) -> Tensor:
             "belongs to which sample is not known; keep samples first and apart in the model."
         )
     return torch.arange(rows, device=stage.inputs.device) // max(rows // max(samples, 1), 1)
+
+
+def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that `store=` names.
+
+    Raises:
+        QKANError: It is a file.
+    """
+    if store is None:
+        return None
+    folder = Path(store)
+    if folder.exists() and not folder.is_dir():
+        raise QKANError(
+            f"store={str(store)!r} is a file: a run keeps several in a folder of its own. Name one "
+            "that does not exist yet, or the folder of the run to go on with."
+        )
+    return folder

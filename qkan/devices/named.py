@@ -6,8 +6,30 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from qkan.backends import Backend, BackendError, QiskitBackend
+from qkan.backends import Backend, BackendError, Options, QiskitBackend
 from qkan.errors import QKANError
+
+_OF_A_PROCESS = ("wait",)
+"""Options that belong to whoever opens a run, not to the run."""
+
+_GONE = ("folding", "symmetric_readout")
+
+
+def as_backend(backend: Backend | str) -> Backend:
+    """A backend as it is, or the `QiskitBackend` of a name.
+
+    Raises:
+        QKANError: It is neither.
+        BackendError: No such device; a real one, which needs a budget.
+    """
+    if isinstance(backend, str):
+        return QiskitBackend(backend)
+    if not isinstance(backend, Backend):
+        raise QKANError(
+            f"The backend is {type(backend).__name__}: pass a device's name, such as "
+            "'FakeTorino', or a backend, such as QiskitBackend('ibm_…', budget_seconds=60)."
+        )
+    return backend
 
 
 def describe_backend(backend: Backend) -> dict[str, Any]:
@@ -15,8 +37,11 @@ def describe_backend(backend: Backend) -> dict[str, Any]:
     options: dict[str, Any] | None = None
     if isinstance(backend, QiskitBackend):
         options = dataclasses.asdict(backend.options)
-        del options["wait"]
-        options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+        for name in _OF_A_PROCESS:
+            del options[name]
+        if options["store"] is not None:
+            # the budget is kept there, wherever the run is gone on with
+            options["store"] = str(Path(options["store"]).expanduser().resolve())
     return {"name": backend.name, "options": options}
 
 
@@ -31,8 +56,10 @@ def find_backend(
         QKANError: Another backend than the run's, or one that cannot be made again by its name.
     """
     name, options = described["name"], described["options"]
+    if backend is not None and not isinstance(backend, str):
+        as_backend(backend)
     given = backend if backend is None or isinstance(backend, str) else backend.name
-    if given not in (None, name):
+    if given not in (None, name) and _name_of(given) != name:
         raise QKANError(f"The run in {folder} is {name}'s, and the backend is {given}.")
     if isinstance(backend, Backend):
         return backend
@@ -40,6 +67,36 @@ def find_backend(
     if options is None:
         raise QKANError(f"{asked}, for it is no QiskitBackend; pass the backend itself.")
     try:
-        return QiskitBackend(name, **options, wait=wait)
+        return QiskitBackend(name, **_known(options), wait=wait)
     except BackendError as error:
         raise QKANError(f"{asked}: {error} Or pass the backend itself.") from error
+
+
+def _name_of(given: str) -> str:
+    """The name of a fake device, however it is spelt; any other name as it is."""
+    if given.lower().startswith("fake"):
+        try:
+            return QiskitBackend(given, emulator="closed_form").name
+        except BackendError:
+            pass
+    return given
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that this version has.
+
+    Raises:
+        BackendError: The run was made with one that it lacks.
+    """
+    names = {field.name for field in dataclasses.fields(Options)}
+    for name in options.keys() - names - set(_GONE):
+        raise BackendError(
+            f"a newer version of qkan wrote the run, with the option {name!r}. Update qkan."
+        )
+    used = [name for name in _GONE if options.get(name)]
+    if used:
+        raise BackendError(
+            f"the run was made with {used[0]}=True, which qkan no longer has. Go on with it with "
+            "qkan 0.1.0, or start a new run."
+        )
+    return {name: value for name, value in options.items() if name in names}

@@ -14,11 +14,15 @@ from qkan.backends import Backend
 from qkan.circuits import DeviceNoise, PulseNoise, isa_expectation
 from qkan.errors import QKANError
 
+from .named import as_backend
 from .stage import Evaluate, Stage, tapped
 
 
 def device_noise(
-    backend: Backend, *, qubits: Sequence[int] | None = None, readout: bool | None = None
+    backend: Backend | str,
+    *,
+    qubits: Sequence[int] | None = None,
+    readout: bool | None = None,
 ) -> DeviceNoise:
     """The noise of a backend's median qubit from its calibration, as numbers.
 
@@ -33,6 +37,7 @@ def device_noise(
     Raises:
         QKANError: The calibration lacks what is asked for.
     """
+    backend = as_backend(backend)
     calibration = backend.calibration()
     known = [int(number) for number in calibration.qubits]
     unknown = sorted(set(qubits or ()) - set(known))
@@ -47,7 +52,7 @@ def device_noise(
 
 @contextmanager
 def noisy(
-    model: nn.Module, device: Backend | DeviceNoise, *, fused: bool | None = None
+    model: nn.Module, device: Backend | DeviceNoise | str, *, fused: bool | None = None
 ) -> Iterator[None]:
     """Let a model compute what a device would measure without shots, inside a `with`.
 
@@ -76,6 +81,8 @@ def noisy(
         >>> torch.allclose(out, model(x), atol=1e-6)
         True
     """
+    if not isinstance(device, DeviceNoise):
+        device = as_backend(device)
     if fused is None:
         fused = isinstance(device, Backend) and device.fused
     with tapped(model, simulate_noisy(device, fused=fused), once=False):

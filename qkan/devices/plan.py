@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qkan.backends import Backend, Cost
+from qkan.backends import Backend, BackendError, Cost
 from qkan.errors import QKANError
 
 from .checks import check_input, check_model, check_stage
+from .named import as_backend
 from .shift import shifted_gates
 from .stage import Stage, record
 
@@ -44,11 +45,13 @@ class Plan:
         backend: The device's name.
         shots: Shots a value.
         stages: What is submitted, one after the other.
+        dry_seconds: Time that the service said would be billed, where it was asked.
     """
 
     backend: str
     shots: int
     stages: tuple[StagePlan, ...]
+    dry_seconds: float | None = None
 
     @property
     def values(self) -> int:
@@ -76,6 +79,26 @@ class Plan:
         return sum(stage.cost.seconds for stage in self.stages)
 
     @property
+    def account_seconds_left(self) -> float | None:
+        """On the account's instance, before the run; None on an emulator or without a limit."""
+        found = (s.cost.account_seconds_left for s in self.stages)
+        return min((left for left in found if left is not None), default=None)
+
+    def require_time(self) -> None:
+        """Raise unless the account has the time that the run takes.
+
+        Raises:
+            BackendError: It has less; jobs would wait in its queue for ever.
+        """
+        left = self.account_seconds_left
+        if left is not None and self.seconds > left:
+            raise BackendError(
+                f"The run would take about {self.seconds:.3g} s on {self.backend}, but "
+                f"{left:.3g} s are left on the account's instance; nothing was submitted. Use "
+                "fewer shots or samples, another instance, or wait until it has time again."
+            )
+
+    @property
     def seconds_left(self) -> float | None:
         """Of the budget, before the run; None on an emulator."""
         return min(
@@ -93,29 +116,63 @@ class Plan:
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
             for line in table
         ]
-        left = "" if self.seconds_left is None else f", {self.seconds_left:.3g} s of budget left"
-        return "\n".join([f"{self.backend}, {self.shots} shots a value{left}", *text])
+        return "\n".join([self._headline(), *text, *self._remarks()])
+
+    def _headline(self) -> str:
+        width = max((stage.cost.width for stage in self.stages), default=0)
+        parts = [self.backend, f"{self.shots} shots a value"] + [f"{width} qubits at once"] * (
+            width > 0
+        )
+        if self.seconds_left is not None:
+            parts.append(f"{self.seconds_left:.3g} s of budget left")
+        if self.account_seconds_left is not None:
+            parts.append(f"{self.account_seconds_left:.3g} s left on the account's instance")
+        return ", ".join(parts)
+
+    def _remarks(self) -> list[str]:
+        """What follows the table: the whole chip beside the emulator, and what does not fit."""
+        found = []
+        chips = [stage.cost.chip for stage in self.stages if stage.cost.chip is not None]
+        if chips:
+            rows, jobs, executions = (sum(getattr(c, n) for c in chips)
+                                      for n in ("rows", "jobs", "executions"))  # fmt: skip
+            found.append(
+                f"on all {chips[0].width} usable qubits of the chip: {rows:,} rows, {jobs:,} jobs, "
+                f"{executions:,} executions, {sum(c.seconds for c in chips):.3g} seconds"
+            )
+        if self.dry_seconds is not None:
+            found.append(f"the service's dry run: {self.dry_seconds:.3g} seconds")
+        for left, what in (
+            (self.seconds_left, "of the budget"),
+            (self.account_seconds_left, "on the account's instance"),
+        ):
+            if left is not None and self.seconds > left:
+                found.append(f"does not fit: {left:.3g} s are left {what}")
+        return found
 
 
 def estimate(
     model: nn.Module,
     x: Tensor,
-    backend: Backend,
+    backend: Backend | str,
     *,
     mode: str = "sequential",
     gradient: str | None = None,
     points: int = 33,
+    dry_run: bool = False,
 ) -> Plan:
     """Say what measuring a model on inputs costs; nothing is submitted.
 
     Args:
         model: Any module with `QKANLayer`s in it.
         x: (…, in) inputs.
-        backend: The device.
+        backend: The device, or its name.
         mode: As in `run`, or "tabulate" for edge tables.
         gradient: None for a run; "parameter-shift" or "hybrid" for one training step of
             `on_device` on this batch.
         points: As in `tabulate`.
+        dry_run: Whether to ask the service what it would bill, on a mock of the device; IBM offers
+            that on its paid plans. Not for tables and training.
 
     Returns:
         The plan: a submission for each layer, or one for all of them but in mode "sequential".
@@ -127,6 +184,7 @@ def estimate(
         raise QKANError(f"mode={mode!r}; wanted {', '.join(map(repr, MODES))} or 'tabulate'.")
     if gradient not in (None, *GRADIENTS):
         raise QKANError(f"gradient={gradient!r}; wanted {' or '.join(map(repr, GRADIENTS))}.")
+    backend = as_backend(backend)
     check_model(model)
     check_input(x)
     stages, _ = record(model, x)
@@ -140,7 +198,15 @@ def estimate(
     if mode != "sequential":
         parts = [("all layers", sum(values for _, values in parts))]
     plans = [StagePlan(name, n, backend.cost(n)) for name, n in parts if n]
-    return Plan(backend.name, backend.shots, tuple(plans))
+    dry = None
+    if dry_run:
+        if mode == "tabulate" or gradient is not None:
+            raise QKANError("dry_run=True estimates a run; leave out mode='tabulate' and gradient.")
+        tasks = [stage.task() for stage in stages if stage.values]
+        calls = [tasks] if mode != "sequential" else [[task] for task in tasks]
+        found = [backend.dry_run(call) for call in calls]
+        dry = None if None in found else sum(s for s in found if s is not None)
+    return Plan(backend.name, backend.shots, tuple(plans), dry)
 
 
 def _sets(stage: Stage, gradient: str | None) -> int:

@@ -66,6 +66,7 @@ class Reading:
         z: (n, e) estimates.
         stderr: (n, e) standard errors of all causes.
         shot_stderr: (n, e) the part that is independent from value to value.
+        shot_variance: (n, e) its square, estimated without bias; 0 where all shots agreed.
         qubit: (n, e) physical qubits, -1 where none measured it.
         calibration_error: Relative standard error of the contraction by physical qubit.
         call: Number of the call that measured it: one qubit's values share that error within it.
@@ -75,6 +76,7 @@ class Reading:
     z: Tensor
     stderr: Tensor
     shot_stderr: Tensor
+    shot_variance: Tensor
     qubit: Tensor
     calibration_error: Mapping[int, float]
     call: int = 0
@@ -93,19 +95,21 @@ class Reading:
                 whole[rows] = torch.as_tensor(values, dtype=dtype, device=device)
             return whole
 
-        z, stderr, shot_stderr = (
+        z, stderr, shot_stderr, shot_variance = (
             full(getattr(found, name, None), torch.nan, torch.double)
-            for name in ("z", "stderr", "shot_stderr")
+            for name in ("z", "stderr", "shot_stderr", "shot_variance")
         )
+        if getattr(found, "shot_variance", None) is None:
+            shot_variance = shot_stderr**2
         qubit = full(getattr(found, "qubit", None), -1, torch.long)
         if found is None:
-            return cls(stage, z, stderr, shot_stderr, qubit, {})
+            return cls(stage, z, stderr, shot_stderr, shot_variance, qubit, {})
         errors = found.calibration_error
-        return cls(stage, z, stderr, shot_stderr, qubit, errors, call)
+        return cls(stage, z, stderr, shot_stderr, shot_variance, qubit, errors, call)
 
     def own(self, slope: Tensor) -> Tensor:
-        """(n,) Σ_e slope²·shot_stderr²."""
-        return ((slope * self.shot_stderr) ** 2).sum(-1)
+        """(n,) the variance of Σ_e slope·z from shots."""
+        return variance_of_sum(slope, self.shot_variance, self.shot_stderr**2)
 
     def shared(self, slope: Tensor, samples: Tensor, totals: Tensor) -> None:
         """Add Σ_e slope·z·r over the values of each qubit to `totals` (b, q)."""
@@ -119,6 +123,19 @@ class Reading:
         columns = samples[:, None] * totals.shape[1] + qubit
         moved = slope * self.z * relative[qubit]
         totals.view(-1).index_add_(0, columns.flatten(), moved.flatten())
+
+
+def variance_of_sum(slope: Tensor, unbiased: Tensor, cautious: Tensor) -> Tensor:
+    """The variance of Σ_e slope·z, (n,), from two variances of each value z, (n, e).
+
+    The unbiased ones add up rightly, where the cautious ones, each of which holds for a single
+    value, would exceed the truth. The largest part of the sum by its cautious one is the least that
+    the sum may have, for where all shots of all values agree there is nothing unbiased to add.
+    """
+    if not slope.shape[-1]:
+        return slope.sum(-1)
+    total = (slope**2 * unbiased).sum(-1)
+    return torch.maximum(total, (slope**2 * cautious).amax(-1))
 
 
 class Tracked:

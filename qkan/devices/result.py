@@ -6,12 +6,19 @@ import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from qkan._axes import new_axes
+from qkan.errors import QKANError
 
-@dataclass(frozen=True, eq=False)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class EdgeCheck:
     """Measured against simulated activations of one layer, at the simulator's inputs.
 
@@ -44,6 +51,9 @@ class EdgeCheck:
     def _scores(self) -> Tensor:
         difference = self.measured - self.simulated
         return torch.where(difference == 0, 0.0, difference / self.stderr)
+
+    def __repr__(self) -> str:
+        return f"EdgeCheck({self})"
 
     def __str__(self) -> str:
         worst = self.z_score.abs().nan_to_num(-1.0)
@@ -102,14 +112,51 @@ class DeviceResult:
             f"{len(self.jobs)} jobs, {self.seconds:.3g} s{error}{lacks})"
         )
 
+    def plot(
+        self, x: Tensor | None = None, *, expected: Tensor | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the outputs with their standard errors, one colour an output.
+
+        Args:
+            x: (…) one number a sample to draw them over, such as an input; None counts samples.
+            expected: (…, o) what to draw beside them as crosses, such as the simulator's outputs.
+            ax: Where to draw; a new figure when None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            QKANError: x or expected of another size.
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        values, errors = _columns(self.values), _columns(self.stderr)
+        at = torch.arange(len(values)) if x is None else x.detach().cpu().double().flatten()
+        beside = None if expected is None else expected.detach().cpu().double()
+        if len(at) != len(values) or (beside is not None and beside.numel() != values.numel()):
+            raise QKANError(
+                f"plot: the result has {len(values)} samples of {values.shape[1]} outputs; x has "
+                "one number a sample, expected the size of the values."
+            )
+        ax = new_axes() if ax is None else ax
+        for o, (column, error) in enumerate(zip(values.T.numpy(), errors.T.numpy(), strict=True)):
+            label = f"output {o}" if values.shape[1] > 1 else self.backend
+            drawn = ax.errorbar(
+                at.numpy(), column, error, fmt="o", markersize=4, capsize=2, label=label
+            )
+            if beside is not None:
+                wanted = beside.reshape(values.shape)[:, o].numpy()
+                colour = drawn[0].get_color()
+                ax.plot(at.numpy(), wanted, "x", color=colour, label=f"{label}, expected")
+        ax.set(xlabel="sample" if x is None else "x", ylabel="output and standard error")
+        ax.legend()
+        return ax
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line a sample: its outputs, their standard errors, and the ids of the jobs.
 
         What is missing stays empty. Leading dimensions are flattened.
         """
-        values, errors = (
-            t.detach().cpu().double().reshape(-1, t.shape[-1]) for t in (self.values, self.stderr)
-        )
+        values, errors = _columns(self.values), _columns(self.stderr)
         names = [f"y{k}" for k in range(values.shape[1])]
         jobs = ";".join(self.jobs)
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -118,3 +165,8 @@ class DeviceResult:
             for sample, (row, error) in enumerate(zip(values, errors, strict=True)):
                 cells = ["" if v != v else repr(v) for v in (*row.tolist(), *error.tolist())]
                 writer.writerow([sample, *cells, self.backend, jobs])
+
+
+def _columns(outputs: Tensor) -> Tensor:
+    """(samples, o) in double precision on the CPU, leading dimensions flattened."""
+    return outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])

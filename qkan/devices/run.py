@@ -17,8 +17,8 @@ from qkan.backends import Backend, Run
 from qkan.errors import QKANError
 
 from . import store as files
-from .checks import check_stage, sample_of_row, samples_of
-from .named import find_backend
+from .checks import check_stage, folder_of, sample_of_row, samples_of
+from .named import as_backend, find_backend
 from .plan import MODES, estimate
 from .reading import Reading, Source, Tracked
 from .result import DeviceResult, EdgeCheck
@@ -31,11 +31,12 @@ Read = Callable[[Stage, Tensor], Source]
 def run(
     model: nn.Module,
     x: Tensor,
-    backend: Backend,
+    backend: Backend | str,
     *,
     mode: str = "sequential",
     store: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    resubmit: bool = False,
 ) -> DeviceResult:
     """Measure a model on a device: its circuits there, the classical rest in torch, here.
 
@@ -51,13 +52,15 @@ def run(
     Args:
         model: Any module with `QKANLayer`s in it.
         x: (…, in) finite inputs.
-        backend: The device.
+        backend: The device, or the name of one that needs no options, such as "FakeTorino".
         mode: "sequential": each layer's inputs are the measured outputs before it.
             "teacher_forced": each layer is measured at the simulator's activations, all in one
             submission, and every edge is compared with the simulator (`result.edges`); `values`
             are then the outputs to first order in the differences found.
         store: The run's directory. None: the backend's default place; an emulator keeps nothing.
         progress: Whether to show a bar, in a terminal or notebook.
+        resubmit: Whether to submit anew the jobs of an earlier attempt that the service neither
+            confirmed nor shows; each may then be paid for twice.
 
     Returns:
         The outputs, NaN where a job failed for good, with standard errors, job ids and seconds.
@@ -79,11 +82,16 @@ def run(
     """
     if mode not in MODES:
         raise QKANError(f"mode={mode!r}; wanted {' or '.join(map(repr, MODES))}.")
+    backend = as_backend(backend)
     plan = estimate(model, x, backend, mode=mode)
-    kept = None if store is None else Path(store)
+    kept = folder_of(store)
     if not plan.stages:
         return _nothing(model, x, backend, mode)
     with backend.open(kept, files.about(model, x, mode)) as opened, resumable(opened):
+        if not opened.jobs:
+            plan.require_time()
+        if resubmit:
+            opened.resubmit()
         if opened.path is not None:
             files.keep(opened.path, model, x, backend, mode)
         with Progress(len(plan.stages), "run", enabled=progress) as bar:
@@ -97,6 +105,7 @@ def resume(
     *,
     model: nn.Module | None = None,
     progress: bool = True,
+    resubmit: bool = False,
 ) -> DeviceResult:
     """Go on with a run that was interrupted, in any process; what is there is not run again.
 
@@ -106,6 +115,7 @@ def resume(
             options that it had.
         model: Needed where the model is none that `save` knows, such as an nn.Sequential.
         progress: As in `run`.
+        resubmit: As in `run`.
 
     Raises:
         QKANError: No run there, a damaged one, another device, another model.
@@ -126,7 +136,7 @@ def resume(
             f"{type(chosen).__name__}, or of other parameters; pass the model as it was."
         )
     found = find_backend(folder, described["backend"], backend)
-    return run(chosen, x, found, mode=mode, store=folder, progress=progress)
+    return run(chosen, x, found, mode=mode, store=folder, progress=progress, resubmit=resubmit)
 
 
 def cancel(
@@ -134,7 +144,8 @@ def cancel(
 ) -> tuple[str, ...]:
     """Cancel the jobs of a run that have not finished and return their ids.
 
-    What has finished is kept, and `resume` submits the rest again.
+    What has finished is kept, and `resume` submits the rest again. Another process that waits for
+    the run may do so meanwhile; it submits nothing more.
 
     Raises:
         QKANError: No run there, or one of another device.
@@ -142,7 +153,7 @@ def cancel(
     folder = _folder(source)
     described, *_ = files.read(folder)
     found = find_backend(folder, described["backend"], backend)
-    with found.open(folder, described["about"]) as opened:
+    with found.watch(folder, described["about"]) as opened:
         return opened.cancel()
 
 

@@ -21,7 +21,7 @@ from qkan.circuits import Theta
 from qkan.errors import QKANError
 from qkan.functional import amplitude
 from qkan.layer import QKANLayer
-from qkan.simulators import Request, get_engine
+from qkan.simulators import edge_values
 from qkan.simulators.bloch import arccos
 
 Evaluate = Callable[["Stage"], Tensor]
@@ -94,12 +94,9 @@ class Stage:
     def simulate(self) -> Tensor:
         """Exact φ of the edges, (n, e), differentiable in all tensors."""
         layer, x = self.layer, self.x
-        request = Request(
-            layer.program, x.shape[0], 1, x.shape[1], x.dtype, x.device, layer.fixed_scale, True
-        )
-        parameters = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
+        theta, scale, shift = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
         # a device's few values are not worth compiling a kernel for
-        return get_engine("torch").edges(request, x, *parameters).squeeze(1)
+        return edge_values(layer.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
 
     def angles(self) -> Tensor:
         """The angle of each parametric gate, (n, e, p) radians, differentiable."""
@@ -172,7 +169,7 @@ def tapped(model: nn.Module, activate: Evaluate, *, once: bool = True) -> Iterat
     Raises:
         QKANError: The model has no layer, or is tapped already.
     """
-    layers, calls = quantum_layers(model), dict[str, int]()
+    layers = quantum_layers(model)
     taken = [name for name, layer in layers.items() if layer.activations is not None]
     if taken:
         raise QKANError(
@@ -180,22 +177,52 @@ def tapped(model: nn.Module, activate: Evaluate, *, once: bool = True) -> Iterat
             "`with` first, or use a copy of the model."
         )
 
-    def listen(name: str, layer: QKANLayer) -> Callable[..., Tensor]:
-        def activations(x: Tensor, *parameters: Tensor) -> Tensor:
-            calls[name] = calls.get(name, 0) + 1
-            called = name if calls[name] == 1 or not once else f"{name} (call {calls[name]})"
-            stage = Stage.gather(called, layer, x, *parameters)
-            return stage.place(activate(stage).to(x.dtype))
-
-        return activations
-
+    lent = {name: Lent(name, layer, activate, once=once) for name, layer in layers.items()}
     for name, layer in layers.items():
-        layer.activations = listen(name, layer)
+        layer.activations = lent[name]
     try:
         yield
     finally:
-        for layer in layers.values():
+        for name, layer in layers.items():
+            lent[name].ended = True
             del layer.activations
+
+
+class Lent:
+    """What computes a layer's activations for the time of a `with`, and no longer.
+
+    A copy of the layer, a pickle and a file have None in its place: they are the model alone,
+    which runs on the simulator.
+
+    Args:
+        name: The layer's.
+        layer: Whose activations they are.
+        activate: What computes them.
+        once: Whether later calls say in the stage's name which they are.
+
+    Attributes:
+        ended: Whether the `with` is over; then a call raises.
+    """
+
+    def __init__(self, name: str, layer: QKANLayer, activate: Evaluate, *, once: bool) -> None:
+        self._name, self._layer, self._activate, self._once = name, layer, activate, once
+        self._calls, self.ended = 0, False
+
+    def __call__(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called."""
+        if self.ended:
+            raise QKANError(
+                f"Layer {self._name} is a copy of one that was on a device, and that `with` has "
+                "ended. Use the model itself, or copy.deepcopy(model), which is never on a device."
+            )
+        self._calls += 1
+        again = self._once and self._calls > 1
+        called = f"{self._name} (call {self._calls})" if again else self._name
+        stage = Stage.gather(called, self._layer, x, *parameters)
+        return stage.place(self._activate(stage).to(x.dtype))
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
 
 
 def record(model: nn.Module, x: Tensor) -> tuple[list[Stage], Tensor]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,33 +72,45 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
         known = known and {"name", "options"} <= set(run["backend"])
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise QKANError(f"{folder} is no complete run ({error}); run it again.") from error
-    if not known:
+    if not known or not isinstance(run["backend"]["options"], dict | None):
         raise QKANError(
-            f"{folder / _RUN} was edited or damaged; run it again, in another directory."
+            f"{folder / _RUN} was edited or damaged, or a newer version of qkan wrote it; update "
+            "qkan, or run it again, in another directory."
         )
     path = folder / _MODEL
     return run, x, load(path) if path.exists() else None
 
 
 def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]:
-    """Measure tasks at the angles that the run's directory keeps for this call, if it does.
+    """Measure tasks at the angles that are kept with the run for this call, if it keeps any.
 
     A process that takes over may round otherwise, with other threads or on another machine; what
     is paid for must be asked for with the same bits.
 
     Raises:
-        QKANError: The angles kept are others by more than rounding.
+        QKANError: The angles kept are others by more than rounding, or damaged.
     """
     if run.path is None:
         return run.measure(tasks)
-    file = run.path / f"angles-{call}.npz"
-    if not file.exists():
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, *(task.angles for task in tasks))
-        write_whole(file, buffer.getvalue())
-    with np.load(file, allow_pickle=False) as kept:
-        angles = [kept[name] for name in kept.files]
-    for old, task in zip(angles, tasks, strict=True):
-        if old.shape != task.angles.shape or not np.allclose(old, task.angles, atol=1e-3):
-            raise QKANError(f"{file} has the angles of another run; use another directory.")
+    name = f"angles-{call}.npz"
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, *(task.angles for task in tasks))
+    angles = _arrays(run.keep(name, buffer.getvalue()), run.path / name)
+    same = len(angles) == len(tasks) and all(
+        old.shape == task.angles.shape and np.allclose(old, task.angles, atol=1e-3)
+        for old, task in zip(angles, tasks, strict=True)
+    )
+    if not same:
+        raise QKANError(f"{run.path / name} has the angles of another run; use another directory.")
     return run.measure([replace(t, angles=a) for t, a in zip(tasks, angles, strict=True)])
+
+
+def _arrays(content: bytes, place: Path) -> list[np.ndarray[Any, Any]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+            return [kept[name] for name in kept.files]
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise QKANError(
+            f"{place} is damaged ({error}), so what was paid for cannot be asked for again; "
+            "restore it from a copy, or start a run in another directory."
+        ) from None

@@ -13,7 +13,6 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +23,9 @@ from qkan.circuits import Circuit
 from qkan.errors import QKANError
 from qkan.layer import QKANLayer
 
-from .checks import check_input, check_model, check_stage
-from .reading import Reading
+from .checks import check_input, check_model, check_stage, folder_of
+from .named import as_backend
+from .reading import Reading, variance_of_sum
 from .result import DeviceResult
 from .run import measure_forward, resumable
 from .stage import Stage, quantum_layers, record
@@ -38,7 +38,7 @@ _ROUNDING = 1e-10
 def tabulate(
     model: nn.Module,
     x: Tensor,
-    backend: Backend,
+    backend: Backend | str,
     *,
     points: int = 33,
     margin: float = 0.1,
@@ -78,6 +78,7 @@ def tabulate(
         raise QKANError(f"points={points!r}: a whole number, 2 or more.")
     if not 0 <= margin < 100:
         raise QKANError(f"margin={margin!r}: a part of the range, such as 0.1.")
+    backend = as_backend(backend)
     check_model(model)
     _refuse_arccos(model)
     check_input(x)
@@ -88,7 +89,7 @@ def tabulate(
         check_stage(stage)
     grids = [_grid(found, points, margin) for found in _by_layer(stages) if found[0].values]
     described = {**about(model, x, "tabulate"), "points": points, "margin": margin}
-    kept, again = None if store is None else Path(store), "the same tabulate(…, store={!r})"
+    kept, again = folder_of(store), "the same tabulate(…, store={!r})"
     with backend.open(kept, described) as run, resumable(run, again):
         found = measure(run, [grid.task() for grid in grids]) if grids else []
         tables = {
@@ -149,9 +150,10 @@ class Table:
         shot = torch.where(known, self.grid.shot_stderr, 0.0).T
         total = torch.where(known, self.grid.stderr, 0.0).T
         own = ((weights * shot) ** 2).sum(-1) + bias
+        unbiased = (weights**2 * torch.where(known, self.grid.shot_variance, 0.0).T).sum(-1) + bias
         stderr = (((weights * total) ** 2).sum(-1) + bias).sqrt()
         z = torch.where(known.any(0), (weights * nodes).sum(-1), torch.nan)
-        return TableReading(stage, z, stderr, own, weights * nodes, self.grid)
+        return TableReading(stage, z, stderr, unbiased, own, weights * nodes, self.grid)
 
     def _require_same(self, stage: Stage) -> None:
         ours, theirs = self.grid.stage, stage.detached()
@@ -184,7 +186,8 @@ class TableReading:
         stage: Where.
         z: (n, e) estimates.
         stderr: (n, e) standard errors: leverage of all causes, and the truncation.
-        variance: (n, e) what is independent from edge to edge.
+        variance: (n, e) what is independent from edge to edge, of which shots without bias.
+        cautious: (n, e) the same as it holds for a single value.
         parts: (n, e, m) what each measured point contributes to z.
         grid: The measured points.
     """
@@ -193,6 +196,7 @@ class TableReading:
     z: Tensor
     stderr: Tensor
     variance: Tensor
+    cautious: Tensor
     parts: Tensor
     grid: Reading
 
@@ -207,8 +211,8 @@ class TableReading:
         return self.grid.calibration_error
 
     def own(self, slope: Tensor) -> Tensor:
-        """(n,) Σ_e slope²·variance."""
-        return (slope**2 * self.variance).sum(-1)
+        """(n,) the variance of Σ_e slope·z."""
+        return variance_of_sum(slope, self.variance, self.cautious)
 
     def shared(self, slope: Tensor, samples: Tensor, totals: Tensor) -> None:
         """Add Σ slope·part·r over the points of each qubit to `totals` (b, q)."""
@@ -242,6 +246,12 @@ class EdgeTables:
     tables: Mapping[int, Table]
     jobs: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"EdgeTables({len(self.tables)} layers of a {type(self.model).__name__} on "
+            f"{self.backend}, {self.shots} shots, {len(self.jobs)} jobs, {self.seconds:.3g} s)"
+        )
 
     def __call__(self, x: Tensor) -> DeviceResult:
         """The model's outputs at x (…, in) with standard errors; nothing is submitted.

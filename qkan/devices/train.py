@@ -17,7 +17,8 @@ from qkan.circuits import Rotation
 from qkan.errors import QKANError
 from qkan.simulators.bloch import angle
 
-from .checks import check_stage
+from .checks import check_stage, folder_of
+from .named import as_backend
 from .noisy import noisy_expectation
 from .plan import GRADIENTS
 from .shift import shifted_gates
@@ -26,7 +27,7 @@ from .stage import Evaluate, Stage, quantum_layers, tapped
 
 def on_device(
     model: nn.Module,
-    backend: Backend,
+    backend: Backend | str,
     *,
     gradient: str = "parameter-shift",
     store: str | os.PathLike[str] | None = None,
@@ -60,7 +61,7 @@ def on_device(
     if gradient not in GRADIENTS:
         raise QKANError(f"gradient={gradient!r}; wanted {' or '.join(map(repr, GRADIENTS))}.")
     quantum_layers(model)
-    return OnDevice(model, backend, gradient, None if store is None else Path(store))
+    return OnDevice(model, as_backend(backend), gradient, folder_of(store))
 
 
 class OnDevice:

@@ -14,8 +14,7 @@ from qkan.errors import QKANError
 from qkan.fold import fourier_request, refuse_fold
 from qkan.functional import BASES, compute_dtype
 from qkan.layer import QKANLayer
-from qkan.simulators import fourier_coefficients
-from qkan.simulators.base import masked
+from qkan.simulators import fourier_coefficients, masked
 
 from .hqkan import HQKAN
 

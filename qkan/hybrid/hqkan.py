@@ -138,6 +138,11 @@ class HQKAN(nn.Module):
                 if linear is not None and linear.bias is not None:
                     linear.bias.zero_()
 
+    @property
+    def output_layer(self) -> nn.Module | None:
+        """The layer that computes the outputs; None where a dropout comes after it."""
+        return self.up if self.dropout.p == 0 else None
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
         hidden = self.qkan(self.down(x))

@@ -81,6 +81,11 @@ def replace_ffn(
         (['layers.1.linear1'], 33088, 4704)
         >>> replaced.undo()
     """
+    if isinstance(make, nn.Module) or not callable(make):
+        raise QKANError(
+            f"make is a {type(make).__name__} itself: pass a function that builds a new module for "
+            "each block, of the size it is called with, such as lambda n: HQKAN(n, latent=16)."
+        )
     blocks = chosen_blocks(model, where)
     check_blocks(model, blocks, frozen=frozen)
     pairs = [(block, block.made(make)) for block in blocks]

@@ -1,0 +1,281 @@
+"""A contract test for providers: what a service may do, and what must hold all the same.
+
+Whoever writes a `Provider` of one's own for jobs that outlive their process runs it as a test:
+
+    from qkan.backends.testing import FAULTS, check_provider
+
+    @pytest.mark.parametrize("name", FAULTS)
+    def test_my_provider(name, tmp_path):
+        check_provider(lambda: MyProvider(...), tmp_path, FAULTS[name])
+
+`Hostile` stands between the run and the provider, and answers late, twice, in disorder, with
+nonsense or not at all. A service of one's own that misbehaves by itself is checked with
+`FAULTS["none"]`. Whatever happens, every value is measured, within its error bar, every job is
+accepted by the service once, and no more is reserved and billed than the budget allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from qkan.circuits import RX, Circuit, Encoding
+
+from .backend import Task
+from .calibration import Calibration
+from .errors import BackendError, PendingError
+from .provider import Counts, Job, Provider, Status
+from .qiskit_backend import QiskitBackend
+
+T = TypeVar("T")
+
+VALUES = np.linspace(-0.9, 0.9, 30)
+"""The expectation values that are measured."""
+
+JOBS, SHOTS, BUDGET = 5, 64, 40.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a service does wrong, over and over or a number of times.
+
+    Attributes:
+        lag: Times that a job's tag is asked for before the job is found by it.
+        unanswered: Submissions that are accepted and whose answer is lost.
+        garbled: How many of the next answers to "submit", "find", "status", "counts", "usage" or
+            "cancel" make no sense; a submission is accepted all the same.
+        duplicated: Whether lists have every job twice.
+        reordered: Whether lists are in reverse order.
+        slow: Looks for which a job that is done seems to be in the queue.
+        late_usage: Times that the usage of a job is asked for before it is final; a part of it is
+            told while the job is in the queue.
+        forgetful: Times that a job is looked at before the service knows its id.
+        interrupted: Whether the process ends after every few calls to the service.
+        restored: Whether the store is put back to an older copy before it is opened again.
+        cancelled: Whether the run is cancelled between two openings, and every job finishes while
+            its cancellation travels.
+    """
+
+    lag: int = 0
+    unanswered: int = 0
+    garbled: Mapping[str, int] = field(default_factory=dict)
+    duplicated: bool = False
+    reordered: bool = False
+    slow: int = 0
+    late_usage: int = 0
+    forgetful: int = 0
+    interrupted: bool = False
+    restored: bool = False
+    cancelled: bool = False
+
+
+FAULTS: Mapping[str, Fault] = {
+    "none": Fault(),
+    "late index": Fault(lag=4, unanswered=3),
+    "garbled answers": Fault(
+        garbled={"submit": 2, "find": 2, "status": 3, "counts": 2, "usage": 2, "cancel": 1}
+    ),
+    "garbled for long": Fault(garbled={"status": 15, "usage": 9}),
+    "duplicated": Fault(duplicated=True, unanswered=2),
+    "reordered": Fault(reordered=True, unanswered=2, interrupted=True),
+    "slow": Fault(slow=6),
+    "late usage": Fault(late_usage=4),
+    "forgetful": Fault(forgetful=2),
+    "interrupted": Fault(interrupted=True, lag=2),
+    "restored": Fault(interrupted=True, restored=True),
+    "cancelled too late": Fault(interrupted=True, cancelled=True, slow=4),
+    "all at once": Fault(
+        lag=3, unanswered=2, duplicated=True, reordered=True, slow=2, late_usage=2, forgetful=1,
+        interrupted=True, restored=True, garbled={"status": 2, "usage": 2, "find": 1},
+    ),
+}  # fmt: skip
+"""Faults by name."""
+
+NONSENSE: Mapping[str, Any] = {
+    "submit": None, "find": [("?",)], "status": "DONE?", "counts": [[[-1]]], "usage": float("nan"),
+    "cancel": ValueError("Expecting value: line 1 column 1 (char 0)"),
+}  # fmt: skip
+
+
+class Ended(BaseException):
+    """The process ends here, as by a signal: nothing that follows is run."""
+
+
+class Hostile(Provider):
+    """A provider between a run and another provider, with faults.
+
+    Args:
+        provider: Who runs the jobs.
+        fault: What goes wrong.
+
+    Attributes:
+        accepted: The ids that the provider gave, by the job's own tag.
+        ends_after: Calls after which the process ends; None never.
+    """
+
+    bills = True
+    durable = True
+
+    def __init__(self, provider: Provider, fault: Fault) -> None:
+        self._provider, self._fault = provider, fault
+        self.name, self.native_rx = provider.name, provider.native_rx
+        self.default_width = provider.default_width
+        self.accepted: dict[str, list[str]] = {}
+        self.ends_after: int | None = None
+        self._left = {"unanswered": fault.unanswered, **fault.garbled}
+        self._asked: dict[tuple[str, str], int] = {}
+
+    def calibration(self, refresh: bool = False) -> Calibration:
+        """As the provider has it."""
+        return self._provider.calibration(refresh)
+
+    def neighbours(self) -> Sequence[tuple[int, int]]:
+        """As the provider has them."""
+        return self._provider.neighbours()
+
+    def submit(self, job: Job) -> str:
+        """Submit, and perhaps lose the answer."""
+        self._count()
+        identity = self._provider.submit(job)
+        self.accepted.setdefault(job.tags[-1], []).append(identity)
+        self._count()
+        if self._happens("unanswered"):
+            raise ConnectionError("The connection was reset.")
+        return self._answer("submit", identity)
+
+    def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
+        """The jobs with a tag, late, twice or in reverse order."""
+        self._count()
+        found = list(self._provider.find(tag))
+        found = [pair for pair in found if self._times("find", pair[0]) > self._fault.lag]
+        if self._fault.reordered:
+            found.reverse()
+        return self._answer("find", found * 2 if self._fault.duplicated else found)
+
+    def status(self, identity: str) -> Status:
+        """How a job stands, perhaps as it stood before."""
+        self._count()
+        found, times = self._provider.status(identity), self._times("status", identity)
+        if times <= self._fault.forgetful:
+            found = Status("lost")
+        elif found.state == "done" and times <= self._fault.forgetful + self._fault.slow:
+            found = Status("queued", seconds=0.5 * (self._fault.late_usage > 0))
+        return self._answer("status", found)
+
+    def counts(self, identity: str, job: Job) -> list[Counts]:
+        """The counts of a job."""
+        self._count()
+        return self._answer("counts", self._provider.counts(identity, job))
+
+    def usage(self, identity: str) -> float | None:
+        """The usage of a job, perhaps not yet."""
+        self._count()
+        late = self._times("usage", identity) <= self._fault.late_usage
+        return self._answer("usage", None if late else self._provider.usage(identity))
+
+    def cancel(self, identity: str) -> None:
+        """Cancel a job, perhaps too late."""
+        self._count()
+        if not self._fault.cancelled:
+            self._provider.cancel(identity)
+        self._answer("cancel", None)
+
+    def close(self) -> None:
+        """Close the provider."""
+        self._provider.close()
+
+    def _count(self) -> None:
+        if self.ends_after is not None:
+            self.ends_after -= 1
+            if self.ends_after < 0:
+                raise Ended
+
+    def _times(self, what: str, identity: str) -> int:
+        """How often something was asked of a job, this time included."""
+        self._asked[what, identity] = self._asked.get((what, identity), 0) + 1
+        return self._asked[what, identity]
+
+    def _happens(self, what: str) -> bool:
+        left = self._left.get(what, 0)
+        self._left[what] = max(left - 1, 0)
+        return left > 0
+
+    def _answer(self, what: str, found: T) -> T:
+        if not self._happens(what):
+            return found
+        if isinstance(NONSENSE[what], Exception):
+            raise NONSENSE[what]
+        return cast(T, NONSENSE[what])
+
+
+def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> None:
+    """Run a provider with a fault and raise unless all that is promised of a run holds.
+
+    Args:
+        make: Returns a provider of the same service and device each time, as a new process would.
+        folder: An empty folder.
+        fault: What goes wrong.
+
+    Raises:
+        AssertionError: A promise is broken.
+    """
+    hostile = Hostile(make(), fault)
+    store, copies = folder / "run", itertools.count()
+    found, run = None, None
+    for attempt in range(80):
+        hostile._provider = make()
+        hostile.ends_after = 7 + attempt if fault.interrupted else None
+        try:
+            with _backend(hostile).open(store) as run:
+                if attempt % 3 == 0:
+                    run.copy(folder / f"copy-{next(copies)}")
+                found = run.measure([_task()])[0]
+            if run.seconds == run.committed_seconds and np.isfinite(found.z).all():
+                break
+        except (Ended, PendingError):
+            pass
+        except BackendError as error:
+            assert "No answer" in str(error) or "does not say" in str(error), error
+        if fault.cancelled and attempt < 5:
+            hostile.ends_after = None
+            with _backend(hostile).watch(store) as seen:
+                seen.cancel()
+                assert "cancelled" not in seen.status().values(), "cancelled without a word of it"
+        if fault.restored and attempt % 5 == 4:
+            _put_back(folder / f"copy-{(attempt // 3) - 1}", store)
+    assert found is not None and run is not None and np.isfinite(found.z).all(), "values lack"
+    assert (np.abs(found.z - VALUES) < 6 * found.stderr).all(), "values are wrong"
+    doubles = {tag: ids for tag, ids in hostile.accepted.items() if len(ids) > 1}
+    assert not doubles and len(hostile.accepted) == JOBS, f"paid twice: {doubles or 'other jobs'}"
+    assert set(run.jobs) == {ids[0] for ids in hostile.accepted.values()}, "jobs are not known"
+    assert 0 < run.seconds == run.committed_seconds <= BUDGET, "costs are not final or too high"
+    hostile.ends_after, before = None, len(hostile.accepted)
+    with _backend(hostile).open(store) as again:
+        (same,) = again.measure([_task()])
+    assert (same.z == found.z).all() and (same.stderr == found.stderr).all(), "read otherwise"
+    assert len(hostile.accepted) == before, "a finished run submitted something"
+
+
+def _task() -> Task:
+    return Task(Circuit((RX(Encoding(0)),)), np.arccos(VALUES)[:, None])
+
+
+def _backend(provider: Provider) -> QiskitBackend:
+    # six values a job: a row of two on each of two qubits, and its twin, and two of calibration
+    qubits = [int(qubit) for qubit in provider.calibration().qubits[:2]]
+    seconds = 2.0 + 0.00035 * (2 * 3 + 2) * (SHOTS // 2) + 1e-9
+    return QiskitBackend(
+        provider.name, provider=provider, shots=SHOTS, layout=qubits, force=True,
+        job_seconds=seconds, budget_seconds=BUDGET, poll_seconds=0.0, search_seconds=60.0,
+        max_age_hours=1e6,
+    )  # fmt: skip
+
+
+def _put_back(copy: Path, store: Path) -> None:
+    if copy.exists():
+        (store / "run.sqlite").write_bytes((copy / "run.sqlite").read_bytes())

@@ -1,0 +1,96 @@
+"""What people who know other packages write, and what to write here instead."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from qkan.circuits import did_you_mean
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+LAYER = {
+    "width": "QKAN takes its sizes as a list: QKAN([2, 5, 1])",
+    "hidden": "QKAN takes all its sizes as a list, inputs and outputs too: QKAN([2, 5, 1])",
+    "grid": "a circuit has no grid; reps=… sets how fast an activation can vary, and "
+    "KAN(…, basis='spline') has splines",
+    "k": "a circuit has no spline degree; reps=… sets how fast an activation can vary, and "
+    "KAN(…, basis='spline') has splines",
+    "seed": "pass generator=torch.Generator().manual_seed(0)",
+    "random_state": "pass generator=torch.Generator().manual_seed(0)",
+    "base_fun": "pass base='silu', or another of its names",
+    "activation": "the activation is the circuit; pass base='silu' for the one beside it",
+    "solver": "pass engine=…, see engines()",
+    "num_layers": "every size stands in the list: QKAN([2, 5, 5, 1]) has three layers",
+    "n_qubits": "every activation has one qubit; pass reps=… for a longer circuit",
+    "in_dim": "pass in_features",
+    "out_dim": "pass out_features",
+}
+"""By other names for the options of a layer or a network."""
+
+FIT = {
+    "epochs": "pass steps=…, which counts steps of the optimizer: with batch_size an epoch has "
+    "samples/batch_size of them, without it one",
+    "max_iter": "pass steps=…",
+    "n_epochs": "pass steps=…",
+    "learning_rate": "pass lr=…",
+    "opt": "pass optimizer='lbfgs', 'adam' or another",
+    "loss_fn": "pass loss=…",
+    "criterion": "pass loss=…",
+    "validation_data": "pass validation=(x, y)",
+    "validation_split": "pass validation=0.2, or another fraction",
+    "validation_fraction": "pass validation=0.2, or another fraction",
+    "early_stopping": "pass patience=… with validation=0.2",
+    "batch": "pass batch_size=…",
+    "verbose": "pass progress=True or False",
+    "callbacks": "patience=…, scheduler=… and checkpoint=… are what fit has; for more write a loop",
+    "random_state": "pass seed=…",
+    "lamb": "use `with sparse_loss(model, 1e-3) as loss:` and fit(…, loss=loss)",
+    "y": "pass a pair: fit(model, (x, y), steps=20)",
+}
+"""By other names for the options of `fit`."""
+
+
+def guided(
+    habits: Mapping[str, str], *, positional: int, instead: str
+) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
+    """Let a function's wrong calls say in a sentence what to write instead.
+
+    Args:
+        habits: From the names of options that it has not to what to do.
+        positional: How many arguments it takes without their names, self included.
+        instead: The call that is right, for one with too many of them or too few.
+    """
+
+    def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
+        signature = inspect.signature(function)
+        known = {name: p for name, p in signature.parameters.items() if p.kind not in _VARIABLE}
+        open_ended = len(known) < len(signature.parameters)
+        wanted = {name for name, p in known.items() if p.default is inspect.Parameter.empty}
+        order = [*known]
+
+        @functools.wraps(function)
+        def call(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+            for name in kwargs:
+                if name not in known and (name in habits or not open_ended):
+                    hint = habits.get(name) or did_you_mean(name, known)
+                    raise TypeError(f"{_name(function)} has no option {name!r}: {hint}.")
+            missing = wanted - set(order[: len(args)]) - set(kwargs)
+            if len(args) > positional or missing:
+                found = f"lacks {', '.join(sorted(missing))}" if missing else "was given too much"
+                raise TypeError(f"{_name(function)} {found}: write {instead}.")
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+_VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return function.__qualname__.removesuffix(".__init__")

@@ -1,0 +1,111 @@
+"""The options of layers and networks, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any, SupportsIndex
+
+import torch
+
+from qkan.circuits import Circuit, did_you_mean, fixed_scale, resolve_scale
+from qkan.circuits import ansatz as named_ansatz
+from qkan.circuits.ansatz import Builder
+
+from .errors import QKANError
+
+ENCODINGS = ("trainable", "linear", "binary", "ternary")
+
+
+def factory_of(
+    device: torch.device | str | int | None, dtype: torch.dtype | None
+) -> dict[str, Any]:
+    """What makes tensors on that device in that dtype.
+
+    Raises:
+        QKANError: No such device here, or no real float.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = f"{error}".splitlines()[0]
+        raise QKANError(
+            f"device={device!r}: this torch cannot use it ({reason}). Leave device out to compute "
+            "on the CPU, or install a torch with support for it."
+        ) from error
+    if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
+        raise QKANError(f"dtype={dtype!r}: a real float of torch, such as torch.float32.")
+    return {"device": device, "dtype": dtype}
+
+
+def check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed."""
+    if value not in allowed:
+        names = [name for name in allowed if isinstance(name, str)]
+        none = " Or None." if None in allowed else ""
+        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
+
+
+def check_size(name: str, value: SupportsIndex, none: str = "", *, least: int | None = 1) -> int:
+    """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
+
+    Args:
+        name: Of the option.
+        value: Whatever `operator.index` takes, a number of numpy too; not a bool.
+        none: What the message says of None, at its end.
+        least: The lowest that is allowed; None for any.
+    """
+    whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    if whole is None or (least is not None and whole < least):
+        wanted = "a whole number" if least is None else f"a whole number, {least} or more"
+        raise QKANError(f"{name}={value!r}: {wanted}.{none}")
+    return whole
+
+
+def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
+    """Return the name of an encoding, or its numbers as floats."""
+    if isinstance(encoding, str):
+        return encoding
+    try:
+        return tuple(map(float, encoding))
+    except (TypeError, ValueError) as error:
+        raise QKANError(
+            f"encoding={encoding!r}: one of {', '.join(ENCODINGS)}, or one number an encoding."
+        ) from error
+
+
+def check_group(group: int | str | None, in_features: int) -> int | None:
+    """Return the number of shared activations, None where none is shared."""
+    if isinstance(group, str):
+        check_choice("group", group, ["inputs", None])
+        return in_features
+    if group is None:
+        return None
+    group = check_size("group", group)
+    if group > in_features:
+        raise QKANError(
+            f"group={group}: the number of shared activations is at most in_features={in_features}."
+        )
+    return group
+
+
+def circuit_of(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
+    """Return the circuit of an ansatz, or the one that was given."""
+    if not isinstance(ansatz, Circuit):
+        return named_ansatz(ansatz, check_size("reps", reps))
+    if reps not in (3, ansatz.num_encodings):
+        raise QKANError(
+            f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
+            "named ansatz; leave it out, or pass circuit.extend(reps)."
+        )
+    return ansatz
+
+
+def scale_of(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:
+    """Return the scales of a fixed encoding, None of a trained one."""
+    if isinstance(encoding, str):
+        check_choice("encoding", encoding, ENCODINGS)
+        if encoding == "trainable":
+            return None
+        return fixed_scale(encoding, circuit.num_encodings)
+    return resolve_scale(circuit, encoding)

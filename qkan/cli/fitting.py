@@ -1,0 +1,280 @@
+"""The work of `qkan fit`: a model of a table, scored on rows held out beside two simple ones."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qkan.circuits import require
+from qkan.errors import QKANError
+from qkan.io import save
+from qkan.layer import effective_parameters
+from qkan.table_columns import Column, infer, number
+
+from .fit import FEW_CLASSES, TASKS
+from .inputs import noting
+from .tables import Array, Table, missing_rows
+
+Parts = tuple[tuple[Array, Array], tuple[Array, Array]]
+"""Rows to train on and rows held out, each (X, y)."""
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is to be read.
+
+    Attributes:
+        task: One of `TASKS`.
+        drop: Columns to leave out.
+        category: Columns that hold categories.
+        refuse: Whether empty cells of inputs are an error.
+    """
+
+    task: str = "auto"
+    drop: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    refuse: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learned from a table.
+
+    Attributes:
+        table: Its columns, without the target and those left out.
+        target: Name of the target.
+        classify: Whether it has classes.
+        X: (n, features), NaN for what is missing.
+        y: (n,) numbers or classes.
+        unused: Columns left out.
+        notes: What was taken for what.
+    """
+
+    table: tuple[Column, ...]
+    target: str
+    classify: bool
+    X: Array
+    y: Array
+    unused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """Its name in `TASKS`."""
+        return TASKS[1 + self.classify]
+
+
+def study(problem: Problem, parts: Parts, options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Train, write the model, compare; what came of it as JSON values."""
+    begin, notes = time.perf_counter(), list[str]()
+    with noting(notes):
+        estimator = trained(problem, parts[0], options)
+    seconds = time.perf_counter() - begin
+    module = estimator.to_module(
+        columns=[name for column in problem.table for name in column.features],
+        targets=[problem.target], unused=problem.unused, table=problem.table,
+    )  # fmt: skip
+    save(module, out)
+    scores = compare(estimator, problem, parts)
+    return {
+        "model": str(out), "task": problem.task, "target": problem.target,
+        "columns": [column.name for column in problem.table], "inputs": [*module.columns],
+        "unused": [*problem.unused],
+        "classes": None if module.classes is None else [*module.classes],
+        "rows": {"train": len(parts[0][0]), "test": len(parts[1][0])},
+        "widths": estimator.model_.widths, "parameters": effective_parameters(estimator.model_),
+        "steps": len(estimator.history_), "seconds": seconds,
+        "interrupted": estimator.history_.interrupted,
+        "scores": scores, "taken_for": [*problem.notes],
+        "notes": [*(f"Warning: {note}" for note in notes), *advice(scores)],
+    }  # fmt: skip
+
+
+def read_problem(data: Table, target: str, reading: Reading) -> Problem:
+    """The inputs and the target of a table, checked.
+
+    Raises:
+        QKANError: No such column, no input left, cells that are not what their column holds, one
+            class, or a class of one row.
+    """
+    if target in reading.drop:
+        raise QKANError(f"--drop {target}: that is the target.")
+    for name in reading.category:
+        data.column(name)
+    cells = data.column(target)
+    names = data.others({target}, reading.drop)
+    if not names:
+        raise QKANError(f"{data.path} has no column beside {target!r} to predict it from.")
+    classify = reading.task == TASKS[2] or (reading.task == "auto" and _has_classes(data, cells))
+    y = _classes(data, target, cells) if classify else data.numbers([target])[:, 0]
+    columns, parts, notes = [], [], [*data.notes]
+    for name in names:
+        column, values = _column(data, name, reading)
+        columns.append(column)
+        parts.append(values)
+        gaps = int(np.isnan(values).sum())
+        notes += [column.describe()] if column.kind != "number" else []
+        notes += [f"{name}: {gaps} of {len(values)} are missing, filled and marked"] if gaps else []
+    unused = tuple(dict.fromkeys(reading.drop))
+    return Problem(tuple(columns), target, classify, np.hstack(parts), y, unused, tuple(notes))
+
+
+def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
+    """A column of inputs and its numbers."""
+    cells = data.column(name)
+    gaps = missing_rows(cells)
+    if gaps and reading.refuse:
+        raise QKANError(
+            f"{data.path}, line {data.lines[gaps[0]]}: column {name!r} has {cells[gaps[0]]!r}, no "
+            f"value ({len(gaps)} such cells in {len(cells)} rows). {data.seen(gaps[0])} "
+            "--missing impute takes the mean instead."
+        )
+    try:
+        column = infer(name, cells, data.decimal, category=name in reading.category)
+    except QKANError as error:
+        raise QKANError(f"{data.path}: {error}") from None
+    encoded = column.encode(cells, data.decimal)
+    if encoded.bad:
+        assert data.names is not None, "a table that is fitted has names"
+        raise data.complaint(
+            {data.names.index(name): encoded.bad},
+            advice="Mend the cells, read the column as categories with --category, or leave it out "
+            "with --drop.",
+        )
+    return column, encoded.values
+
+
+def _has_classes(data: Table, cells: list[str]) -> bool:
+    """Whether a target looks like classes: texts, or a few whole numbers."""
+    numbers = [number(cell, data.decimal) for cell in cells if cell]
+    values = {value for value in numbers if value is not None}
+    if None in numbers or any(re.fullmatch(r"-?0[0-9]+", cell) for cell in cells):
+        return True
+    return len(values) <= FEW_CLASSES and all(map(float.is_integer, values))
+
+
+def _classes(data: Table, target: str, cells: list[str]) -> Array:
+    """Classes as they are written; as whole numbers where all are, which are written the same."""
+    if "" in cells:
+        line = data.lines[cells.index("")]
+        raise QKANError(f"{data.path}, line {line}: {target!r} is empty; fill it or take it out.")
+    whole = all(_WHOLE.fullmatch(cell) and abs(int(cell)) < 2**63 for cell in cells)
+    y = np.array([int(cell) for cell in cells] if whole else cells)
+    names, counts = np.unique(y, return_counts=True)
+    if len(names) < 2 or counts.min() < 2:
+        rare = [*map(str, names[counts < 2])][:5]
+        found = f"classes of one row only: {rare}" if rare else f"the one class {names[0]!s}"
+        row = cells.index(rare[0]) if rare else 0
+        raise QKANError(
+            f"{data.path}, line {data.lines[row]}: {target!r} has {found}; wanted two classes or "
+            f"more, of two rows or more each. {data.seen(row)} For numbers use --task regression."
+        )
+    return y
+
+
+def split(problem: Problem, share: float, seed: int) -> Parts:
+    """Rows to train on and rows held out, drawn by the seed, classes in equal shares.
+
+    Raises:
+        QKANError: A share that leaves fewer than two rows on a side, or a class on none.
+    """
+    X, y = problem.X, problem.y
+    if share == 0:
+        return (X, y), (X[:0], y[:0])
+    few = len({*y.tolist()}) if problem.classify else 2
+    held = math.ceil(len(y) * share) if 0 < share < 1 else 0
+    if not few <= held <= len(y) - few:
+        raise QKANError(
+            f"--test-size {share:g} of {len(y)} rows: wanted a share that leaves {few} rows or "
+            "more to train on and to test on; 0 tests on none."
+        )
+    selection = require("sklearn.model_selection", "sklearn")
+    train_X, test_X, train_y, test_y = selection.train_test_split(
+        X, y, test_size=held, random_state=seed, stratify=y if problem.classify else None
+    )
+    return (train_X, train_y), (test_X, test_y)
+
+
+def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]) -> Any:
+    """A fitted estimator."""
+    require("sklearn", "sklearn")
+    from qkan.estimators import QKANClassifier, QKANRegressor
+
+    estimator = QKANClassifier(**options) if problem.classify else QKANRegressor(**options)
+    return estimator.fit(*rows)
+
+
+def compare(model: Any, problem: Problem, parts: Parts) -> dict[str, Any]:
+    """Scores of the model and of two simple ones, on the rows of each part that has any."""
+    linear = require("sklearn.linear_model", "sklearn")
+    pipeline = require("sklearn.pipeline", "sklearn").make_pipeline
+    standard = require("sklearn.preprocessing", "sklearn").StandardScaler
+    filled = require("sklearn.impute", "sklearn").SimpleImputer
+    dummy = require("sklearn.dummy", "sklearn")
+    if problem.classify:
+        others = {
+            "most frequent class": dummy.DummyClassifier(),
+            "logistic": linear.LogisticRegression(max_iter=10_000),
+        }
+    else:
+        others = {"mean": dummy.DummyRegressor(), "linear": linear.LinearRegression()}
+    found = {"QKAN": model}
+    for name, other in others.items():
+        found[name] = pipeline(filled(), standard(), other).fit(*parts[0])
+    return {
+        name: {
+            part: _scores(fitted, *rows, problem.classify) if len(rows[0]) else None
+            for part, rows in zip(("train", "test"), parts, strict=True)
+        }
+        for name, fitted in found.items()
+    }
+
+
+def advice(scores: dict[str, Any]) -> list[str]:
+    """A line where a simpler model is better on the rows held out, and what to try."""
+    held = {name: parts["test"] for name, parts in scores.items()}
+    if held["QKAN"] is None:
+        return []
+    score = "log_loss" if "log_loss" in held["QKAN"] else "rmse"
+    better = [name for name, found in held.items() if found[score] < held["QKAN"][score]]
+    if not better:
+        return []
+    best = min(better, key=lambda name: float(held[name][score]))
+    return [
+        f"On the rows held out {best} is better, {score.replace('_', ' ')} "
+        f"{held[best][score]:.3g} against {held['QKAN'][score]:.3g}. Try a larger --alpha, "
+        "--hidden 0, --early-stopping, or more rows."
+    ]
+
+
+def _scores(model: Any, X: Array, y: Array, classify: bool) -> dict[str, float]:
+    metrics = require("sklearn.metrics", "sklearn")
+    if classify:
+        chances = model.predict_proba(X)
+        return {
+            "accuracy": float(model.score(X, y)),
+            "log_loss": float(metrics.log_loss(y, chances, labels=model.classes_)),
+        }
+    rmse = float(metrics.root_mean_squared_error(y, model.predict(X)))
+    return {"r2": float(model.score(X, y)), "rmse": rmse}
+
+
+def announced(problem: Problem, parts: Parts, task: str) -> str:
+    """What is to be learned, and what the table's columns were taken for."""
+    kind = problem.task
+    if problem.classify:
+        kind += f" into {len({*problem.y.tolist()})} classes"
+    why = " (--task says otherwise)" if task == "auto" else ""
+    first = (
+        f"{problem.target} from {len(problem.table)} columns: {kind}{why}; "
+        f"{len(parts[0][0])} rows to train on, {len(parts[1][0])} held out"
+    )
+    return "\n  ".join([first, *problem.notes])

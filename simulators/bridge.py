@@ -1,0 +1,273 @@
+"""The one bridge from engines to torch: `run` evaluates a layer call by an engine.
+
+It gives every engine what torch users expect: autograd, second derivatives and forward mode and
+`torch.func` transforms (through the torch engine), `vmap` over parameters, and a place inside
+`torch.compile`, on meta and on fake tensors (as an operator with a shape rule).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
+
+from qkan.circuits import Program, from_json, lower
+
+from .autocast import without_autocast
+from .base import BASES
+from .bloch import TorchEngine
+from .call import (
+    Gradients,
+    LayerCall,
+    LayerTensors,
+    layer_call,
+    masked,
+)
+from .engine import Engine
+from .registry import get_engine, select
+
+_FALLBACK = TorchEngine()
+
+
+def run(engine: Engine, call: LayerCall) -> Tensor:
+    """Evaluate a call by an engine that did not refuse it.
+
+    Returns:
+        The output, (b, o), or without a weight the values of all edges, (b, o, i); differentiable
+        in every tensor of the call.
+    """
+    if engine.plain(call):
+        return engine.forward(call)[0]
+    request, tensors, _ = call
+    if tensors.mask is not None and tensors.mask.requires_grad:
+        return _FALLBACK.forward(call)[0]
+    # asked in this order, for a compiler knows no more than the first of these questions
+    if torch.compiler.is_compiling() or not _is_ordinary(tensors.x):
+        return _out_of_the_ordinary(engine, call)
+    if not torch.is_grad_enabled():
+        return engine.forward(call)[0]
+    return _Layer.apply(engine, request, *tensors)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _is_ordinary(x: Tensor) -> bool:
+    """Whether the tensors have numbers, and nobody but autograd listens to what becomes of them."""
+    return not (
+        torch._C._are_functorch_transforms_active()
+        or x.is_meta
+        or isinstance(x, FakeTensor)
+        or torch._C._is_tracing()
+        or forward_ad._current_level >= 0
+    )
+
+
+def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
+    """A call that is compiled, traced, transformed, or has no numbers.
+
+    What differentiates operators itself is given plain ones; everything else sees one operator.
+    """
+    if torch.compiler.is_compiling():
+        return _operator(engine, call)
+    transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
+    if transformed or torch._C._is_tracing() or forward_ad._current_level >= 0:
+        return _FALLBACK.forward(call)[0]
+    return _operator(engine, call)
+
+
+def _only_vmap() -> bool:
+    """Whether all active `torch.func` transforms are `vmap`."""
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    kind = torch._C._functorch.TransformType.Vmap
+    return all(interpreter.key() == kind for interpreter in stack)
+
+
+class _Layer(torch.autograd.Function):
+    """A call as one node of the graph.
+
+    A backward pass that is itself differentiated goes to the torch engine.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, engine: Engine, request: Any, *tensors: Tensor | None) -> Tensor:
+        ctx.engine, ctx.request = engine, request
+        ctx.save_for_backward(*tensors)
+        call = LayerCall(request, LayerTensors(*tensors))  # type: ignore[arg-type]
+        out, ctx.state = engine.forward(call)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        call = LayerCall(ctx.request, LayerTensors(*ctx.saved_tensors), ctx.needs_input_grad[2:])
+        if torch.is_grad_enabled():
+            found = _differentiable_backward(call, grad)
+        else:
+            with without_autocast(grad):
+                found = ctx.engine.backward(call, grad, ctx.state)
+        return (None, None, *found)
+
+
+def _differentiable_backward(call: LayerCall, grad: Tensor) -> Gradients:
+    """The gradients as a graph that can be differentiated again, by the torch engine."""
+    with torch.enable_grad():
+        output = _FALLBACK.forward(call)[0]
+        wanted = [t for t, need in zip(call.tensors, call.needs, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(output, wanted, grad, create_graph=True, allow_unused=True)  # type: ignore[arg-type]
+        )
+    return tuple(next(found) if need else None for need in call.needs)
+
+
+_TENSORS = ", ".join(
+    f"Tensor{'?' if name in LayerTensors._field_defaults else ''} {name}"
+    for name in LayerTensors._fields
+)
+_NAMED = "str engine, str circuit, float[]? fixed_scale, str? base"
+
+
+@functools.lru_cache(maxsize=1024)
+def _program(text: str) -> Program:
+    return lower(from_json(json.loads(text)))
+
+
+def _named(
+    engine: str,
+    circuit: str,
+    fixed: Sequence[float] | None,
+    base: str | None,
+    tensors: Sequence[Tensor | None],
+) -> tuple[Engine, LayerCall]:
+    """The engine and the call that an operator's arguments stand for."""
+    fixed = None if fixed is None else tuple(fixed)
+    held = LayerTensors(*tensors)  # type: ignore[arg-type]
+    return get_engine(engine), layer_call(_program(circuit), held, fixed, base)
+
+
+def _operator(engine: Engine, call: LayerCall) -> Tensor:
+    """The call as one operator, for graphs, dispatch modes and tensors without values."""
+    request = call.request
+    return _layer(  # type: ignore[no-any-return]
+        engine.name, request.program.text, request.fixed_scale, request.base, *call.tensors
+    )
+
+
+def _layer_values(
+    engine: str,
+    circuit: str,
+    fixed: Sequence[float] | None,
+    base: str | None,
+    *tensors: Tensor | None,
+) -> Tensor:
+    found, call = _named(engine, circuit, fixed, base, tensors)
+    return found.forward(call)[0]
+
+
+def _layer_gradients(
+    engine: str,
+    circuit: str,
+    fixed: Sequence[float] | None,
+    base: str | None,
+    needs: Sequence[bool],
+    grad: Tensor,
+    *tensors: Tensor | None,
+) -> list[Tensor]:
+    """The gradients; an empty tensor where none is wanted."""
+    chosen, call = _named(engine, circuit, fixed, base, tensors)
+    found = chosen.backward(call._replace(needs=needs), grad, None)
+    return [grad.new_empty(0) if g is None else g for g in found]
+
+
+_layer: Any = torch.library.custom_op(
+    "qkan::layer", _layer_values, mutates_args=(), schema=f"({_NAMED}, {_TENSORS}) -> Tensor"
+)
+_layer_backward: Any = torch.library.custom_op(
+    "qkan::layer_backward", _layer_gradients, mutates_args=(),
+    schema=f"({_NAMED}, bool[] needs, Tensor grad, {_TENSORS}) -> Tensor[]",
+)  # fmt: skip
+
+
+@_layer.register_fake  # type: ignore[untyped-decorator]
+def _(engine: str, circuit: str, fixed: Any, base: Any, *tensors: Tensor | None) -> Tensor:
+    x, theta, _, _, weight, *_ = LayerTensors(*tensors)  # type: ignore[arg-type]
+    shape = (x.shape[0], theta.shape[-3])
+    return x.new_empty(shape if weight is not None else (*shape, x.shape[1]))
+
+
+@_layer_backward.register_fake  # type: ignore[untyped-decorator]
+def _(
+    engine: str, circuit: str, fixed: Any, base: Any, needs: Sequence[bool], grad: Tensor,
+    *tensors: Tensor | None,
+) -> list[Tensor]:  # fmt: skip
+    wanted = LayerTensors(*needs)._replace(base_weight=needs[5] and base is not None)  # type: ignore[arg-type]
+    return [
+        torch.empty_like(tensor) if need and tensor is not None else grad.new_empty(0)
+        for tensor, need in zip(tensors, wanted, strict=True)
+    ]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.options = inputs[:4]
+    ctx.save_for_backward(*inputs[4:])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    tensors, needs = ctx.saved_tensors, list(ctx.needs_input_grad[4:])
+    with without_autocast(grad):
+        found = _layer_backward(*ctx.options, needs, grad, *tensors)
+    # a tensor that the layer does not use, a base weight without a base, has an empty gradient
+    gradients = (
+        g if need and g.shape == tensor.shape else None
+        for g, tensor, need in zip(found, tensors, needs, strict=True)
+    )
+    return (None, None, None, None, *gradients)
+
+
+_layer.register_autograd(_backward, setup_context=_keep)
+
+
+@_layer.register_vmap  # type: ignore[untyped-decorator]
+def _(
+    info: Any, in_dims: tuple[int | None, ...], engine: str, circuit: str, fixed: Any, base: Any,
+    *tensors: Tensor | None,
+) -> tuple[Tensor, int]:  # fmt: skip
+    """Samples are folded into the batch; parameters become those of each sample."""
+    mapped = LayerTensors(*(dim is not None for dim in in_dims[4:]))  # type: ignore[arg-type]
+    moved = [
+        t if t is None or dim is None else t.movedim(dim, 0)
+        for t, dim in zip(tensors, in_dims[4:], strict=True)
+    ]
+    held = LayerTensors(*moved)  # type: ignore[arg-type]
+    program, fixed = _program(circuit), None if fixed is None else tuple(fixed)
+    own = max(t.ndim - bool(m) for t, m in zip(held[1:4], mapped[1:4], strict=True)) > 3
+    if not own and not any(mapped[1:]):
+        folded = held._replace(x=held.x.flatten(0, 1))
+        out = run(get_engine(engine), layer_call(program, folded, fixed, base))
+        return out.unflatten(0, held.x.shape[:2]), 0
+    if not own and held.x.shape[-2] == 1:
+        return _own_parameters(program, held, mapped, fixed, base, info.batch_size), 0
+    calls = []
+    for n in range(info.batch_size):
+        one = (t[n] if t is not None and m else t for t, m in zip(held, mapped, strict=True))
+        calls.append(layer_call(program, LayerTensors(*one), fixed, base))  # type: ignore[arg-type]
+    return torch.stack([run(select("auto", call.request), call) for call in calls]), 0
+
+
+def _own_parameters(
+    program: Program, held: LayerTensors, mapped: LayerTensors,
+    fixed: tuple[float, ...] | None, base: str | None, batch: int,
+) -> Tensor:  # fmt: skip
+    """One sample for each set of parameters, (batch, 1, …): a call with parameters per sample."""
+    x, theta, scale, shift, weight, base_weight, bias, mask = held
+    x = x.squeeze(1) if mapped.x else x.expand(batch, -1)
+    if fixed is not None:
+        scale = theta.new_tensor(fixed)
+    parts = LayerTensors(x, theta, scale, shift, None if weight is None else masked(weight, mask))
+    call = layer_call(program, parts, fixed)
+    out = run(select("auto", call.request), call)
+    if base is not None and base_weight is not None:
+        out = out + (BASES[base](x).unsqueeze(-2) * masked(base_weight, mask)).sum(-1)
+    return (out if bias is None else out + bias).unsqueeze(1)

@@ -1,0 +1,159 @@
+"""What an engine is given: a request, which says all but the numbers, and the tensors.
+
+Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from qkan.circuits import Program
+
+_CPU = torch.device("cpu")
+
+
+class Request(NamedTuple):
+    """What an engine is asked to run: everything but the numbers.
+
+    Attributes:
+        program: The lowered circuit.
+        batch: Samples b.
+        out_features: Outputs o.
+        in_features: Inputs i.
+        dtype: The dtype of x and of the parameters.
+        device: The device of x and of the parameters.
+        fixed_scale: The scales when every edge has the same fixed ones, else None.
+        per_edge: Whether each edge's value is wanted instead of the weighted sum over inputs.
+        batched_theta: Whether each sample has parameters of its own.
+        noise: Whether channels act after the gates.
+        base: The base activation beside the circuits, a name in `BASES`; None for none.
+    """
+
+    program: Program
+    batch: int
+    out_features: int
+    in_features: int
+    dtype: torch.dtype = torch.float32
+    device: torch.device = _CPU
+    fixed_scale: tuple[float, ...] | None = None
+    per_edge: bool = False
+    batched_theta: bool = False
+    noise: bool = False
+    base: str | None = None
+
+    @property
+    def edges(self) -> int:
+        """Number of (output, input) edges."""
+        return self.out_features * self.in_features
+
+
+class LayerTensors(NamedTuple):
+    """The tensors of one layer call.
+
+    Attributes:
+        x: (b, i), radians before scale and shift.
+        theta: (o, i, k), radians; or (b, o, i, k) when each sample has angles of its own.
+        scale: (o, i, u), or (b, o, i, u).
+        shift: (o, i, u) radians, or (b, o, i, u).
+        weight: (o, i), or (b, o, i); None when the value of each edge is wanted.
+        base_weight: (o, i), or None for no base activation.
+        bias: (o,), or None.
+        mask: (o, i) that multiplies weight and base_weight, or None.
+    """
+
+    x: Tensor
+    theta: Tensor
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor | None = None
+    base_weight: Tensor | None = None
+    bias: Tensor | None = None
+    mask: Tensor | None = None
+
+
+Gradients = tuple[Tensor | None, ...]
+"""The gradients by each of `LayerTensors`, None where none is wanted."""
+
+ALL = (True,) * len(LayerTensors._fields)
+
+
+class LayerCall(NamedTuple):
+    """One call of a layer: the request and its tensors, all in one dtype on one device.
+
+    The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
+    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i).
+
+    Attributes:
+        request: Everything but the numbers.
+        tensors: The numbers.
+        needs: For each of the tensors whether its gradient is wanted; only a backward pass asks.
+    """
+
+    request: Request
+    tensors: LayerTensors
+    needs: Sequence[bool] = ALL
+
+    @property
+    def circuits(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """X, theta, scale, shift, and the weight times the mask: what the circuits depend on."""
+        x, theta, scale, shift, weight, _, _, mask = self.tensors
+        return x, theta, scale, shift, None if weight is None else masked(weight, mask)
+
+
+def layer_call(
+    program: Program,
+    tensors: LayerTensors,
+    fixed_scale: tuple[float, ...] | None = None,
+    base: str | None = None,
+) -> LayerCall:
+    """Return the call of a layer with these tensors, whose sizes make up the request.
+
+    Args:
+        program: The lowered circuit.
+        tensors: In one dtype and on one device; `weight` None asks for the value of every edge.
+            Scale and shift may also be (u,), the same on every edge.
+        fixed_scale: The scales when every edge has the same fixed ones.
+        base: The base activation, a name in `BASES`.
+    """
+    x, theta, scale, shift, weight = tensors[:5]
+    batched = False
+    if not (theta.ndim == scale.ndim == shift.ndim == 3 and (weight is None or weight.ndim == 2)):
+        rows = (*theta.shape[-3:-1], program.num_encodings)
+        scale = scale.expand(rows) if scale.ndim == 1 else scale
+        shift = shift.expand(rows) if shift.ndim == 1 else shift
+        tensors = tensors._replace(scale=scale, shift=shift)
+        batched = (
+            max(theta.ndim, scale.ndim, shift.ndim, 0 if weight is None else weight.ndim + 1) > 3
+        )
+    request = Request(
+        program, x.shape[0], theta.shape[-3], x.shape[-1], x.dtype, x.device, fixed_scale,
+        weight is None, batched, base=base,
+    )  # fmt: skip
+    return LayerCall(request, tensors)
+
+
+def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
+    """The weights of the edges that are left, in the dtype of the weight."""
+    # a mixed precision policy may cast the parameters and leave the buffers as they are
+    return weight if mask is None else weight * mask.to(weight.dtype)
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace`, or an exporter built on it, records this call."""
+    # a compiler knows no such question
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether a graph or shapes are wanted of this call, and x has no numbers yet."""
+    return torch.compiler.is_compiling() or x.is_meta or is_tracing() or isinstance(x, FakeTensor)
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether the numbers of a tensor can be read now."""
+    return not (is_traced(x) or torch._C._are_functorch_transforms_active())

@@ -1,0 +1,423 @@
+"""The agreement suite: what every engine owes, as assertions that anyone's engine can be given to.
+
+`check_engine(engine)` runs all of it. The truth is the `torch` engine in float64 on the CPU, which
+the tests of this package prove against statevectors. Letters: b samples, o outputs, i inputs,
+k theta slots, u encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qkan.circuits import RX, RY, RZ, Circuit, Encoding, H, Theta, X, Z, ansatz, lower
+
+from .base import BASES
+from .bridge import run
+from .call import LayerTensors, Request, layer_call
+from .engine import Engine
+from .registry import get_engine
+
+EXACT = 1e-10
+
+
+def assert_close(found: Tensor, wanted: Tensor, what: str, tolerance: float = EXACT) -> None:
+    """Shapes equal, NaN in the same places, errors below tolerance·(1 + |wanted|) elsewhere."""
+    assert found.shape == wanted.shape, f"{what}: shape {found.shape}, wanted {wanted.shape}"
+    found, wanted = found.detach().double(), wanted.detach().double()
+    nan = wanted.isnan()
+    assert torch.equal(found.isnan(), nan), f"{what}: NaN in other places than wanted"
+    error = ((found - wanted).abs() / (1 + wanted.abs()))[~nan]
+    worst = float(error.max()) if error.numel() else 0.0
+    assert worst <= tolerance, f"{what}: off by {worst:.3g}, allowed {tolerance:.3g}"
+
+
+def assert_as_exact_as(
+    found: Tensor, plain: Tensor, exact: Tensor, slack: float, what: str
+) -> None:
+    """The error against `exact` is at most twice that of the plain implementation, plus slack."""
+    assert found.shape == exact.shape, f"{what}: shape {found.shape}, wanted {exact.shape}"
+    if not exact.numel():
+        return
+    error, floor = ((t.detach().double() - exact).abs().max() for t in (found, plain))
+    assert error <= 2 * floor + slack, f"{what}: off by {error:.3g}, plain by {floor:.3g}"
+
+
+TILTED = (0.48, -0.6, 0.64)
+
+
+def own_circuit() -> Circuit:
+    """All that a user may do at once: tied thetas, a tied encoding, fixed angles, a tilt."""
+    return Circuit(
+        (
+            RX(0.3), RY(Theta(0)), RZ(Encoding(1)), RX(Encoding(0)), X, RY(Theta(1)),
+            RX(Theta(0)), RZ(Encoding(0)), H, RZ(Theta(2)), Z, RY(Encoding(1)), RX(Theta(1)),
+        ),
+        observable=TILTED,
+    )  # fmt: skip
+
+
+def mixed_encodings() -> Circuit:
+    """An arccos and an affine encoding beside each other."""
+    gates = (
+        RY(Theta(0)), RX(Encoding(0, arccos=True)), RX(Theta(1)), RZ(Theta(2)), RZ(Encoding(1)),
+        RY(0.7),
+    )  # fmt: skip
+    return Circuit(gates, observable="X")
+
+
+def bare_encoding() -> Circuit:
+    """No theta at all."""
+    return Circuit((H, RZ(Encoding(0)), RY(0.4)))
+
+
+def unmoved() -> Circuit:
+    """The input never reaches the observable: φ is constant."""
+    return Circuit((RZ(Encoding(0)), RZ(Theta(0))))
+
+
+CIRCUITS: dict[str, Circuit] = {
+    **{f"{name}{reps}": ansatz(name, reps) for name in ("pz", "rpz", "real", "px", "mix")
+       for reps in (1, 3)},
+    "pz-X": ansatz("pz", 2).with_observable("X"),
+    "rpz-Y": ansatz("rpz", 2).with_observable("Y"),
+    "own": own_circuit(),
+    "mixed": mixed_encodings(),
+    "bare": bare_encoding(),
+    "unmoved": unmoved(),
+}  # fmt: skip
+"""Circuits that every engine is tested on, with readable ids."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one problem."""
+
+    b: int
+    o: int
+    i: int
+
+    def __str__(self) -> str:
+        return f"{self.b}x{self.i}to{self.o}"
+
+
+SHAPES = (Shape(7, 3, 5), Shape(1, 1, 1), Shape(13, 1, 2), Shape(2, 5, 1))
+"""Prime, odd and smallest sizes."""
+
+
+@dataclass
+class Problem:
+    """Random inputs and parameters of every edge, and a random output gradient."""
+
+    x: Tensor
+    theta: Tensor
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor
+    grad: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """X, theta, scale and shift."""
+        return self.x, self.theta, self.scale, self.shift
+
+
+def problem(
+    circuit: Circuit, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Problem:
+    """A problem at scale ≠ 1, |x| ≠ 1, shift ≠ 0; leaves that require a gradient."""
+    g = torch.Generator().manual_seed(seed)
+    k, u = circuit.num_theta, circuit.num_encodings
+    # encodings through arccos stay mostly inside [-1, 1], with some clamped
+    size = 0.6 if circuit.uses_arccos else 1.7
+    values = [
+        torch.randn(shape.b, shape.i, generator=g, dtype=torch.float64) * size,
+        torch.randn(shape.o, shape.i, k, generator=g, dtype=torch.float64) * 2,
+        torch.randn(shape.o, shape.i, u, generator=g, dtype=torch.float64) * 0.4 + 0.9,
+        torch.randn(shape.o, shape.i, u, generator=g, dtype=torch.float64) * 0.3,
+        torch.randn(shape.o, shape.i, generator=g, dtype=torch.float64),
+    ]
+    x, theta, scale, shift, weight = (value.to(dtype).requires_grad_() for value in values)
+    grad = torch.randn(shape.b, shape.o, generator=g, dtype=torch.float64).to(dtype)
+    return Problem(x, theta, scale, shift, weight, grad)
+
+
+NAMES = LayerTensors._fields[:7]
+CPU = torch.device("cpu")
+Found = dict[str, Tensor]
+
+
+def request_for(
+    circuit: str,
+    shape: Shape,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device = CPU,
+    fixed: bool = False,
+) -> Request:
+    """The request of a layer of a circuit; fixed scales are 1, 2, 3 …"""
+    program = lower(CIRCUITS[circuit])
+    return Request(
+        program, shape.b, shape.o, shape.i, dtype, device, _scales(circuit) if fixed else None
+    )
+
+
+def _scales(circuit: str) -> tuple[float, ...]:
+    return tuple(float(u + 1) for u in range(CIRCUITS[circuit].num_encodings))
+
+
+def leaves(p: Problem, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """X, theta, scale, shift, weight as leaves of a dtype on a device."""
+    tensors = (p.x, p.theta, p.scale, p.shift, p.weight)
+    return tuple(t.detach().to(device, dtype).requires_grad_() for t in tensors)
+
+
+def evaluate(
+    engine: Engine,
+    circuit: str,
+    tensors: Sequence[Tensor | None],
+    fixed: bool = False,
+    base: str | None = None,
+) -> Tensor:
+    """The output of a layer, from as many of `LayerTensors` as are given; of edges from four."""
+    scales = _scales(circuit) if fixed else None
+    held = LayerTensors(*tensors)  # type: ignore[arg-type]
+    return run(engine, layer_call(lower(CIRCUITS[circuit]), held, scales, base))
+
+
+def value_and_gradients(
+    engine: Engine,
+    circuit: str,
+    tensors: Sequence[Tensor | None],
+    grad: Tensor,
+    fixed: bool = False,
+    base: str | None = None,
+) -> Found:
+    """The output of `evaluate` and the gradients by all tensors but a mask, on the CPU."""
+    value = evaluate(engine, circuit, tensors, fixed, base)
+    named = {n: t for n, t in zip(NAMES, tensors, strict=False) if t is not None}
+    found = torch.autograd.grad(
+        value, [*named.values()], grad.to(value), allow_unused=True, materialize_grads=True
+    )
+    result = {"value": value, **dict(zip(named, found, strict=True))}
+    if fixed:
+        del result["scale"]
+    return {name: tensor.detach().cpu() for name, tensor in result.items()}
+
+
+def case(circuit: str, shape: Shape, fixed: bool = False) -> Problem:
+    """A random problem in float64, with the fixed scales where they are wanted."""
+    p = problem(CIRCUITS[circuit], shape, seed=5)
+    if fixed:
+        p.scale = torch.tensor(_scales(circuit), dtype=torch.float64).expand_as(p.scale).clone()
+    return p
+
+
+def assert_agrees(
+    engine: Engine, circuit: str, shape: Shape, device: torch.device = CPU, fixed: bool = False
+) -> None:
+    """Layer and edges, values and all gradients, in float64."""
+    p = case(circuit, shape, fixed)
+    truth = get_engine("torch")
+    per_edge = torch.cos(torch.arange(shape.b * shape.o * shape.i).double())
+    for count, grad in ((5, p.grad), (4, per_edge.view(shape.b, shape.o, shape.i))):
+        wanted = value_and_gradients(
+            truth, circuit, leaves(p, torch.float64, CPU)[:count], grad, fixed
+        )
+        mine = leaves(p, torch.float64, device)[:count]
+        for what, found in value_and_gradients(engine, circuit, mine, grad, fixed).items():
+            assert_close(found, wanted[what], f"{what}, {'layer' if count == 5 else 'edges'}")
+
+
+def assert_as_exact_as_torch(
+    engine: Engine, circuit: str, shape: Shape, device: torch.device = CPU
+) -> None:
+    """In float32 the error is at most twice that of plain torch operators."""
+    p = case(circuit, shape)
+    single = leaves(p, torch.float32, CPU)
+    double = tuple(t.detach().double().requires_grad_() for t in single)
+    grad = p.grad.float()
+    truth = get_engine("torch")
+    exact, plain = (
+        value_and_gradients(truth, circuit, double, grad),
+        value_and_gradients(truth, circuit, single, grad),
+    )
+    mine = tuple(t.detach().to(device).requires_grad_() for t in single)
+    slack = 4 * torch.finfo(torch.float32).eps * float(single[-1].detach().abs().sum())
+    for what, found in value_and_gradients(engine, circuit, mine, grad).items():
+        size = max([1.0, *exact[what].abs().flatten().tolist()])
+        assert_as_exact_as(found, plain[what], exact[what], slack * size, what)
+
+
+def assert_half_is_rounded_float32(
+    engine: Engine, dtype: torch.dtype, device: torch.device = CPU
+) -> None:
+    """Inputs and outputs in half precision, all between in float32."""
+    p = case("pz3", Shape(37, 3, 5))
+    half = leaves(p, dtype, device)
+    single = tuple(t.detach().float().requires_grad_() for t in half)
+    grad = p.grad.to(dtype).float()
+    wanted = value_and_gradients(engine, "pz3", single, grad)
+    for what, found in value_and_gradients(engine, "pz3", half, grad).items():
+        assert found.dtype == dtype
+        assert torch.equal(found, wanted[what].to(dtype)), what
+
+
+def assert_whole_agrees(
+    engine: Engine, base: str | None, shape: Shape, device: torch.device = CPU, bare: bool = False
+) -> None:
+    """A whole layer: mask, base activation, bias; `bare` leaves out mask and bias."""
+    p = case("pz3", shape)
+    generator = torch.Generator().manual_seed(7)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64)
+
+    first = leaves(p, torch.float64, CPU)
+    extra = (normal(shape.o, shape.i), normal(shape.o))[: 1 if bare else 2]
+    mask = None if bare else (normal(shape.o, shape.i) > -0.5).double()
+    grad = normal(shape.b, shape.o)
+
+    def whole(engine: Engine, device: torch.device) -> Found:
+        mine: list[Tensor | None] = [
+            t.detach().to(device).requires_grad_() for t in (*first, *extra)
+        ]
+        mine += [] if mask is None else [mask.to(device)]
+        with torch.no_grad():
+            value = evaluate(engine, "pz3", mine, base=base)
+        found = value_and_gradients(engine, "pz3", mine, grad, base=base)
+        assert torch.equal(value.cpu(), found["value"])
+        return found
+
+    wanted = whole(get_engine("torch"), CPU)
+    for what, found in whole(engine, device).items():
+        assert_close(found, wanted[what], what)
+
+
+def assert_a_bad_sample_stays_alone(engine: Engine, bad: float, device: torch.device = CPU) -> None:
+    """NaN or an infinite input spoils its own row of the output and its own ∂/∂x."""
+    p = case("pz3", Shape(67, 3, 4))
+    p.x = p.x.detach().clone()
+    p.x[41, 1] = bad
+    mine = leaves(p, torch.float64, device)
+    found = value_and_gradients(engine, "pz3", mine, p.grad)
+    wanted = value_and_gradients(get_engine("torch"), "pz3", leaves(p, torch.float64, CPU), p.grad)
+    for what in ("value", "x"):
+        assert_close(found[what], wanted[what], what)
+    assert found["value"][41].isnan().all()
+    assert int(found["value"].isnan().sum()) == 3 and int(found["x"].isnan().sum()) == 1
+
+
+def assert_large_inputs_stay_exact(
+    engine: Engine, dtype: torch.dtype, device: torch.device = CPU
+) -> None:
+    """An angle of any size: the error is that of rounding scale·x + shift, at most twice."""
+    for size in (1e2, 1e4, 1e6, 1e14):
+        p = case("pz3", Shape(33, 2, 3))
+        p.x = p.x.detach() * size
+        single = tuple(t.detach() for t in leaves(p, dtype, CPU))
+        double = tuple(t.double() for t in single)
+        truth = get_engine("torch")
+        exact, plain = (evaluate(truth, "pz3", t) for t in (double, single))
+        found = evaluate(engine, "pz3", [t.to(device) for t in single]).cpu()
+        assert found.isfinite().all()
+        assert float(found.abs().max()) <= float(single[-1].abs().sum(1).max()) * (1 + 1e-5)
+        slack = 64 * torch.finfo(dtype).eps * (size if dtype == torch.float64 else 1)
+        assert_as_exact_as(found, plain, exact, slack, f"x of size {size:g}")
+
+
+def assert_the_arccos_is_flat_from_one_on(engine: Engine, device: torch.device = CPU) -> None:
+    """The derivative of arccos e is 0 for |e| ≥ 1, and nothing is NaN."""
+    values = (1.0, -1.0, 1.5, -3.0, 0.5)
+    p = case("px1", Shape(len(values), 1, 1))
+    mine = list(leaves(p, torch.float64, device))
+    mine[0] = torch.tensor(values, dtype=torch.float64, device=device)[:, None].requires_grad_()
+    mine[2] = torch.ones_like(mine[2]).requires_grad_()
+    mine[3] = torch.zeros_like(mine[3]).requires_grad_()
+    found = value_and_gradients(engine, "px1", tuple(mine), torch.ones(len(values), 1))
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    assert [float(slope) == 0.0 for slope in found["x"][:, 0]] == [abs(e) >= 1 for e in values]
+
+
+def assert_differentiable_twice(
+    engine: Engine, device: torch.device = CPU, shape: Shape = Shape(2, 2, 2)
+) -> None:
+    """First derivatives against differences, second ones against those of the first."""
+    p = case("own", shape)
+    mine = leaves(p, torch.float64, device)
+    torch.autograd.gradcheck(lambda *t: evaluate(engine, "own", t), mine)
+    torch.autograd.gradgradcheck(lambda *t: evaluate(engine, "own", t), mine)
+    torch.autograd.gradgradcheck(lambda *t: evaluate(engine, "own", t), mine[:4])
+
+
+def assert_no_sample_is_no_output(engine: Engine, device: torch.device = CPU) -> None:
+    """An empty batch gives an empty output and zero gradients."""
+    p = case("pz1", Shape(0, 3, 5))
+    found = value_and_gradients(engine, "pz1", leaves(p, torch.float64, device), p.grad)
+    assert found["value"].shape == (0, 3) and found["x"].shape == (0, 5)
+    for name in NAMES[1:5]:
+        assert float(found[name].abs().max()) == 0.0, name
+
+
+def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, int]:
+    """Run the whole agreement suite on an engine, wherever it does not refuse.
+
+    Args:
+        engine: The engine; it need not be registered.
+        device: Where the tensors are that it is given.
+
+    Returns:
+        For each check the number of cases that it ran on, at least one in all.
+
+    Raises:
+        AssertionError: A value or a gradient is off, or the engine refuses all there is; the
+            message says which, and by how much.
+
+    Example:
+        >>> from qkan.simulators import get_engine
+        >>> from qkan.simulators.testing import check_engine
+        >>> check_engine(get_engine("fourier"))["float64"] > 5
+        True
+    """
+    device = torch.device(device)
+    ran = {"float64": 0, "float32": 0, "base": 0, "half": 0, "special": 0}
+    for circuit in CIRCUITS:
+        for shape in (*SHAPES, Shape(131, 3, 4)):
+            for fixed in (False, True):
+                if engine.refuse(request_for(circuit, shape, torch.float64, device, fixed)) is None:
+                    assert_agrees(engine, circuit, shape, device, fixed)
+                    ran["float64"] += 1
+        single = request_for(circuit, Shape(131, 3, 4), torch.float32, device)
+        if engine.refuse(single) is None:
+            assert_as_exact_as_torch(engine, circuit, Shape(131, 3, 4), device)
+            ran["float32"] += 1
+    assert ran["float64"], f"{engine.name} refuses every circuit in float64"
+    _check_layers(engine, device, ran)
+    return ran
+
+
+def _check_layers(engine: Engine, device: torch.device, ran: dict[str, int]) -> None:
+    """Whole layers, half precision and the inputs that need care, with trainable scales."""
+    layer = request_for("pz3", Shape(45, 13, 15), torch.float64, device)
+    if engine.refuse(layer) is not None:
+        return
+    for base in (*BASES, None):
+        if engine.refuse(layer._replace(base=base)) is None:
+            assert_whole_agrees(engine, base, Shape(45, 13, 15), device)
+            assert_whole_agrees(engine, base, Shape(1, 2, 3), device, bare=True)
+            ran["base"] += 1
+    for dtype in (torch.bfloat16, torch.float16):
+        if engine.computes_half and engine.refuse(layer._replace(dtype=dtype)) is None:
+            assert_half_is_rounded_float32(engine, dtype, device)
+            ran["half"] += 1
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        assert_a_bad_sample_stays_alone(engine, bad, device)
+    assert_large_inputs_stay_exact(engine, torch.float64, device)
+    assert_differentiable_twice(engine, device)
+    assert_no_sample_is_no_output(engine, device)
+    ran["special"] += 6
+    if engine.refuse(request_for("px1", Shape(5, 1, 1), torch.float64, device)) is None:
+        assert_the_arccos_is_flat_from_one_on(engine, device)
+        ran["special"] += 1
