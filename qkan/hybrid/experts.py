@@ -22,9 +22,9 @@ from .hqkan import HQKAN
 class QKANExperts(nn.ModuleList):
     """A mixture of experts behind a router that is not part of it.
 
-    out[t] = Σ_s weights[t,s] · expert[indices[t,s]](x[t]); an index beyond the last expert counts
-    nothing. It takes the place of what transformers calls `experts`: router, capacity and the loss
-    that balances them stay as they are.
+    out[t] = Σ_s weights[t,s] · f(x[t]), f the expert of number indices[t,s]; an index beyond the
+    last expert counts nothing. It takes the place of what transformers calls `experts`: router,
+    capacity and the loss that balances them stay as they are.
 
     Tokens are sorted by expert. `HQKAN`s of one form whose scales are fixed integers, with engine
     "auto" and without groups, are computed together: the coefficients of all experts at once, then
