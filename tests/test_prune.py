@@ -141,7 +141,6 @@ def test_the_mean_can_be_kept() -> None:
     assert float(moved.detach()) > 1e-3
 
 
-@pytest.mark.filterwarnings("ignore:QKAN. .* outside input_range:qkan.ScaleWarning")
 def test_the_rest_of_the_model_is_kept() -> None:
     model = nn.Sequential(nn.Linear(3, 3), network(), nn.Dropout(0.5), QKANLayer(2, 3)).double()
     model[1].layers[0].theta.requires_grad_(False)
