@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from qkan.circuits import require
@@ -214,27 +214,17 @@ class RuntimeProvider(Provider):
                 )
         return runtime.Batch(backend=self._device)
 
-    def _asking(self, what: str) -> _Asking:
-        return _Asking(self, what)
-
-
-class _Asking:
-    """Turns whatever the service raises into our errors, without the token and its context."""
-
-    def __init__(self, provider: RuntimeProvider, what: str) -> None:
-        self._provider, self._what = provider, what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: Any
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, BackendError):
-            return
-        text = self._provider.scrub(f"{type(error).__name__}: {error}")
-        asked = f"{self._provider.name}, asked {self._what}, answered {text}."
-        raise (RejectedError if is_refusal(error) else UnsureError)(asked) from None
+    @contextlib.contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Turn whatever the service raises into our errors, without the token and its context."""
+        try:
+            yield
+        except BackendError:
+            raise
+        except Exception as error:
+            text = self.scrub(f"{type(error).__name__}: {error}")
+            asked = f"{self.name}, asked {what}, answered {text}."
+            raise (RejectedError if is_refusal(error) else UnsureError)(asked) from None
 
 
 def is_refusal(error: Exception) -> bool:

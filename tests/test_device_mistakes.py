@@ -185,7 +185,7 @@ def test_damaged_angles_are_one_sentence(content: bytes, tmp_path: Path) -> None
 def test_blobs_that_were_changed_are_one_sentence(finished: Path) -> None:
     assert set(blobs(finished)) == {"0.0.npz", "1.0.npz", "angles-0.npz", "angles-1.npz"}
     change(finished, "UPDATE blob SET content = x'50' WHERE name = 'angles-1.npz'")
-    with pytest.raises(BackendError, match=r"angles-1\.npz of .* is not what was written"):
+    with pytest.raises(QKANError, match=r"angles-1\.npz of .* is not what was written"):
         resume(finished, progress=False)
 
 

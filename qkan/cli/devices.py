@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -103,19 +105,16 @@ def _median(values: Any) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmedian(values))
 
 
-class _speaking_plainly:
-    """Turns the service's errors into one line that says what to do, without a traceback."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ImportError):
-            # the text may quote what was sent, so the kind has to do
-            raise BackendError(
-                f"{self._what} could not be reached ({type(error).__name__}). Save an account "
-                "with QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN."
-            ) from None
+@contextlib.contextmanager
+def _speaking_plainly(what: str) -> Iterator[None]:
+    """Turn the service's errors into one line that says what to do, without a traceback."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        # the text may quote what was sent, so the kind has to do
+        raise BackendError(
+            f"{what} could not be reached ({type(error).__name__}). Save an account with "
+            "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN."
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +110,7 @@ def submit_command(
     With --no-wait it returns once the jobs are in the queue. Later layers of a network need the
     results of the first: `qkan collect` submits them.
     """
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = store or RUNS / f"{model.stem}-{stamp}"
     with explaining(folder), _leaving(folder, as_json, code=0):
         from .inputs import check_out, read_inputs

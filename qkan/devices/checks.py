@@ -63,6 +63,8 @@ def check_input(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim == 0:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor (…, in) of real floats.")
+    if not x.shape[-1]:
+        raise QKANError(f"The input has the shape {tuple(x.shape)}: no features; pass (…, in).")
     if x.is_meta:
         raise QKANError("The input is on the meta device and has no values; pass its data.")
     bad = (~x.isfinite()).nonzero()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from qkan.backends import Backend, Measurement, Run, Task
+from qkan.backends import Backend, BackendError, Measurement, Run, Task
+from qkan.backends.store import from_bytes, to_bytes
 from qkan.checkpoint import model_tensors
 from qkan.errors import QKANError
 from qkan.io import KINDS, load, save, write_whole
@@ -49,7 +47,7 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
     """Write what `resume` needs into a run's directory, unless it is there."""
     if (folder / _RUN).exists():
         return
-    write_whole(folder / _INPUTS, to_bytes({"x": x.detach().cpu().contiguous()}))
+    write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
     if type(model) in KINDS.values():
         save(model, folder / _MODEL)
     run = {"about": about(model, x, mode), "backend": describe_backend(backend)}
@@ -67,7 +65,7 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
         raise QKANError(f"{folder} {found}; pass the directory that run wrote (result.path).")
     try:
         run = json.loads((folder / _RUN).read_bytes())
-        x = from_bytes((folder / _INPUTS).read_bytes())["x"]
+        x = load_tensors((folder / _INPUTS).read_bytes())["x"]
         known = {"mode", "model", "inputs", "digest"} <= set(run["about"])
         known = known and {"name", "options"} <= set(run["backend"])
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
@@ -93,9 +91,11 @@ def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]
     if run.path is None:
         return run.measure(tasks)
     name = f"angles-{call}.npz"
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, *(task.angles for task in tasks))
-    angles = _arrays(run.keep(name, buffer.getvalue()), run.path / name)
+    content = to_bytes({f"arr_{k}": task.angles for k, task in enumerate(tasks)})
+    try:
+        angles = list(from_bytes(run.keep(name, content), str(run.path / name)).values())
+    except BackendError as error:
+        raise QKANError(str(error)) from None
     same = len(angles) == len(tasks) and all(
         old.shape == task.angles.shape and np.allclose(old, task.angles, atol=1e-3)
         for old, task in zip(angles, tasks, strict=True)
@@ -103,14 +103,3 @@ def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]
     if not same:
         raise QKANError(f"{run.path / name} has the angles of another run; use another directory.")
     return run.measure([replace(t, angles=a) for t, a in zip(tasks, angles, strict=True)])
-
-
-def _arrays(content: bytes, place: Path) -> list[np.ndarray[Any, Any]]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-            return [kept[name] for name in kept.files]
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise QKANError(
-            f"{place} is damaged ({error}), so what was paid for cannot be asked for again; "
-            "restore it from a copy, or start a run in another directory."
-        ) from None
