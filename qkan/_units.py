@@ -190,7 +190,8 @@ def warn_of_units(prediction: Tensor, target: Tensor) -> str:
     mean, spread = _moments(target.detach().double().flatten(0, -2))
     centre, size = _moments(prediction.detach().double().flatten(0, -2))
     far = (mean - centre).abs() > _FAR * torch.maximum(spread, size)
-    far |= (spread > _FAR * size) | (size > _FAR * spread)
+    # a fresh model's outputs may hardly vary, and be of size 1 all the same
+    far |= (spread > _FAR * size.clamp_min(1.0)) | (size > _FAR * spread)
     # a constant is no unit
     far &= (spread > 0) & (size > 0)
     if not far.any():

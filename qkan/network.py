@@ -197,7 +197,7 @@ def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> Non
     share = ((x.detach() < low - room) | (x.detach() > high + room)).double().mean().item()
     if share > _OUTSIDE:
         warn(
-            f"{name}: {100 * share:.1g} % of the inputs lie outside input_range=({low:g}, "
+            f"{name}: {100 * share:.0f} % of the inputs lie outside input_range=({low:g}, "
             f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. What the model says there "
             "was not learnt from data: check the units of x, or train with an input_range that "
             "covers them.",
