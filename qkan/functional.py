@@ -80,14 +80,15 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     # to a tracer sizes are tensors, and a check of them a warning
     if not is_tracing() and _check(x, theta, scale, shift, weight, program):
         theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
         weight = _rows(weight, 2)
+    flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
-    plain = weight.dtype == x.dtype and not _in_autocast(x)
+    # a mixed precision policy may cast the parameters and leave the buffers, or the reverse
+    plain = weight.dtype == x.dtype == scale.dtype == shift.dtype and not _in_autocast(x)
     call = chosen = None
     if plain and theta.ndim > 2 and readout == "z" and activations is None:
         call = layer_call(program, tensors, fixed_scale, base)

@@ -324,3 +324,29 @@ def test_slopes_of_an_input_that_hardly_varies(width: float, fixed: bool) -> Non
         assert_as_exact_as(
             found[:, column], plain[:, column], exact[:, column], slack, f"input {column}"
         )
+
+
+@pytest.mark.parametrize("engine", ["auto", "numba", "chebyshev", "fourier", "torch"])
+@pytest.mark.parametrize("low", ["buffers", "parameters"])
+def test_buffers_and_parameters_of_different_precision(low: str, engine: str) -> None:
+    torch.manual_seed(0)
+    layer = QKANLayer(4, 3, encoding="binary", engine=engine)
+    x = torch.randn(16, 4)
+    wanted = layer(x)
+    tensors = layer.named_buffers() if low == "buffers" else layer.named_parameters()
+    for _, tensor in tensors:
+        tensor.data = tensor.data.bfloat16()
+    x = x.to(layer.weight.dtype).requires_grad_()
+    out = layer(x)
+    assert out.dtype == layer.weight.dtype
+    assert_close(out.float(), wanted, "value", 0.1 if low == "parameters" else 1e-5)
+    out.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    "x", [[[0.1, 0.2]], np.zeros((3, 2)), torch.zeros(3, 2, dtype=torch.int64)]
+)
+def test_what_is_no_tensor_of_floats_is_refused(x: Any) -> None:
+    with pytest.raises(QKANError, match="pass a torch tensor of real floats"):
+        QKANLayer(2, 1)(x)
