@@ -92,7 +92,7 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
 def circuit_of(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
     """Return the circuit of an ansatz, or the one that was given."""
     if not isinstance(ansatz, Circuit):
-        return named_ansatz(ansatz, check_size("reps", reps))
+        return named_ansatz(ansatz, reps)
     if reps not in (3, ansatz.num_encodings):
         raise QKANError(
             f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import nn
@@ -230,7 +230,7 @@ def _sources(
             f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
         )
     held: Data | None = None
-    if isinstance(validation, Real):
+    if isinstance(validation, Real) and not isinstance(validation, Integral):
         if batch_size is None and not isinstance(data, DataLoader):
             data = as_source(data, None, "train")
         data, held = split(data, float(validation), generator)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_fit import quiet
 
-from qkan import HQKAN, KAN, QKAN, QKANError, QKANLayer, fit, load, prune, replace_ffn
+from qkan import HQKAN, KAN, QKAN, CircuitError, QKANError, QKANLayer, fit, load, prune, replace_ffn
 
 X, Y = torch.rand(9, 2), torch.rand(9, 1)
 Call = Callable[[], object]
@@ -74,7 +74,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
     )  # fmt: skip
     assert len(history) == 2 and history.best_step is not None
     for value in (True, 2.0, "2", np.float64(2)):
-        with pytest.raises(QKANError, match="a whole number"):
+        with pytest.raises(CircuitError, match="a whole number"):
             QKAN([2, 1], reps=value)
 
 
