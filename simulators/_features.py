@@ -177,12 +177,13 @@ def extent(
     bad = _ranges(x, rows, ins, middle, half)
     count, band = uses.size, np.empty(ins, x.dtype)
     band[:] = fixed
-    for edge in range(scale.size // max(count, 1)):
-        one = zero
-        for u in range(count):
-            one += abs(get(scale, edge * count + u)) * get(uses, u)
-        bad += one * 0
-        put(band, edge % ins, max(get(band, edge % ins), one))
+    for o in range(scale.size // max(count * ins, 1)):
+        for i in range(ins):
+            one, edge = zero, o * ins + i
+            for u in range(count):
+                one += abs(get(scale, edge * count + u)) * get(uses, u)
+            bad += one * 0
+            put(band, i, max(get(band, i), one))
     worst = narrowest
     for i in range(ins):
         low, high = middle[i], half[i]
