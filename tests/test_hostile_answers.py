@@ -26,7 +26,7 @@ def test_seconds_and_reasons_that_make_no_sense_are_borne(seconds: Any, tmp_path
     service = FakeService(delay=2)
     backend = service_backend(service, **JOBS)
     ask, wrong = backend.provider.status, [Status("failed", ValueError("?"), [1], seconds)]  # type: ignore[arg-type]
-    backend.provider.status = lambda job: (  # type: ignore[method-assign]
+    backend.provider.status = lambda job: (  # type: ignore
         wrong.pop() if wrong else dataclasses.replace(ask(job), seconds=seconds)
     )
     backend.provider.usage = lambda job: np.float32(2)  # type: ignore
@@ -71,7 +71,7 @@ def test_a_job_that_is_lost_now_and_then_is_not_submitted_again(
     service, looks, hours = FakeService(delay=9), itertools.count(1), itertools.count()
     backend = service_backend(service, search_seconds=60.0)
     ask = backend.provider.status
-    backend.provider.status = lambda job: ask(job) if next(looks) % 4 else Status("lost")  # type: ignore[method-assign]
+    backend.provider.status = lambda job: ask(job) if next(looks) % 4 else Status("lost")  # type: ignore
     monkeypatch.setattr("qkan.backends.queue.time.time", lambda: 3600.0 * next(hours))
     with backend.open(tmp_path) as run:
         (found,) = run.measure([TASK])
