@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,6 +115,8 @@ class Book:
         self, store: Store, about: Mapping[str, Any], backend: Mapping[str, Any], seed: str
     ) -> None:
         self.store = store
+        # several threads may ask one run how it stands, or cancel it, while another waits for it
+        self._lock = threading.RLock()
         self.run = self.seed = ""
         self.opened: Record | None = None
         self.jobs: dict[str, Entry] = {}
@@ -141,7 +144,7 @@ class Book:
 
     def look(self) -> None:
         """Read what other processes have written."""
-        with self.store.transaction(write=False) as step:
+        with self._lock, self.store.transaction(write=False) as step:
             for number, record in self.store.news(step):
                 self._apply(number, record)
 
@@ -165,7 +168,7 @@ class Book:
         Returns:
             Whether it was recorded.
         """
-        with self.store.transaction() as step:
+        with self._lock, self.store.transaction() as step:
             for number, record in self.store.news(step):
                 self._apply(number, record)
             if when is not None and not when():
@@ -189,6 +192,11 @@ class Book:
     def calibrations(self) -> list[Record]:
         """All snapshots that layouts were chosen by, in order."""
         return list(self._calibrations.values())
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All jobs, in the order they were planned."""
+        return list(self.jobs.values())
 
     def of_call(self, call: int) -> list[Entry]:
         """The jobs of a call, in the order they were planned."""
@@ -224,7 +232,7 @@ class Book:
     @property
     def committed(self) -> float:
         """The most that the jobs so far can cost."""
-        return sum(map(self.commitment, self.jobs.values()))
+        return sum(map(self.commitment, self.entries))
 
     def counts(self, entry: Entry) -> list[NDArray[np.int64]]:
         """The counts of a job that is done, one array a PUB."""

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -81,7 +82,8 @@ class Contact:
         found = self._ask(self.provider.status, identity)
         if not isinstance(found, Status) or found.state not in get_args(State):
             raise UnsureError(f"{self.provider.name} says {found!r:.80} of job {identity}.")
-        return found
+        cause = found.cause if found.cause in ("time", "user") else "system"
+        return Status(found.state, str(found.reason or ""), cause, _time(found.seconds) or 0.0)
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
         """The counts of a job that is done.
@@ -133,14 +135,23 @@ class Contact:
         except UnsureError as error:
             log.warning("Cancelling job %s: %s", identity, error)
 
+    def close(self) -> None:
+        """End what was opened for the sake of jobs, or leave it where no answer comes."""
+        try:
+            self._ask(self.provider.close)
+        except UnsureError as error:
+            log.warning("Closing %s: %s", self.provider.name, error)
+
     def _tagged(self, tag: str) -> list[tuple[str, Sequence[str]]]:
         found = self._ask(self.provider.find, tag)
         try:
-            tagged = {i: tuple(tags) for i, tags in found if tag in tags and isinstance(i, str)}
+            tagged = {i: tuple(tags) for i, tags in found if tag in tags}
+            makes_sense = isinstance(found, Sequence) and not isinstance(found, str | bytes)
         except (TypeError, ValueError):
-            raise UnsureError(
-                f"{self.provider.name} answered {found!r:.80} when asked for jobs."
-            ) from None
+            tagged, makes_sense = {}, False
+        # a job without an id is a job all the same, so it is not as if there were none
+        if not makes_sense or not all(isinstance(i, str) and i for i in tagged):
+            raise UnsureError(f"{self.provider.name} answered {found!r:.80} when asked for jobs.")
         return list(tagged.items())
 
     def _ask(self, what: Callable[..., T], *arguments: Any, refusable: bool = False) -> T:
@@ -166,6 +177,10 @@ class Contact:
 
 def _time(seconds: object) -> float | None:
     """A finite number of seconds; None for anything else."""
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+    if not isinstance(seconds, Real) or isinstance(seconds, bool):
         return None
-    return float(seconds) if math.isfinite(seconds) and seconds >= 0 else None
+    try:
+        found = float(seconds)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None

@@ -166,7 +166,7 @@ class Options:
     def _take_numbers(self) -> None:
         """Take whole numbers of numpy, and any sequence of them, for Python's own."""
         for name in ("shots", "width", "seed", "spacing", "retries", "max_pending"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, whole(getattr(self, name)))
         for name in ("max_error", "job_seconds", "max_age_hours", "budget_seconds", "margin",
                      "poll_seconds", "search_seconds"):  # fmt: skip
             value = getattr(self, name)
@@ -174,7 +174,7 @@ class Options:
                 object.__setattr__(self, name, float(value))
         if self.layout is not None:
             try:
-                qubits = tuple(_plain(qubit) for qubit in self.layout)
+                qubits = tuple(whole(qubit) for qubit in self.layout)
             except TypeError:
                 raise BackendError(f"layout={self.layout!r}: wanted a list of qubits.") from None
             object.__setattr__(self, "layout", qubits)
@@ -239,7 +239,7 @@ GONE = {
 """Options of version 0.1.0 that no longer exist, and what to do."""
 
 
-def _plain(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """A whole number of any kind as an int; anything else as it is."""
     if isinstance(value, bool | np.bool_):
         return value

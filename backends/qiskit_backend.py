@@ -24,7 +24,7 @@ from .contact import Contact
 from .devices import provider_of
 from .errors import BackendError
 from .layout import chosen_layout
-from .options import OptionNames, make_options
+from .options import OptionNames, make_options, whole
 from .packing import flatten
 from .planner import Planner, Site, job_seconds, rows_a_job
 from .provider import Provider
@@ -116,6 +116,7 @@ class QiskitBackend(Backend):
         Seconds are estimated from rows × shots as IBM bills them, on an emulator too, where they
         tell what the device would take.
         """
+        values = whole(values)
         if not isinstance(values, int) or isinstance(values, bool) or values < 0:
             raise BackendError(f"cost({values!r}): the number of values is a whole number ≥ 0.")
         seconds_left, account = self.seconds_left, None
@@ -201,7 +202,7 @@ class QiskitBackend(Backend):
             if ledger is not None and working:
                 ledger.enter(
                     book.run,
-                    {e.key: (book.commitment(e), book.is_final(e)) for e in book.jobs.values()},
+                    {e.key: (book.commitment(e), book.is_final(e)) for e in book.entries},
                 )
         except BaseException:
             opened.close()

@@ -76,11 +76,6 @@ class Queue:
             if settled and alone:
                 del self._book.unsettled[key]
 
-    # planning
-
-    def _jobs(self) -> list[Entry]:
-        return self._book.of_call(self._call)
-
     def _is_flying(self, entry: Entry) -> bool:
         """Whether its result may still come."""
         return entry.state == "submitted" or (
@@ -145,7 +140,7 @@ class Queue:
     def _refuse(self, found: str, advice: str) -> bool:
         """Say once that a job is not submitted; an error where none of the run ever was."""
         text = f"{found}, so it was not submitted."
-        if not any(other.identities for other in self._book.jobs.values()):
+        if not any(other.identities for other in self._book.entries):
             raise BackendError(f"{text} {advice}")
         if text not in self._book.notes:
             log.warning("%s", text)
@@ -164,6 +159,8 @@ class Queue:
             return False
         try:
             identity = self._contact.submit(job)
+            if any(identity in e.identities for e in self._book.entries if e is not entry):
+                raise UnsureError(f"The id {identity!r} is that of another job of the run.")
         except UnsureError as error:
             log.warning("Submitting job %s: %s", entry.key, error)
             self._book.write("unsure", key=entry.key, reason=str(error))
@@ -202,7 +199,7 @@ class Queue:
         if book.is_new or done or not self._contact.provider.durable:
             return
         if book.known is None:
-            mine = {i for entry in book.jobs.values() for i in entry.identities}
+            mine = {i for entry in book.entries for i in entry.identities}
             book.known = {}
             for identity, tags in self._contact.insist_on_jobs(book.tag):
                 for tag in set(tags) - {book.tag} if identity not in mine else ():
@@ -232,6 +229,7 @@ class Queue:
         """Take a job that was found by its tag for the entry's own; others are strays."""
         if entry.identity is None:
             self._book.write("submitted", key=entry.key, id=found[0], adopted=True)
+            self._searches.pop(entry.key, None)
         self._book.write("unsure", key=entry.key, reason="adopted by its tag")
         for identity in set(found) - {entry.identity}:
             self._book.write("stray", key=entry.key, id=identity)
@@ -266,8 +264,10 @@ class Queue:
         """Whether a job was looked for often and long enough, whatever the clock does."""
         looks, first = self._searches.get(entry.key, (0, time.monotonic()))
         self._searches[entry.key] = (looks + 1, first)
-        since_first = time.monotonic() - first
-        age = max(time.time() - entry.since, since_first) if entry.since else since_first
+        age = time.monotonic() - first
+        if entry.since and entry.identity is None:
+            # one that had an id may be lost for a moment long after it was submitted
+            age = max(age, time.time() - entry.since)
         return looks >= self._options.retries and age >= self._options.search_seconds
 
     def _collect_strays(self, entry: Entry) -> bool:
@@ -314,6 +314,8 @@ class Queue:
         """Record what has become of a job; False while it is on its way."""
         status = self._contact.status(identity)
         lost = status.state == "lost"
+        if not lost:
+            self._searches.pop(entry.key, None)
         if lost and not self._contact.provider.durable:
             return self._book.write("lost", key=entry.key)
         if status.state == "queued" or (lost and not self._searched_enough(entry)):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -68,7 +69,7 @@ class QiskitRun(Run):
     @property
     def jobs(self) -> tuple[str, ...]:
         """Ids of the jobs submitted so far, in order."""
-        return tuple(i for entry in self._book.jobs.values() for i in entry.identities)
+        return tuple(i for entry in self._book.entries for i in entry.identities)
 
     @property
     def seconds(self) -> float:
@@ -91,7 +92,7 @@ class QiskitRun(Run):
             identity: self._site.contact.status(identity).state
             if entry.state == "submitted"
             else entry.state
-            for entry in self._book.jobs.values()
+            for entry in self._book.entries
             for identity in entry.identities
         }
 
@@ -104,10 +105,10 @@ class QiskitRun(Run):
         Raises:
             BackendError: The provider does not answer; the message names the jobs left.
         """
-        if self._book.store.is_writable:
+        with _where_it_can_be_written():
             self._book.write("stop")
         asked, left = [], []
-        for entry in list(self._book.jobs.values()):
+        for entry in self._book.entries:
             try:
                 self._adopt_unanswered(entry)
                 if entry.state == "submitted" and entry.identity is not None:
@@ -123,6 +124,11 @@ class QiskitRun(Run):
             except UnsureError as error:
                 log.warning("Cancelling job %s: %s", entry.key, error)
                 left.append(str(entry.identity))
+        try:
+            cancelled += self._cancel_others()
+        except UnsureError as error:
+            log.warning("Looking for the jobs of the run: %s", error)
+            left.append(f"jobs tagged {self._book.tag}")
         if left:
             raise BackendError(
                 f"Cancelled: {', '.join(cancelled) or 'nothing'}. No answer for "
@@ -130,14 +136,28 @@ class QiskitRun(Run):
             )
         return tuple(cancelled)
 
+    def _cancel_others(self) -> list[str]:
+        """Cancel jobs of the run that no entry stands for; the ids of those that are cancelled.
+
+        A submission may have been accepted twice, and the store may be an older copy.
+        """
+        contact = self._site.contact
+        known = {entry.identity for entry in self._book.entries}
+        others = [identity for identity in contact.jobs(self._book.tag) if identity not in known]
+        waiting = [identity for identity in others if contact.status(identity).state == "queued"]
+        for identity in waiting:
+            contact.cancel(identity)
+        return [identity for identity in waiting if contact.status(identity).state == "cancelled"]
+
     def _adopt_unanswered(self, entry: Entry) -> bool:
         """Look for a job that was submitted without an answer; whether it was found."""
         if entry.state != "intent" or entry.identity is not None:
             return False
         found = self._site.contact.jobs(entry.tag)
         if found:
-            self._book.write("submitted", key=entry.key, id=found[0], adopted=True)
-            self._book.write("unsure", key=entry.key, reason="adopted by its tag")
+            with _where_it_can_be_written():
+                self._book.write("submitted", key=entry.key, id=found[0], adopted=True)
+                self._book.write("unsure", key=entry.key, reason="adopted by its tag")
         return bool(found)
 
     def _is_cancelled(self, entry: Entry) -> bool:
@@ -151,8 +171,9 @@ class QiskitRun(Run):
             state = self._site.contact.status(str(entry.identity)).state
             if state == "cancelled":
                 still = partial(lambda e: e.state == "submitted", entry)
-                self._book.write("cancelled", when=still, key=entry.key, reason="on request")
-                self._settle(entry)
+                with _where_it_can_be_written():
+                    self._book.write("cancelled", when=still, key=entry.key, reason="on request")
+                    self._settle(entry)
             if state != "queued":
                 return state == "cancelled"
         return True
@@ -175,7 +196,7 @@ class QiskitRun(Run):
             BackendError: The provider does not answer.
         """
         given_up = []
-        for entry in list(self._book.jobs.values()):
+        for entry in self._book.entries:
             if entry.is_unsure and entry.state == "intent" and not self._adopt_unanswered(entry):
                 self._book.write("abandoned", key=entry.key)
                 given_up.append(entry.tag)
@@ -199,8 +220,10 @@ class QiskitRun(Run):
 
     def close(self) -> None:
         """Release the store's lock; jobs in the queue stay there."""
-        self._site.contact.provider.close()
-        self._book.store.close()
+        try:
+            self._site.contact.close()
+        finally:
+            self._book.store.close()
 
     def _open_call(self, call: int, values: Values) -> None:
         known = self._book.calls.get(call)
@@ -290,7 +313,7 @@ class QiskitRun(Run):
         return z, cautious, unbiased, qubit
 
     def _how_to_go_on(self) -> str:
-        waiting = [e.identity for e in self._book.jobs.values() if e.state == "submitted"]
+        waiting = [e.identity for e in self._book.entries if e.state == "submitted"]
         if self.path is None:
             return "Interrupted; an emulator's run without a store keeps nothing."
         return (
@@ -298,3 +321,14 @@ class QiskitRun(Run):
             f"go on, open that store again (qkan.resume({str(self.path)!r})); to give it up, "
             f"qkan.cancel({str(self.path)!r})."
         )
+
+
+@contextlib.contextmanager
+def _where_it_can_be_written() -> Iterator[None]:
+    """Go on where the store cannot be written: a full disk must keep no job from its end."""
+    try:
+        yield
+    except UnsureError:
+        raise
+    except BackendError as error:
+        log.warning("%s", error)

@@ -185,8 +185,7 @@ class RuntimeProvider(Provider):
 
     def scrub(self, text: str) -> str:
         """A text without the account's token."""
-        with contextlib.suppress(Exception):
-            self._token = (self._service.active_account() or {}).get("token") or self._token
+        self._token = _token_of(self._service) or self._token
         return _without(text, self._token)
 
     @staticmethod
@@ -259,6 +258,21 @@ def failure_cause(job: Any, reason: str) -> Literal["time", "user", "system"]:
     return "user"
 
 
+def _token_of(service: Any) -> str | None:
+    """The token of a service's account, where it says so."""
+    with contextlib.suppress(Exception):
+        found: str | None = (service.active_account() or {}).get("token")
+        return found
+    return None
+
+
+def _saved_tokens(service_class: Any) -> list[str | None]:
+    """The tokens of the accounts that are saved on this machine."""
+    with contextlib.suppress(Exception):
+        return [account.get("token") for account in service_class.saved_accounts().values()]
+    return []
+
+
 def _without(text: str, *secrets: str | None) -> str:
     """A text without some secrets and without those of the environment."""
     for secret in (*secrets, *map(os.environ.get, TOKENS)):
@@ -278,6 +292,7 @@ def connect(name: str, options: Options) -> RuntimeProvider:
     """
     require("qiskit_ibm_runtime", "qiskit")
     options_of_device = {"use_fractional_gates": options.use_fractional_gates}
+    service: Any = None
     try:
         service = account(options.instance, options.channel)
         if name == "least_busy":
@@ -288,7 +303,8 @@ def connect(name: str, options: Options) -> RuntimeProvider:
     except BackendError:
         raise
     except Exception as error:
-        text = _without(f"{type(error).__name__}: {error}")
+        secrets = (_token_of(service), *_saved_tokens(_service_class()))
+        text = _without(f"{type(error).__name__}: {error}", *secrets)
         raise BackendError(
             f"{name!r} could not be reached ({text}). Save your account once with "
             "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN; check instance= "
@@ -302,12 +318,15 @@ def account(instance: str | None = None, channel: str | None = None) -> Any:
 
     Without an instance the runtime chooses one, where it can, unless the account names its own.
     """
+    if instance is None and _version(require("qiskit_ibm_runtime", "qiskit")) >= AUTO_INSTANCE:
+        instance = "auto"
+    return _service_class()(channel=channel, instance=instance)
+
+
+def _service_class() -> Any:
     runtime = require("qiskit_ibm_runtime", "qiskit")
     # the new name of the same class
-    service = getattr(runtime, "QiskitRuntimeService", None) or runtime.IBMQuantumComputeService
-    if instance is None and _version(runtime) >= AUTO_INSTANCE:
-        instance = "auto"
-    return service(channel=channel, instance=instance)
+    return getattr(runtime, "QiskitRuntimeService", None) or runtime.IBMQuantumComputeService
 
 
 def _version(runtime: Any) -> tuple[int, ...]:

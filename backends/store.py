@@ -35,7 +35,7 @@ CREATE TABLE record (number INTEGER PRIMARY KEY, content TEXT NOT NULL, seal TEX
 CREATE TABLE blob (name TEXT PRIMARY KEY, content BLOB NOT NULL, checksum TEXT NOT NULL)
 """
 
-_TRACES = ("run.json", "angles-*.npz", "[0-9]*.[0-9]*.npz")
+_TRACES = ("run.json", "budget.sqlite", "angles-*.npz", "[0-9]*.[0-9]*.npz")
 """Files that stand beside the database of a run, by which a lost database is noticed."""
 
 
@@ -70,7 +70,7 @@ class Store:
         self._lock: IO[bytes] | None = None
         self._seen, self._chain = 0, ""
         if path is not None:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             self._lock = _locked(path / "lock") if working else None
         try:
             self._database = self._opened()
@@ -136,15 +136,9 @@ class Store:
             )
         return content
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether anybody can work on the run as its folder is."""
-        effective = os.access in os.supports_effective_ids
-        return self.path is None or os.access(self.path, os.W_OK, effective_ids=effective)
-
     def copy(self, folder: Path) -> None:
         """Write a copy into a directory, whole also while the run goes on."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._database.copy(folder / FILE)
 
     def close(self) -> None:
@@ -181,6 +175,18 @@ class Store:
                 self.put(step, name, content)
         os.replace(draft, file)
         return Database(file, _TABLES)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        BackendError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise BackendError(f"The folder cannot be made ({error}). Name another one.") from None
 
 
 def to_bytes(arrays: Arrays) -> bytes:

@@ -99,6 +99,30 @@ def test_any_failure_to_connect_is_one_sentence_without_secrets(
             QiskitBackend("ibm_x", budget_seconds=1, instance="wrong")
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_no_failure_to_connect_quotes_an_accounts_token(
+    made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qiskit_ibm_runtime
+
+    service = FakeService(silences={"backend": 1})
+
+    class Service:
+        """Its account is a saved one; it answers, or it does not."""
+
+        def __new__(cls, **options: Any) -> Any:
+            service.answer("" if made else "backend")
+            return service
+
+        @staticmethod
+        def saved_accounts() -> Any:
+            return {"default": {"token": service.token}}
+
+    monkeypatch.setattr(qiskit_ibm_runtime, "QiskitRuntimeService", Service)
+    with pytest.raises(BackendError, match=r"could not be reached.*Bad gateway for \*\*\*"):
+        QiskitBackend("ibm_x", budget_seconds=1)
+
+
 def test_the_runtime_chooses_an_instance_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     import qiskit_ibm_runtime
 

@@ -140,8 +140,9 @@ def test_an_edited_result_is_an_error(kept: Path) -> None:
         reopen(kept)
 
 
-def test_a_lost_database_is_noticed(kept: Path) -> None:
-    (kept / "run.json").write_text("{}")
+@pytest.mark.parametrize("trace", ["run.json", "budget.sqlite"])
+def test_a_lost_database_is_noticed(trace: str, kept: Path) -> None:
+    (kept / trace).write_text("{}")
     for state in ("is empty", "is missing"):
         (kept / "run.sqlite").write_bytes(b"")
         if state == "is missing":

@@ -124,10 +124,12 @@ def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
     """The folder that `store=` names.
 
     Raises:
-        QKANError: It is a file.
+        QKANError: It is no path, or a file.
     """
     if store is None:
         return None
+    if not isinstance(store, str | os.PathLike):
+        raise QKANError(f"The run's directory is {store!r:.80}; pass its path.")
     folder = Path(store)
     if folder.exists() and not folder.is_dir():
         raise QKANError(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from qkan.backends import Backend, BackendError, Options, QiskitBackend
+from qkan.backends.book import refuse_gone
+from qkan.backends.options import GONE
 from qkan.errors import QKANError
 
 _OF_A_PROCESS = ("wait",)
 """Options that belong to whoever opens a run, not to the run."""
-
-_GONE = ("folding", "symmetric_readout")
 
 
 def as_backend(backend: Backend | str) -> Backend:
@@ -89,14 +89,9 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
         BackendError: The run was made with one that it lacks.
     """
     names = {field.name for field in dataclasses.fields(Options)}
-    for name in options.keys() - names - set(_GONE):
+    for name in options.keys() - names - GONE.keys():
         raise BackendError(
             f"a newer version of qkan wrote the run, with the option {name!r}. Update qkan."
         )
-    used = [name for name in _GONE if options.get(name)]
-    if used:
-        raise BackendError(
-            f"the run was made with {used[0]}=True, which qkan no longer has. Go on with it with "
-            "qkan 0.1.0, or start a new run."
-        )
+    refuse_gone(options)
     return {name: value for name, value in options.items() if name in names}

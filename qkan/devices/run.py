@@ -272,8 +272,7 @@ def resumable(run: Run, again: str = "qkan.resume({!r})") -> Iterator[None]:
 
 
 def _folder(source: str | os.PathLike[str] | DeviceResult) -> Path:
-    if not isinstance(source, DeviceResult):
-        return Path(source)
-    if source.path is None:
+    folder = folder_of(source.path if isinstance(source, DeviceResult) else source)
+    if folder is None:
         raise QKANError("This run kept nothing; pass store= to run(…) to be able to go on with it.")
-    return source.path
+    return folder
