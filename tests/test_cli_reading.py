@@ -197,6 +197,25 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
         assert said in call("predict", out, tmp_path / "bad.csv", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    "names, row, clash",
+    [
+        (("a missing", "a", "y"), "1,{gap},{n}", "a missing"),
+        (("c=x", "c", "y"), "1,{word},{n}", "c=x"),
+        (("a", "d", "a missing"), "{gap},1,{n}", "a missing"),
+    ],
+)
+def test_names_that_clash_are_found_before_training(
+    names: tuple[str, ...], row: str, clash: str, tmp_path: Path
+) -> None:
+    rows = [row.format(gap=n if n % 3 else "", word="xy"[n % 2], n=n + 0.5) for n in range(30)]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(names), *rows]))
+    arguments = ["fit", tmp_path / "x.csv", "--target", names[-1], "--out", tmp_path / "m"]
+    done = call(*arguments, code=2)
+    assert f"{[clash]}" in done.stderr and "Rename" in done.stderr
+    assert "rows to train on" not in done.stderr
+
+
 def test_gaps_may_be_refused(fitted: tuple[Path, Path, Any], tmp_path: Path) -> None:
     arguments = ["fit", fitted[0], "--target", "effect", "--missing", "refuse", "--out"]
     done = call(*arguments, tmp_path / "m", code=2)
