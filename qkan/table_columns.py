@@ -147,7 +147,7 @@ def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool
 
     Raises:
         QKANError: Nothing in it, dates of which nobody can say what is day and month, or as good
-            as every row a text of its own.
+            as every row a text of its own, unless it is known to hold categories.
     """
     words = [cell for cell in cells if not is_missing(cell)]
     if not words:
@@ -167,19 +167,24 @@ def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool
         # a few texts among numbers are slips of the pen rather than categories
         if 2 * numbers > len(words) and not codes:
             return Column(name)
-    return _categories(name, cells, words)
+    return _categories(name, cells, words, said=category)
 
 
-def _categories(name: str, cells: Sequence[str], words: Sequence[str]) -> Column:
+def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, said: bool) -> Column:
     counts = Counter(words)
     least = max(2, math.ceil(RARE_SHARE * len(cells)))
     common = sorted(counts, key=lambda value: (-counts[value], value))
     kept = sorted(value for value in common[:MOST] if counts[value] >= least)
-    if not kept:
+    covered = sum(counts[value] for value in kept)
+    # of so many texts some come twice by chance
+    if not kept or (not said and 2 * max(covered, len(words) - len(counts)) < len(words)):
+        shown = next((word for word in words if number(word) is None), words[0])
+        other = "Numbers are written as 1234.5 and dates as 2024-12-31; "
         raise QKANError(
             f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
-            f"{words[0]!r}, and none of them is frequent: a name or a number of its own for each "
-            "row tells nothing of others. Leave it out with --drop."
+            f"{shown!r}, and {'few' if kept else 'none'} of them are frequent: a text of its own "
+            f"for each row tells nothing of others. {other * any(map(str.isdigit, shown))}"
+            "mend the cells, or leave the column out with --drop."
         )
     empty = [""] * (len(words) < len(cells))
     return Column(name, "category", (*kept, *empty), other=len(kept) < len(counts))

@@ -73,6 +73,31 @@ def test_a_first_cell_of_hashes_is_no_comment(tmp_path: Path) -> None:
     assert read_table(tmp_path / "x.csv").column("colour") == ["#ff0000", "#00ff00"]
 
 
+def test_a_row_of_gaps_keeps_its_place(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(",,\na,b,c\n1,2,3\n,,\n\n4,5,6\n,,\n,,\n")
+    table = read_table(tmp_path / "x.csv")
+    assert table.rows == [["1", "2", "3"], ["", "", ""], ["4", "5", "6"]]
+    assert table.lines == [3, 4, 6]
+
+
+def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a;b\n1,234;2\n999;3\n-12,000;4\n")
+    with pytest.raises(QKANError, match=r"such as '1,234', of which nobody.*use --decimal ,"):
+        read_table(path)
+    said = read_table(path, dialect=Dialect(decimal=","))
+    assert said.numbers(["a"])[:, 0].tolist() == [1.234, 999.0, -12.0]
+    # one of them that can be no thousands decides it for all
+    path.write_text("a;b\n1,234;2\n0,125;3\n")
+    assert read_table(path).numbers(["a"])[:, 0].tolist() == [1.234, 0.125]
+
+
+def test_an_old_encoding_is_answered_with_what_to_save(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("größe,b\n1,2\n", encoding="cp1252")
+    with pytest.raises(QKANError, match="no CSV file in UTF-8.*Save it as UTF-8"):
+        read_table(tmp_path / "x.csv")
+
+
 def test_a_row_of_another_length_is_shown(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n1,2,3\n")
     with pytest.raises(QKANError, match=r"line 3: found 3 cells; wanted 2.*'1,2,3', read with com"):
@@ -170,6 +195,25 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
     ):
         (tmp_path / "bad.csv").write_text(head + row + "\n")
         assert said in call("predict", out, tmp_path / "bad.csv", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "names, row, clash",
+    [
+        (("a missing", "a", "y"), "1,{gap},{n}", "a missing"),
+        (("c=x", "c", "y"), "1,{word},{n}", "c=x"),
+        (("a", "d", "a missing"), "{gap},1,{n}", "a missing"),
+    ],
+)
+def test_names_that_clash_are_found_before_training(
+    names: tuple[str, ...], row: str, clash: str, tmp_path: Path
+) -> None:
+    rows = [row.format(gap=n if n % 3 else "", word="xy"[n % 2], n=n + 0.5) for n in range(30)]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(names), *rows]))
+    arguments = ["fit", tmp_path / "x.csv", "--target", names[-1], "--out", tmp_path / "m"]
+    done = call(*arguments, code=2)
+    assert f"{[clash]}" in done.stderr and "Rename" in done.stderr
+    assert "rows to train on" not in done.stderr
 
 
 def test_gaps_may_be_refused(fitted: tuple[Path, Path, Any], tmp_path: Path) -> None:

@@ -68,14 +68,25 @@ def test_dates_become_days() -> None:
     assert found.bad == [2] and found.missing == 1
 
 
+SHARES = [f"{value:.1f}%" for value in np.random.default_rng(0).normal(0, 10, 240)]
+"""Numbers that are no numbers as they are written, of which a few occur again."""
+
+
 def test_what_cannot_be_decided_is_said() -> None:
     for cells, words in (
         (["01/02/2024", "03/04/2024"], "what is the day and what the month"),
         ([f"name {n}" for n in range(50)], "50 different texts in 50 rows"),
         (["", "NA"], "empty in every row"),
+        # a few of them twice by chance: no categories either
+        (SHARES, "such as '1.3%', and few .*as 1234.5"),
+        ([f"{n % 28 + 1:02}.01.2024 {n % 24}:{n % 7}0" for n in range(200)], "as 2024-12-31"),
+        (["1.5", "2.5", "\u22120.5", "\u22123.5"], "such as '\u22120.5'"),
     ):
         with pytest.raises(QKANError, match=words):
             infer("c", cells)
+    # whoever says that they are categories has them
+    said = infer("c", SHARES, category=True)
+    assert said.kind == "category" and said.other
     # the same day either way
     assert infer("c", ["01/01/2024", "02/02/2024"]).kind == "date"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
 
     Raises:
         QKANError: No such column, no input left, cells that are not what their column holds, one
-            class, or a class of one row.
+            class, a class of one row, or inputs of one name.
     """
     if target in reading.drop:
         raise QKANError(f"--drop {target}: that is the target.")
@@ -123,8 +124,21 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
         gaps = int(np.isnan(values).sum())
         notes += [column.describe()] if column.kind != "number" else []
         notes += [f"{name}: {gaps} of {len(values)} are missing, filled and marked"] if gaps else []
-    unused = tuple(dict.fromkeys(reading.drop))
-    return Problem(tuple(columns), target, classify, np.hstack(parts), y, unused, tuple(notes))
+    X, unused = np.hstack(parts), tuple(dict.fromkeys(reading.drop))
+    _check_names(data.path, columns, X, (target, *unused))
+    return Problem(tuple(columns), target, classify, X, y, unused, tuple(notes))
+
+
+def _check_names(path: Path, columns: list[Column], X: Array, others: tuple[str, ...]) -> None:
+    """Raise before the training where categories and gaps have the name of a column."""
+    names = [name for column in columns for name in column.features]
+    marks = [f"{names[at]} missing" for at in np.flatnonzero(np.isnan(X).any(0))]
+    twice = [name for name, count in Counter([*names, *marks, *others]).items() if count > 1]
+    if twice:
+        raise QKANError(
+            f"{path}: {twice} would be two inputs, or an input and another column: categories and "
+            "missing cells are inputs that are named after their column. Rename the column."
+        )
 
 
 def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:

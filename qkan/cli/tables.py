@@ -24,6 +24,7 @@ _SAMPLE = 50
 """Lines that show which delimiter a file has."""
 
 _COMMA_DECIMAL, _POINT_DECIMAL = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
     Cells are parted by commas, semicolons, tabs or bars, whichever cuts all lines in equally many
     cells, outside quotes; Excel's first line "sep=;" is heeded, lines before the names that begin
     with # are left out, and so are blanks around cells. A file that has numbers with a decimal
-    comma, and none with a point, is read so.
+    comma, and none with a point, is read so, unless all could be thousands as in 1,234.
 
     Args:
         path: The file, UTF-8, or UTF-16 as Excel writes it.
@@ -160,8 +161,8 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
         dialect: What is known of it.
 
     Raises:
-        QKANError: No such file, no row, a row of another length, or names that are missing or
-            occur twice; the message has the line.
+        QKANError: No such file, no row, a row of another length, names that are missing or occur
+            twice, or a comma that means one thing or another; the message has the line.
     """
     dialect = dialect or Dialect()
     source, notes = _source(path), []
@@ -173,7 +174,7 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
     delimiter = delimiter or _sniffed(source[start : start + _SAMPLE])
     lines, cells = _cells(path, source[start:], delimiter)
     lines = [line + start for line in lines]
-    decimal = dialect.decimal or _decimal(cells, delimiter)
+    decimal = dialect.decimal or _decimal(path, cells, delimiter)
     if decimal == "," and dialect.decimal is None:
         notes.append("numbers have a decimal comma (--decimal says otherwise)")
     names: tuple[str, ...] | None = None
@@ -210,7 +211,10 @@ def _source(path: Path) -> list[str]:
         # not splitlines, which also cuts where Unicode has a line separator inside a cell
         return [*io.StringIO(data.decode(encoding), newline="")]
     except UnicodeDecodeError as error:
-        raise QKANError(f"{path} is no CSV file in UTF-8: {error}.") from error
+        raise QKANError(
+            f"{path} is no CSV file in UTF-8: {error}. Save it as UTF-8; Excel calls that "
+            '"CSV UTF-8".'
+        ) from error
 
 
 def _sniffed(sample: list[str]) -> str:
@@ -230,22 +234,36 @@ def _reader(lines: list[str], delimiter: str) -> Any:
 
 
 def _cells(path: Path, source: list[str], delimiter: str) -> tuple[list[int], list[list[str]]]:
-    """The lines that are not empty, each with its number and its cells without blanks around."""
+    """The lines with cells, each with its number and its cells without blanks around.
+
+    A line of delimiters alone is a row of gaps, but above the first and below the last row that
+    has a cell it is none: spreadsheets leave such lines there.
+    """
     reader = _reader(source, delimiter)
     try:
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise QKANError(f"{path}, line {reader.line_num}: {error}.") from error
-    kept = [(line, row) for line, row in found if any(row)]
+    filled = [n for n, (_, row) in enumerate(found) if any(row)]
+    within = found[filled[0] : filled[-1] + 1] if filled else []
+    kept = [(line, row) for line, row in within if len(row) > 1 or any(row)]
     return [line for line, _ in kept], [row for _, row in kept]
 
 
-def _decimal(cells: list[list[str]], delimiter: str) -> str:
+def _decimal(path: Path, cells: list[list[str]], delimiter: str) -> str:
     if delimiter == ",":
         return "."
-    commas = any(_COMMA_DECIMAL.fullmatch(cell) for row in cells for cell in row)
+    commas = [cell for row in cells for cell in row if _COMMA_DECIMAL.fullmatch(cell)]
     points = any(_POINT_DECIMAL.fullmatch(cell) for row in cells for cell in row)
-    return "," if commas and not points else "."
+    if not commas or points:
+        return "."
+    if all(map(_THOUSANDS.fullmatch, commas)):
+        raise QKANError(
+            f"{path} has numbers such as {commas[0]!r}, of which nobody can say whether the comma "
+            "is before decimals or after thousands. For decimals use --decimal , and thousands "
+            "write without a mark."
+        )
+    return ","
 
 
 def _names(path: Path, cells: list[str], decimal: str) -> tuple[str, ...]:
