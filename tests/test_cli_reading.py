@@ -94,7 +94,7 @@ def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
 
 def test_an_old_encoding_is_answered_with_what_to_save(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("größe,b\n1,2\n", encoding="cp1252")
-    with pytest.raises(QKANError, match="no CSV file in UTF-8.*Save it as UTF-8"):
+    with pytest.raises(QKANError, match=r"no CSV file in UTF-8.*Save it as UTF-8"):
         read_table(tmp_path / "x.csv")
 
 
