@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +134,8 @@ class Options:
         self._take_numbers()
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if value not in choices and not (name == "mitigation" and value is None):
+            is_none = name == "mitigation" and value is None
+            if not is_none and not (isinstance(value, str) and value in choices):
                 raise BackendError(f"{name}={value!r}: {did_you_mean(value, choices)}")
         for name, least in (
             ("shots", 1), ("retries", 0), ("max_pending", 1), ("spacing", 0),
@@ -144,7 +145,7 @@ class Options:
             if getattr(self, name) is not None:
                 _require_count(name, getattr(self, name), 1 if name == "width" else 0)
         for name in ("max_error", "job_seconds", "max_age_hours", "budget_seconds"):
-            if getattr(self, name) is not None:
+            if name != "budget_seconds" or self.budget_seconds is not None:
                 _require_positive(name, getattr(self, name))
         _require_positive("margin", self.margin, least=1.0)
         for name in ("poll_seconds", "search_seconds"):
@@ -258,7 +259,8 @@ def _require_positive(name: str, value: object, least: float | None = None) -> N
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)
-        or not math.isfinite(value)
+        # a whole number may be larger than any float
+        or not abs(value) <= sys.float_info.max
         or (value <= 0 if least is None else value < least)
     ):
         bound = "above 0" if least is None else f"{least:g} or more"

@@ -187,7 +187,10 @@ class QiskitBackend(Backend):
         """
         path = Path(store)
         if not any((path / name).exists() for name in (RUN_FILE, OLD_LOG)):
-            raise BackendError(f"{path} holds no run of a QiskitBackend.")
+            raise BackendError(
+                f"{path} holds no run of a QiskitBackend. Name a run's directory; if {RUN_FILE} "
+                "was deleted there, restore it from a copy."
+            )
         return self._opened_run(path, about, working=False)
 
     def _opened_run(

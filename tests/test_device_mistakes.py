@@ -58,6 +58,10 @@ WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "channel": ({"channel": ""}, "channel='': wanted its name"),
     "store": ({"store": 7}, "store=7: wanted the path"),
     "search": ({"search_seconds": -1.0}, "search_seconds=-1.0"),
+    "nothing": ({"max_error": None}, "max_error=None"),
+    "no time": ({"job_seconds": None}, "job_seconds=None"),
+    "beyond floats": ({"margin": 10**400}, "margin=1000"),
+    "many modes": ({"mode": np.zeros(2)}, "mode=array"),
     "numpy's truth": ({"shots": np.True_}, "shots="),
 }  # fmt: skip
 
@@ -171,6 +175,32 @@ def test_what_is_no_backend_is_said_to_be_none() -> None:
             pass
     with pytest.raises(BackendError, match="Did you mean"):
         quiet_run(model, x, "fake_manilla")
+
+
+@pytest.mark.parametrize("wrong", [5, b"x", ["run"], object()])
+def test_what_is_no_path_is_said_to_be_none(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(QKANError, match="pass its path"):
+        quiet_run(network([2, 1]), inputs(2, 2), emulator(), store=wrong)
+    for call in (qkan.cancel, qkan.resume):
+        with pytest.raises(QKANError, match="pass its path"):
+            call(wrong)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("nul\0"), Path("x" * 300)):
+        with pytest.raises(BackendError, match=r"cannot be made.*Name another"):
+            emulator().open(folder)
+
+
+def test_inputs_and_numbers_of_another_kind_are_refused() -> None:
+    model, x = network([2, 1]), inputs(2, 2)
+    with pytest.raises(QKANError, match="to_dense"):
+        quiet_run(model, x.to_sparse(), emulator())
+    for margin in (None, "0.1"):
+        with pytest.raises(QKANError, match="margin="):
+            qkan.tabulate(model, x, emulator(), margin=margin)  # type: ignore[arg-type]
+    assert emulator().cost(np.int64(8)) == emulator().cost(8)
 
 
 def test_a_model_without_values_is_refused() -> None:
@@ -290,6 +320,13 @@ def test_inputs_without_samples_are_one_sentence(
     store = str(tmp_path / "run")
     told = call("submit", model_file, str(tmp_path / "x.npy"), *FAST, "--store", store, code=2)
     assert "Error: " in told.stderr and "Traceback" not in told.output
+
+
+@pytest.mark.parametrize("option", ["provider=3", "device=fake_torino"])
+def test_only_options_are_taken_for_options(option: str, model_file: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 2)))
+    told = call("estimate", model_file, str(tmp_path / "x.npy"), *FAST, "-o", option, code=1)
+    assert "Error: QiskitBackend has no option" in told.stderr
 
 
 def test_status_and_cancel_are_not_locked_out(model_file: str, tmp_path: Path) -> None:

@@ -233,6 +233,8 @@ def _device(
     *,
     wait: bool = True,
 ) -> QiskitBackend:
+    from qkan.backends.options import make_options
+
     options: dict[str, Any] = {}
     for text in more or ():
         key, equals, value = text.partition("=")
@@ -245,6 +247,7 @@ def _device(
     given: Any = {
         "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
     }  # fmt: skip
+    make_options(given)  # before they are taken for what else a backend is made of
     return qkan.QiskitBackend(name, **given)
 
 

@@ -60,6 +60,8 @@ def check_input(x: Tensor) -> None:
     Raises:
         QKANError: Another type, or a NaN or an infinity, named with its sample.
     """
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        raise QKANError(f"The input has the layout {x.layout}; pass x.to_dense().")
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim == 0:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor (…, in) of real floats.")

@@ -13,6 +13,7 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ def tabulate(
     """
     if not isinstance(points, int) or isinstance(points, bool) or points < 2:
         raise QKANError(f"points={points!r}: a whole number, 2 or more.")
-    if not 0 <= margin < 100:
+    if not isinstance(margin, Real) or not 0 <= margin < 100:
         raise QKANError(f"margin={margin!r}: a part of the range, such as 0.1.")
     backend = as_backend(backend)
     check_model(model)
