@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
@@ -93,7 +92,7 @@ class Follower:
                 part.to(*found)
 
 
-def _numbers(module: nn.Module) -> list[torch.device | torch.dtype]:
+def _numbers(module: nn.Module) -> list[Any]:
     """Device and dtype of a module's numbers, if it has any."""
     like = next((p for p in module.parameters() if p.is_floating_point()), None)
     return [] if like is None else [like.device, like.dtype]

@@ -68,8 +68,9 @@ def replace_ffn(
         QKANError: No block; `where` holds for more than blocks; a linear map that is quantised,
             sharded or has an adapter; a weight tied to another module; a frozen block; a block
             that adds a residual or normalises by itself, that returns more than one tensor, or that
-            takes arguments which the new module does not; a model in DistributedDataParallel; a new module that does not map the block's inputs to its outputs. The
-            message names it, and the model is unchanged.
+            takes arguments which the new module does not; a model in DistributedDataParallel; a new
+            module that does not map the block's inputs to its outputs. The message names it, and
+            the model is unchanged.
 
     Example:
         >>> import torch
