@@ -43,6 +43,15 @@ def unwrapped(model: Any) -> Any:
     return model
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its forward, by hooks on it."""
+    kinds = (
+        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks,
+        module._backward_hooks,
+    )  # fmt: skip
+    return any(kinds)
+
+
 def evaluating(model: nn.Module) -> AbstractContextManager[None]:
     """Evaluation mode for a while; every module ends in the mode it was in."""
     return in_mode(model, training=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
 from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
-from ._watch import unwrapped
+from ._watch import is_hooked, unwrapped
 from .edges import bias_of, edge_weights
 from .errors import QKANError
 from .functional import _spread, check_features, compute_dtype, layer_request
@@ -214,7 +214,7 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
 def _folded(module: nn.Module, batch: int) -> nn.Module:
     if isinstance(module, QKANLayer) and refuse_fold(module) is None:
         return module if _slower_folded(module, batch) else FoldedLayer(module)
-    if type(module) is QKAN:
+    if type(module) is QKAN and not is_hooked(module):
         return FoldedQKAN([*module.layers], module.input_range)
     return module
 
@@ -232,6 +232,8 @@ def refuse_fold(layer: QKANLayer) -> str | None:
     """Why a layer has no Fourier form, or None."""
     if type(layer).forward is not QKANLayer.forward:
         return f"{type(layer).__name__} has a forward of its own"
+    if is_hooked(layer):
+        return "it has hooks, which a folded layer would not call"
     if layer.activations is not None:
         return "its activations are computed elsewhere at the moment, such as on a device"
     if layer.readout != "z":

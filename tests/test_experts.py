@@ -101,6 +101,15 @@ def test_other_modules_mixed_forms_and_nothing_to_do() -> None:
         QKANExperts([])
 
 
+@pytest.mark.parametrize("place", ["", "down", "qkan", "qkan.layers.0"])
+def test_hooks_on_parts_of_experts_are_called(place: str) -> None:
+    experts, (x, choice, weights) = bank({}), routed()
+    for expert in experts:
+        expert.get_submodule(place).register_forward_hook(lambda module, args, out: 2 * out)
+    found = experts(x, choice, weights)
+    assert_close(found, by_loop(experts, x, choice, weights), place, 1e-12)
+
+
 def test_half_precision_is_that_of_the_tokens() -> None:
     experts, (x, choice, weights) = bank({}, torch.float32), routed(torch.float32)
     low = copy.deepcopy(experts).bfloat16()

@@ -274,12 +274,19 @@ class OwnForward(QKANLayer):
         return 2 * super().forward(x)
 
 
+def hooked() -> QKANLayer:
+    layer = QKANLayer(2, 2, encoding="linear")
+    layer.register_forward_hook(lambda module, args, out: 2 * out)
+    return layer
+
+
 REFUSED: dict[str, tuple[QKANLayer, str]] = {
     "trainable": (QKANLayer(2, 2), "the scales are trainable"),
     "fractions": (QKANLayer(2, 2, encoding=(1.0, 2.5), reps=2), "not all integers"),
     "arccos": (QKANLayer(2, 2, ansatz="px", encoding="linear"), "arccos"),
     "amplitude": (QKANLayer(2, 2, encoding="linear", readout="amplitude"), "readout='amplitude'"),
     "meta": (QKANLayer(2, 2, encoding="linear", device="meta"), "'meta'"),
+    "hooks": (hooked(), "hooks, which a folded layer would not call"),
     "subclass": (OwnForward(2, 2, encoding="linear"), "OwnForward has a forward of its own"),
 }
 
@@ -293,6 +300,14 @@ def test_a_layer_without_a_fourier_form_is_refused_or_kept(case: str) -> None:
     kept = fold(model, strict=False)
     assert isinstance(kept[0], FoldedLayer) and type(kept[1]) is type(layer)
     assert not any(parameter.requires_grad for parameter in kept.parameters())
+
+
+def test_hooks_of_a_network_are_called_around_its_folded_layers() -> None:
+    model, x = QKAN([2, 3, 1], encoding="linear"), torch.randn(5, 2)
+    model.register_forward_hook(lambda module, args, out: 2 * out)
+    folded = fold(model)
+    assert all(isinstance(layer, FoldedLayer) for layer in folded.layers)
+    assert_close(folded(x), model(x), "value", 1e-5)
 
 
 def test_what_cannot_be_folded_at_all_and_what_cannot_be_saved() -> None:

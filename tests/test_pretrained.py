@@ -216,6 +216,23 @@ def test_two_models_of_one_configuration_object(tmp_path: Path) -> None:
     assert second.config is second.transformer.config is second.transformer.h[0].attn.config
 
 
+def test_undone_to_what_was_replaced_before(tmp_path: Path) -> None:
+    """The record is that of the modules which are back."""
+    model = FAMILIES["gpt2"].build()
+    first = replace_ffn(model, small)
+    wanted = model.config.qkan
+    later = replace_ffn(
+        model, lambda n: HQKAN(n, latent=2), lambda name, module: isinstance(module, HQKAN)
+    )
+    assert model.config.qkan != wanted
+    later.undo()
+    model.save_pretrained(tmp_path)
+    assert_same(from_pretrained(tmp_path), model, FAMILIES["gpt2"].inputs())
+    assert model.config.qkan == wanted
+    first.undo()
+    assert not hasattr(model.config, "qkan")
+
+
 def test_extended_after_it_was_replaced(tmp_path: Path) -> None:
     model, inputs = FAMILIES["bert"].build(), FAMILIES["bert"].inputs()
     replace_ffn(model, lambda n: HQKAN(n, latent=2, reps=1))

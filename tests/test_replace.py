@@ -169,6 +169,34 @@ def test_device_dtype_and_mode_are_the_blocks() -> None:
     assert all(p.is_meta for p in model.parameters())
 
 
+def test_the_new_module_reads_what_the_first_map_read() -> None:
+    """The last map may stay in float32 where the others are halves, as that of T5 does."""
+    block = Mlp(6, 9).bfloat16()
+    block.fc2.float()
+    model = nn.Sequential(block)
+    replace_ffn(model, small)
+    assert model(torch.ones(2, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "opt"])
+def test_blocks_that_are_back_have_followed_the_model(name: str) -> None:
+    model, inputs = FAMILIES[name].build().train(), FAMILIES[name].inputs()
+    replaced = replace_ffn(model, small)
+    model.eval().double()
+    replaced.undo()
+    assert not any(part.training for part in model.modules())
+    assert torch.equal(model(**inputs)[0], FAMILIES[name].build().double()(**inputs)[0])
+
+
+def test_blocks_of_another_mode_or_dtype_than_the_model_are_back_as_they_were() -> None:
+    block = Mlp(6, 9).bfloat16()
+    block.fc2.float()
+    model = nn.Sequential(block)
+    block.drop.eval()
+    replace_ffn(model, small).undo()
+    assert block.training and not block.drop.training and block.fc2.weight.dtype == torch.float32
+
+
 def test_no_weight_decay_on_the_angles_of_a_replaced_model() -> None:
     model = FAMILIES["bert"].build()
     replaced = replace_ffn(model, lambda n: HQKAN(n, latent=3, encoding="trainable"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -94,6 +95,20 @@ def test_models_whose_blocks_cannot_go(name: str, model: nn.Module) -> None:
         replace_ffn(model, small)
 
 
+def test_a_model_that_a_wrapper_reads_gradients_of(tmp_path: Path) -> None:
+    """A reducer knows the parameters it was built with and would leave new ones to themselves."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(nn.Sequential(Mlp(6, 9)))
+        for model in (wrapped, nn.ModuleList([wrapped])):
+            with pytest.raises(QKANError, match=r"DistributedDataParallel.* wrap it after"):
+                replace_ffn(model, small)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_a_frozen_model_on_request() -> None:
     model = nn.Sequential(Mlp(6, 9)).requires_grad_(False)
     replace_ffn(model, small, frozen=True)
@@ -169,6 +184,7 @@ WHERES: dict[str, tuple[Any, str]] = {
         lambda name, module: "layer.0." in name,
         r"layer\.0\.attention \(BertAttention\) as well as for the block .*0\.intermediate",
     ),
+    "list": (["bert.encoder.layer.0.intermediate"], r"where is a list; .* name in names"),
     "no-maps": (
         lambda name, module: isinstance(module, nn.LayerNorm), r"LayerNorm\) has no linear map",
     ),
@@ -227,12 +243,28 @@ class Scaled(Mlp):
         return 0.3 * super().forward(2 * x)
 
 
+class Two(Mlp):
+    """Returns its output with something beside it."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), None
+
+
+class Flat(Mlp):
+    """Returns a row a token."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(0, -2)
+
+
 @pytest.mark.parametrize(
     ("block", "says"),
     [
         (Whole(6, 9, after=True), "the Whole at 0 adds or normalises what its last linear map"),
         (Whole(6, 9, before=True), "the Whole at 0 changes its input before its first linear map"),
         (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 6), nn.LayerNorm(6)), "at 0 adds or norm"),
+        (Two(6, 9), r"the Two at 0 returns a tuple for \(2, 3, 6\), and"),
+        (Flat(6, 9), r"the Flat at 0 returns \(6, 6\) for \(2, 3, 6\), and"),
         (Steered(6, 9), "the Steered at 0 may be given layer, options as well, .* HQKAN"),
     ],
 )
@@ -241,6 +273,17 @@ def test_what_a_block_does_besides_is_not_lost(block: nn.Module, says: str) -> N
     with pytest.raises(QKANError, match=says):
         replace_ffn(model, small, lambda name, module: module is block)
     assert model[0] is block
+
+
+class OtherName(Mlp):
+    """Calls itself something else."""
+
+    def forward(this, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def test_what_a_module_calls_itself_is_no_argument() -> None:
+    assert [*replace_ffn(nn.Sequential(OtherName(6, 9)), small)] == ["0"]
 
 
 def test_multipliers_may_go_and_arguments_be_passed_on() -> None:

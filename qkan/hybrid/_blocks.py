@@ -175,8 +175,8 @@ class Block:
 
     @property
     def weight(self) -> Tensor:
-        """A tensor of the block, on its device and of its dtype."""
-        weight = next(reversed(self.linears.values())).weight
+        """That of the first linear map, whose device and dtype are those of the block's input."""
+        weight = next(iter(self.linears.values())).weight
         assert isinstance(weight, Tensor)
         return weight
 

@@ -15,6 +15,9 @@ from ._blocks import Bank, Block
 from ._probe import around, extra_arguments
 from .experts import QKANExperts
 
+_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel")
+"""Classes that keep account of the parameters that a model had when they were put around it."""
+
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -22,6 +25,7 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
     """Raise `QKANError` unless each of the blocks can leave the model."""
     uses: dict[Tensor, list[tuple[str, nn.Module]]] = defaultdict(list)
     for name, module in model.named_modules():
+        _check_wrapper(module)
         for key, parameter in module.named_parameters(prefix=name, recurse=False):
             uses[parameter].append((key, module))
     taken: dict[nn.Module, str] = {}
@@ -39,6 +43,16 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
                 )
             taken[module] = block.name
         _check_parameters(block, parts, uses, frozen)
+
+
+def _check_wrapper(module: nn.Module) -> None:
+    kind = type(module).__name__
+    if kind in _WRAPPERS:
+        raise QKANError(
+            f"replace_ffn: a {kind} is around blocks of the model; it knows the parameters that "
+            "were there when it was built, and would not bring the gradients of new ones together "
+            "over the processes. Replace in the model first, and wrap it after."
+        )
 
 
 def _own_tensors(module: nn.Module) -> list[Tensor]:

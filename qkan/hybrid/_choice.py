@@ -29,8 +29,14 @@ def chosen_blocks(model: nn.Module, where: Where | None) -> list[Block]:
         chosen = known
     elif isinstance(where, str):
         chosen = [block for block in known if fnmatch.fnmatchcase(block.name, where)]
-    else:
+    elif callable(where):
         chosen = _tested(model, known, where)
+    else:
+        raise QKANError(
+            f"replace_ffn: where is a {type(where).__name__}; pass None for all blocks, a pattern "
+            "of their names, or a function of a name and a module, which for several names is "
+            "lambda name, module: name in names."
+        )
     if not chosen:
         raise QKANError(_nothing(model, known, where))
     return chosen

@@ -37,7 +37,11 @@ def around(block: Block, like: Tensor) -> str | None:
     except Exception:
         # whether it can be called at all is asked elsewhere, where that matters
         return None
-    if not isinstance(out, Tensor) or not calls:
+    found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if found != (2, 3, block.sizes[1]):
+        article = "" if isinstance(out, Tensor) else "a "
+        return f"returns {article}{found} for {tuple(x.shape)}"
+    if not calls:
         return None
     if not _near(twice, 2 * out):
         return "adds or normalises what its last linear map returns"
@@ -49,7 +53,7 @@ def around(block: Block, like: Tensor) -> str | None:
 def extra_arguments(module: nn.Module, new: nn.Module) -> list[str]:
     """Arguments that a module's forward takes beside the first, and the new one's does not."""
     wanted, taken = (
-        [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+        [*inspect.signature(function).parameters.values()][1:]
         for function in (type(module).forward, type(new).forward)
     )
     kinds = {p.kind for p in taken}

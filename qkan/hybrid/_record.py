@@ -57,6 +57,12 @@ def forget(model: nn.Module, names: Iterable[str]) -> None:
         _write(home, kept)
 
 
+def recorded(model: nn.Module) -> set[str]:
+    """The names, in this model, of all modules that are described."""
+    homes = _homes(model)
+    return {f"{prefix}{resolved(home, name)}" for prefix, home in homes for name in _current(home)}
+
+
 def refresh(model: nn.Module) -> None:
     """Describe the replaced modules again, after one of them has changed."""
     for _, home in _homes(model):

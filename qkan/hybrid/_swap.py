@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -69,6 +69,33 @@ class Swap:
         for block in self._blocks:
             _turn_switches(self._model, block)
         self._done = []
+
+
+class Follower:
+    """A block that is out of the model, and the module in its place that goes where it would.
+
+    Args:
+        block: The block.
+        new: The module.
+    """
+
+    def __init__(self, block: Block, new: nn.Module) -> None:
+        self._block, self._new = block, new
+        self._mode, self._like = new.training, _numbers(new)
+
+    def follow(self) -> None:
+        """Bring the block, back in the model, to the mode, device and dtype that it missed."""
+        parts, found = self._block.parts, _numbers(self._new)
+        for part in parts:
+            part.training = part.training if self._new.training == self._mode else not self._mode
+            if found != self._like and not self._block.weight.is_meta:
+                part.to(*found)
+
+
+def _numbers(module: nn.Module) -> list[Any]:
+    """Device and dtype of a module's numbers, if it has any."""
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    return [] if like is None else [like.device, like.dtype]
 
 
 def passed(x: Tensor) -> Tensor:

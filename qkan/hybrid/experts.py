@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from qkan._watch import is_hooked
 from qkan.circuits import Program
 from qkan.errors import QKANError
 from qkan.fold import fourier_request, refuse_fold
@@ -117,7 +118,7 @@ def _alike(experts: Sequence[nn.Module]) -> bool:
     """Whether the experts can be computed together."""
     forms = set()
     for expert in experts:
-        if type(expert) is not HQKAN:
+        if type(expert) is not HQKAN or any(map(is_hooked, (expert, expert.qkan))):
             return False
         layers = tuple(_form(layer) for layer in getattr(expert.qkan, "layers", ()))
         linear = (expert.down.bias is not None, expert.gate is not None, expert.dropout.p)

@@ -114,7 +114,7 @@ class HQKAN(nn.Module):
         self.dropout = nn.Dropout(check_probability(dropout))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, as the class describes."""
+        """Start anew, as the class describes; after the linear maps, whose own rule is torch's."""
         for layer in self.qkan.layers:
             assert isinstance(layer, QKANLayer)
             layer.reset_parameters(generator)

@@ -13,8 +13,8 @@ from ._blocks import Block, find_blocks, left_experts
 from ._checks import check_blocks, check_made
 from ._choice import Where, chosen_blocks
 from ._flops import count_flops, count_parameters
-from ._record import forget, note, settle
-from ._swap import Swap
+from ._record import forget, note, recorded, settle
+from ._swap import Follower, Swap
 
 Make = Callable[[int], nn.Module]
 """From the inputs of a block to the module that replaces it."""
@@ -67,9 +67,10 @@ def replace_ffn(
     Raises:
         QKANError: No block; `where` holds for more than blocks; a linear map that is quantised,
             sharded or has an adapter; a weight tied to another module; a frozen block; a block
-            that adds a residual or normalises by itself, or that takes arguments which the new
-            module does not; a new module that does not map the block's inputs to its outputs. The
-            message names it, and the model is unchanged.
+            that adds a residual or normalises by itself, that returns more than one tensor, or that
+            takes arguments which the new module does not; a model in DistributedDataParallel; a new
+            module that does not map the block's inputs to its outputs. The message names it, and
+            the model is unchanged.
 
     Example:
         >>> import torch
@@ -129,6 +130,8 @@ class Replaced(Sequence[str]):
         self.flops = (count_flops(old), count_flops(new))
         self.left = [name for name, _ in left_experts(model, [block for block, _ in pairs])]
         self._model = model
+        self._recorded = recorded(model)
+        self._followers = [Follower(*pair) for pair in pairs]
         self._swap = Swap(model, pairs)
         self._rows = {
             block.name: f"{type(block.slot).__name__} → {type(made).__name__}"
@@ -138,13 +141,19 @@ class Replaced(Sequence[str]):
     def undo(self) -> None:
         """Put the blocks back: the same modules with the same parameters.
 
+        What was done to the new modules since is done to them: evaluation or training mode, and
+        the move of a model to another device or dtype.
+
         Raises:
             QKANError: A new module is no longer where it was put; the blocks are back already.
         """
         if not self._swap.done:
             raise QKANError("undo: these blocks are back in the model already.")
         self._swap.undo()
+        for follower in self._followers:
+            follower.follow()
         forget(self._model, self)
+        note(self._model, [name for name in self if name in self._recorded])
 
     @overload
     def __getitem__(self, index: int) -> str: ...
