@@ -353,8 +353,8 @@ def test_what_is_no_tensor_of_floats_is_refused(x: Any) -> None:
         QKANLayer(2, 1)(x)
 
 
+# small to the kernels, and not
 SIZES = [8, 200]
-"""Rows of a call that is small to the kernels, and of one that is not."""
 
 
 @pytest.mark.parametrize("rows", SIZES)
