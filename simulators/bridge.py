@@ -63,7 +63,14 @@ def _is_ordinary(x: Tensor) -> bool:
         or isinstance(x, FakeTensor)
         or torch._C._is_tracing()
         or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def _are_many(grad: Tensor) -> bool:
+    """Whether a gradient is one name for many, as `is_grads_batched` passes them."""
+    of = torch._C._functorch
+    return bool(of.is_legacy_batchedtensor(grad) or of.is_functorch_wrapped_tensor(grad))
 
 
 def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
@@ -89,7 +96,8 @@ def _only_vmap() -> bool:
 class _Layer(torch.autograd.Function):
     """A call as one node of the graph.
 
-    A backward pass that is itself differentiated goes to the torch engine.
+    A backward pass that is itself differentiated, or given many gradients at once, goes to the
+    torch engine.
     """
 
     @staticmethod
@@ -103,7 +111,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
         call = LayerCall(ctx.request, LayerTensors(*ctx.saved_tensors), ctx.needs_input_grad[2:])
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _are_many(grad):
             found = _differentiable_backward(call, grad)
         else:
             with without_autocast(grad):

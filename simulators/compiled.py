@@ -59,7 +59,7 @@ def shared_scale(request: Request, scale: np.ndarray) -> Any:
 
 def arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """The tensors' memory as numpy arrays."""
-    return tuple(None if t is None else t.detach().numpy() for t in tensors)
+    return tuple(None if t is None else t.detach().resolve_neg().numpy() for t in tensors)
 
 
 def as_tensors(found: Sequence[Any]) -> tuple[Tensor | None, ...]:

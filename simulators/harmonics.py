@@ -46,7 +46,7 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     from . import _features
     from ._threads import Task, run
 
-    x, threads = x.detach().contiguous(), torch.get_num_threads()
+    x, threads = x.detach().resolve_neg().contiguous(), torch.get_num_threads()
     width = 2 * count * x.shape[1]
     step = max(1, _CHUNK_BYTES // (width * x.element_size()))
     room = x.new_empty(min(step, len(x)), width)

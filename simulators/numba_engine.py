@@ -46,7 +46,7 @@ class NumbaEngine(Engine):
         from . import _small
 
         small, at, _copies = found
-        out = torch.empty(small.shape[:2], dtype=call.request.dtype)
+        out = torch.empty(small.shape[:2], dtype=call.request.dtype, device="cpu")
         _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
         return out, None
 
@@ -60,11 +60,13 @@ class NumbaEngine(Engine):
 
         small, at, _copies = found
         room = [
-            torch.empty(tensor.shape, dtype=tensor.dtype) if need and tensor is not None else None
+            torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            if need and tensor is not None
+            else None
             for tensor, need in zip(call.tensors[:-1], call.needs, strict=False)
         ]
         to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in room)
-        grad = grad.contiguous()
+        grad = grad.resolve_neg().contiguous()
         _small.backward(*small.program, at, grad.data_ptr(), to, small.shape, small.base)
         return (*room, None)
 
@@ -150,11 +152,12 @@ def _small_call(
             continue
         if (
             tensor.dtype is not request.dtype
+            or not tensor.is_cpu
             or type(tensor) not in _PLAIN
             or tensor.numel() != size
         ):
             return None
-        if not tensor.is_contiguous():
-            copies.append(tensor := tensor.contiguous())
+        if not tensor.is_contiguous() or tensor.is_neg():
+            copies.append(tensor := tensor.resolve_neg().contiguous())
         at.append(tensor.data_ptr())
     return small, tuple(at), copies

@@ -17,6 +17,7 @@ from compare import assert_as_exact_as, assert_close
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import qkan
 from qkan import QKANError, QKANLayer, qkan_layer
@@ -350,3 +351,50 @@ def test_buffers_and_parameters_of_different_precision(low: str, engine: str) ->
 def test_what_is_no_tensor_of_floats_is_refused(x: Any) -> None:
     with pytest.raises(QKANError, match="pass a torch tensor of real floats"):
         QKANLayer(2, 1)(x)
+
+
+# small to the kernels, and not
+SIZES = [8, 200]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_negative_view_is_read_as_its_numbers(name: str, rows: int) -> None:
+    layer, x = layer_of(name), torch.randn(rows, 5, dtype=torch.float64)
+    grad_out = torch.randn(rows, 3, dtype=torch.float64)
+    found, wanted = torch._neg_view(-x).requires_grad_(), x.clone().requires_grad_()
+    assert_close(layer(found), layer(wanted), "value")
+    (mine,) = torch.autograd.grad(layer(found), found, torch._neg_view(-grad_out))
+    (theirs,) = torch.autograd.grad(layer(wanted), wanted, grad_out)
+    assert_close(mine, theirs, "gradient by x")
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_default_device_is_not_that_of_the_tensors(name: str, rows: int) -> None:
+    layer, x = layer_of(name), torch.randn(rows, 5, dtype=torch.float64, requires_grad=True)
+    wanted = torch.autograd.grad(layer(x).sum(), x)
+    with torch.device("meta"):
+        found = torch.autograd.grad(layer(x).sum(), x)
+    assert_close(found[0], wanted[0], "gradient by x")
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_many_gradients_at_once(name: str, rows: int) -> None:
+    layer, x = layer_of(name), torch.randn(rows, 5, dtype=torch.float64, requires_grad=True)
+    wanted_of = [x, *layer.parameters()]
+    many = torch.randn(3, rows, 3, dtype=torch.float64)
+    found = torch.autograd.grad(layer(x), wanted_of, many, is_grads_batched=True)
+    for n, one in enumerate(many):
+        for mine, theirs in zip(found, torch.autograd.grad(layer(x), wanted_of, one), strict=True):
+            assert_close(mine[n], theirs, "gradient")
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_graph_made_of_ordinary_tensors_depends_on_its_input(name: str, rows: int) -> None:
+    layer, x = layer_of(name), torch.randn(rows, 5, dtype=torch.float64)
+    graph = make_fx(layer)(x)
+    y = torch.randn_like(x)
+    assert_close(graph(y), layer(y), "value")
