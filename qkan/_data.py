@@ -18,6 +18,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from ._habits import tensor_of
 from .errors import QKANError
 
 Pair = tuple[Tensor, Tensor]
@@ -317,8 +318,10 @@ def _check_tensors(data: Any, role: str) -> Pair:
         if not isinstance(value, Tensor):
             raise QKANError(
                 f"{role} {name} is {type(value).__name__}: pass a torch tensor, "
-                f"torch.as_tensor({name})."
+                f"{tensor_of(name, value)}."
             )
+        if value.layout != torch.strided:
+            raise QKANError(f"{role} {name} is sparse: pass {name}.to_dense().")
         if value.ndim == 0:
             raise QKANError(f"{role} {name} is a single number: wanted one row a sample.")
         if value.grad_fn is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from qkan.circuits import Circuit
 
 from ._estimator_options import Array, in_units, moments, number, own_advice, target_names, whole
+from ._options import check_size
 from ._roughness import roughness
 from .errors import QKANError
 from .fit import fit
@@ -29,6 +30,8 @@ from .table_columns import Column
 from .table_model import TableModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+_NONE = " Or () for no hidden layer."
 
 FEW_ROWS = 200
 """early_stopping="auto" holds no rows out of fewer: too few would be left to judge by."""
@@ -215,7 +218,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         hidden = self.hidden if isinstance(self.hidden, Sequence | np.ndarray) else [self.hidden]
         self.model_ = QKAN(
-            [X.shape[1], *(whole("hidden", size) for size in hidden), self._outputs(y)],
+            [X.shape[1], *(check_size("hidden", size, _NONE) for size in hidden), self._outputs(y)],
             ansatz=self.ansatz, reps=whole("reps", self.reps), encoding=self.encoding,
             group=whole("group", self.group), base=self.base, engine=self.engine,
             dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),

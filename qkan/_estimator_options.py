@@ -22,7 +22,10 @@ Array = np.ndarray
 def moments(values: Array, weight: Array) -> tuple[Array, Array]:
     """Weighted mean and standard deviation of each column; 1 for a constant one."""
     mean = np.average(values, axis=0, weights=weight)
-    spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
+    # in units of a power of 2, whose squares neither overflow nor vanish
+    apart = values - mean
+    unit = np.ldexp(1.0, np.frexp(np.abs(apart).max(0))[1] - 1)
+    spread = unit * np.sqrt(np.average((apart / unit) ** 2, axis=0, weights=weight))
     # rounding leaves a constant column a spread of its own
     noise = 10 * np.finfo(np.float64).eps * np.abs(mean)
     return mean, np.where(spread > noise, spread, 1.0)

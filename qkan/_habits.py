@@ -89,6 +89,12 @@ def guided(
     return decorate
 
 
+def tensor_of(name: str, value: object, dtype: str = "") -> str:
+    """The code that makes a tensor of an array, a list or a data frame of that name."""
+    array = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
+    return f"torch.as_tensor({array}{dtype and f', dtype={dtype}'})"
+
+
 _VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 

@@ -42,6 +42,8 @@ def make_loss(loss: str | Loss | None) -> Loss:
                 "Or a function of prediction and target."
             )
         return _checked(loss) if loss in _ELEMENTWISE else _cross_entropy
+    if isinstance(loss, type):
+        raise QKANError(f"loss={loss.__name__} is a class: write loss={loss.__name__}().")
     if not callable(loss):
         raise QKANError(f"loss={loss!r}: a name, or a function of prediction and target.")
     return _scalar(loss)

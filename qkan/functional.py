@@ -199,6 +199,8 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
+    if x.layout != torch.strided:
+        raise QKANError(f"The input is {x.layout}; pass x.to_dense().")
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise QKANError(
             f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from ._habits import LAYER, guided
+from ._habits import LAYER, guided, tensor_of
 from .errors import QKANError, ScaleWarning, warn
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
@@ -53,7 +53,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         if not isinstance(x, Tensor):
             raise QKANError(
                 f"The input is {type(x).__name__}: pass a torch tensor, "
-                "torch.as_tensor(x, dtype=torch.float32)."
+                f"{tensor_of('x', x, 'torch.float32')}."
             )
         if self.input_range is not None:
             _warn_outside(x, self.input_range, type(self).__name__)

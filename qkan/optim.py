@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def make_optimizer(
             "Nothing to train: the model has no parameter with requires_grad; "
             "unfreeze some with parameter.requires_grad_()."
         )
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
+    if lr is not None and not (isinstance(lr, Real | Tensor) and math.isfinite(lr) and lr > 0):
         raise QKANError(f"lr={lr!r}: a finite number above 0, or None.")
     if isinstance(optimizer, str):
         return _of_class(_by_name(optimizer), model, trainable, lr)

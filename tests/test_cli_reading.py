@@ -216,6 +216,23 @@ def test_names_that_clash_are_found_before_training(
     assert "rows to train on" not in done.stderr
 
 
+def test_whatever_reads_a_table_notes_what_is_new(
+    fitted: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    row = "sex,smokes,day,age,y\nm,yes,2023-02-01,50,1\nx,no,2023-03-01,500,2\n"
+    (tmp_path / "new.csv").write_text(row)
+    fast = ["--backend", "fake_manila", "-o", "emulator=closed_form", "-o", "seed=0"]
+    for command, options in (
+        ("predict", []),
+        ("estimate", fast),
+        ("submit", [*fast, "--store", tmp_path / "run"]),
+        ("plot", ["--out", tmp_path / "x.svg"]),
+    ):
+        done = call(command, fitted[1], tmp_path / "new.csv", *options)
+        assert "Note: Column 'sex' has categories that training never had: x" in done.stderr
+        assert "Note: 1 of 2 rows have 'age' outside its range" in done.stderr, command
+
+
 def test_gaps_may_be_refused(fitted: tuple[Path, Path, Any], tmp_path: Path) -> None:
     arguments = ["fit", fitted[0], "--target", "effect", "--missing", "refuse", "--out"]
     done = call(*arguments, tmp_path / "m", code=2)
@@ -273,6 +290,15 @@ def test_a_better_simple_model_is_named() -> None:
     assert "frequent is better" in line and "--alpha" in line and "0.826 against 3.56" in line
     assert not advice(scores(QKAN=0.5, frequent=0.826))
     assert not advice({"QKAN": {"test": None}, "mean": {"test": None}})
+
+
+def test_a_simple_model_that_is_as_good_is_not_called_better() -> None:
+    scores = {
+        name: {"train": None, "test": {"r2": 0.1, "rmse": rmse}}
+        for name, rmse in (("QKAN", 2.4413), ("mean", 3.0), ("linear", 2.4412))
+    }
+    (said,) = advice(scores)
+    assert "linear is as good, rmse 2.44 against 2.44" in said
 
 
 def test_noise_is_said_to_be_noise(tmp_path: Path) -> None:

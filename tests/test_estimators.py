@@ -228,7 +228,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a bool for a size": ({"reps": True}, "reps=True"),
     "a bool of numpy": ({"steps": np.bool_(True)}, "steps="),
     "half a step": ({"steps": 2.5}, "steps=2.5"),
-    "no width": ({"hidden": "5"}, "5"),
+    "no width": ({"hidden": "5"}, "hidden='5': a whole number"),
+    "a layer of none": ({"hidden": 0}, r"hidden=0: a whole.*Or \(\) for no hidden layer"),
+    "no layers": ({"hidden": None}, "hidden=None: a whole number"),
     "a text for a rate": ({"lr": "fast", "optimizer": "adam"}, "lr='fast'"),
     "less than no penalty": ({"alpha": -1}, "alpha=-1"),
     "no penalty at all": ({"alpha": None}, "alpha=None"),
@@ -265,6 +267,14 @@ def test_missing_values_are_marked() -> None:
     )
     with pytest.raises(ValueError, match="Feature 0 has no value"):
         QKANRegressor().fit(np.full((10, 1), np.nan), Y[:10])
+
+
+@pytest.mark.parametrize("x_unit, y_unit", [(1e-200, 1e-200), (1e200, 1e200)])
+@pytest.mark.filterwarnings("error")
+def test_units_whose_squares_are_no_numbers(x_unit: float, y_unit: float) -> None:
+    plain = QKANRegressor(hidden=2, steps=3, random_state=0).fit(X, Y)
+    found = QKANRegressor(hidden=2, steps=3, random_state=0).fit(X * x_unit, Y * y_unit)
+    assert np.allclose(found.predict(X * x_unit) / y_unit, plain.predict(X), rtol=1e-3)
 
 
 def test_sparse_input_is_refused_in_a_sentence() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_fit import quiet
@@ -37,6 +38,20 @@ CALLS: dict[str, tuple[Call, str]] = {
     "range": (lambda: QKAN([2, 1], input_range=1), r"input_range=1: wanted two numbers"),
     "numpy": (lambda: model()(X.numpy()), r"ndarray: pass a torch tensor, torch\.as_tensor\(x, d"),
     "list": (lambda: KAN([2, 1])([[0.1, 0.2]]), r"list: pass a torch tensor"),
+    "frame": (
+        lambda: model()(pd.DataFrame(X.numpy())),
+        r"DataFrame: pass a torch tensor, torch\.as_tensor\(x\.to_numpy\(\), dtype=t",
+    ),
+    "frame y": (
+        lambda: fit(model(), (X, pd.Series(Y[:, 0].numpy())), steps=1),
+        r"train y is Series: pass a torch tensor, torch\.as_tensor\(y\.to_numpy\(\)\)",
+    ),
+    "sparse": (lambda: model()(X.to_sparse()), r"sparse.*x\.to_dense\(\)"),
+    "sparse y": (lambda: fit(model(), (X, Y.to_sparse()), steps=1), r"y is sparse.*y\.to_dense"),
+    "loss class": (
+        lambda: fit(model(), (X, Y), steps=1, loss=torch.nn.MSELoss), r"write loss=MSELoss\(\)"
+    ),
+    "rate text": (lambda: fit(model(), (X, Y), steps=1, lr="0.1"), r"lr='0\.1': a finite number"),
     "dtype": (lambda: QKAN([2, 1], dtype=np.float32), r"such as torch\.float32"),
     "complex": (lambda: KAN([2, 1], dtype=torch.complex64), r"such as torch\.float32"),
 }  # fmt: skip

@@ -262,9 +262,10 @@ def advice(scores: dict[str, Any]) -> list[str]:
     if not better:
         return []
     best = min(better, key=lambda name: float(held[name][score]))
+    theirs, own = (f"{held[name][score]:.3g}" for name in (best, "QKAN"))
     return [
-        f"On the rows held out {best} is better, {score.replace('_', ' ')} "
-        f"{held[best][score]:.3g} against {held['QKAN'][score]:.3g}. Try a larger --alpha, "
+        f"On the rows held out {best} is {'as good' if theirs == own else 'better'}, "
+        f"{score.replace('_', ' ')} {theirs} against {own}. Try a larger --alpha, "
         "--hidden 0, --early-stopping, or more rows."
     ]
 

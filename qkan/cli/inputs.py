@@ -17,6 +17,7 @@ from qkan.errors import QKANError
 
 from .tables import Array, Dialect, Table, check_file
 from .tables import read_table as read_table
+from .terminal import tell
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,6 +57,24 @@ def read_inputs(
     table = read_table(path, named=None, dialect=dialect)
     names = table.others((), drop) if drop else None
     return torch.from_numpy(table.numbers(names)).to(like)
+
+
+def noted_inputs(
+    path: Path, model: nn.Module, drop: Sequence[str] | None, dialect: Dialect
+) -> tuple[Tensor, dict[str, Any], list[str]]:
+    """What `read_inputs` reads; what is new to the model in it is told, and returned.
+
+    Returns:
+        The inputs; which of them are far outside those of training, as `far_off` says; the notes.
+    """
+    notes = list[str]()
+    with noting(notes):
+        x = read_inputs(path, model, drop, dialect)
+    outside, sentences = far_off(model, x)
+    notes += sentences
+    for note in notes:
+        tell(f"Note: {note}")
+    return x, outside, notes
 
 
 @contextmanager

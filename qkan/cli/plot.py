@@ -101,10 +101,10 @@ def points(
     """A table's inputs, or without one points over the ranges of the training or of the model."""
     from qkan.edges import spread_points
 
-    from .inputs import read_inputs
+    from .inputs import noted_inputs
 
     if table is not None:
-        return read_inputs(table, model, drop, dialect)
+        return noted_inputs(table, model, drop, dialect)[0]
     if not isinstance(model, qkan.TableModel):
         return spread_points(model)
     found = spread_points(model.network).to(model.mean)

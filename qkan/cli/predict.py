@@ -47,19 +47,14 @@ def predict_command(
     with explaining():
         from qkan.io import write_whole
 
-        from .inputs import check_out, far_off, noting, read_inputs
+        from .inputs import check_out, noted_inputs
         from .tables import Dialect
 
         check_out(out)
-        network, notes = qkan.load(model), list[str]()
-        with noting(notes):
-            x = read_inputs(table, network, drop, Dialect(delimiter, decimal))
-        outside, sentences = far_off(network, x)
+        network = qkan.load(model)
+        x, outside, notes = noted_inputs(table, network, drop, Dialect(delimiter, decimal))
         found = predictions(network, x, proba=proba)
         text = _csv(found)
-        notes += sentences
-        for note in notes:
-            tell(f"Note: {note}")
         if out is not None:
             write_whole(out, text.encode())
             tell(f"Written to {out}")

@@ -75,12 +75,12 @@ def estimate_command(
 ) -> None:
     """Say what measuring a model costs; nothing is submitted."""
     with explaining():
-        from .inputs import read_inputs
+        from .inputs import noted_inputs
         from .tables import Dialect
 
         device = _device(backend, shots, budget_seconds, mitigation, option)
         network = qkan.load(model)
-        x = read_inputs(inputs, network, drop, Dialect(delimiter, decimal))
+        x, _, _ = noted_inputs(inputs, network, drop, Dialect(delimiter, decimal))
         plan = qkan.estimate(network, x, device, mode=mode)
         show(dataclasses.asdict(plan) if as_json else str(plan))
 
@@ -113,14 +113,14 @@ def submit_command(
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = store or RUNS / f"{model.stem}-{stamp}"
     with explaining(folder), _leaving(folder, as_json, code=0):
-        from .inputs import check_out, read_inputs
+        from .inputs import check_out, noted_inputs
         from .tables import Dialect
 
         check_out(out)
         option = [*([] if store else [f"store={json.dumps(str(RUNS))}"]), *(option or ())]
         device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
         network = qkan.load(model)
-        x = read_inputs(inputs, network, drop, Dialect(delimiter, decimal))
+        x, _, _ = noted_inputs(inputs, network, drop, Dialect(delimiter, decimal))
         tell(f"The run is kept in {folder}")
         result = qkan.run(network, x, device, mode=mode, store=folder, progress=not quiet)
         _finish(result, network, x, out, as_json)
