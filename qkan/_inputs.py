@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkan.simulators import has_values
+
 from ._data import Pair
 from ._watch import evaluating, listening, unwrapped
 from .errors import AliasingWarning, ScaleWarning, warn
@@ -55,8 +57,8 @@ def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
     seen: dict[str, tuple[QKANLayer, list[Tensor]]] = {}
 
     def hear(name: str, layer: QKANLayer, rows: Tensor) -> None:
-        # what depends on a trained parameter carries a graph
-        if not rows.requires_grad:
+        # what depends on a trained parameter carries a graph; inside vmap there are no numbers
+        if not rows.requires_grad and has_values(rows):
             seen.setdefault(name, (layer, []))[1].append(rows)
 
     with listening(model, hear):

@@ -60,7 +60,8 @@ def _owners(path: Sequence[str]) -> list[metadata.Distribution]:
     return [
         found
         for found in metadata.distributions(path=[*path])
-        if found.name != OURS and any(file.parts[0] == "qkan" for file in found.files or ())
+        if found.name == "qkan"
+        or (found.name != OURS and any(file.parts[0] == "qkan" for file in found.files or ()))
     ]
 
 

@@ -9,6 +9,7 @@ from .bridge import run as run
 from .call import LayerCall as LayerCall
 from .call import LayerTensors as LayerTensors
 from .call import Request as Request
+from .call import has_values as has_values
 from .call import is_tracing as is_tracing
 from .call import layer_call as layer_call
 from .call import masked as masked

@@ -37,8 +37,9 @@ _MARGIN = 1.06
 # The least angle that a range spans. A slope divides the rounding of the coefficients by the width
 # of its range, so that an input that hardly varies needs a range wider than its data.
 _NARROWEST = 1.0
-# The bandwidth below which an edge counts as flat.
-_FLAT = 1e-3
+# The bandwidth below which an edge counts as flat: a far wider range than that of the data would
+# magnify the rounding of the gradient by its scale.
+_FLAT = 0.3
 
 
 @dataclass

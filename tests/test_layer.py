@@ -298,6 +298,8 @@ COMPILED: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("options", COMPILED.values(), ids=COMPILED)
 def test_compiled_gives_the_same_numbers(options: dict[str, object]) -> None:
+    # all networks share one forward, and a compiler keeps eight versions of a function
+    torch._dynamo.reset()
     model = QKAN([4, 3, 2], **options, dtype=DOUBLE)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True)
     x = torch.randn(8, 4, dtype=DOUBLE)
