@@ -131,7 +131,7 @@ for encoding in ("trainable", "ternary"):
 x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None]
 y = torch.sin(8 * x) * torch.exp(-2 * x**2)
 model = qkan.QKAN(
-    [1, 1], ansatz="spiral", reps=2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    [1, 1], ansatz="spiral", reps=2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
 )
 history = qkan.fit(model, (x, y), steps=5, progress=False)
 print(f"2 repetitions: mean squared error {history.train_loss[-1]:.1e}")
