@@ -353,8 +353,7 @@ def test_what_is_no_tensor_of_floats_is_refused(x: Any) -> None:
         QKANLayer(2, 1)(x)
 
 
-# small to the kernels, and not
-SIZES = [8, 200]
+SIZES = [8, 200]  # small to the kernels, and not
 
 
 @pytest.mark.parametrize("rows", SIZES)

@@ -194,3 +194,11 @@ def test_parameters_of_another_shape_are_refused() -> None:
         qkan_layer(
             torch.rand(2, 4), wrong, layer.scale, layer.shift, layer.weight, program=layer.program
         )
+
+
+@pytest.mark.parametrize("name", ["theta", "weight", "base_weight", "bias"])
+def test_a_parameter_on_another_device_is_an_error(name: str) -> None:
+    layer = QKANLayer(4, 3, engine="numba")
+    setattr(layer, name, torch.nn.Parameter(getattr(layer, name).to("meta")))
+    with pytest.raises(QKANError, match=f"{name} is on meta"):
+        layer(torch.randn(8, 4))
