@@ -78,6 +78,7 @@ def to_kan(
     Example:
         >>> import torch
         >>> from qkan import QKAN, to_kan
+        >>> _ = torch.manual_seed(0)
         >>> x = torch.rand(500, 2)
         >>> model = QKAN([2, 3, 1])
         >>> kan = to_kan(model, x, grid=12)
@@ -230,6 +231,7 @@ def from_kan(
     Example:
         >>> import torch
         >>> from qkan import QKAN, from_kan, to_kan
+        >>> _ = torch.manual_seed(0)
         >>> x = torch.rand(200, 1, dtype=torch.float64)
         >>> kan = to_kan(QKAN([1, 1], dtype=torch.float64), x, grid=10)
         >>> model = from_kan(kan, generator=torch.Generator().manual_seed(0))
