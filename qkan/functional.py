@@ -86,10 +86,10 @@ def qkan_layer(
         weight = _rows(weight, 2)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
-    _check_devices(tensors)
     compute = compute_dtype(weight.dtype, readout)
     # a mixed precision policy may cast the parameters and leave the buffers, or the reverse
-    plain = weight.dtype == x.dtype == scale.dtype == shift.dtype and not _in_autocast(x)
+    plain = weight.dtype == x.dtype and not _in_autocast(x)
+    plain = plain and (fixed_scale is None or scale.dtype == shift.dtype == x.dtype)
     call = chosen = None
     if plain and theta.ndim > 2 and readout == "z" and activations is None:
         call = layer_call(program, tensors, fixed_scale, base)
@@ -200,7 +200,7 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
-    if x.layout != torch.strided:
+    if x.layout is not torch.strided:
         raise QKANError(f"The input is {x.layout}; pass x.to_dense().")
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise QKANError(
@@ -217,16 +217,6 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
 def _rows(tensor: Tensor, own: int) -> Tensor:
     """Parameters of each sample with one leading axis, whatever leading dimensions they have."""
     return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
-
-
-def _check_devices(tensors: LayerTensors) -> None:
-    """Raise `QKANError` unless the parameters are where x is."""
-    for name, tensor in zip(tensors._fields, tensors, strict=True):
-        if tensor is not None and tensor.device != tensors.x.device:
-            raise QKANError(
-                f"x is on {tensors.x.device}, but {name} is on {tensor.device}; "
-                "bring them together with .to(…)."
-            )
 
 
 def _check(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from qkan.circuits import Program
 
-from .call import Request
+from .call import LayerTensors, Request
+from .errors import SimulatorError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,15 @@ def shared_scale(request: Request, scale: np.ndarray) -> Any:
     import numpy as np
 
     return scale if request.fixed_scale is None else np.array(request.fixed_scale, scale.dtype)
+
+
+def check_on_cpu(tensors: LayerTensors) -> None:
+    """Raise `SimulatorError` unless all tensors are where x is: kernels would read elsewhere."""
+    for name, tensor in zip(tensors._fields, tensors, strict=True):
+        if tensor is not None and not tensor.is_cpu:
+            raise SimulatorError(
+                f"x is on cpu, but {name} is on {tensor.device}; bring them together with .to(…)."
+            )
 
 
 def arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:

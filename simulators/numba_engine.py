@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from .base import add_base_, backward_beside
 from .call import Gradients, LayerCall, Request
-from .compiled import arrays, as_tensors, refuse_on_cpu, shared_scale, tables
+from .compiled import arrays, as_tensors, check_on_cpu, refuse_on_cpu, shared_scale, tables
 from .engine import Engine
 
 if TYPE_CHECKING:
     import numpy as np
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+_CPU = torch.device("cpu")
 
 
 class NumbaEngine(Engine):
@@ -41,12 +42,13 @@ class NumbaEngine(Engine):
         """The output; of a small layer in a single compiled call."""
         found = _small_call(call)
         if found is None:
+            check_on_cpu(call.tensors)
             out, bias = _values(call), call.tensors.bias
             return add_base_(out if bias is None else out.add_(bias), call), None
         from . import _small
 
         small, at, _copies = found
-        out = torch.empty(small.shape[:2], dtype=call.request.dtype, device="cpu")
+        out = torch.empty(small.shape[:2], dtype=call.request.dtype, device=_CPU)
         _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
         return out, None
 
@@ -60,7 +62,7 @@ class NumbaEngine(Engine):
 
         small, at, _copies = found
         room = [
-            torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            torch.empty(tensor.shape, dtype=tensor.dtype, device=_CPU)
             if need and tensor is not None
             else None
             for tensor, need in zip(call.tensors[:-1], call.needs, strict=False)
@@ -150,14 +152,16 @@ def _small_call(
         if tensor is None:
             at.append(0)
             continue
+        # a parameter is no view of another tensor with all signs turned
+        own = type(tensor) is Parameter
         if (
             tensor.dtype is not request.dtype
             or not tensor.is_cpu
-            or type(tensor) not in _PLAIN
+            or not (own or type(tensor) is Tensor)
             or tensor.numel() != size
         ):
             return None
-        if not tensor.is_contiguous() or tensor.is_neg():
+        if not tensor.is_contiguous() or (not own and tensor.is_neg()):
             copies.append(tensor := tensor.resolve_neg().contiguous())
         at.append(tensor.data_ptr())
     return small, tuple(at), copies

@@ -20,7 +20,7 @@ from ._threads import Task, run
 from .autocast import without_autocast
 from .base import add_base_, backward_beside
 from .call import Gradients, LayerCall, Request
-from .compiled import arrays, as_tensors, shared_scale, tables
+from .compiled import arrays, as_tensors, check_on_cpu, shared_scale, tables
 from .engine import Engine
 from .numba_engine import NumbaEngine
 
@@ -77,6 +77,7 @@ class ProductEngine(Engine):
         """The output, and the coefficients for the backward pass."""
         if self.plain(call):
             return self.plain_forward(call), None
+        check_on_cpu(call.tensors)
         request, x = call.request, call.tensors.x
         basis = self.basis(request, x, call.tensors.scale)
         if basis is None:
