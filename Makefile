@@ -26,7 +26,7 @@ test: $(STAMP)  ## the whole test suite
 	$(BIN)/pytest
 
 test-zoo: $(STAMP)  ## replace_ffn on every family of transformers, tiny and offline; some minutes
-	QKAN_ZOO=all $(BIN)/pytest tests/test_zoo.py
+	QKAN_ZOO=all $(BIN)/pytest tests/hybrid/test_zoo.py
 
 test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the checkout
 	rm -rf build/wheel && mkdir -p build/wheel/site
@@ -40,7 +40,7 @@ test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with th
 	test -d build/oldest || $(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt torch setuptools
 	build/oldest/bin/pip install --quiet --constraint build/oldest.txt --editable ".[test]" "qiskit-ibm-runtime==0.45.*"
-	build/oldest/bin/pytest tests/test_backends.py tests/test_device_backends.py tests/test_device_noise.py tests/test_hostile_service.py tests/test_providers.py
+	build/oldest/bin/pytest tests/backends/test_backends.py tests/devices/test_device_backends.py tests/devices/test_device_noise.py tests/backends/test_hostile_service.py tests/backends/test_providers.py
 
 test-kill: $(STAMP)  ## device runs killed inside SQLite, at each of its system calls
 	$(BIN)/pytest tests/kill -q -s
@@ -71,7 +71,7 @@ bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-g
 
 test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination and full sizes; a quarter of an hour
 	$(BIN)/pytest tests/card tests/gpu --host-card --full -rs
-	$(BIN)/pytest tests/test_shapes_alone.py --full
+	$(BIN)/pytest tests/simulators/test_shapes_alone.py --full
 
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments/regression.py

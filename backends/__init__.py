@@ -19,6 +19,6 @@ from .provider import Pub as Pub
 from .provider import RejectedError as RejectedError
 from .provider import Status as Status
 from .provider import UnsureError as UnsureError
+from .qiskit.runtime import RuntimeProvider as RuntimeProvider
 from .qiskit_backend import QiskitBackend as QiskitBackend
 from .run import QiskitRun as QiskitRun
-from .runtime import RuntimeProvider as RuntimeProvider

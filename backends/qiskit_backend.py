@@ -21,13 +21,13 @@ from .budget import Budget, Ledger
 from .calibration import Calibration
 from .carried import OLD_LOG
 from .contact import Contact
-from .devices import provider_of
 from .errors import BackendError
 from .layout import chosen_layout
 from .options import OptionNames, make_options, whole
 from .packing import flatten
 from .planner import Planner, Site, job_seconds, rows_a_job
 from .provider import Provider
+from .qiskit.devices import provider_of
 from .run import QiskitRun
 from .store import FILE as RUN_FILE
 from .store import Store

@@ -14,9 +14,10 @@ from session import Plan
 from torch import Tensor
 
 import qkan
-from qkan.simulators import Request, _cuda_calls, get_engine
-from qkan.simulators._cuda_calls import Call
-from qkan.simulators._cuda_plan import (
+from qkan.simulators import Request, get_engine
+from qkan.simulators.cuda import calls as _cuda_calls
+from qkan.simulators.cuda.calls import Call
+from qkan.simulators.cuda.plan import (
     Sizes,
     backward_shape,
     backward_shapes,
@@ -25,7 +26,7 @@ from qkan.simulators._cuda_plan import (
     forward_shapes,
     forward_steps,
 )
-from qkan.simulators._cuda_source import Kernel
+from qkan.simulators.cuda.source import Kernel
 
 LAYERS = (
     (1000, 100, 100), (1, 10, 10), (64, 768, 10), (1000, 1, 1), (8192, 64, 64), (1024, 256, 256),

@@ -99,8 +99,8 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def _work() -> dict[str, Callable[[], object]]:
     from qkan.circuits import ansatz, lower
-    from qkan.simulators import kernels
-    from qkan.simulators.compiled import tables
+    from qkan.simulators.cpu import kernels
+    from qkan.simulators.cpu.compiled import tables
 
     case = CASES[CASE]
     values = arrays(case)

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qkan import QKANLayer, effective_parameters
-from qkan.hybrid import HQKAN
-from qkan.hybrid.hqkan import START_SIZE, frequency
+from qkan import HQKAN, QKANLayer, effective_parameters
+from qkan.nn.hqkan import START_SIZE, frequency
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,

@@ -25,8 +25,7 @@ from _runs import Runs
 from torch import nn
 from tqdm import tqdm
 
-from qkan import ffn_names, fit
-from qkan.hybrid import distill_ffn, replace_ffn
+from qkan import distill_ffn, ffn_names, fit, replace_ffn
 
 Shape = dict[str, Any]
 Batch = dict[str, torch.Tensor]

@@ -24,9 +24,8 @@ import torch
 from _record import ROOT
 from torch import Tensor
 
-from qkan import QKAN, QiskitBackend, estimate, fit
+from qkan import QKAN, DeviceResult, QiskitBackend, estimate, fit, noisy
 from qkan import run as run_on
-from qkan.devices import DeviceResult, noisy
 
 DEVICES = ("FakeSherbrooke", "FakeTorino")
 SHOTS = 32768

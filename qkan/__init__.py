@@ -9,6 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
 
 __version__ = "0.1.0"
@@ -30,120 +31,128 @@ if TYPE_CHECKING:
     from qkan.simulators import expectation as expectation
     from qkan.simulators import simulate as simulate
 
-    from .activation_fit import ActivationFit as ActivationFit
-    from .activation_fit import fit_activation as fit_activation
-    from .basis import Daruan as Daruan
-    from .basis import Fourier as Fourier
-    from .basis import Rational as Rational
-    from .basis import Spline as Spline
-    from .devices import DeviceResult as DeviceResult
-    from .devices import EdgeTables as EdgeTables
-    from .devices import Plan as Plan
-    from .devices import estimate as estimate
-    from .devices import on_device as on_device
-    from .devices import tabulate as tabulate
     from .devices.noisy import device_noise as device_noise
     from .devices.noisy import noisy as noisy
+    from .devices.pennylane_layer import PennyLaneLayer as PennyLaneLayer
+    from .devices.plan import Plan as Plan
+    from .devices.plan import estimate as estimate
+    from .devices.qnode import qnode as qnode
+    from .devices.result import DeviceResult as DeviceResult
     from .devices.run import cancel as cancel
     from .devices.run import resume as resume
     from .devices.run import run as run
+    from .devices.tables import EdgeTables as EdgeTables
+    from .devices.tables import tabulate as tabulate
+    from .devices.train import on_device as on_device
     from .errors import DivergenceWarning as DivergenceWarning
     from .errors import QKANError as QKANError
     from .errors import ScaleWarning as ScaleWarning
-    from .estimators import QKANClassifier as QKANClassifier
-    from .estimators import QKANRegressor as QKANRegressor
-    from .explain import explain as explain
-    from .export import to_onnx as to_onnx
-    from .extend import extend as extend
-    from .extend import fit_extending as fit_extending
-    from .feynman import FeynmanEquation as FeynmanEquation
-    from .feynman import feynman as feynman
-    from .feynman import feynman_names as feynman_names
-    from .fisher import Redundancy as Redundancy
-    from .fisher import fisher_information as fisher_information
-    from .fisher import redundancy as redundancy
-    from .fit import AliasingWarning as AliasingWarning
-    from .fit import fit as fit
-    from .fold import FoldedLayer as FoldedLayer
-    from .fold import FoldedQKAN as FoldedQKAN
-    from .fold import fold as fold
-    from .formula import Formula as Formula
-    from .functional import qkan_layer as qkan_layer
-    from .history import History as History
-    from .hybrid import HQKAN as HQKAN
-    from .hybrid import Distillation as Distillation
-    from .hybrid import QKANAttention as QKANAttention
-    from .hybrid import QKANConv2d as QKANConv2d
-    from .hybrid import QKANExperts as QKANExperts
-    from .hybrid import Replaced as Replaced
-    from .hybrid import distill_ffn as distill_ffn
-    from .hybrid import ffn_names as ffn_names
-    from .hybrid import from_pretrained as from_pretrained
-    from .hybrid import replace_ffn as replace_ffn
-    from .importance import Importance as Importance
-    from .importance import importance as importance
-    from .importance import sparse_loss as sparse_loss
-    from .io import load as load
-    from .io import save as save
-    from .kan import KAN as KAN
-    from .kan import KANLayer as KANLayer
-    from .layer import QKANLayer as QKANLayer
-    from .layer import effective_parameters as effective_parameters
-    from .network import QKAN as QKAN
-    from .optim import param_groups as param_groups
-    from .peer import from_qkan as from_qkan
-    from .pennylane_layer import PennyLaneLayer as PennyLaneLayer
-    from .plot import plot as plot
-    from .plot import plot_bloch as plot_bloch
-    from .plot import plot_circuit as plot_circuit
-    from .plot import plot_spectrum as plot_spectrum
-    from .prune import compact as compact
-    from .prune import prune as prune
-    from .qnode import qnode as qnode
-    from .splines import SplineKAN as SplineKAN
-    from .symbolic import symbolic as symbolic
-    from .table_model import TableModel as TableModel
-    from .to_kan import from_kan as from_kan
-    from .to_kan import to_kan as to_kan
+    from .hybrid.distill import Distillation as Distillation
+    from .hybrid.distill import distill_ffn as distill_ffn
+    from .hybrid.experts import QKANExperts as QKANExperts
+    from .hybrid.pretrained import from_pretrained as from_pretrained
+    from .hybrid.replace import Replaced as Replaced
+    from .hybrid.replace import ffn_names as ffn_names
+    from .hybrid.replace import replace_ffn as replace_ffn
+    from .interpret.explain import explain as explain
+    from .interpret.fisher import Redundancy as Redundancy
+    from .interpret.fisher import fisher_information as fisher_information
+    from .interpret.fisher import redundancy as redundancy
+    from .interpret.formula import Formula as Formula
+    from .interpret.importance import Importance as Importance
+    from .interpret.importance import importance as importance
+    from .interpret.importance import sparse_loss as sparse_loss
+    from .interpret.plot import plot as plot
+    from .interpret.plot import plot_bloch as plot_bloch
+    from .interpret.plot import plot_circuit as plot_circuit
+    from .interpret.plot import plot_spectrum as plot_spectrum
+    from .interpret.symbolic import symbolic as symbolic
+    from .io.feynman import FeynmanEquation as FeynmanEquation
+    from .io.feynman import feynman as feynman
+    from .io.feynman import feynman_names as feynman_names
+    from .io.files import load as load
+    from .io.files import save as save
+    from .io.from_qkan import from_qkan as from_qkan
+    from .nn.activation_fit import ActivationFit as ActivationFit
+    from .nn.activation_fit import fit_activation as fit_activation
+    from .nn.attention import QKANAttention as QKANAttention
+    from .nn.basis import Daruan as Daruan
+    from .nn.basis import Fourier as Fourier
+    from .nn.basis import Rational as Rational
+    from .nn.basis import Spline as Spline
+    from .nn.conv import QKANConv2d as QKANConv2d
+    from .nn.functional import qkan_layer as qkan_layer
+    from .nn.hqkan import HQKAN as HQKAN
+    from .nn.kan import KAN as KAN
+    from .nn.kan import KANLayer as KANLayer
+    from .nn.layer import QKANLayer as QKANLayer
+    from .nn.layer import effective_parameters as effective_parameters
+    from .nn.network import QKAN as QKAN
+    from .nn.splines import SplineKAN as SplineKAN
+    from .surgery.export import to_onnx as to_onnx
+    from .surgery.extend import extend as extend
+    from .surgery.extend import fit_extending as fit_extending
+    from .surgery.fold import FoldedLayer as FoldedLayer
+    from .surgery.fold import FoldedQKAN as FoldedQKAN
+    from .surgery.fold import fold as fold
+    from .surgery.prune import compact as compact
+    from .surgery.prune import prune as prune
+    from .surgery.to_kan import from_kan as from_kan
+    from .surgery.to_kan import to_kan as to_kan
+    from .tabular.estimators import QKANClassifier as QKANClassifier
+    from .tabular.estimators import QKANRegressor as QKANRegressor
+    from .tabular.table_model import TableModel as TableModel
+    from .training.fit import AliasingWarning as AliasingWarning
+    from .training.fit import fit as fit
+    from .training.history import History as History
+    from .training.optim import param_groups as param_groups
 
 _EXPORTS = {
-    ".backends": "BackendError PennyLaneBackend QiskitBackend",
     ".circuits": "Circuit CircuitError ansatz ansatze register_ansatz",
     ".simulators": "Noise SimulatorError engines expectation simulate",
-    ".activation_fit": "ActivationFit fit_activation",
-    ".basis": "Daruan Fourier Rational Spline",
-    ".devices": "DeviceResult EdgeTables Plan estimate on_device tabulate",
-    ".devices.noisy": "device_noise noisy",
-    ".devices.run": "cancel resume run",
+    ".backends": "BackendError PennyLaneBackend QiskitBackend",
     ".errors": "DivergenceWarning QKANError ScaleWarning",
-    ".explain": "explain",
-    ".export": "to_onnx",
-    ".extend": "extend fit_extending",
-    ".feynman": "FeynmanEquation feynman feynman_names",
-    ".fisher": "Redundancy fisher_information redundancy",
-    ".fit": "AliasingWarning fit",
-    ".fold": "FoldedLayer FoldedQKAN fold",
-    ".formula": "Formula",
-    ".functional": "qkan_layer",
-    ".history": "History",
-    ".hybrid": "HQKAN Distillation QKANAttention QKANConv2d QKANExperts Replaced distill_ffn "
-    "ffn_names from_pretrained replace_ffn",
-    ".importance": "Importance importance sparse_loss",
-    ".io": "load save",
-    ".kan": "KAN KANLayer",
-    ".layer": "QKANLayer effective_parameters",
-    ".network": "QKAN",
-    ".optim": "param_groups",
-    ".peer": "from_qkan",
-    ".pennylane_layer": "PennyLaneLayer",
-    ".plot": "plot plot_bloch plot_circuit plot_spectrum",
-    ".prune": "compact prune",
-    ".qnode": "qnode",
-    ".splines": "SplineKAN",
-    ".symbolic": "symbolic",
-    ".table_model": "TableModel",
-    ".to_kan": "from_kan to_kan",
-    ".estimators": "QKANClassifier QKANRegressor",
+    ".nn.activation_fit": "ActivationFit fit_activation",
+    ".nn.attention": "QKANAttention",
+    ".nn.basis": "Daruan Fourier Rational Spline",
+    ".nn.conv": "QKANConv2d",
+    ".nn.functional": "qkan_layer",
+    ".nn.hqkan": "HQKAN",
+    ".nn.kan": "KAN KANLayer",
+    ".nn.layer": "QKANLayer effective_parameters",
+    ".nn.network": "QKAN",
+    ".nn.splines": "SplineKAN",
+    ".training.fit": "AliasingWarning fit",
+    ".training.history": "History",
+    ".training.optim": "param_groups",
+    ".interpret.explain": "explain",
+    ".interpret.fisher": "Redundancy fisher_information redundancy",
+    ".interpret.formula": "Formula",
+    ".interpret.importance": "Importance importance sparse_loss",
+    ".interpret.plot": "plot plot_bloch plot_circuit plot_spectrum",
+    ".interpret.symbolic": "symbolic",
+    ".surgery.export": "to_onnx",
+    ".surgery.extend": "extend fit_extending",
+    ".surgery.fold": "FoldedLayer FoldedQKAN fold",
+    ".surgery.prune": "compact prune",
+    ".surgery.to_kan": "from_kan to_kan",
+    ".io.feynman": "FeynmanEquation feynman feynman_names",
+    ".io.files": "load save",
+    ".io.from_qkan": "from_qkan",
+    ".hybrid.distill": "Distillation distill_ffn",
+    ".hybrid.experts": "QKANExperts",
+    ".hybrid.pretrained": "from_pretrained",
+    ".hybrid.replace": "Replaced ffn_names replace_ffn",
+    ".devices.noisy": "device_noise noisy",
+    ".devices.pennylane_layer": "PennyLaneLayer",
+    ".devices.plan": "Plan estimate",
+    ".devices.qnode": "qnode",
+    ".devices.result": "DeviceResult",
+    ".devices.run": "cancel resume run",
+    ".devices.tables": "EdgeTables tabulate",
+    ".devices.train": "on_device",
+    ".tabular.estimators": "QKANClassifier QKANRegressor",
+    ".tabular.table_model": "TableModel",
 }
 """The names that each module gives to the package."""
 
@@ -152,13 +161,15 @@ __all__ = [*_HOMES, "__version__"]
 
 
 class _Package(ModuleType):
-    """The package as a module of which `fit` is the function, once the module `fit` is imported."""
+    """The package as a module whose public names stay what they are.
+
+    The import system sets every submodule as an attribute of its package. A module of version 0.1.0
+    may be asked for by its old name, such as `qkan.fit`, and `qkan.fit` is the function.
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # the import system sets every submodule, also those that share a name with what they give
-        if isinstance(value, ModuleType) and _HOMES.get(name) == f".{name}":
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+        if not (isinstance(value, ModuleType) and name in _HOMES):
+            super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qkan.circuits import require
+from .circuits import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

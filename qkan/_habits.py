@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from qkan.circuits import did_you_mean
+from .circuits import did_you_mean
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")

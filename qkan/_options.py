@@ -8,10 +8,10 @@ from typing import Any, SupportsIndex
 
 import torch
 
-from qkan.circuits import Circuit, did_you_mean, fixed_scale, resolve_scale
-from qkan.circuits import ansatz as named_ansatz
 from qkan.circuits.ansatz import Builder
 
+from .circuits import Circuit, did_you_mean, fixed_scale, resolve_scale
+from .circuits import ansatz as named_ansatz
 from .errors import QKANError
 
 ENCODINGS = ("trainable", "linear", "binary", "ternary")

@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-_ROOM = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent)
 
 
 class QKANError(ValueError):
@@ -37,4 +37,4 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _is_inside(path: str) -> bool:
-    return path.startswith(_ROOM) or "torch" in Path(path).parts
+    return path.startswith(_PACKAGE) or "torch" in Path(path).parts

@@ -14,7 +14,8 @@ from .call import is_tracing as is_tracing
 from .call import layer_call as layer_call
 from .call import masked as masked
 from .chebyshev import ChebyshevEngine as ChebyshevEngine
-from .cupy_engine import CupyEngine
+from .cpu.numba_engine import NumbaEngine
+from .cuda.cupy_engine import CupyEngine
 from .engine import Engine as Engine
 from .errors import SimulatorError as SimulatorError
 from .expectation import expectation as expectation
@@ -27,7 +28,6 @@ from .noise import amplitude_damping as amplitude_damping
 from .noise import depolarizing as depolarizing
 from .noise import phase_damping as phase_damping
 from .noise import thermal_relaxation as thermal_relaxation
-from .numba_engine import NumbaEngine
 from .reference import ReferenceEngine
 from .registry import Explanation as Explanation
 from .registry import engines as engines

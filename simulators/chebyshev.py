@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._threads import Task
 from .autocast import without_autocast
 from .base import with_base
 from .call import LayerCall, Request, has_values
-from .compiled import arrays, refuse_on_cpu
+from .cpu.compiled import arrays, refuse_on_cpu
+from .cpu.threads import Task
 from .errors import SimulatorError
 from .fourier import product_cost
 from .product_engine import Basis, ProductEngine
@@ -178,7 +178,7 @@ def _compiled_extent(
     """The same in one pass of compiled code; `width` is the bandwidth of fixed scales."""
     import numpy as np
 
-    from . import _features
+    from .cpu import features as _features
 
     values, scales = arrays((x, scale))
     middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
@@ -202,7 +202,7 @@ class _Polynomials(Basis):
     """T_k((x - middle)/half) for k = 1 … count."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from . import _features
+        from .cpu import features as _features
 
         assert self.affine is not None
         block, _ = _features.blocks(x.shape, self.count, threads)
@@ -215,7 +215,7 @@ class _Polynomials(Basis):
     def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
         import numpy as np
 
-        from . import _features
+        from .cpu import features as _features
 
         assert self.affine is not None
         block, units = _features.blocks(dx.shape, self.count, threads)

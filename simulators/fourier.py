@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._threads import Task
 from .autocast import autocast_dtype, without_autocast
 from .base import with_base
 from .call import LayerCall, Request, is_traced
-from .compiled import refuse_on_cpu
+from .cpu.compiled import refuse_on_cpu
+from .cpu.threads import Task
 from .product_engine import Basis, ProductEngine
 from .products import contract, fourier_map, harmonics, values_at
 
@@ -132,7 +132,7 @@ class _Harmonics(Basis):
     """cos kx, sin kx for k = 1 … count/2."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from . import _features
+        from .cpu import features as _features
 
         block, _ = _features.blocks(x.shape, self.count, threads)
         shape, counter = (*x.shape, self.count // 2), _features.counter()
@@ -140,7 +140,7 @@ class _Harmonics(Basis):
         return Task(_features.harmonics_task, flat, room, shape, block, counter)
 
     def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
-        from . import _features
+        from .cpu import features as _features
 
         block, _ = _features.blocks(dx.shape, self.count, threads)
         args = (

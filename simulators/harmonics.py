@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .compiled import DTYPES, INSTALLED
+from .cpu.compiled import DTYPES, INSTALLED
 
 _CHUNK_BYTES = 6 << 20
 _FEWEST = 1 << 16
@@ -43,8 +43,8 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     Returns:
         (b, o).
     """
-    from . import _features
-    from ._threads import Task, run
+    from .cpu import features as _features
+    from .cpu.threads import Task, run
 
     x, threads = x.detach().resolve_neg().contiguous(), torch.get_num_threads()
     width = 2 * count * x.shape[1]

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ._threads import Task, run
 from .autocast import without_autocast
 from .base import add_base_, backward_beside
 from .call import Gradients, LayerCall, Request
-from .compiled import arrays, as_tensors, check_on_cpu, shared_scale, tables
+from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale, tables
+from .cpu.numba_engine import NumbaEngine
+from .cpu.threads import Task, run
 from .engine import Engine
-from .numba_engine import NumbaEngine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +124,7 @@ class _Product:
     """One call: the coefficients, and the chunks of the batch."""
 
     def __init__(self, call: LayerCall, basis: Basis, low: torch.dtype | None = None) -> None:
-        from . import kernels
+        from .cpu import kernels
 
         request = call.request
         x, self.theta, scale, self.shift, weight = arrays(call.circuits)
@@ -257,7 +257,7 @@ class _Product:
         self, grad: Tensor, dc: Tensor | None, needs: Sequence[bool]
     ) -> Sequence[Any]:
         """The gradients by the parameters, from that by the coefficients but the first."""
-        from . import kernels
+        from .cpu import kernels
 
         if dc is None:
             return (None, None, None, None)

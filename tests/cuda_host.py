@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from qkan.simulators._cuda_calls import Card
-from qkan.simulators._cuda_source import KERNELS, SAMPLE_KERNELS, Kernel, source
-from qkan.simulators.cupy_engine import CupyEngine
+from qkan.simulators.cuda.calls import Card
+from qkan.simulators.cuda.cupy_engine import CupyEngine
+from qkan.simulators.cuda.source import KERNELS, SAMPLE_KERNELS, Kernel, source
 
 SHIM = Path(__file__).parent / "cuda_host.h"
 OPTIONS = (

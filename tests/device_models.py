@@ -11,7 +11,7 @@ from exact_backend import ExactBackend
 from torch import Tensor, nn
 
 from qkan import QKAN
-from qkan.devices import run as run_loudly
+from qkan import run as run_loudly
 
 run = functools.partial(run_loudly, progress=False)
 DOUBLE = torch.float64

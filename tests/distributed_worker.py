@@ -28,8 +28,7 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from qkan import HQKAN, QKANError, QKANLayer, fit
-from qkan.hybrid import QKANAttention, QKANConv2d
+from qkan import HQKAN, QKANAttention, QKANConv2d, QKANError, QKANLayer, fit
 
 STEPS = 3
 

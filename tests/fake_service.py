@@ -26,7 +26,7 @@ from requests.exceptions import JSONDecodeError
 
 from qkan.backends import QiskitBackend
 from qkan.backends.options import make_options
-from qkan.backends.runtime import RuntimeProvider
+from qkan.backends.qiskit.runtime import RuntimeProvider
 
 SUBMISSIONS = (
     "ok", "timeout", "timeout accepted", "timeout accepted twice", "refused", "no json accepted",

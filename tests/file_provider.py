@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from qkan.backends import Calibration, Counts, Job, Provider, Status
-from qkan.backends.local import ideal_calibration
+from qkan.backends.qiskit.local import ideal_calibration
 
 
 class FileProvider(Provider):

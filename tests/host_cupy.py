@@ -23,7 +23,7 @@ from host_card import address_of
 from numpy.typing import NDArray
 
 from qkan.simulators import get_engine
-from qkan.simulators._cuda_source import DEVICE, KERNELS, POINTERS, SAMPLE_KERNELS
+from qkan.simulators.cuda.source import DEVICE, KERNELS, POINTERS, SAMPLE_KERNELS
 
 REGISTERS = 128
 """Registers of a thread that every kernel is said to take: 16 warps a multiprocessor."""

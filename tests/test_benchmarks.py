@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 pytestmark = pytest.mark.checkout
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 pytestmark = pytest.mark.checkout
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_fit import quiet
+from fitting import quiet
 
 from qkan import HQKAN, KAN, QKAN, CircuitError, QKANError, QKANLayer, fit, load, prune, replace_ffn
 

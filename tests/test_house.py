@@ -13,10 +13,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import qkan
 
-ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("circuits", "simulators", "backends", "qkan")
 ALLOWED = {
     "circuits": {"circuits"},
@@ -89,7 +89,7 @@ def test_no_ansatz_is_compared_by_name_outside_its_file() -> None:
     names = {"pz", "rpz", "px", "mix", "real"}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
-            if path.name in ("ansatz.py", "peer.py"):
+            if path.name in ("ansatz.py", "from_qkan.py"):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Compare):

@@ -65,17 +65,19 @@ def test_the_package_alone_imports_no_torch() -> None:
     assert run("import sys, qkan; qkan.QKAN; print('torch' in sys.modules)").strip() == "True"
 
 
-def test_a_submodule_leaves_the_function_of_its_name() -> None:
+def test_an_old_module_leaves_the_function_of_its_name() -> None:
     code = """
 import importlib, types
-import qkan.cli.fit, qkan.fit, qkan.plot
-for home in [h for h in {*qkan._HOMES.values()} if h != ".estimators"]:
-    importlib.import_module(home, "qkan")
-shared = [name for name, home in qkan._HOMES.items() if home == f".{name}"]
+import qkan
+from qkan._old_paths import OLD_PATHS
+for old, new in OLD_PATHS.items():
+    if "estimator" not in old:
+        assert importlib.import_module(old) is importlib.import_module(new), old
+shared = [name for name in qkan._HOMES if f"qkan.{name}" in OLD_PATHS]
 assert {"fit", "plot", "symbolic", "extend"} <= {*shared}, shared
 print([name for name in shared if isinstance(getattr(qkan, name), types.ModuleType)])
-from qkan import fit
-print(fit is importlib.import_module("qkan.fit").fit)
+from qkan.fit import fit
+print(fit is qkan.fit)
 """
     assert run(code).split("\n")[:2] == ["[]", "True"]
 

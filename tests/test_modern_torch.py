@@ -178,7 +178,7 @@ def test_onnx_files_of_other_models_and_other_sizes(
     path, x = tmp_path / "model.onnx", torch.randn(1, 1, 4)
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     # numbers beyond protobuf's limit stand in a file beside the graph
-    monkeypatch.setattr("qkan.export._LARGEST_FILE", 0)
+    monkeypatch.setattr("qkan.surgery.export._LARGEST_FILE", 0)
     to_onnx(model, x, path, dynamic=(0, 1))
     wide = torch.randn(3, 5, 4)
     assert_close(run_onnx(path, wide), model(wide), "value", 1e-6)

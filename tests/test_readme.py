@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from paths import ROOT
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 @pytest.mark.checkout

@@ -12,8 +12,9 @@ from typing import Any
 
 import jupytext
 import pytest
+from paths import ROOT
 
-TUTORIALS = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("*.py"))
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
 LINES = 400
 
 pytestmark = pytest.mark.checkout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from test_fit import quiet
+from fitting import quiet
 from torch import Tensor, nn
 
 import qkan

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from paths import ROOT
 from torch import Tensor
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "transformers.md"
+DOCS = ROOT / "docs" / "transformers.md"
 BEGIN, END = "<!-- families: tests/zoo.py -->", "<!-- end of families -->"
 
 _TOKENS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

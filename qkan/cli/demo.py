@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from qkan.backends import QiskitBackend
-from qkan.devices import estimate, run
-from qkan.fit import fit
-from qkan.formula import Formula
-from qkan.importance import sparse_loss
-from qkan.io import save, write_whole
-from qkan.layer import effective_parameters
-from qkan.network import QKAN
-from qkan.plot import plot, plot_bloch, plot_circuit, plot_spectrum
-from qkan.prune import prune
-from qkan.symbolic import symbolic
+from qkan.devices.plan import estimate
+from qkan.devices.run import run
+from qkan.interpret.formula import Formula
+from qkan.interpret.importance import sparse_loss
+from qkan.interpret.plot import plot, plot_bloch, plot_circuit, plot_spectrum
+from qkan.interpret.symbolic import symbolic
+from qkan.io.files import save, write_whole
+from qkan.nn.layer import effective_parameters
+from qkan.nn.network import QKAN
+from qkan.surgery.prune import prune
+from qkan.training.fit import fit
 
 from .info import about
 from .terminal import show, tell

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from qkan.backends import BackendError, Calibration, QiskitBackend
-from qkan.backends.runtime import account
-from qkan.backends.snapshot import fake_classes, snapshot
+from qkan.backends.qiskit.runtime import account
+from qkan.backends.qiskit.snapshot import fake_classes, snapshot
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,10 @@ def fit_command(
     what there is.
     """
     with explaining():
+        from qkan.tabular.reading import Dialect, read_table
+
         from .fitting import Reading, announced, read_problem, split, study
         from .inputs import check_out
-        from .tables import Dialect, read_table
 
         check_out(out)
         _check_choices(task, missing)

@@ -14,13 +14,13 @@ import numpy as np
 
 from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.io import save
-from qkan.layer import effective_parameters
-from qkan.table_columns import Column, infer, number
+from qkan.io.files import save
+from qkan.nn.layer import effective_parameters
+from qkan.tabular.columns import Column, infer, number
+from qkan.tabular.reading import Array, Table, missing_rows
 
 from .fit import FEW_CLASSES, TASKS
 from .inputs import noting
-from .tables import Array, Table, missing_rows
 
 Parts = tuple[tuple[Array, Array], tuple[Array, Array]]
 """Rows to train on and rows held out, each (X, y)."""
@@ -220,7 +220,7 @@ def split(problem: Problem, share: float, seed: int) -> Parts:
 def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]) -> Any:
     """A fitted estimator."""
     require("sklearn", "sklearn")
-    from qkan.estimators import QKANClassifier, QKANRegressor
+    from qkan.tabular.estimators import QKANClassifier, QKANRegressor
 
     estimator = QKANClassifier(**options) if problem.classify else QKANRegressor(**options)
     return estimator.fit(*rows)

@@ -14,8 +14,8 @@ import torch
 import qkan
 from qkan.circuits import ansatze
 from qkan.errors import QKANError
-from qkan.explain import explain_layer
-from qkan.layer import QKANLayer
+from qkan.interpret.explain import explain_layer
+from qkan.nn.layer import QKANLayer
 
 from .terminal import show, show_table
 

@@ -14,9 +14,9 @@ import numpy as np
 
 import qkan
 from qkan.errors import QKANError
+from qkan.tabular.reading import Array, Dialect, Table, check_file
+from qkan.tabular.reading import read_table as read_table
 
-from .tables import Array, Dialect, Table, check_file
-from .tables import read_table as read_table
 from .terminal import tell
 
 if TYPE_CHECKING:

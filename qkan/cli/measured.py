@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qkan.table_model import TableModel, class_logits
+from qkan.tabular.table_model import TableModel, class_logits
 
 from .inputs import plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from qkan.devices import DeviceResult
+    from qkan.devices.result import DeviceResult
 
 
 def columns_of(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .tables import Dialect
+    from qkan.tabular.reading import Dialect
 
 KINDS = ("network", "spectrum", "bloch", "circuit")
 
@@ -46,8 +46,9 @@ def plot_command(
     `qkan fit` wrote is drawn in the units of its table, without one over the ranges of training.
     """
     with explaining():
+        from qkan.tabular.reading import Dialect
+
         from .inputs import check_out
-        from .tables import Dialect
 
         dialect = Dialect(delimiter, decimal)
         check_request(kind, edge, table, drop)
@@ -99,7 +100,7 @@ def points(
     model: nn.Module, table: Path | None, drop: list[str] | None, dialect: Dialect
 ) -> Tensor:
     """A table's inputs, or without one points over the ranges of the training or of the model."""
-    from qkan.edges import spread_points
+    from qkan.interpret.edges import spread_points
 
     from .inputs import noted_inputs
 

@@ -45,10 +45,10 @@ def predict_command(
     far outside what the model was trained on, and what else is new to it.
     """
     with explaining():
-        from qkan.io import write_whole
+        from qkan.io.files import write_whole
+        from qkan.tabular.reading import Dialect
 
         from .inputs import check_out, noted_inputs
-        from .tables import Dialect
 
         check_out(out)
         network = qkan.load(model)
@@ -94,7 +94,7 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
 def _outputs(model: nn.Module, x: Tensor) -> Tensor:
     import torch
 
-    from qkan._watch import evaluating
+    from qkan.nn.watch import evaluating
 
     with evaluating(model), torch.no_grad():
         out: Tensor = model(x)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from qkan.backends import QiskitBackend
-    from qkan.devices import DeviceResult
+    from qkan.devices.result import DeviceResult
 
 VALUES = "values.csv"
 """A run's results in its directory, unless --out names another file."""
@@ -75,8 +75,9 @@ def estimate_command(
 ) -> None:
     """Say what measuring a model costs; nothing is submitted."""
     with explaining():
+        from qkan.tabular.reading import Dialect
+
         from .inputs import noted_inputs
-        from .tables import Dialect
 
         device = _device(backend, shots, budget_seconds, mitigation, option)
         network = qkan.load(model)
@@ -113,8 +114,9 @@ def submit_command(
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = store or RUNS / f"{model.stem}-{stamp}"
     with explaining(folder), _leaving(folder, as_json, code=0):
+        from qkan.tabular.reading import Dialect
+
         from .inputs import check_out, noted_inputs
-        from .tables import Dialect
 
         check_out(out)
         option = [*([] if store else [f"store={json.dumps(str(RUNS))}"]), *(option or ())]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
-from qkan.layer import QKANLayer
-from qkan.network import QKAN
+from qkan.nn.layer import QKANLayer
+from qkan.nn.network import QKAN
 
 from .stage import Stage, quantum_layers
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from qkan.backends import Measurement
-from qkan.functional import amplitude
+from qkan.nn.functional import amplitude
 
 from .checks import sample_of_row
 from .stage import Stage

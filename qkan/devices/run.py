@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from qkan._progress import Progress
-from qkan._watch import evaluating
 from qkan.backends import Backend, Run
 from qkan.errors import QKANError
+from qkan.nn.watch import evaluating
 
 from . import store as files
 from .checks import check_stage, folder_of, sample_of_row, samples_of

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qkan._watch import evaluating
 from qkan.backends import Task
 from qkan.circuits import Theta
 from qkan.errors import QKANError
-from qkan.functional import amplitude
-from qkan.layer import QKANLayer
+from qkan.nn.functional import amplitude
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import evaluating
 from qkan.simulators import edge_values
 from qkan.simulators.bloch import arccos
 

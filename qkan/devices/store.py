@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from qkan.backends import Backend, BackendError, Measurement, Run, Task
 from qkan.backends.store import from_bytes, to_bytes
-from qkan.checkpoint import model_tensors
 from qkan.errors import QKANError
-from qkan.io import KINDS, load, save, write_whole
-from qkan.layer import QKANLayer
+from qkan.io.files import KINDS, load, save, write_whole
+from qkan.nn.layer import QKANLayer
+from qkan.training.checkpoint import model_tensors
 
 from .named import describe_backend
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from qkan.backends import Backend
 from qkan.circuits import Circuit
 from qkan.errors import QKANError
-from qkan.layer import QKANLayer
+from qkan.nn.layer import QKANLayer
 
 from .checks import check_input, check_model, check_stage, folder_of
 from .named import as_backend

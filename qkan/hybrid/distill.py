@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from qkan._data import describe
-from qkan.checkpoint import Checkpoint, describe_model
 from qkan.errors import QKANError
-from qkan.optim import (
+from qkan.training.batches import describe
+from qkan.training.checkpoint import Checkpoint, describe_model
+from qkan.training.optim import (
     OptimizerLike,
     SchedulerLike,
     describe_optimizer,
@@ -22,9 +22,9 @@ from qkan.optim import (
     make_scheduler,
 )
 
-from ._stages import BlockStage, OutputStage, Run, Stage, Stream
-from ._stages import Distillation as Distillation
-from ._twins import Mask, OutputLoss, find_mask, find_twins, output_loss
+from .stages import BlockStage, OutputStage, Run, Stage, Stream
+from .stages import Distillation as Distillation
+from .twins import Mask, OutputLoss, find_mask, find_twins, output_loss
 
 
 def distill_ffn(

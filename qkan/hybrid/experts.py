@@ -9,15 +9,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from qkan._watch import is_hooked
 from qkan.circuits import Program
 from qkan.errors import QKANError
-from qkan.fold import fourier_request, refuse_fold
-from qkan.functional import BASES, compute_dtype
-from qkan.layer import QKANLayer
+from qkan.nn.functional import BASES, compute_dtype
+from qkan.nn.hqkan import HQKAN
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import is_hooked
 from qkan.simulators import fourier_coefficients, masked
-
-from .hqkan import HQKAN
+from qkan.surgery.fold import fourier_request, refuse_fold
 
 
 class QKANExperts(nn.ModuleList):

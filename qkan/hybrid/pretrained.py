@@ -12,10 +12,10 @@ from torch import nn
 
 from qkan.circuits import require
 from qkan.errors import QKANError
+from qkan.io.hugging_face import FORMAT, resolved
 
-from ._blocks import block_of, find_blocks
-from ._record import FORMAT, resolved
-from ._swap import Swap
+from .blocks import block_of, find_blocks
+from .swap import Swap
 
 _WHERE_FROM = (
     "cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token",
@@ -73,7 +73,7 @@ def from_pretrained(
         ...     model.save_pretrained(folder)
         ...     loaded = from_pretrained(folder)
         >>> type(loaded.h[0].mlp)
-        <class 'qkan.hybrid.hqkan.HQKAN'>
+        <class 'qkan.nn.hqkan.HQKAN'>
     """
     for name in (*_OURS, "config"):
         if name in options:
@@ -195,7 +195,7 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
 
 def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
     """Put modules of these descriptions, without values, where the record says; return them."""
-    from qkan.io import KINDS
+    from qkan.io.files import KINDS
 
     blocks = {block.name: block for block in find_blocks(model)}
     pairs = []

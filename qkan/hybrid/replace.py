@@ -8,13 +8,13 @@ from typing import overload
 from torch import nn
 
 from qkan.errors import QKANError
+from qkan.io.hugging_face import forget, note, recorded, settle
 
-from ._blocks import Block, find_blocks, left_experts
-from ._checks import check_blocks, check_made
-from ._choice import Where, chosen_blocks
-from ._flops import count_flops, count_parameters
-from ._record import forget, note, recorded, settle
-from ._swap import Follower, Swap
+from .blocks import Block, find_blocks, left_experts
+from .checks import check_blocks, check_made
+from .choice import Where, chosen_blocks
+from .flops import count_flops, count_parameters
+from .swap import Follower, Swap
 
 Make = Callable[[int], nn.Module]
 """From the inputs of a block to the module that replaces it."""

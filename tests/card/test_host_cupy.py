@@ -13,8 +13,8 @@ from compare import assert_close
 import qkan
 from qkan.circuits import ansatz, lower
 from qkan.simulators import Request, get_engine
-from qkan.simulators._cuda_source import POINTERS, SIZES, Kernel, source
-from qkan.simulators.cupy_engine import no_nvidia_gpu
+from qkan.simulators.cuda.cupy_engine import no_nvidia_gpu
+from qkan.simulators.cuda.source import POINTERS, SIZES, Kernel, source
 from qkan.simulators.testing import evaluate
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import qkan
 from qkan.simulators import get_engine
-from qkan.simulators.cupy_engine import no_nvidia_gpu
+from qkan.simulators.cuda.cupy_engine import no_nvidia_gpu
 
 STEPS = 4
 

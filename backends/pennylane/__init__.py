@@ -1,0 +1,1 @@
+"""The backends as a PennyLane device, and the tapes that it is given."""

@@ -1,0 +1,1 @@
+"""Devices and emulators that Qiskit reaches, and what it takes to send circuits there."""

@@ -1,0 +1,91 @@
+"""From a device's name, or the device itself, to a `Provider`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qkan.backends.closed_form import ClosedFormProvider
+from qkan.backends.errors import BackendError
+from qkan.backends.options import Options
+from qkan.backends.provider import Provider
+from qkan.circuits import did_you_mean, require
+
+from .local import (
+    AerNoise,
+    LocalProvider,
+    coupled,
+    generic_sampler,
+    ideal_calibration,
+    ideal_device,
+    local_sampler,
+    require_device,
+)
+from .runtime import RuntimeProvider, connect
+from .snapshot import fake_classes, snapshot
+
+IDEAL = "aer"
+IDEAL_QUBITS = 32
+
+
+def provider_of(device: Any, options: Options) -> Provider:
+    """Whoever runs jobs for a device.
+
+    Args:
+        device: "ibm_…", "least_busy", "aer", a fake device's name, or a Qiskit backend.
+        options: Of the backend.
+
+    Raises:
+        BackendError: No such device.
+    """
+    if not isinstance(device, str):
+        return _of_object(device, options)
+    if device == IDEAL:
+        return _ideal(options)
+    if device == "least_busy" or device.startswith("ibm_"):
+        return connect(device, options)
+    return _emulated(fake_device(device), options)
+
+
+def fake_device(name: str) -> Any:
+    """A fake device by the name of its class or the same in snake case.
+
+    Raises:
+        BackendError: No such device; the nearest name is suggested.
+    """
+    classes = fake_classes()
+    key = name.lower().replace("_", "").removeprefix("fake")
+    found = classes.get(key) or classes.get(key + "v2")
+    if found is None:
+        known = [IDEAL, "least_busy", *(f"fake_{short}" for short in classes)]
+        raise BackendError(f"No device {name!r}. {did_you_mean(name, known)}")
+    return found()
+
+
+def _of_object(device: Any, options: Options) -> Provider:
+    require_device(device)
+    if hasattr(device, "service"):
+        return RuntimeProvider(device.service, device, options)
+    fake = require("qiskit_ibm_runtime.fake_provider.fake_backend", "qiskit").FakeBackendV2
+    if isinstance(device, fake):
+        return _emulated(device, options)
+    aer = require("qiskit_aer", "qiskit").AerSimulator
+    if isinstance(device, aer):
+        return LocalProvider(device, snapshot(device), lambda _, seed: local_sampler(device, seed))
+    return LocalProvider(device, snapshot(device), generic_sampler(device))
+
+
+def _ideal(options: Options) -> Provider:
+    calibration = ideal_calibration(IDEAL, IDEAL_QUBITS)
+    if options.emulator == "closed_form":
+        return ClosedFormProvider(calibration)
+    device = ideal_device()
+    return LocalProvider(device, calibration, lambda _, seed: local_sampler(device, seed))
+
+
+def _emulated(device: Any, options: Options) -> Provider:
+    calibration = snapshot(device)
+    native_rx = options.use_fractional_gates and "rx" in device.target.operation_names
+    if options.emulator == "closed_form":
+        return ClosedFormProvider(calibration, coupled(device), native_rx)
+    noise = AerNoise(device, calibration)
+    return LocalProvider(device, calibration, noise.sampler, native_rx)

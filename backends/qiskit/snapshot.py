@@ -1,0 +1,97 @@
+"""A `Calibration` out of what a Qiskit backend says of itself; what it does not say is NaN."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from qkan.backends.calibration import Calibration, Floats
+from qkan.circuits import require
+
+
+def snapshot(device: Any) -> Calibration:
+    """Read the target and, where there are any, the properties of a device.
+
+    The target has gate errors, durations, T1 and T2; only the properties have the two readout
+    errors apart. Without them both are the target's readout error.
+
+    Args:
+        device: A Qiskit `BackendV2`.
+    """
+    target = device.target
+    qubits = np.arange(target.num_qubits)
+    properties = device.properties() if hasattr(device, "properties") else None
+    relaxation = [_relaxation(target, qubit) for qubit in qubits]
+    readout = [_readout(target, properties, qubit) for qubit in qubits]
+    sx = [_instruction(target, "sx", qubit) for qubit in qubits]
+    x = [_instruction(target, "x", qubit) for qubit in qubits]
+    return Calibration(
+        device.name, _taken(properties), qubits,
+        _column(readout, 0), _column(readout, 1), _column(sx, 0), _column(sx, 1),
+        _column(relaxation, 0), _column(relaxation, 1), _column(x, 0), _column(x, 1),
+        _faulty(target, properties), datetime.now(UTC),
+    )  # fmt: skip
+
+
+def _column(pairs: list[tuple[float, float]], number: int) -> Floats:
+    return np.array([pair[number] for pair in pairs])
+
+
+def _known(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _relaxation(target: Any, qubit: int) -> tuple[float, float]:
+    properties = target.qubit_properties
+    if properties is None or properties[qubit] is None:
+        return math.nan, math.nan
+    return _known(properties[qubit].t1), _known(properties[qubit].t2)
+
+
+def _instruction(target: Any, name: str, qubit: int) -> tuple[float, float]:
+    """Error and duration of an instruction."""
+    if name not in target.operation_names:
+        return math.nan, math.nan
+    found = (target[name] or {}).get((int(qubit),))
+    return (math.nan, math.nan) if found is None else (_known(found.error), _known(found.duration))
+
+
+def _readout(target: Any, properties: Any, qubit: int) -> tuple[float, float]:
+    """P(1|0) and P(0|1)."""
+    if properties is not None:
+        found = properties.qubit_property(int(qubit))
+        if "prob_meas1_prep0" in found and "prob_meas0_prep1" in found:
+            return float(found["prob_meas1_prep0"][0]), float(found["prob_meas0_prep1"][0])
+    error, _ = _instruction(target, "measure", qubit)
+    return error, error
+
+
+def _faulty(target: Any, properties: Any) -> frozenset[int]:
+    found = set() if properties is None else {int(q) for q in properties.faulty_qubits()}
+    # IBM marks a gate that does not work by an error of 1
+    for name in ("sx", "measure"):
+        if name in target.operation_names:
+            found |= {q[0] for q, data in (target[name] or {}).items()
+                      if q is not None and data is not None and data.error is not None
+                      and data.error >= 1}  # fmt: skip
+    return frozenset(found)
+
+
+def _taken(properties: Any) -> datetime | None:
+    date: datetime | None = None if properties is None else properties.last_update_date
+    if date is not None and date.tzinfo is None:
+        return date.replace(tzinfo=UTC)
+    return date
+
+
+def fake_classes() -> dict[str, Any]:
+    """The runtime's fake devices by class name without "Fake", lower case."""
+    module = require("qiskit_ibm_runtime.fake_provider", "qiskit")
+    return {
+        name.removeprefix("Fake").lower(): getattr(module, name)
+        for name in dir(module)
+        if name.startswith("Fake") and not name.startswith("FakeProvider")
+    }

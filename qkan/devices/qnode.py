@@ -1,0 +1,211 @@
+"""`qnode`: a circuit on a PennyLane device as a function of torch tensors.
+
+Letters: o outputs, i inputs, k theta slots, u encodings, n values of one call, p parametric gates,
+r rotations that are shifted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qkan.backends.pennylane_backend import pennylane_device
+from qkan.circuits import Circuit, Rotation, pennylane_observable, require, resolve_scale
+from qkan.circuits.to_pennylane import apply_gates, gate_angles
+from qkan.errors import QKANError
+from qkan.simulators.bloch import angle
+
+from .shift import shifted_gates
+from .train import Measured
+
+Scale = Tensor | str | Sequence[float] | None
+
+
+def qnode(
+    circuit: Circuit,
+    device: Any = "default.qubit",
+    *,
+    diff_method: str | None = "best",
+    shots: int | None = None,
+) -> PennyLaneNode:
+    """Run a circuit on a PennyLane device: a function `node(x, theta, scale=None, shift=None)`.
+
+    All samples and edges are one broadcast circuit on the device's first wire. Arguments are those
+    of `expectation`: x (…, i) and theta (o, i, k) give (…, o, i); theta (k,) is a single circuit,
+    and x of any shape. The values have the dtype of x.
+
+    Parameter shift, which PennyLane does not know for broadcast circuits, is done here: φ and the
+    2r shifted values of each sample and edge are rows of one broadcast tape, executed in the
+    forward pass. Rotations that gates merge into are shifted once.
+
+    Args:
+        circuit: Any circuit.
+        device: A PennyLane device, or the name of one.
+        diff_method: "backprop", "adjoint" or another method of PennyLane's; "parameter-shift",
+            ours; "best", backprop where the device can and else parameter shift; None for no
+            gradient.
+        shots: Shots a value; None as the device says, usually exact values.
+
+    Returns:
+        The function; its `qnode` is a `qml.QNode` of the angles of the circuit's parametric gates.
+
+    Raises:
+        BackendError: No such device.
+        CircuitError: At a call, shapes that do not fit the circuit.
+        QKANError: At a call, other tensors than real floats of one dtype, values in a lower
+            precision than x, or a second derivative by parameter shift.
+        ImportError: PennyLane is absent; the extra "pennylane" installs it.
+
+    Example:
+        >>> import torch
+        >>> from qkan import ansatz, qnode
+        >>> node = qnode(ansatz("pz", reps=1), "default.qubit", diff_method="parameter-shift")
+        >>> theta = torch.zeros(2, 3, 4, requires_grad=True)
+        >>> node(torch.rand(5, 3), theta).shape
+        torch.Size([5, 2, 3])
+    """
+    return PennyLaneNode(circuit, device, diff_method, shots)
+
+
+class PennyLaneNode:
+    """What `qnode` returns.
+
+    Attributes:
+        circuit: The circuit.
+        device: The PennyLane device.
+        shifts: Whether gradients are our parameter shift.
+        qnode: A `qml.QNode` of p angles, each (n,) or ().
+    """
+
+    def __init__(
+        self, circuit: Circuit, device: Any, diff_method: str | None, shots: int | None
+    ) -> None:
+        qml = require("pennylane", "pennylane")
+        self.circuit, self.device = circuit, pennylane_device(device, wires=1)
+        self._wire = self.device.wires[0] if self.device.wires else 0
+        numbers = self.device.shots if shots is None else qml.measurements.Shots(shots)
+        if numbers.has_partitioned_shots:
+            raise QKANError(f"shots={shots!r}: one number of shots, not several.")
+        if diff_method == "best":
+            backprop = self._supports(qml, "backprop", numbers)
+            diff_method = "backprop" if backprop else "parameter-shift"
+        self.shifts = diff_method == "parameter-shift"
+        # the shifted rows are plain numbers: without an interface they stay in double precision
+        method = None if self.shifts else diff_method
+        self.qnode = qml.QNode(
+            self._function, self.device, diff_method=method, shots=numbers,
+            interface="numpy" if self.shifts else "torch",
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"PennyLaneNode({self.device.name!r}, {self.circuit!r})"
+
+    def __call__(
+        self, x: Tensor, theta: Tensor, scale: Scale = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """φ of every value: (…), or (…, o, i) where theta is (o, i, k)."""
+        _check(x=x, theta=theta, scale=scale, shift=shift)
+        angles, shape = gate_angles(self.circuit, x, theta, scale, shift)
+        if not math.prod(shape):
+            return torch.stack(angles).sum(0)
+        if self.shifts:
+            return self._shifted(angles, shape, x, theta, scale, shift)
+        found = self.qnode(*(angle.reshape(-1) if shape else angle for angle in angles))
+        if found.dtype == torch.float32 and x.dtype == torch.float64:
+            raise QKANError(
+                f"{self.device.name} returned float32 for angles in float64: it hands plain "
+                "numbers to torch, which takes its default dtype. Call torch.set_default_dtype("
+                "torch.float64), or use diff_method='parameter-shift'."
+            )
+        values: Tensor = found.to(x.dtype).reshape(shape)
+        return values
+
+    def _function(self, *angles: Any) -> Any:
+        apply_gates(self.circuit, angles, self._wire)
+        qml = require("pennylane", "pennylane")
+        return qml.expval(pennylane_observable(self.circuit, self._wire))
+
+    def _shifted(
+        self,
+        angles: Sequence[Tensor],
+        shape: tuple[int, ...],
+        x: Tensor,
+        theta: Tensor,
+        scale: Scale,
+        shift: Tensor | None,
+    ) -> Tensor:
+        rotations = self._needed(x, theta, scale, shift)
+        base = torch.stack([turn.detach().double().reshape(-1) for turn in angles])
+        offsets = base.new_zeros(1 + 2 * len(rotations), len(angles), 1)
+        for number, (_, gate) in enumerate(rotations):
+            offsets[1 + 2 * number, gate] = math.pi / 2
+            offsets[2 + 2 * number, gate] = -math.pi / 2
+        rows = (base + offsets).transpose(0, 1).flatten(1).cpu().numpy()
+        z = torch.as_tensor(self.qnode(*rows), dtype=torch.double, device=x.device)
+        z = z.reshape(len(offsets), *shape)
+        moving = self._surrogate(rotations, (z[1::2] - z[2::2]) / 2, x, theta, scale, shift)
+        # what no shift moves still belongs to the graph of all arguments
+        moving = moving + 0 * torch.stack(list(angles)).sum(0)
+        values: Tensor = Measured.apply(moving, z[0].to(x.dtype))  # type: ignore[no-untyped-call]
+        return values
+
+    def _needed(self, x: Tensor, theta: Tensor, *encoded: object) -> list[tuple[Rotation, int]]:
+        """The shifts that some wanted gradient depends on."""
+        if not torch.is_grad_enabled():
+            return []
+        data = any(isinstance(t, Tensor) and t.requires_grad for t in (x, *encoded))
+        return [
+            (rotation, gate)
+            for rotation, gate in shifted_gates(self.circuit)
+            if (rotation.thetas and theta.requires_grad) or (rotation.encoding is not None and data)
+        ]
+
+    def _surrogate(
+        self,
+        rotations: Sequence[tuple[Rotation, int]],
+        slopes: Tensor,
+        x: Tensor,
+        theta: Tensor,
+        scale: Scale,
+        shift: Tensor | None,
+    ) -> Tensor:
+        """Σ_r slope_r·α_r: its derivatives are those of φ, whatever it is worth itself."""
+        if not isinstance(scale, Tensor):
+            scale = theta.new_tensor(
+                resolve_scale(self.circuit, "linear" if scale is None else scale)
+            )
+        shift = theta.new_zeros(self.circuit.num_encodings) if shift is None else shift
+        x = x if theta.ndim > 1 else x.unsqueeze(-1)
+        total = torch.zeros(slopes.shape[1:], dtype=theta.dtype, device=theta.device)
+        for (rotation, _), slope in zip(rotations, slopes.to(theta.dtype), strict=True):
+            turn = angle(rotation, x, theta, scale, shift)
+            # one circuit has neither the axis o nor i, and no other where x does not enter
+            turn = turn[..., 0, 0] if theta.ndim == 1 and turn.ndim > 1 else turn
+            total = total + slope * turn
+        return total
+
+    def _supports(self, qml: Any, method: str, shots: Any) -> bool:
+        with qml.queuing.AnnotatedQueue() as queue:
+            self._function(*[0.1] * len(self.circuit.parametric_gates))
+        tape = qml.tape.QuantumScript.from_queue(queue, shots=shots)
+        config = qml.devices.ExecutionConfig(gradient_method=method)
+        return bool(self.device.supports_derivatives(config, tape))
+
+
+def _check(**named: object) -> None:
+    """Raise `QKANError` unless all tensors are real floats of one dtype."""
+    x = named["x"]
+    for name, value in named.items():
+        if name in ("scale", "shift") and value is None:
+            continue
+        if name == "scale" and isinstance(value, str | list | tuple):
+            continue
+        if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+            found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise QKANError(f"{name} is {found}; pass a torch tensor of real floats.")
+        if isinstance(x, Tensor) and value.dtype != x.dtype:
+            raise QKANError(f"x is {x.dtype}, but {name} is {value.dtype}; use .to({x.dtype}).")

@@ -1,0 +1,199 @@
+"""What must hold before anything is replaced; every error names the module."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+from qkan.nn.watch import evaluating
+
+from .blocks import Bank, Block
+from .experts import QKANExperts
+from .probe import around, extra_arguments
+
+_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel")
+"""Classes that keep account of the parameters that a model had when they were put around it."""
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> None:
+    """Raise `QKANError` unless each of the blocks can leave the model."""
+    uses: dict[Tensor, list[tuple[str, nn.Module]]] = defaultdict(list)
+    for name, module in model.named_modules():
+        _check_wrapper(module)
+        for key, parameter in module.named_parameters(prefix=name, recurse=False):
+            uses[parameter].append((key, module))
+    taken: dict[nn.Module, str] = {}
+    for block in blocks:
+        for name, linear in block.linears.items():
+            _check_linear(name, linear)
+        if isinstance(block, Bank):
+            _check_weight(block.name, block.module, block.weight)
+        parts = block.parts
+        for module in parts:
+            if module in taken and _own_tensors(module):
+                raise QKANError(
+                    f"replace_ffn: {block.name} and {taken[module]} share a "
+                    f"{type(module).__name__}; give each its own, then replace."
+                )
+            taken[module] = block.name
+        _check_parameters(block, parts, uses, frozen)
+
+
+def _check_wrapper(module: nn.Module) -> None:
+    kind = type(module).__name__
+    if kind in _WRAPPERS:
+        raise QKANError(
+            f"replace_ffn: a {kind} is around blocks of the model; it knows the parameters that "
+            "were there when it was built, and would not bring the gradients of new ones together "
+            "over the processes. Replace in the model first, and wrap it after."
+        )
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    """The parameters and buffers that a module holds itself; an activation has none."""
+    held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return [*held]
+
+
+def _check_linear(name: str, linear: nn.Module) -> None:
+    if hasattr(linear, "base_layer"):
+        raise QKANError(
+            f"replace_ffn: {name} has an adapter on it ({type(linear).__name__}), which would be "
+            "lost; replace first and add adapters after, or merge them with merge_and_unload()."
+        )
+    _check_weight(name, linear, getattr(linear, "weight", None))
+
+
+def _check_weight(name: str, linear: nn.Module, weight: object) -> None:
+    if not isinstance(weight, Tensor) or weight.dtype not in _DTYPES:
+        found = weight.dtype if isinstance(weight, Tensor) else "packed"
+        raise QKANError(
+            f"replace_ffn: {name} is quantised ({type(linear).__name__}, {found}); load the model "
+            "in real floats, replace, and quantise what is left."
+        )
+    if type(weight.data) is not Tensor:
+        raise QKANError(
+            f"replace_ffn: the weight of {name} is a {type(weight.data).__name__}, quantised or "
+            "distributed; replace in a model of ordinary tensors, before it is sharded."
+        )
+    if weight.is_meta and hasattr(linear, "_hf_hook"):
+        raise QKANError(
+            f"replace_ffn: the weight of {name} is offloaded; load the model without offloading, "
+            "replace, and dispatch it after."
+        )
+
+
+def _check_parameters(
+    block: Block,
+    parts: Sequence[nn.Module],
+    uses: dict[Tensor, list[tuple[str, nn.Module]]],
+    frozen: bool,
+) -> None:
+    own = {p for module in parts for p in module.parameters(recurse=False)}
+    for parameter in own:
+        outside = [name for name, module in uses[parameter] if module not in parts]
+        inside = [name for name, module in uses[parameter] if module in parts]
+        if outside:
+            raise QKANError(
+                f"replace_ffn: {inside[0]} is tied to {outside[0]}, which is not in the block "
+                f"{block.name}; give one of them a copy of its own, then replace."
+            )
+    if not frozen and not any(parameter.requires_grad for parameter in own):
+        raise QKANError(
+            f"replace_ffn: {block.name} is frozen, all of its parameters have requires_grad=False, "
+            "and the new module will be trainable. If only the new modules are to be trained, "
+            "pass frozen=True; otherwise unfreeze the model with requires_grad_()."
+        )
+
+
+def check_made(model: nn.Module, pairs: Sequence[tuple[Block, nn.Module]]) -> None:
+    """Raise `QKANError` unless each new module is one and fits where its block stood.
+
+    Args:
+        model: The model, which has none of them yet.
+        pairs: Blocks with their new modules.
+    """
+    held: set[object] = {*model.modules(), *model.parameters()}
+    for block, made in pairs:
+        single = [*made] if isinstance(block, Bank) and isinstance(made, QKANExperts) else [made]
+        for new in single:
+            held |= _check_new(block, new, held)
+            new.to(block.weight.device, block.weight.dtype)
+        if single == [made]:
+            _check_module(block, made)
+        for new in single:
+            new.train(block.slot.training)
+            _check_call(block, new, f"the new {type(new).__name__}")
+        made.train(block.slot.training)
+
+
+def _check_new(block: Block, new: object, held: set[object]) -> set[object]:
+    """Raise unless make returned a module that is not held already; return it and its parts."""
+    if not isinstance(new, nn.Module):
+        raise QKANError(
+            f"replace_ffn: make({block.sizes[0]}) returned a {type(new).__name__} for "
+            f"{block.name}; return a torch.nn.Module."
+        )
+    # an activation without parameters may be everywhere
+    parts = {new, *new.parameters()}
+    if parts & held:
+        raise QKANError(
+            f"replace_ffn: make returned for {block.name} what is in the model already, or "
+            "what it had returned before; build a new module in each call."
+        )
+    return parts
+
+
+def _check_module(block: Block, new: nn.Module) -> None:
+    """Raise where the module at a block is not called as a new one will be."""
+    if not block.form.known:
+        _check_call(block, block.module, f"the {type(block.module).__name__}")
+    if not block.form.slot:
+        _check_whole(block, new, block.weight)
+
+
+def _check_whole(block: Block, new: nn.Module, like: Tensor) -> None:
+    """Raise where a module does or is told more than a new one in its place."""
+    kind = type(block.module).__name__
+    missing = extra_arguments(block.module, new)
+    if missing:
+        raise QKANError(
+            f"replace_ffn: the {kind} at {block.name} may be given {', '.join(missing)} as well, "
+            f"which the forward of the new {type(new).__name__} does not take; make a module whose "
+            "forward takes them, or **kwargs, and knows what to do with them."
+        )
+    more = None if like.is_meta else around(block, like)
+    if more is not None:
+        raise QKANError(
+            f"replace_ffn: the {kind} at {block.name} {more}, and that would be lost. Move it out "
+            "of the module, or make a new module that does it too and exchange it by hand."
+        )
+
+
+def _check_call(block: Block, module: nn.Module, what: str) -> None:
+    """Raise unless the module maps the block's inputs to its outputs; on "meta" nothing runs."""
+    like = block.weight
+    if like.is_meta:
+        return
+    width, wanted = block.sizes
+    x = torch.zeros(2, 3, width, device=like.device, dtype=like.dtype)
+    try:
+        with evaluating(module), torch.no_grad():
+            out = module(x)
+    except Exception as error:
+        raise QKANError(
+            f"replace_ffn: {what} at {block.name} does not take a tensor (2, 3, {width}) of "
+            f"{like.dtype}: {type(error).__name__}: {error}"
+        ) from error
+    found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if found != (2, 3, wanted):
+        raise QKANError(
+            f"replace_ffn: {what} at {block.name} maps (2, 3, {width}) to {found}; wanted "
+            f"(2, 3, {wanted})."
+        )

@@ -1,0 +1,100 @@
+"""Which blocks of a model are meant."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from qkan.errors import QKANError
+
+from .blocks import Block, block_of, find_blocks
+from .probe import candidates
+
+Where = str | Callable[[str, nn.Module], bool]
+"""A pattern of names, or a test of a name and the module of that name."""
+
+
+def chosen_blocks(model: nn.Module, where: Where | None) -> list[Block]:
+    """The blocks that `where` means, in the order of the model's modules.
+
+    Raises:
+        QKANError: None, or other modules beside blocks.
+    """
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"replace_ffn: the model is a {type(model).__name__}, no torch.nn.Module.")
+    known = find_blocks(model)
+    if where is None:
+        chosen = known
+    elif isinstance(where, str):
+        chosen = [block for block in known if fnmatch.fnmatchcase(block.name, where)]
+    elif callable(where):
+        chosen = _tested(model, known, where)
+    else:
+        raise QKANError(
+            f"replace_ffn: where is a {type(where).__name__}; pass None for all blocks, a pattern "
+            "of their names, or a function of a name and a module, which for several names is "
+            "lambda name, module: name in names."
+        )
+    if not chosen:
+        raise QKANError(_nothing(model, known, where))
+    return chosen
+
+
+def _tested(
+    model: nn.Module, known: Sequence[Block], where: Callable[[str, nn.Module], bool]
+) -> list[Block]:
+    blocks = {block.slot: block for block in known}
+    chosen, others, inside = [], [], set[nn.Module]()
+    for name, module in model.named_modules():
+        if not name or module in inside or not where(name, module):
+            continue
+        if module in blocks:
+            chosen.append(blocks[module])
+            inside.update(blocks[module].parts)
+        else:
+            others.append((name, module))
+            inside.update(module.modules())
+    if chosen and others:
+        name, module = others[0]
+        raise QKANError(
+            f"replace_ffn: where holds for {name} ({type(module).__name__}) as well as for the "
+            f"block {chosen[0].name}; let it hold for blocks only, for instance by a pattern of "
+            "their names, or replace other modules in a call of their own."
+        )
+    return chosen or [_of_any_kind(known, *other) for other in others]
+
+
+def _of_any_kind(known: Sequence[Block], name: str, module: nn.Module) -> Block:
+    within = [block.name for block in known if block.slot in module.modules()]
+    if within:
+        raise QKANError(
+            f"replace_ffn: where holds for {name} ({type(module).__name__}), which is more than "
+            f"its feed-forward block {within[0]}; let it hold for that."
+        )
+    block = block_of(name, module)
+    if block is None:
+        raise QKANError(
+            f"replace_ffn: {name} ({type(module).__name__}) has no linear map, so its inputs are "
+            "not known; exchange it by hand."
+        )
+    return block
+
+
+def _nothing(model: nn.Module, known: Sequence[Block], where: Where | None) -> str:
+    if known:
+        rule = f"the pattern {where!r}" if isinstance(where, str) else "where"
+        return f"replace_ffn: {rule} holds for none of the blocks {_some([b.name for b in known])}."
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    found = [] if like is None or like.is_meta else candidates(model, like)
+    return (
+        f"replace_ffn: no feed-forward block of a known form in a {type(model).__name__}. "
+        "Name one by where=lambda name, module: …, a module that maps (…, n) to (…, n), token by "
+        f"token, without a residual or a norm of its own. Such are: {_some(found) or 'none'}."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + more

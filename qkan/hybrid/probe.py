@@ -1,0 +1,133 @@
+"""What a module does around its linear maps, found out by a call with a few random tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan.nn.watch import evaluating
+
+from .blocks import Block, block_of
+
+_NEAR = 0.05
+"""Of the size of what is compared: far above rounding in bfloat16, far below a residual."""
+
+
+def around(block: Block, like: Tensor) -> str | None:
+    """What a module does besides the work of its linear maps, which a new one would not do.
+
+    The module's output must grow as that of its last linear map does, which it does not where a
+    residual is added or the sum is normalised; and the first maps must see the module's input.
+
+    Returns:
+        Words for a message; None where the module does nothing else, or cannot be called so.
+    """
+    *first, last = block.linears.values()
+    x = torch.randn(2, 3, block.sizes[0], generator=torch.Generator().manual_seed(0)).to(like)
+    try:
+        with evaluating(block.module), torch.no_grad(), _doubling(last) as calls:
+            twice = block.module(x)
+        with evaluating(block.module), torch.no_grad(), _reading(first) as inputs:
+            out = block.module(x)
+    except Exception:
+        # whether it can be called at all is asked elsewhere, where that matters
+        return None
+    found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if found != (2, 3, block.sizes[1]):
+        article = "" if isinstance(out, Tensor) else "a "
+        return f"returns {article}{found} for {tuple(x.shape)}"
+    if not calls:
+        return None
+    if not _near(twice, 2 * out):
+        return "adds or normalises what its last linear map returns"
+    if any(seen.numel() == x.numel() and not _in_line(seen, x) for seen in inputs):
+        return "changes its input before its first linear map, as a norm does"
+    return None
+
+
+def extra_arguments(module: nn.Module, new: nn.Module) -> list[str]:
+    """Arguments that a module's forward takes beside the first, and the new one's does not."""
+    wanted, taken = (
+        [*inspect.signature(function).parameters.values()][1:]
+        for function in (type(module).forward, type(new).forward)
+    )
+    kinds = {p.kind for p in taken}
+    names = {p.name for p in taken[1:]}
+    missing = []
+    for argument in wanted[1:]:
+        by_place = argument.kind is not argument.KEYWORD_ONLY and argument.VAR_POSITIONAL in kinds
+        if argument.name not in names and argument.VAR_KEYWORD not in kinds and not by_place:
+            missing.append(argument.name)
+    return missing
+
+
+def candidates(model: nn.Module, like: Tensor) -> list[str]:
+    """Modules that a `where` may name: innermost ones from (…, n) to (…, n), token by token."""
+    found: list[str] = []
+    for name, module in reversed([*model.named_modules()]):
+        block = block_of(name, module) if name else None
+        if block is None or block.sizes[0] != block.sizes[1] or len(block.linears) < 2:
+            continue
+        inside = any(other.startswith(name + ".") for other in found)
+        if not inside and around(block, like) is None and _by_token(block, like):
+            found.append(name)
+    return found[::-1]
+
+
+def _by_token(block: Block, like: Tensor) -> bool:
+    """Whether the module maps tokens of its input, each by itself."""
+    x = torch.randn(2, 3, block.sizes[0], generator=torch.Generator().manual_seed(0)).to(like)
+    try:
+        with evaluating(block.module), torch.no_grad():
+            out, part = block.module(x), block.module(x[:, 1:])
+    except Exception:
+        return False
+    alike = isinstance(out, Tensor) and isinstance(part, Tensor) and out.shape == x.shape
+    return alike and part.shape == x[:, 1:].shape and _near(part, out[:, 1:])
+
+
+@contextmanager
+def _doubling(linear: nn.Module) -> Iterator[list[bool]]:
+    """While this lasts, a linear map returns twice what it did; a list of its calls."""
+    calls: list[bool] = []
+
+    def double(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        calls.append(True)
+        return 2 * output
+
+    handle = linear.register_forward_hook(double)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _reading(maps: list[nn.Module]) -> Iterator[list[Tensor]]:
+    """While this lasts, the inputs of linear maps are collected."""
+    inputs: list[Tensor] = []
+    handles = [
+        linear.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+        for linear in maps
+    ]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _near(found: Tensor, wanted: Tensor) -> bool:
+    difference, size = (t.detach().double().norm() for t in (found - wanted, wanted))
+    return bool(difference <= _NEAR * size)
+
+
+def _in_line(found: Tensor, x: Tensor) -> bool:
+    """Whether a tensor is a multiple of another one."""
+    one, other = (t.detach().double().flatten() for t in (found, x))
+    return _near(one, (one @ other) / (other @ other) * other)

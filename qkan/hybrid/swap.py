@@ -1,0 +1,149 @@
+"""Exchanging modules in a model: all attributes are set, or none, and all can be set back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+
+from .blocks import Block, child
+
+
+class Change(NamedTuple):
+    """An attribute of a module, and what it is set to."""
+
+    holder: nn.Module
+    attribute: str
+    value: object
+
+
+class Swap:
+    """The exchange of blocks for new modules in one model.
+
+    Args:
+        model: The model.
+        pairs: Blocks, and the module that takes the place of each.
+    """
+
+    def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
+        self._model = model
+        self._blocks = [block for block, _ in pairs]
+        self._changes = [change for pair in pairs for change in _changes(model, *pair)]
+        self._done: list[tuple[Change, object]] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the new modules are in the model."""
+        return bool(self._done)
+
+    def apply(self) -> None:
+        """Set all attributes; an error on the way sets back those that were set."""
+        try:
+            for change in self._changes:
+                old = getattr(change.holder, change.attribute)
+                setattr(change.holder, change.attribute, change.value)
+                self._done.append((change, old))
+            for block in self._blocks:
+                _turn_switches(self._model, block)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Set all attributes back.
+
+        Raises:
+            QKANError: A new module is no longer where it was put.
+        """
+        for change, _ in self._done:
+            found = getattr(change.holder, change.attribute, None)
+            if isinstance(change.value, nn.Module) and found is not change.value:
+                raise QKANError(
+                    f"undo: .{change.attribute} of a {type(change.holder).__name__} holds another "
+                    f"module now, a {type(found).__name__}; undo the later replacement first."
+                )
+        for change, old in reversed(self._done):
+            setattr(change.holder, change.attribute, old)
+        for block in self._blocks:
+            _turn_switches(self._model, block)
+        self._done = []
+
+
+class Follower:
+    """A block that is out of the model, and the module in its place that goes where it would.
+
+    Args:
+        block: The block.
+        new: The module.
+    """
+
+    def __init__(self, block: Block, new: nn.Module) -> None:
+        self._block, self._new = block, new
+        self._mode, self._like = new.training, _numbers(new)
+
+    def follow(self) -> None:
+        """Bring the block, back in the model, to the mode, device and dtype that it missed."""
+        parts, found = self._block.parts, _numbers(self._new)
+        for part in parts:
+            part.training = part.training if self._new.training == self._mode else not self._mode
+            if found != self._like and not self._block.weight.is_meta:
+                part.to(*found)
+
+
+def _numbers(module: nn.Module) -> list[Any]:
+    """Device and dtype of a module's numbers, if it has any."""
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    return [] if like is None else [like.device, like.dtype]
+
+
+def passed(x: Tensor) -> Tensor:
+    """Return x; stands where a function has nothing left to do."""
+    return x
+
+
+def _changes(model: nn.Module, block: Block, new: nn.Module) -> list[Change]:
+    module, form = block.module, block.form
+    slots = [_at(module, form.slot)] if form.slot else _holders(model, module)
+    changes = [Change(holder, name, new) for holder, name in slots]
+    for path in form.passing:
+        is_module = child(module, path) is not None
+        changes.append(Change(*_at(module, path), nn.Identity() if is_module else passed))
+    numbers = (Change(module, name, number) for name, number in form.numbers)
+    return changes + [change for change in numbers if hasattr(module, change.attribute)]
+
+
+def _holders(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The modules that hold this one, and what they call it."""
+    return [
+        (holder, name)
+        for holder in model.modules()
+        for name, held in holder._modules.items()
+        if held is module
+    ]
+
+
+def _at(module: nn.Module, path: str) -> tuple[nn.Module, str]:
+    before, _, name = path.rpartition(".")
+    return module.get_submodule(before), name
+
+
+def _turn_switches(model: nn.Module, block: Block) -> None:
+    """Turn off what runs around replaced blocks, and on again when the last of them is back."""
+    form = block.form
+    if form.switch is None:
+        return
+    name, kept = form.switch.attribute, f"_{form.switch.attribute}_without_qkan"
+    for around in model.modules():
+        if not isinstance(around, form.switch.of) or block.module not in around.modules():
+            continue
+        layers = [layer for layer in around.modules() if isinstance(layer, form.of)]
+        if all(map(form.fits, layers)):
+            # kept by the model itself, for replacements may be undone in any order
+            if hasattr(around, kept):
+                setattr(around, name, getattr(around, kept))
+                delattr(around, kept)
+        elif not hasattr(around, kept):
+            setattr(around, kept, getattr(around, name))
+            setattr(around, name, False)

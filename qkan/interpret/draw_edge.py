@@ -1,0 +1,188 @@
+"""One edge drawn: its circuit with values, its spectrum, its path on the Bloch sphere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from qkan.circuits import Circuit, Encoding, Gate, Theta, require
+
+from .draw_network import BLUE, GREY, INK, ORANGE, short
+
+_FILLS = {"data": "#cfe3f3", "trainable": "#fbe3b3", "fixed": "#e9e9e9"}
+_ROLES = {
+    "data": "data, with scale w and shift b",
+    "trainable": "trained angle θ",
+    "fixed": "fixed gate",
+}
+_SHORT_NAME = 8
+"""Letters of an input's name that stand beside a point."""
+_ROW = 8
+"""Gates in a row."""
+
+
+def kind_of(gate: Gate) -> str:
+    """Whether a gate holds data, a trained angle, or neither."""
+    if isinstance(gate.angle, Encoding):
+        return "data"
+    return "trainable" if isinstance(gate.angle, Theta) else "fixed"
+
+
+def draw_circuit(
+    figure_class: Any, circuit: Circuit, edge: tuple[Tensor, Tensor, Tensor], title: str
+) -> Any:
+    """The circuit as boxes on a wire, in rows, the edge's trained values under them."""
+    patches = require("matplotlib.patches", "plot")
+    rows = math.ceil(len(circuit.gates) / _ROW)
+    figure = figure_class(figsize=(10.5, 1.25 * rows + 0.9), layout="constrained")
+    ax = figure.add_subplot()
+    ax.axis("off")
+    for n, gate in enumerate(circuit.gates):
+        row, column = divmod(n, _ROW)
+        x, y, kind = 1.55 * column, -1.9 * row, kind_of(gate)
+        ax.plot([x - 0.2, x + 1.35], [y, y], color=INK, linewidth=1, zorder=1)
+        ax.add_patch(
+            patches.FancyBboxPatch(
+                (x, y - 0.5), 1.2, 1.0, boxstyle="round,pad=0,rounding_size=0.12",
+                facecolor=_FILLS[kind], edgecolor=GREY, linewidth=0.8, zorder=2,
+            )
+        )  # fmt: skip
+        ax.text(x + 0.6, y, _gate_label(gate), ha="center", va="center", fontsize=9, zorder=3)
+        ax.text(
+            x + 0.6,
+            y - 0.62,
+            _gate_value(gate, edge),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=GREY,
+        )
+    last = len(circuit.gates) - 1
+    ax.text(-0.3, 0, "|0⟩", ha="right", va="center", fontsize=12)
+    end = 1.55 * (last % _ROW) + 1.45
+    measured = circuit.draw()._measured()
+    ax.text(end, -1.9 * (last // _ROW), measured, ha="left", va="center", fontsize=12)
+    right = 1.55 * min(len(circuit.gates), _ROW) + 0.05 * len(measured) + 0.3
+    ax.set(xlim=(-0.8, max(right, 6)), ylim=(-1.9 * (rows - 1) - 1.0, 1.0))
+    _key(ax, patches)
+    figure.suptitle(f"{title}: gates in time order, values in radians", fontsize=10)
+    return figure
+
+
+def _key(ax: Any, patches: Any) -> None:
+    """What the colours mean."""
+    handles = [
+        patches.Rectangle((0, 0), 1, 1, facecolor=_FILLS[kind], edgecolor=GREY, label=text)
+        for kind, text in _ROLES.items()
+    ]
+    ax.legend(handles=handles, loc="upper left", ncols=3, frameon=False, fontsize=8.5)
+
+
+def _gate_label(gate: Gate) -> str:
+    if gate.angle is None:
+        return gate.name
+    lowered = gate.angle.label.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+    if kind_of(gate) == "fixed":
+        lowered = gate.angle.label
+    return f"{gate.name}\n{lowered.replace('·', '')}"
+
+
+def _gate_value(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> str:
+    theta, scale, shift = edge
+    if isinstance(gate.angle, Theta):
+        return _two(float(theta[gate.angle.index]))
+    if isinstance(gate.angle, Encoding):
+        w, b = float(scale[gate.angle.index]), float(shift[gate.angle.index])
+        sign = "+" if b >= 0 else "−"
+        return f"{_two(w)} x {sign} {_two(abs(b))}"
+    return ""
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def draw_spectrum(
+    figure_class: Any, series: tuple[np.ndarray, np.ndarray, np.ndarray], unit: str, title: str
+) -> Any:
+    """Amplitude of every frequency, and how it splits into cosine and sine."""
+    k, a, b = series
+    amplitude = np.hypot(a, b)
+    figure = figure_class(figsize=(7.2, 3.2), layout="constrained")
+    ax = figure.add_subplot()
+    ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    ax.vlines(k, 0, amplitude, color="#bbbbbb", linewidth=5, zorder=1)
+    ax.plot(k, a, "o", color=BLUE, markersize=5, label="cosine coefficient")
+    ax.plot(k, b, "D", color=ORANGE, markersize=4.5, label="sine coefficient")
+    ax.plot([], [], color="#bbbbbb", linewidth=5, label="amplitude √(a² + b²)")
+    room = 0.05 * max(float(k.max(initial=0)), 1e-3)
+    ax.set(xlim=(-room, float(k.max(initial=0)) + room), xlabel=f"angular frequency{unit}")
+    ax.set(ylabel="coefficient of φ", title=title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8.5)
+    return figure
+
+
+def draw_bloch(
+    figure_class: Any,
+    path: np.ndarray,
+    x: np.ndarray,
+    axis: tuple[float, float, float],
+    text: tuple[str, str],
+) -> Any:
+    """The final Bloch vector on its sphere as x runs over its range.
+
+    Args:
+        figure_class: matplotlib's `Figure`.
+        path: (n, 3) Bloch vectors.
+        x: (n,) inputs, in the user's units.
+        axis: The observable.
+        text: The title, and the name of the input.
+    """
+    figure = figure_class(figsize=(5.8, 4.8), layout="constrained")
+    ax = figure.add_subplot(projection="3d", computed_zorder=False)
+    _sphere(ax)
+    steps = np.stack([path[:-1], path[1:]], axis=1)
+    lines = require("mpl_toolkits.mplot3d.art3d", "plot").Line3DCollection(
+        steps, cmap="viridis", array=(x[:-1] + x[1:]) / 2, linewidth=3, zorder=5
+    )
+    ax.add_collection3d(lines, autolim=False)
+    # one label above and one below, for a path may close
+    for point, value, marker, side in (
+        (path[0], x[0], "o", "bottom"),
+        (path[-1], x[-1], "s", "top"),
+    ):
+        ax.scatter(*point, color=INK, marker=marker, s=34, depthshade=False, zorder=6)
+        # the colour bar has the name; a long one would run over the sphere
+        named = f"{text[1]} = " if len(text[1]) <= _SHORT_NAME else ""
+        label = f"  {named}{short(float(value))}"
+        ax.text(*(1.1 * point), label, va=side, fontsize=8, zorder=7)
+    ax.quiver(0, 0, 0, *axis, color=ORANGE, linewidth=2, arrow_length_ratio=0.12, zorder=4)
+    ax.text(*(0.6 * np.array(axis)), "  ⟨M⟩", color=ORANGE, fontsize=10, zorder=7)
+    figure.colorbar(lines, ax=ax, shrink=0.6, label=text[1], pad=0.02).outline.set_visible(False)
+    ax.set_title(text[0], fontsize=10)
+    return figure
+
+
+def _sphere(ax: Any) -> None:
+    """A unit sphere of thin lines, its axes named."""
+    turn, circle = (
+        np.linspace(0, 2 * np.pi, 73),
+        {"color": "#d0d0d0", "linewidth": 0.7, "zorder": 1},
+    )
+    for height in (-0.5, 0.0, 0.5):
+        radius = math.sqrt(1 - height**2)
+        ax.plot(radius * np.cos(turn), radius * np.sin(turn), height, **circle)
+    for angle in np.arange(4) * np.pi / 4:
+        flat = np.cos(turn)
+        ax.plot(flat * np.cos(angle), flat * np.sin(angle), np.sin(turn), **circle)
+    for n, name in enumerate("xyz"):
+        end = np.eye(3)[n]
+        ax.plot(*np.stack([-end, end]).T, color="#b0b0b0", linewidth=0.8, linestyle=":", zorder=1)
+        ax.text(*(1.12 * end), name, fontsize=9, color=GREY, ha="center", va="center")
+    ax.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
+    ax.set_box_aspect((1, 1, 1))
+    ax.view_init(elev=22, azim=35)
+    ax.set_axis_off()

@@ -1,0 +1,241 @@
+"""A network drawn from bottom to top: nodes, and on every edge its activation in a box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qkan.nn.layer import QKANLayer
+
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#222222"
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
+    # ink on paper, whatever style is set around it
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "white"),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color",
+         "ytick.color", "xtick.labelcolor", "ytick.labelcolor", "legend.labelcolor"), INK,
+    ),
+}  # fmt: skip
+_LEVEL = 2.3
+_MARGIN = 0.55
+_LETTER = 0.085
+"""Inches that a letter of a name takes, at most."""
+_LONGEST = 24
+"""Letters of a name that are shown."""
+_FINE = 12
+"""Boxes in a row up to which they carry numbers."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One edge to draw.
+
+    Attributes:
+        output: Node o it leads to.
+        input: Node i it comes from.
+        importance: Its score.
+        x: (n,) positions in the units of its input node.
+        y: (n,) its output.
+        label: The form it was recognised as, or nothing.
+    """
+
+    output: int
+    input: int
+    importance: float
+    x: Tensor
+    y: Tensor
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One layer to draw.
+
+    Attributes:
+        layer: The layer.
+        curves: The edges shown.
+        alive: How many are not pruned.
+        share: Of all importance in the layer, that of the edges shown.
+    """
+
+    layer: QKANLayer
+    curves: Sequence[Curve]
+    alive: int
+    share: float
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names in a row as they are written.
+
+    Attributes:
+        texts: The names, long ones shortened.
+        upright: Whether they stand on end, for they are longer than the nodes are apart.
+        room: Inches that they need beyond the nodes.
+    """
+
+    texts: Sequence[str]
+    upright: bool
+    room: float
+
+    @classmethod
+    def fitting(cls, names: Sequence[str], apart: float) -> _Names:
+        """Names of nodes that are so many inches apart."""
+        texts = [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names]
+        # a name in mathematics is shorter than its letters
+        longest = max([len(text) for text in texts if not text.startswith("$")], default=1)
+        upright = longest * _LETTER > apart or len(names) > 20
+        return cls(texts, upright, max(_MARGIN, 0.3 + longest * _LETTER) if upright else _MARGIN)
+
+
+def draw(
+    figure_class: Any,
+    levels: Sequence[Level],
+    names: tuple[Sequence[str], Sequence[str]],
+    title: str,
+) -> Any:
+    """Draw all levels on one new figure.
+
+    Args:
+        figure_class: matplotlib's `Figure`.
+        levels: The layers, first one first.
+        names: Of the inputs and of the outputs.
+        title: Over it, or nothing.
+    """
+    most = max(len(level.curves) for level in levels)
+    nodes = [levels[0].layer.in_features, *(level.layer.out_features for level in levels)]
+    width = min(15.0, max(5.0, 1.3 * most + 1, 0.22 * max(nodes) + 1))
+    note = _note(levels)
+    ends = tuple(_Names.fitting(row, (width - 1) / len(row)) for row in names)
+    head = ends[1].room + 0.35 * bool(title) + 0.25 * bool(note)
+    height = _LEVEL * len(levels) + ends[0].room + head
+    figure = figure_class(figsize=(width, height))
+    canvas = figure.add_axes((0, 0, 1, 1))
+    canvas.set(xlim=(0, width), ylim=(0, height))
+    canvas.axis("off")
+    rows = [_spread(count, width) for count in nodes]
+    for n, level in enumerate(levels):
+        _level(figure, canvas, level, (ends[0].room + n * _LEVEL, rows[n], rows[n + 1]))
+    _nodes(canvas, levels, rows, ends)
+    if title:
+        canvas.text(width / 2, height - 0.25, title, ha="center", va="center", fontsize=12)
+    if note:
+        y = height - 0.18 - 0.38 * bool(title)
+        canvas.text(width / 2, y, note, ha="center", va="center", fontsize=8, color=GREY)
+    return figure
+
+
+def _note(levels: Sequence[Level]) -> str:
+    """What is not shown, where that is something."""
+    parts = [
+        f"layer {n}: the {len(level.curves)} most important of {level.alive} edges, "
+        f"{level.share:.0%} of the importance"
+        for n, level in enumerate(levels)
+        if len(level.curves) < level.alive
+    ]
+    return "; ".join(parts)
+
+
+def _spread(count: int, width: float) -> list[float]:
+    """Positions of so many things in a row."""
+    room = width - 2 * 0.5
+    return [0.5 + room * (n + 0.5) / count for n in range(count)]
+
+
+def _level(
+    figure: Any, canvas: Any, level: Level, between: tuple[float, Sequence[float], Sequence[float]]
+) -> None:
+    """The boxes of one layer and their lines, between the nodes below and above a height."""
+    width, height = figure.get_size_inches()
+    floor, below, above = between
+    curves = sorted(level.curves, key=lambda c: (below[c.input] + above[c.output], c.input))
+    if not curves:
+        return
+    places = _spread(len(curves), width)
+    size = min(0.9, 0.72 * (width - 1) / len(curves))
+    top = max(curve.importance for curve in curves)
+    middle = floor + _LEVEL / 2
+    for place, curve in zip(places, curves, strict=True):
+        strength = (curve.importance / top) ** 0.5 if top > 0 else 1.0
+        alpha = 0.12 + 0.88 * strength
+        line = {"color": INK, "linewidth": 1.1, "alpha": alpha, "zorder": 1}
+        canvas.plot([below[curve.input], place], [floor, middle - size / 2], **line)
+        canvas.plot([place, above[curve.output]], [middle + size / 2, floor + _LEVEL], **line)
+        box = (place - size / 2, middle - size / 2, size, size)
+        ax = figure.add_axes(
+            (box[0] / width, box[1] / height, box[2] / width, box[3] / height), zorder=3
+        )
+        _box(ax, curve, alpha, fine=len(curves) <= _FINE)
+
+
+def _box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
+    """One activation; its numbers where they can be read."""
+    ax.plot(curve.x, curve.y, color=BLUE, alpha=alpha, linewidth=1.6 if fine else 1.0)
+    low, high = float(curve.x[0]), float(curve.x[-1])
+    bottom, top = float(curve.y.min()), float(curve.y.max())
+    # what is flat is drawn flat, rounding not magnified
+    room = 0.12 * (top - bottom) + 1e-6 * max(1.0, abs(top), abs(bottom))
+    ax.set(xlim=(low, high), ylim=(bottom - room, top + room))
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=GREY, alpha=alpha, linewidth=0.8)
+    ax.patch.set(facecolor="white")
+    if curve.label:
+        ax.set_title(curve.label, fontsize=9, color=ORANGE, pad=3, loc="left")
+    if not fine:
+        ax.set(xticks=(), yticks=())
+        return
+    ax.set_xticks((low, high), (short(low), short(high)))
+    ax.set_yticks((bottom, top), (short(bottom), short(top)))
+    ax.tick_params(length=0, labelsize=6, pad=1.5, labelcolor=GREY)
+    left, right = ax.get_xticklabels()
+    left.set_ha("left")
+    right.set_ha("right")
+    for label in (left, right, *ax.get_yticklabels()):
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.3})
+
+
+def _nodes(
+    canvas: Any,
+    levels: Sequence[Level],
+    rows: Sequence[Sequence[float]],
+    ends: tuple[_Names, ...],
+) -> None:
+    """All nodes; names at the bottom and the top, of those with edges where they are many."""
+    for n, row in enumerate(rows):
+        used = {c.input for c in levels[n].curves} if n < len(levels) else set()
+        used |= {c.output for c in levels[n - 1].curves} if n else set()
+        y = ends[0].room + n * _LEVEL
+        for place, x in enumerate(row):
+            colour = INK if place in used else "#c8c8c8"
+            canvas.plot(
+                [x], [y], "o", color=colour, markersize=6 if len(row) < 30 else 3.5, zorder=4
+            )
+        outer = ends[0] if n == 0 else ends[1] if n == len(rows) - 1 else None
+        if outer is None:
+            continue
+        at, side = (y - 0.16, "top") if n == 0 else (y + 0.16, "bottom")
+        style = {"fontsize": 9, "rotation": 90} if outer.upright else {"fontsize": 11}
+        for place, (x, name) in enumerate(zip(row, outer.texts, strict=True)):
+            if place in used or len(row) <= 20:
+                canvas.text(x, at, name, ha="center", va=side, **style)
+
+
+def short(value: float) -> str:
+    """A number of two or three characters where possible, with a true minus."""
+    if 100 <= abs(value) < 1e5:
+        return f"{value:.0f}".replace("-", "−")
+    text = f"{value:.2g}" if abs(value) >= 0.005 or value == 0 else f"{value:.0e}"
+    return text.replace("e-0", "e-").replace("-", "−")
+
+
+def grid_of(values: Tensor, points: int = 160) -> Tensor:
+    """(points, i) positions over the range of each node's values (b, i)."""
+    low, high = values.aminmax(dim=0)
+    room = (high == low) * (0.5 + 0.01 * low.abs())
+    share = torch.linspace(0, 1, points, dtype=values.dtype).unsqueeze(-1)
+    return (low - room) + share * (high - low + 2 * room)

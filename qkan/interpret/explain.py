@@ -1,0 +1,56 @@
+"""`explain`: which engine runs each layer of a model, and why not the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+from qkan.nn.functional import compute_dtype, layer_request
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import listening, unwrapped
+from qkan.simulators import Explanation
+from qkan.simulators import explain as explain_request
+
+
+def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
+    """Run the model once and say, for each of its `QKANLayer`s, what `engine="auto"` takes.
+
+    Args:
+        model: Any module with `QKANLayer`s in it.
+        x: A batch of the size and dtype to ask about.
+
+    Returns:
+        Layer names with their explanations; `print` one to see each engine's estimated time or its
+        reason to refuse.
+
+    Raises:
+        QKANError: The model has no such layer.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, explain
+        >>> found = explain(QKAN([4, 3], ansatz="px"), torch.rand(8, 4))
+        >>> [verdict for name, verdict in found["layers.0"].verdicts if name == "fourier"]
+        ['refuses: an arccos encoding makes φ no trigonometric polynomial in x']
+    """
+    model = unwrapped(model)
+    found: dict[str, Explanation] = {}
+
+    def hear(name: str, layer: QKANLayer, inputs: Tensor) -> None:
+        found[name] = explain_layer(layer, inputs)
+
+    with listening(model, hear), torch.no_grad():
+        model(x)
+    if not found:
+        raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer.")
+    return found
+
+
+def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
+    """The same for one layer and inputs x (b, i), without running it."""
+    request = layer_request(
+        x.to(compute_dtype(layer.weight.dtype, layer.readout)), layer.theta, layer.program,
+        layer.fixed_scale, layer.readout, layer.group is not None,
+    )  # fmt: skip
+    return explain_request(request)

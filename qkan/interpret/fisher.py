@@ -1,0 +1,258 @@
+"""`fisher_information` and `redundancy`: how many of the parameters move the function at all."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from qkan._text import shortened
+from qkan.circuits import Circuit
+from qkan.errors import QKANError
+from qkan.nn.layer import QKANLayer, check_size
+from qkan.nn.watch import unwrapped
+
+TOLERANCE = 1e-12
+_POINTS = 257
+_SPREAD = 0.3
+
+
+@dataclass(frozen=True, repr=False)
+class Redundancy:
+    """What `redundancy` found.
+
+    Attributes:
+        parameters: Number of trainable parameters p.
+        rank: Rank of the Fisher information: directions in which the function changes.
+        names: (p,) of the parameters, such as "theta[3]", in the order of the matrix.
+        eigenvalues: (p,) of the Fisher information, descending, at the draw that decided the rank.
+        groups: Parameters that depend on each other, and how many of them are enough; 0 where
+            a parameter has no effect. Parameters that stand for themselves are in no group.
+    """
+
+    parameters: int
+    rank: int
+    names: tuple[str, ...]
+    eigenvalues: Tensor
+    groups: dict[tuple[str, ...], int]
+
+    @property
+    def redundant(self) -> int:
+        """How many parameters could go without the function losing anything."""
+        return self.parameters - self.rank
+
+    def __repr__(self) -> str:
+        return shortened(str(self), "print it for all")
+
+    def __str__(self) -> str:
+        text = f"{self.parameters} parameters, rank {self.rank}: {self.redundant} redundant"
+        return "\n".join([text, *(_sentence(*group) for group in self.groups.items())])
+
+
+def fisher_information(
+    model: nn.Module | Circuit,
+    x: Tensor | None = None,
+    *,
+    encoding: str | Sequence[float] = "trainable",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fisher information of a regression with Gaussian noise of variance 1.
+
+    F = E_x Σ_o J_o J_oᵀ with J_o = ∂f_o(x)/∂(parameters), the mean over the inputs given: the
+    matrix behind the effective dimension of arXiv 2011.00027 and the redundancies of
+    arXiv 2103.15191. Computed in float64, with dropout off; the model itself is not changed.
+
+    Args:
+        model: A module, at its parameters; or a circuit, whose parameters are theta, scale and
+            shift as `QKANLayer` has them, started as there.
+        x: The inputs, (n, …) as the model takes them, or (n,) for a circuit. None for a circuit
+            spreads 257 of them over [-2π, 2π], or over [-1, 1] where an encoding is an arccos.
+        encoding: For a circuit, as in `QKANLayer`.
+        generator: For a circuit's start.
+
+    Returns:
+        (p, p) in float64, symmetric; the trainable parameters in the order of
+        `named_parameters()`, each flattened. It holds p·n·o numbers on the way.
+
+    Raises:
+        QKANError: A module without x, inputs that do not fit, nothing to train, derivatives that
+            are not finite.
+
+    Example:
+        >>> import torch
+        >>> from qkan import fisher_information
+        >>> linear = torch.nn.Linear(1, 1)
+        >>> fisher_information(linear, torch.tensor([[-2.0], [0.0], [0.0], [2.0]]))
+        tensor([[2., 0.],
+                [0., 1.]], dtype=torch.float64)
+    """
+    model, x = _problem(model, x, encoding, generator)
+    jacobian = _jacobian(model, x)
+    return jacobian.T @ jacobian
+
+
+def redundancy(
+    model: nn.Module | Circuit,
+    x: Tensor | None = None,
+    *,
+    encoding: str | Sequence[float] = "trainable",
+    draws: int = 3,
+    generator: torch.Generator | None = None,
+) -> Redundancy:
+    """Count the directions in which a model's function can change, and name what is superfluous.
+
+    The rank of `fisher_information` at random parameters: almost everywhere it is the same, and
+    nowhere higher, so the highest of a few draws counts. A draw adds normal numbers of standard
+    deviation 0.3 to the parameters. Singular values of J below 1e-12 of the largest
+    count as 0. With a module the rank cannot exceed (inputs n) · (outputs o).
+
+    `effective_parameters` leaves out the shifts that duplicate a theta, and is quick; the rank
+    is never above it, and is below where a circuit has angles that only act together.
+
+    Args:
+        model: As in `fisher_information`.
+        x: As in `fisher_information`.
+        encoding: For a circuit, as in `QKANLayer`.
+        draws: How often the rank is taken.
+        generator: For the draws; seeded with 0 when None.
+
+    Raises:
+        QKANError: As in `fisher_information`.
+
+    Example:
+        >>> from qkan import redundancy
+        >>> from qkan.circuits import ansatz
+        >>> print(redundancy(ansatz("real", reps=1)))
+        3 parameters, rank 2: 1 redundant
+          theta[0], shift[0]: 1 of 2 is enough
+    """
+    check_size("draws", draws)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    circuit = isinstance(model, Circuit)
+    model, x = _problem(model, x, encoding, generator)
+    names = tuple(_names(model, strip=circuit))
+    found = [_ranked(_jacobian(_moved(model, generator), x)) for _ in range(draws)]
+    values, jacobian, rank = max(found, key=lambda one: one[2])
+    padded = torch.zeros(len(names), dtype=torch.float64)
+    padded[: len(values)] = values.square()
+    return Redundancy(len(names), rank, names, padded, _groups(jacobian, rank, names))
+
+
+def _problem(
+    model: nn.Module | Circuit,
+    x: Tensor | None,
+    encoding: str | Sequence[float],
+    generator: torch.Generator | None,
+) -> tuple[nn.Module, Tensor]:
+    """A float64 model of our own, and its inputs."""
+    if isinstance(model, Circuit):
+        return _edge(model, encoding, generator), _inputs(model, x)
+    if x is None:
+        raise QKANError("A module needs its inputs: pass x, such as a few rows of the data.")
+    if encoding != "trainable":
+        raise QKANError("encoding= is for a circuit; a module has its own.")
+    # tokens stay whole numbers
+    return copy.deepcopy(
+        unwrapped(model)
+    ).double().eval(), x.double() if x.is_floating_point() else x
+
+
+def _edge(
+    circuit: Circuit, encoding: str | Sequence[float], generator: torch.Generator | None
+) -> QKANLayer:
+    """A layer of one edge whose output is the activation itself."""
+    edge = QKANLayer(
+        1, 1, ansatz=circuit, encoding=encoding, base=None, bias=False, generator=generator,
+        dtype=torch.float64,
+    )  # fmt: skip
+    nn.init.ones_(edge.weight.requires_grad_(False))
+    return edge
+
+
+def _inputs(circuit: Circuit, x: Tensor | None) -> Tensor:
+    if x is None:
+        reach = 1.0 if circuit.uses_arccos else 2 * math.pi
+        x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
+    if x.ndim == 0 or not 0 < x.numel() == len(x):
+        raise QKANError(f"x has shape {tuple(x.shape)}: a circuit has one input, pass (n,).")
+    return x.double().reshape(-1, 1)
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    found = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    if not sum(p.numel() for p in found.values()):
+        raise QKANError("The model has no trainable parameter, so there is nothing to count.")
+    return found
+
+
+def _jacobian(model: nn.Module, x: Tensor) -> Tensor:
+    """∂f/∂(parameters) / √n, shape (n·o, p)."""
+    parts = jacrev(lambda p: functional_call(model, p, (x,)).flatten())(_trainable(model))
+    jacobian = torch.cat([part.flatten(1) for part in parts.values()], 1) / math.sqrt(len(x))
+    if not jacobian.isfinite().all():
+        raise QKANError("A derivative is not finite: the model has NaN or infinite parameters.")
+    return jacobian
+
+
+def _moved(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A copy at parameters beside the model's."""
+    moved = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            if parameter.requires_grad:
+                step = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(_SPREAD * step.to(parameter.device))
+    return moved
+
+
+def _ranked(jacobian: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Singular values, the Jacobian, and its rank."""
+    values = torch.linalg.svdvals(jacobian)
+    return values, jacobian, int((values > TOLERANCE * values.max()).sum())
+
+
+def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[str, ...], int]:
+    """The smallest sets of columns that depend on nothing outside their set."""
+    from scipy.linalg import qr, solve_triangular
+
+    size = jacobian.norm(dim=0)
+    idle = size <= TOLERANCE * size.max()
+    found: dict[tuple[str, ...], int] = {(names[k],): 0 for k in idle.nonzero().flatten().tolist()}
+    columns = (jacobian / size.where(~idle, torch.ones_like(size))).cpu()
+    triangle, order = qr(columns.numpy(), mode="r", pivoting=True)
+    # each dependent column needs some of the basis; those that share one belong together
+    needs = abs(solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])) > 1e-6
+    sets: list[tuple[set[int], int]] = []
+    for column, needed in zip(order[rank:].tolist(), needs.T, strict=True):
+        if idle[column]:
+            continue
+        members, more = {column, *order[:rank][needed].tolist()}, 1
+        for other, count in [s for s in sets if s[0] & members]:
+            sets.remove((other, count))
+            members, more = members | other, more + count
+        sets.append((members, more))
+    for members, more in sorted(sets, key=lambda s: min(s[0])):
+        found[tuple(names[k] for k in sorted(members))] = len(members) - more
+    return found
+
+
+def _names(model: nn.Module, strip: bool) -> list[str]:
+    """One name a number, such as "layers.0.theta[1,0,3]"; without the edge of a lone circuit."""
+    names = []
+    for name, value in _trainable(model).items():
+        for index in itertools.product(*map(range, value.shape[2:] if strip else value.shape)):
+            names.append(f"{name}[{','.join(map(str, index))}]" if index else name)
+    return names
+
+
+def _sentence(names: tuple[str, ...], enough: int) -> str:
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    if not enough:
+        return f"  {shown}: no effect"
+    return f"  {shown}: {enough} of {len(names)} {'is' if enough == 1 else 'are'} enough"

@@ -1,0 +1,232 @@
+"""Elementary functions to recognise: a library of forms a·f(b·x + c) + d, fitted by scipy.
+
+Each form frees only those of b and c that its shape needs: of exp(b·x + c) the c is a factor, of
+(b·x + c)² the b is one. The linear a and d are solved for exactly at every trial of b and c
+(variable projection, Golub and Pereyra 1973), and the arguments of log, √ and 1/u never touch the
+border of their domain within the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qkan.errors import QKANError
+
+_FINEST = 3
+"""Starts that are refined, best first."""
+_TOO_LARGE = 100.0
+"""A fit whose constant exceeds the data by this factor is ranked last."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """An elementary function and how it may be moved.
+
+    Attributes:
+        name: What users write in `forms=`.
+        function: From a numpy array to one.
+        build: From the sympy module and an expression u to f(u).
+        moves: "none" (u = x), "centre" (x + c), "rate" (b·x), "pole" (±x + c > 0 on the data), or
+            "wave" and "step" (b·x + c with b and c free; started as frequencies and phases, or as
+            widths and centres).
+        complexity: What it costs in the ranking; each unit must pay by a factor of 4 in error.
+    """
+
+    name: str
+    function: Callable[[np.ndarray], np.ndarray]
+    build: Callable[[Any, Any], Any]
+    moves: str
+    complexity: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """a·f(b·x + c) + d with its errors on the data it was fitted to."""
+
+    form: Form
+    a: float
+    b: float
+    c: float
+    d: float
+    rmse: float
+    worst: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Values at x, any shape."""
+        return self.a * self.form.function(self.b * x + self.c) + self.d
+
+    def expr(self, sympy: Any, x: Any) -> Any:
+        """The same in sympy; an exact 1 or 0 among b and c is left out."""
+        u = (x if self.b == 1 else sympy.Float(self.b) * x) + (sympy.Float(self.c) if self.c else 0)
+        return sympy.Float(self.a) * self.form.build(sympy, u) + sympy.Float(self.d)
+
+
+def _power(n: int) -> Callable[[Any, Any], Any]:
+    return lambda sympy, u: u**n
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form("constant", np.zeros_like, lambda sympy, u: sympy.Integer(0), "none", 0),
+        Form("x", lambda u: u, lambda sympy, u: u, "none", 1),
+        Form("x^2", np.square, _power(2), "centre", 2),
+        Form("exp", np.exp, lambda sympy, u: sympy.exp(u), "rate", 2),
+        Form("x^3", lambda u: u**3, _power(3), "centre", 3),
+        Form("abs", np.abs, lambda sympy, u: sympy.Abs(u), "centre", 3),
+        Form("1/x", lambda u: 1 / u, _power(-1), "pole", 3),
+        Form("log", np.log, lambda sympy, u: sympy.log(u), "pole", 3),
+        Form("sqrt", np.sqrt, lambda sympy, u: sympy.sqrt(u), "pole", 3),
+        Form("sin", np.sin, lambda sympy, u: sympy.sin(u), "wave", 3),
+        Form("x^4", lambda u: u**4, _power(4), "centre", 4),
+        Form("1/x^2", lambda u: 1 / u**2, _power(-2), "pole", 4),
+        Form("tanh", np.tanh, lambda sympy, u: sympy.tanh(u), "step", 4),
+        Form("gauss", lambda u: np.exp(-(u**2)), lambda sympy, u: sympy.exp(-(u**2)), "step", 4),
+        Form("atan", np.arctan, lambda sympy, u: sympy.atan(u), "step", 4),
+    )
+}
+"""The library, by name."""
+
+
+def resolve_forms(forms: str | Iterable[str | Form]) -> list[Form]:
+    """The forms meant by "elementary" or by names and forms of one's own.
+
+    Raises:
+        QKANError: An unknown name, or no form at all.
+    """
+    if forms == "elementary":
+        return list(FORMS.values())
+    wanted = [forms] if isinstance(forms, str) else list(forms)
+    unknown = [form for form in wanted if not isinstance(form, Form) and form not in FORMS]
+    if unknown or not wanted:
+        raise QKANError(
+            f"forms={wanted}: pass 'elementary', or at least one of {', '.join(FORMS)} or a Form."
+        )
+    return [form if isinstance(form, Form) else FORMS[form] for form in wanted]
+
+
+def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
+    """Fit a, b, c, d of one form by least squares.
+
+    Args:
+        form: Any.
+        x: (n,).
+        y: (n,).
+    """
+    from scipy.optimize import least_squares
+
+    # positions in [-1, 1], so that one set of starts serves every range
+    low, high = float(x.min()), float(x.max())
+    middle, half = (high + low) / 2, (high - low) / 2 or 1.0
+    t = (x - middle) / half
+    starts = _starts(form.moves)
+    order = np.argsort([_residual(form, t, y, b, c)[0] for b, c in starts])
+    found = [starts[n] for n in order[:_FINEST]]
+    free = _FREE[form.moves]
+    if free:
+        found = [_refined(least_squares, form, t, y, start, free) for start in found]
+    b, c = min(found, key=lambda bc: _residual(form, t, y, *bc)[0])
+    b, c = b / half, c - b * middle / half
+    if form.moves in ("none", "centre", "pole"):
+        # f(u·s) differs from f(u) by a factor or a constant only: keep the slope 1 or -1
+        b, c = math.copysign(1.0, b), c * half
+    _, a, d, error = _residual(form, x, y, b, c)
+    return Fitted(form, a, b, c, d, float(np.sqrt(np.mean(error**2))), float(np.abs(error).max()))
+
+
+_FREE = {"none": (), "centre": (1,), "rate": (0,), "pole": (1,), "wave": (0, 1), "step": (0, 1)}
+"""Which of (b, c) the refinement moves."""
+
+
+def _starts(moves: str) -> list[tuple[float, float]]:
+    """Values of (b, c) to try, for positions in [-1, 1]."""
+    if moves == "none":
+        return [(1.0, 0.0)]
+    if moves == "centre":
+        return [(1.0, c) for c in np.linspace(-3, 3, 25).tolist()]
+    if moves == "rate":
+        return [(sign * b, 0.0) for b in np.geomspace(0.05, 12, 20).tolist() for sign in (1, -1)]
+    if moves == "pole":
+        return [
+            (sign, 1 + gap) for gap in np.geomspace(1e-3, 30, 20).tolist() for sign in (1.0, -1.0)
+        ]
+    if moves == "wave":
+        phases = [n * math.pi / 8 for n in range(8)]
+        return [(b, c) for b in np.geomspace(0.3, 40, 60).tolist() for c in phases]
+    centres = np.linspace(-1.5, 1.5, 13).tolist()
+    return [(b, -b * t) for b in np.geomspace(0.3, 20, 12).tolist() for t in centres]
+
+
+def _residual(
+    form: Form, x: np.ndarray, y: np.ndarray, b: float, c: float
+) -> tuple[float, float, float, np.ndarray]:
+    """Sum of squares, a, d and the residual at the best a and d for these b and c."""
+    with np.errstate(all="ignore"):
+        f = form.function(b * x + c)
+    if not np.isfinite(f).all() or np.abs(f).max() > 1e12:
+        return math.inf, 0.0, 0.0, np.full_like(y, 1e6)
+    centred = f - f.mean()
+    power = centred @ centred
+    a = float(centred @ y / power) if power > 1e-24 * len(x) else 0.0
+    d = float(y.mean() - a * f.mean())
+    error = a * f + d - y
+    return float(error @ error), a, d, error
+
+
+def _refined(
+    least_squares: Any,
+    form: Form,
+    t: np.ndarray,
+    y: np.ndarray,
+    start: tuple[float, float],
+    free: tuple[int, ...],
+) -> tuple[float, float]:
+    """The local optimum of (b, c) next to a start."""
+
+    def residual(values: np.ndarray) -> np.ndarray:
+        bc = list(start)
+        for n, value in zip(free, values, strict=True):
+            bc[n] = value
+        return _residual(form, t, y, bc[0], bc[1])[3]
+
+    low = np.full(len(free), -np.inf)
+    if form.moves == "pole":
+        low[0] = 1 + 1e-6
+    solution = least_squares(
+        residual, [start[n] for n in free], bounds=(low, np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12
+    )
+    bc = [float(value) for value in start]
+    for n, value in zip(free, solution.x, strict=True):
+        bc[n] = float(value)
+    return bc[0], bc[1]
+
+
+def rank(
+    forms: Iterable[Form], x: np.ndarray, y: np.ndarray, scale: float, floor: float = 1e-10
+) -> list[Fitted]:
+    """All forms fitted, best first: log4 of the error relative to `scale`, plus the complexity.
+
+    Args:
+        forms: To try.
+        x: (n,).
+        y: (n,).
+        scale: What errors are measured by, such as the spread of the node the edge leads to.
+        floor: Relative errors below it count as equal, so that the simpler form wins.
+    """
+    if x.max() == x.min():
+        forms = [FORMS["constant"]]
+    fits = [fit_form(form, x, y) for form in forms]
+    height = _TOO_LARGE * max(float(np.abs(y).max()), 1e-300)
+
+    def score(fit: Fitted) -> tuple[bool, float]:
+        # a difference of large numbers is another form's limit
+        cancels = max(abs(fit.d), abs(fit.a) / _TOO_LARGE) > height
+        error = max(fit.rmse / scale, floor)
+        return cancels, math.log(error, 4) + fit.form.complexity
+
+    return sorted(fits, key=score)

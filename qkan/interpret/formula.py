@@ -1,0 +1,172 @@
+"""`Formula`: what `symbolic` returns, to read, print, evaluate and export."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qkan._text import LONG, shortened
+from qkan.circuits import require
+from qkan.errors import QKANError
+
+from .edge_formula import EdgeFormula
+
+
+@dataclass
+class Formula:
+    """A model as a formula: definitions layer by layer, the outputs last.
+
+    Attributes:
+        inputs: The symbols of the inputs.
+        layers: For each layer the symbols of its nodes with their expressions in the symbols of
+            the layer before. One layer only, when the formula was composed and fitted again.
+        edges: What became of each edge.
+        bound: What the formula cannot be wrong by for inputs in the data's range, apart from
+            floating-point rounding; None when an edge is a fitted form.
+        error: Largest absolute difference from the model on the data.
+        rmse: Root mean square difference from the model on the data.
+        fitted: Of a composed formula, each output with its numbers as they were fitted, before any
+            was set to a simple value or rounded.
+    """
+
+    inputs: tuple[Any, ...]
+    layers: list[list[tuple[Any, Any]]]
+    edges: list[EdgeFormula]
+    bound: float | None
+    error: float = math.nan
+    rmse: float = math.nan
+    fitted: tuple[Any, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """The symbols of the outputs."""
+        return tuple(symbol for symbol, _ in self.layers[-1])
+
+    @property
+    def exprs(self) -> tuple[Any, ...]:
+        """Each output in the inputs alone, hidden nodes put in."""
+        known: dict[Any, Any] = {}
+        for nodes in self.layers:
+            known = {symbol: expr.xreplace(known) for symbol, expr in nodes}
+        return tuple(known.values())
+
+    @property
+    def expr(self) -> Any:
+        """The expression of the only output, or the tuple of all."""
+        exprs = self.exprs
+        return exprs[0] if len(exprs) == 1 else exprs
+
+    def __call__(self, x: Any) -> Any:
+        """Evaluate in double precision: x (…, i), a tensor or array → (…, o), of the same kind.
+
+        Raises:
+            QKANError: Another width, or a sample outside the domain of a log, a root or a
+                reciprocal; the message names it.
+        """
+        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
+        if array.ndim < 1 or array.shape[-1] != len(self.inputs):
+            raise QKANError(
+                f"The formula has the inputs {self.inputs}, but x has shape {array.shape}; "
+                f"pass (…, {len(self.inputs)})."
+            )
+        sympy = require("sympy", "symbolic")
+        values, symbols = array.reshape(-1, array.shape[-1]).astype(float), self.inputs
+        for nodes in self.layers:
+            columns = [evaluate(sympy, symbols, expr, values) for _, expr in nodes]
+            values, symbols = np.stack(columns, -1), tuple(symbol for symbol, _ in nodes)
+        values = values.reshape(*array.shape[:-1], values.shape[-1])
+        return torch.from_numpy(values).to(x.device) if isinstance(x, Tensor) else values
+
+    def measure(self, x: np.ndarray, wanted: np.ndarray) -> None:
+        """Set `error` and `rmse` on data x (b, i) with the model's outputs (b, o)."""
+        difference = self(x) - wanted
+        self.error = float(np.abs(difference).max())
+        self.rmse = float(np.sqrt(np.mean(difference**2)))
+
+    def latex(self, *, composed: bool = False) -> str:
+        """LaTeX, one definition a line, or one line an output with hidden nodes put in.
+
+        Args:
+            composed: Whether hidden nodes are put in, which can be long.
+        """
+        sympy = require("sympy", "symbolic")
+        layers = [list(zip(self.outputs, self.exprs, strict=True))] if composed else self.layers
+        lines = [
+            rf"{sympy.latex(symbol)} &= {sympy.latex(expr)}"
+            for nodes in layers
+            for symbol, expr in nodes
+        ]
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def table(self) -> str:
+        """The edges in a table: what each became, its error, and the next best form."""
+        rows = [("edge", "is", "rmse", "bound", "next best")]
+        for edge in self.edges:
+            others = [
+                f"{c.form.name} {c.rmse:.1e}" for c in edge.candidates if c.form.name != edge.name
+            ]
+            bound = "" if edge.bound is None else f"{edge.bound:.1e}"
+            place = f"layer {edge.layer}: {edge.input} → {edge.output}"
+            rows.append((place, edge.name, f"{edge.rmse:.1e}", bound, ", ".join(others[:2])))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{symbol} = {expr}" for nodes in self.layers for symbol, expr in nodes]
+        text = shortened("\n".join(lines), ".layers has them all")
+        bound = "" if self.bound is None else f", never above {self.bound:.1e} in the data's range"
+        return f"{text}\nerror on the data: at most {self.error:.1e}, rms {self.rmse:.1e}{bound}"
+
+    def _repr_latex_(self) -> str | None:
+        latex = self.latex()
+        # a notebook shows the shortened text instead
+        return f"$\\displaystyle {latex}$" if len(latex) <= LONG else None
+
+
+def evaluate(sympy: Any, symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:
+    """Values (b,) of an expression at x (b, i).
+
+    Raises:
+        QKANError: A sample outside the domain of a part of it.
+    """
+    columns = tuple(x.T)
+    critical = [part for part in sympy.preorder_traversal(expr) if _has_domain(part)]
+    for part in critical:
+        inner = part.args[0]
+        values = _values(sympy, symbols, inner, columns)
+        lowest = values != 0 if part.is_Pow and part.args[1].is_integer else values >= 0
+        allowed = values > 0 if not part.is_Pow else lowest
+        if not allowed.all():
+            n = int((~allowed).argmax())
+            raise QKANError(
+                f"Sample {n} is outside the formula's domain: {part} at {inner} = {values[n]:.6g}. "
+                "Forms hold in the range of the data they were fitted to; stay inside, or pass "
+                "symbolic(…) data that covers it."
+            )
+    return _values(sympy, symbols, expr, columns)
+
+
+def _has_domain(part: Any) -> bool:
+    """Whether it is a log, a root or a reciprocal of something that varies."""
+    if not part.free_symbols:
+        return False
+    if part.is_Pow:
+        return not (part.args[1].is_integer and part.args[1].is_nonnegative)
+    return bool(part.func.__name__ == "log")
+
+
+def _values(
+    sympy: Any, symbols: tuple[Any, ...], expr: Any, columns: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    function = sympy.lambdify([symbols], expr, modules=["scipy", "numpy"])
+    # exp may overflow on the way to a finite value, as in t/(1 + exp(-t))
+    with np.errstate(over="ignore"):
+        return np.broadcast_to(np.asarray(function(columns), dtype=float), columns[0].shape)

@@ -1,0 +1,342 @@
+"""How much each edge and node matters on data, and a penalty that makes fewer of them matter.
+
+Letters: b samples, o outputs, i inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan._axes import new_axes
+from qkan._losses import Loss, make_loss
+from qkan.circuits import did_you_mean, require
+from qkan.errors import QKANError
+from qkan.nn.functional import BASES, _spread, amplitude, compute_dtype
+from qkan.nn.layer import QKANLayer
+from qkan.nn.network import QKAN
+from qkan.nn.watch import evaluating, listening, unwrapped
+from qkan.simulators import expectation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCORES = ("attribution", "variance")
+_ELEMENTS = 1 << 22
+_SHOWN = 5
+
+Chain = list[tuple[str, QKANLayer]]
+"""Layers, with their names, of which each one's outputs are the next one's inputs and no more."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Importance:
+    """What matters in one layer.
+
+    Attributes:
+        edges: (o, i) scores, 0 on pruned edges.
+        inputs: (i,) scores of the nodes that the layer reads.
+        mean: (o, i) mean output of each edge over the samples.
+    """
+
+    edges: Tensor
+    inputs: Tensor
+    mean: Tensor
+
+    def __repr__(self) -> str:
+        outs, ins = self.edges.shape
+        best = self.edges.flatten().argsort(descending=True, stable=True)[:_SHOWN].tolist()
+        rows = (divmod(number, ins) for number in best)
+        named = ", ".join(f"{i} → {o}: {self.edges[o, i].item():.3g}" for o, i in rows)
+        return f"Importance({ins} inputs, {outs} outputs; most important edges {named})"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the scores of all edges as shades, outputs over inputs.
+
+        Args:
+            ax: Where to draw; a new figure when None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        ticker = require("matplotlib.ticker", "plot")
+        ax = new_axes() if ax is None else ax
+        shades = ax.imshow(self.edges.detach().cpu().double().numpy(), cmap="cividis", vmin=0)
+        ax.figure.colorbar(shades, ax=ax, label="importance")
+        ax.set(xlabel="input", ylabel="output")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(ticker.MaxNLocator(integer=True))
+        return ax
+
+
+class Scores(dict[str, Importance]):
+    """The importance in every layer of a model, by the layer's name."""
+
+    def __repr__(self) -> str:
+        rows = [f"{name}: {found!r}" for name, found in self.items()]
+        return "\n".join(rows) or "no layer"
+
+    def plot(self) -> Any:
+        """Draw the scores of all edges of every layer, the first layer first.
+
+        Returns:
+            A matplotlib `Figure`.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        figure = new_axes(len(self)).figure
+        for ax, (name, found) in zip(figure.axes, self.items(), strict=True):
+            found.plot(ax).set_title(name)
+        return figure
+
+
+def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Scores:
+    """Score every edge of every `QKANLayer` in a model on data.
+
+    With s the standard deviation over samples, of an edge's output weight·φ + base_weight·base or
+    of the node that sums them:
+
+    * "attribution": edge[o,i] = node[o]·s_edge[o,i] / s_node[o] and node[i] = Σ_o edge[o,i], from
+      the outputs, whose nodes have 1, back to the inputs of the row of layers (KAN 2.0, arXiv
+      2408.10205). Seen from the outputs: what leads nowhere gets nothing.
+    * "variance": edge[o,i] = s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and
+      node[i] = max_o edge[o,i].
+
+    Args:
+        model: A `QKANLayer`, or any module with such layers in it. Layers of a `QKAN` and
+            neighbours in an `nn.Sequential` form rows; any other layer is a row of its own.
+        x: The model's input, a sample of the data; at least two samples.
+        score: One of the above.
+
+    Returns:
+        Scores by layer name: a dict that is also drawn, by its `plot()`.
+
+    Raises:
+        QKANError: No such layer; a model or x with NaN; fewer than two samples; an unknown score.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, importance
+        >>> found = importance(QKAN([2, 5, 1]), torch.rand(100, 2))
+        >>> found["layers.0"].edges.shape, found["layers.0"].inputs.shape
+        (torch.Size([5, 2]), torch.Size([2]))
+    """
+    if score not in SCORES:
+        raise QKANError(f"Unknown score {score!r}. {did_you_mean(score, SCORES)}")
+    model = unwrapped(model)
+    seen = layer_inputs(model, x)
+    found: dict[str, Importance] = {}
+    for chain in chains(model):
+        node: Tensor | None = None
+        for name, layer in reversed(chain):
+            if name not in seen:
+                continue
+            mean, spread, total = _statistics(layer, seen[name])
+            if score == "variance":
+                edges = _ratio(spread.square(), spread.square().sum(-1, keepdim=True))
+                inputs = edges.amax(0)
+            else:
+                node = torch.ones_like(total) if node is None else node
+                edges = node[:, None] * _ratio(spread, total[:, None])
+                inputs = node = edges.sum(0)
+            found[name] = Importance(edges, inputs, mean)
+    return Scores({name: found[name] for name in seen if name in found})
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """The part of a whole, 0 where the whole does not vary."""
+    return torch.where(whole > 0, part / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0.0)
+
+
+@torch.no_grad()
+def _statistics(layer: QKANLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of edges (o, i), standard deviation of nodes (o,), in float64."""
+    edges = layer.out_features * layer.in_features
+    first = edge_outputs(layer, x[:1]).double()
+    # of edges, and in a last column of the node
+    sums, squares = first.new_zeros(2, layer.out_features, layer.in_features + 1)
+    for rows in x.split(max(1, _ELEMENTS // edges)):
+        # about the first sample, so that a large mean takes no digits from a small spread
+        values = edge_outputs(layer, rows).double() - first
+        values = torch.cat([values, values.sum(-1, keepdim=True)], -1)
+        sums += values.sum(0)
+        squares += values.square().sum(0)
+    mean = sums / len(x)
+    spread = (squares / len(x) - mean.square()).clamp_min(0).sqrt()
+    return mean[:, :-1] + first[0], spread[:, :-1], spread[:, -1]
+
+
+def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
+    """mask·(weight·φ + base_weight·base) of every edge, (b, o, i), for x (b, i); differentiable.
+
+    Their sum over i plus the bias is the layer's output. This stores all of them.
+    """
+    dtype = compute_dtype(layer.weight.dtype, layer.readout)
+    x, *angles = (t.to(dtype) for t in (x, layer.theta, layer.scale, layer.shift))
+    if layer.group is not None:
+        angles = [_spread(t, layer.in_features) for t in angles]
+    values = expectation(layer.circuit, x, *angles)
+    if layer.readout == "amplitude":
+        values = amplitude(values)
+    values = layer.weight * values
+    if layer.base is not None and layer.base_weight is not None:
+        values = values + layer.base_weight * BASES[layer.base](x).unsqueeze(-2)
+    return values * layer.mask
+
+
+def chains(model: nn.Module) -> list[Chain]:
+    """All layers of a model in rows; one that is used in two places is a row of its own."""
+    named = [(n, m) for n, m in model.named_modules(remove_duplicate=False)]
+    uses = [id(m) for _, m in named if isinstance(m, QKANLayer)]
+    found: list[Chain] = []
+    for name, module in named:
+        parts: Any = module.layers if isinstance(module, QKAN) else module
+        if not isinstance(module, QKAN | nn.Sequential):
+            continue
+        prefix = ".".join(filter(None, (name, "layers" if isinstance(module, QKAN) else "")))
+        row: Chain = []
+        for key, part in parts.named_children():
+            joins = isinstance(part, QKANLayer) and uses.count(id(part)) == 1
+            if joins:
+                row.append((f"{prefix}.{key}" if prefix else key, part))
+            if row and not joins:
+                found.append(row)
+                row = []
+        found += [row] if row else []
+    inside = {id(layer) for chain in found for _, layer in chain}
+    single = [(n, m) for n, m in model.named_modules() if isinstance(m, QKANLayer)]
+    return found + [[(n, m)] for n, m in single if id(m) not in inside]
+
+
+@torch.no_grad()
+def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run the model once, in evaluation mode: what each of its layers reads, (b, i).
+
+    Raises:
+        QKANError: No layer ran; x is no tensor of two samples or more; NaN anywhere.
+    """
+    _check_finite(model, x)
+    seen: dict[str, list[Tensor]] = {}
+    with evaluating(model), _collecting(model, seen):
+        model(x)
+    if not seen:
+        raise QKANError(f"{type(model).__name__} ran no QKANLayer, so there is no edge to score.")
+    for name, inputs in seen.items():
+        if not all(value.isfinite().all() for value in inputs):
+            raise QKANError(
+                f"{name or type(model).__name__} is given NaN or inf by what comes before it; "
+                "look at the model and the data there."
+            )
+    return {name: torch.cat(inputs) for name, inputs in seen.items()}
+
+
+def _check_finite(model: nn.Module, x: Tensor) -> None:
+    if not isinstance(x, Tensor) or x.ndim == 0:
+        raise QKANError(f"x is {type(x).__name__}: pass a torch tensor, one row a sample.")
+    if x.ndim < 2 or x[..., 0].numel() < 2:
+        raise QKANError(
+            f"x has shape {tuple(x.shape)}: scores need a spread, so at least two samples (b, i)."
+        )
+    if not x.isfinite().all():
+        raise QKANError("x has values that are NaN or infinite; leave such samples out.")
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise QKANError(
+                f"{name} is not finite; go back to parameters from before the training diverged."
+            )
+
+
+def _collecting(model: nn.Module, seen: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
+    """Collect what each layer is given, as rows."""
+    return listening(model, lambda name, _, x: seen.setdefault(name, []).append(x))
+
+
+def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:
+    """Σ_layers (l1·Σ m + entropy·S), with m the mean size of each edge's output, m ≥ 0.
+
+    S = -Σ p log p, p = m / Σ m: small sizes cost, and so does their being spread over many edges
+    (arXiv 2404.19756, section 2.5).
+    """
+    total = magnitudes[0].new_zeros(())
+    for sizes in magnitudes:
+        whole = sizes.sum()
+        tiny = torch.finfo(sizes.dtype).tiny
+        # below tiny an edge counts for nothing and gets no gradient, where p log p has none
+        p = (sizes / whole.clamp_min(tiny)).clamp_min(tiny)
+        total = total + l1 * whole - entropy * (p * p.log()).sum()
+    return total
+
+
+@contextmanager
+def sparse_loss(
+    model: nn.Module,
+    strength: float,
+    *,
+    loss: str | Loss | None = None,
+    l1: float = 1.0,
+    entropy: float = 2.0,
+) -> Iterator[Loss]:
+    """A loss for `fit` that also asks for few and small edges, in training mode only.
+
+    loss + strength·Σ_layers (l1·Σ m + entropy·S(m)), with m[o,i] the mean of |output| of an edge
+    over the batch; see `sparsity`. The gradient is the true one: through the outputs to all
+    parameters, and through the inputs to the layers before. Pruned edges cost nothing. It keeps
+    the outputs of all edges, (b, o, i), so the batch must fit.
+
+    Args:
+        model: A module with `QKANLayer`s in it; inside the `with` its calls are listened to.
+        strength: Of the penalty beside the loss; 1e-3 to 1e-2 prunes at targets of size 1.
+        loss: As in `fit`.
+        l1: Factor of the sizes.
+        entropy: Factor of their entropy.
+
+    Raises:
+        QKANError: A factor that is negative or not finite; a model without layers; a call before
+            the model ran.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, fit, sparse_loss
+        >>> model, x = QKAN([2, 3, 1]), torch.rand(64, 2)
+        >>> with sparse_loss(model, 1e-2) as loss:
+        ...     history = fit(model, (x, x[:, :1]), loss=loss, steps=2, progress=False)
+    """
+    for name, value in (("strength", strength), ("l1", l1), ("entropy", entropy)):
+        if not 0 <= value < float("inf"):
+            raise QKANError(f"sparse_loss: {name}={value!r}: a number, 0 or more.")
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, QKANLayer)}
+    if not layers:
+        raise QKANError(f"sparse_loss: {type(model).__name__} has no QKANLayer in it.")
+    plain = make_loss(loss)
+    seen: dict[str, list[Tensor]] = {}
+
+    def penalised(prediction: Tensor, target: Tensor) -> Tensor:
+        value = plain(prediction, target)
+        inputs = {name: torch.cat(rows) for name, rows in seen.items()}
+        seen.clear()
+        if not model.training:
+            return value
+        if not inputs:
+            raise QKANError("sparse_loss: call the model, then the loss, once each a step.")
+        return value + strength * sparsity(
+            [_sizes(layers[name], x) for name, x in inputs.items()], l1=l1, entropy=entropy
+        )
+
+    # what a checkpoint of fit compares
+    penalised.__qualname__ = f"sparse_loss({strength}, loss={loss}, l1={l1}, entropy={entropy})"
+    with _collecting(model, seen):
+        yield penalised
+
+
+def _sizes(layer: QKANLayer, x: Tensor) -> Tensor:
+    """Mean of |output| of the edges that are left."""
+    return edge_outputs(layer, x).abs().mean(0)[layer.mask != 0]

@@ -1,0 +1,1 @@
+"""What enters and leaves: files of models, of other packages, and the Feynman equations."""

@@ -1,0 +1,1 @@
+"""The modules that compute: layers, networks, HQKAN, attention, convolution, spline KANs."""

@@ -1,0 +1,248 @@
+"""`qkan_layer`: what a layer computes, as a function of plain tensors.
+
+Letters: b samples, o outputs, i inputs, g groups, k theta slots, u encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qkan.circuits import Program
+from qkan.errors import QKANError
+from qkan.simulators import BASES as BASES
+from qkan.simulators import (
+    LayerTensors,
+    Request,
+    autocast_dtype,
+    is_tracing,
+    layer_call,
+    masked,
+    run,
+    select,
+    with_base,
+)
+
+READOUTS = ("z", "amplitude")
+"""Readouts by name: the expectation value itself, or a peer's |α| - |β|, a function of it."""
+
+Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
+o is 1, for all outputs share them."""
+
+
+def qkan_layer(
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    base_weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None = None,
+    base: str | None = "silu",
+    readout: str = "z",
+    engine: str = "auto",
+    activations: Activations | None = None,
+) -> Tensor:
+    """out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
+
+    Args:
+        x: (…, i), real floats, any memory layout.
+        theta: (o, i, k) radians; or (…, o, i, k) with the leading dimensions of x, where every
+            sample has its own; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
+            activation is evaluated once per sample and input.
+        scale: (o, i, u), or (…, o, i, u), or (g, u).
+        shift: (o, i, u) radians, or (…, o, i, u), or (g, u).
+        weight: (o, i), or (…, o, i).
+        base_weight: (o, i), or None for no base activation.
+        bias: (o,), or None.
+        mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
+        program: The lowered circuit, `lower(circuit)`.
+        fixed_scale: The values of `scale` when they are the same fixed ones on every edge.
+        base: A name in `BASES`, or None.
+        readout: A name in `READOUTS`.
+        engine: "auto" or one of `engines()`.
+        activations: What computes the activations in place of an engine, such as a device.
+
+    Returns:
+        (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
+        returned in the dtype of the weight.
+
+    Raises:
+        QKANError: x does not fit the parameters.
+        SimulatorError: The named engine refuses.
+    """
+    # to a tracer sizes are tensors, and a check of them a warning
+    if not is_tracing() and _check(x, theta, scale, shift, weight, program):
+        theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
+        weight = _rows(weight, 2)
+    flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
+    compute = compute_dtype(weight.dtype, readout)
+    # a mixed precision policy may cast the parameters and leave the buffers, or the reverse
+    plain = weight.dtype == x.dtype and not _in_autocast(x)
+    plain = plain and (fixed_scale is None or scale.dtype == shift.dtype == x.dtype)
+    call = chosen = None
+    if plain and theta.ndim > 2 and readout == "z" and activations is None:
+        call = layer_call(program, tensors, fixed_scale, base)
+        request = call.request
+        request = request if compute == x.dtype else request._replace(dtype=compute)
+        chosen = select(engine, request)
+    if call is not None and chosen is not None and (compute == x.dtype or chosen.computes_half):
+        out = run(chosen, call)
+    else:
+        angles = (flat, theta, scale, shift, masked(weight, mask))
+        out = _quantum(
+            *(tensor.to(compute) for tensor in angles),
+            program=program, fixed_scale=fixed_scale, readout=readout, engine=engine,
+            activations=activations,
+        ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
+        out = with_base(out, tensors, base)
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def _quantum(
+    x: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    *,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None,
+    readout: str,
+    engine: str,
+    activations: Activations | None,
+) -> Tensor:
+    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
+    shared = theta.ndim == 2
+    if shared:
+        theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
+    if activations is not None:
+        return (activations(x, theta, scale, shift) * weight).sum(-1)
+    per_edge = shared or readout != "z"
+    tensors = LayerTensors(x, theta, scale, shift, None if per_edge else weight)
+    call = layer_call(program, tensors, fixed_scale)
+    values = run(select(engine, call.request), call)
+    if not per_edge:
+        return values
+    if readout == "amplitude":
+        values = amplitude(values)
+    return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
+
+
+def layer_request(
+    x: Tensor,
+    theta: Tensor,
+    program: Program,
+    fixed_scale: tuple[float, ...] | None,
+    readout: str,
+    shared: bool,
+    base: str | None = None,
+) -> Request:
+    """What a layer asks of its engine for inputs x (b, i)."""
+    outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
+    return Request(
+        program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge, base=base
+    )
+
+
+def compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
+    """The precision that the activations are computed in."""
+    # near |z| = 1 the amplitude magnifies the rounding of z without bound
+    if readout == "amplitude":
+        return torch.float64
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def amplitude(z: Tensor) -> Tensor:
+    """The readout |α| - |β| = √((1+z)/2) - √((1-z)/2) of ⟨Z⟩ = z.
+
+    Its slope is infinite at |z| = 1; there the gradient is taken as 0.
+    """
+    return _safe_root((1 + z) / 2) - _safe_root((1 - z) / 2)
+
+
+def _safe_root(p: Tensor) -> Tensor:
+    positive = p > 0
+    # the second branch keeps NaN and gives 0 where rounding left p just below 0
+    return torch.where(positive, torch.where(positive, p, 1.0).sqrt(), 0 * p.detach())
+
+
+def _spread(shared: Tensor, in_features: int) -> Tensor:
+    """From one row a group, (g, n), to one row an input, (1, i, n)."""
+    groups = shared.shape[0]
+    if not is_tracing() and groups == in_features:
+        return shared.unsqueeze(0)
+    index = torch.arange(in_features, device=shared.device) * groups // in_features
+    return shared[index].unsqueeze(0)
+
+
+def _in_autocast(x: Tensor) -> bool:
+    return autocast_dtype(x.device.type) is not None
+
+
+def check_input(x: Tensor, weight: Tensor) -> None:
+    """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
+    check_features(x, weight.shape[-1], weight.dtype)
+
+
+def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
+    """The same for a layer of so many inputs whose parameters have that dtype."""
+    if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
+    if x.layout is not torch.strided:
+        raise QKANError(f"The input is {x.layout}; pass x.to_dense().")
+    if x.ndim == 0 or x.shape[-1] != in_features:
+        raise QKANError(
+            f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "
+            f"pass (…, {in_features})."
+        )
+    if x.dtype != dtype and not _in_autocast(x):
+        raise QKANError(
+            f"The input is {x.dtype} and the layer's parameters are {dtype}; "
+            f"use x.to({dtype}) or layer.to({x.dtype})."
+        )
+
+
+def _rows(tensor: Tensor, own: int) -> Tensor:
+    """Parameters of each sample with one leading axis, whatever leading dimensions they have."""
+    return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
+
+
+def _check(
+    x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
+) -> bool:
+    """Return whether samples have parameters of their own.
+
+    Raises:
+        QKANError: x does not fit, or the parameters do not belong to one layer of that program.
+    """
+    check_input(x, weight)
+    k, u = program.num_theta, program.num_encodings
+    rows, edges = theta.shape[:-1], weight.shape[-2:]
+    if (
+        weight.ndim == 2
+        and (rows == edges or (len(rows) == 1 and rows[0] <= edges[-1]))
+        and theta.shape[-1] == k
+        and scale.shape == shift.shape == (*rows, u)
+    ):
+        return False
+    samples = x.shape[:-1]
+    last = ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ()))
+    if all(t.shape in ((*edges, *n), (*samples, *edges, *n)) for t, n in last):
+        return True
+    raise QKANError(
+        f"theta {tuple(theta.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, "
+        f"weight {tuple(weight.shape)}: wanted (o, i, {k}), (o, i, {u}), (o, i, {u}), (o, i) for "
+        f"this circuit, each of them with the leading dimensions {tuple(x.shape[:-1])} of x where "
+        f"every sample has its own; or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
+    )

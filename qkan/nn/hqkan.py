@@ -1,0 +1,205 @@
+"""`HQKAN`: a QKAN in a small latent space, the drop-in for a feed-forward block."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from qkan.errors import QKANError
+
+from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .network import QKAN
+
+START_SIZE = 0.1
+"""Root mean square of an `HQKAN`'s output at the start, for inputs of variance 1."""
+
+
+class HQKAN(nn.Module):
+    """Linear → QKAN → Linear: what stands in for a transformer's feed-forward block.
+
+    out = dropout(up(qkan(down(x)))), where `qkan` has `depth` layers of `latent` nodes; with a
+    gate, out = dropout(up(qkan(down(x)) · (1 + gate(x)))).
+
+    Start: `down.weight` is normal with the standard deviation 1/(Ω·√in_features), Ω = Σ |scale| the
+    highest frequency of an edge. For inputs of variance 1 the fastest harmonic so sees an angle of
+    variance 1, whatever the encoding and the repetitions: on latent nodes of variance 1 a circuit
+    of many harmonics would be noise. Where the QKAN has several layers, the nodes between them are
+    as small. With `start="gelu"` or another activation they have variance 1, which such a layer is
+    made for. The output has a root mean square near 0.1: beside a residual stream the block begins
+    as a small change, and every parameter has a gradient. A gate begins as 1.
+
+    The QKAN has latent² edges. Where latent nodes are to be many, `group=` shares activations, and
+    `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` needs no
+    `up`: an MLP with learnt activations and about as many parameters as one
+    (`experiments/char_lm.py` has it too).
+
+    Args:
+        in_features: Inputs.
+        out_features: Outputs; as many as inputs when None.
+        latent: Nodes of the QKAN; ⌈log2 in_features⌉ when None, at least 1.
+        depth: Layers of the QKAN.
+        dropout: Probability that an output is zeroed while training.
+        gate: Whether a linear function of the input multiplies the QKAN's outputs.
+        **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
+            a fixed encoding folds (`qkan.fold`), and `experiments/char_lm.py` compares them all.
+            `bias` holds for the linear maps too.
+
+    Attributes:
+        down: Linear, in_features → latent.
+        gate: Linear, in_features → latent; or None.
+        qkan: The `QKAN`, latent → latent.
+        up: Linear, latent → out_features.
+        dropout: The `torch.nn.Dropout` at the end.
+
+    Shapes:
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
+
+    Raises:
+        QKANError: A size or an option that cannot be right.
+
+    Example:
+        >>> import torch
+        >>> from qkan import HQKAN
+        >>> block = HQKAN(768)
+        >>> block.qkan.widths, block(torch.randn(2, 5, 768)).shape
+        ([10, 10], torch.Size([2, 5, 768]))
+    """
+
+    gate: nn.Linear | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int | None = None,
+        *,
+        latent: int | None = None,
+        depth: int = 1,
+        dropout: float = 0.0,
+        gate: bool = False,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__()
+        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        options.setdefault("encoding", "linear")
+        check_size("in_features", in_features)
+        out_features = in_features if out_features is None else out_features
+        latent = max(1, math.ceil(math.log2(in_features))) if latent is None else latent
+        widths = [check_size("latent", latent)] * (check_size("depth", depth) + 1)
+        qkan = QKAN(widths, **options)
+        linear = {name: options.get(name) for name in ("device", "dtype")}
+        linear["bias"] = options.get("bias", True)
+        self._assemble(in_features, out_features, qkan, dropout, gate, linear)
+        self._begin(options.get("generator"))
+
+    def _assemble(
+        self,
+        in_features: int,
+        out_features: int,
+        qkan: QKAN,
+        dropout: float,
+        gate: bool,
+        linear: dict[str, Any],
+    ) -> None:
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
+        latent, last = qkan.widths[0], qkan.widths[-1]
+        self.down = _linear(in_features, latent, linear)
+        self.gate = _linear(in_features, last, linear) if gate else None
+        self.qkan = qkan
+        self.up = _linear(last, out_features, linear)
+        self.dropout = nn.Dropout(check_probability(dropout))
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew, as the class describes; after the linear maps, whose own rule is torch's."""
+        for layer in self.qkan.layers:
+            assert isinstance(layer, QKANLayer)
+            layer.reset_parameters(generator)
+        self._begin(generator)
+
+    def _begin(self, generator: torch.Generator | None) -> None:
+        """Start the linear maps, around a QKAN whose layers have just started."""
+        with torch.no_grad():
+            layers = cast("list[QKANLayer]", [*self.qkan.layers])
+            for before, after in itertools.pairwise(layers):
+                for part in (before.weight, before.base_weight):
+                    if part is not None:
+                        part.div_(frequency(after))
+            size = frequency(layers[0]) * math.sqrt(self.in_features)
+            self.down.weight.normal_(std=1 / size, generator=generator)
+            size = START_SIZE / math.sqrt(self.up.in_features)
+            self.up.weight.normal_(std=size, generator=generator)
+            if self.gate is not None:
+                self.gate.weight.zero_()
+            for linear in (self.down, self.gate, self.up):
+                if linear is not None and linear.bias is not None:
+                    linear.bias.zero_()
+
+    @property
+    def output_layer(self) -> nn.Module | None:
+        """The layer that computes the outputs; None where a dropout comes after it."""
+        return self.up if self.dropout.p == 0 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
+        hidden = self.qkan(self.down(x))
+        if self.gate is not None:
+            hidden = hidden * (1 + self.gate(x))
+        out: Tensor = self.dropout(self.up(hidden))
+        return out
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this block again, as JSON values."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "dropout": self.dropout.p,
+            "gate": self.gate is not None,
+            "bias": self.down.bias is not None,
+            "qkan": self.qkan.config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> HQKAN:
+        """Build the block that `config` described; `factory` is device and dtype."""
+        options = {name: value for name, value in config.items() if name not in ("qkan", "bias")}
+        block = cls.__new__(cls)
+        nn.Module.__init__(block)
+        qkan = QKAN.from_config(config["qkan"], **factory)
+        block._assemble(**options, qkan=qkan, linear={"bias": config["bias"], **factory})
+        block._begin(None)
+        return block
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.in_features}, {self.out_features}"
+
+
+def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.Linear:
+    """A linear map without values: its start is not torch's, and draws its numbers once."""
+    device = options.get("device")
+    device = torch.get_default_device() if device is None else device
+    made = nn.Linear(in_features, out_features, **{**options, "device": "meta"})
+    # torch's skip_init swaps tensors, which FakeTensorMode does not allow
+    for name, value in [*made.named_parameters()]:
+        setattr(made, name, nn.Parameter(torch.empty_like(value, device=device)))
+    return made
+
+
+def frequency(layer: QKANLayer) -> float:
+    """The highest frequency Σ |scale| of the layer's edges at the start; 1 for a named start."""
+    if layer.start != "random":
+        return 1.0
+    scale = layer.fixed_scale or (1.0,) * layer.circuit.num_encodings
+    return sum(map(abs, scale)) or 1.0
+
+
+def check_probability(dropout: float) -> float:
+    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
+    if not 0 <= dropout < 1:
+        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
+    return float(dropout)

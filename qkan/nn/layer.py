@@ -1,0 +1,361 @@
+"""`QKANLayer`: a Kolmogorov-Arnold layer with a DARUAN on every edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from qkan._habits import LAYER, guided
+from qkan._options import ENCODINGS as ENCODINGS
+from qkan._options import (
+    check_choice,
+    check_encoding,
+    check_group,
+    circuit_of,
+    factory_of,
+    scale_of,
+)
+from qkan._options import check_size as check_size
+from qkan.circuits import (
+    Circuit,
+    did_you_mean,
+    from_json,
+    lower,
+    to_json,
+)
+from qkan.circuits.ansatz import Builder
+from qkan.errors import QKANError
+from qkan.simulators import engines
+
+from .activation_fit import ActivationFit, close_fit
+from .functional import BASES, READOUTS, Activations, qkan_layer
+from .start import second_moment, write
+
+STARTS = ("random", *BASES)
+
+
+class LayerOptions(TypedDict, total=False):
+    """The keyword options of `QKANLayer`, which every module built of layers takes too."""
+
+    ansatz: str | Circuit | Builder
+    reps: int
+    encoding: str | Sequence[float]
+    group: int | str | None
+    base: str | None
+    readout: str
+    engine: str
+    bias: bool
+    start: str
+    generator: torch.Generator | None
+    device: torch.device | str | int | None
+    dtype: torch.dtype | None
+
+
+class QKANLayer(nn.Module):
+    """A layer of learnable activations: one single-qubit circuit on every (output, input) edge.
+
+    out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], where
+    φ_oi(x) = ⟨M⟩ of the circuit with the edge's theta and the encodings scale·x + shift
+    (arXiv 2509.14026). A drop-in where `torch.nn.Linear` and an activation stand.
+
+    Args:
+        in_features: Inputs i.
+        out_features: Outputs o.
+        ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
+            the number of repetitions to one, which other processes need not know by a name.
+        reps: Repetitions of a named ansatz.
+        encoding: "trainable" (scale and shift of every edge are parameters), or fixed scales:
+            "linear" (1), "binary" (2^u), "ternary" (3^u), or one number an encoding. With fixed
+            scales φ has the period 2π, so keep inputs within ±π; shift is a parameter unless the
+            circuit merges it with a theta that does the same.
+        group: Number g of activations shared by all outputs; input i uses number ⌊i·g/in⌋.
+            "inputs" stands for in_features, one an input; None gives every edge its own.
+        base: Base activation beside the quantum one: "silu", "gelu", "relu", "tanh",
+            "identity" or None.
+        readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), for
+            compatibility.
+        engine: Which simulator computes it: "auto" or one of `engines()`.
+        bias: Whether to add a bias.
+        start: "random", or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
+            or "identity"; see `reset_parameters`.
+        generator: For the start; torch's default one when None.
+        device: As in `torch.nn.Linear`.
+        dtype: As in `torch.nn.Linear`.
+
+    Attributes:
+        theta: (o, i, k) radians, or (g, k).
+        scale: (o, i, u), or (g, u); a buffer when fixed.
+        shift: (o, i, u) radians, or (g, u); a buffer of zeros where it would duplicate a theta.
+        weight: (o, i).
+        base_weight: (o, i), or None.
+        bias: (o,), or None.
+        mask: (o, i) of ones, zero on pruned edges; a buffer.
+        activations: What computes the activations in place of an engine for a while, such as a
+            device; None outside `qkan.devices`.
+
+    Shapes:
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
+
+    Raises:
+        QKANError: An option that cannot be right; an input that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKANLayer
+        >>> layer = QKANLayer(3, 2)
+        >>> layer(torch.randn(7, 5, 3)).shape
+        torch.Size([7, 5, 2])
+    """
+
+    scale: Tensor
+    shift: Tensor
+    mask: Tensor
+    base_weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    activations: Activations | None = None
+
+    @guided(LAYER, positional=3, instead="QKANLayer(3, 2, reps=3), inputs and outputs first")
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        ansatz: str | Circuit | Builder = "pz",
+        reps: int = 3,
+        encoding: str | Sequence[float] = "trainable",
+        group: int | str | None = None,
+        base: str | None = "silu",
+        readout: str = "z",
+        engine: str = "auto",
+        bias: bool = True,
+        start: str = "random",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__()
+        reject_unknown(unknown)
+        check_choice("base", base, [*BASES, None])
+        check_choice("readout", readout, READOUTS)
+        check_choice("engine", engine, ["auto", *engines()])
+        check_choice("start", start, STARTS)
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
+        self.circuit = circuit_of(ansatz, reps)
+        self.program = lower(self.circuit)
+        self.encoding = check_encoding(encoding)
+        self.fixed_scale = scale_of(self.circuit, self.encoding)
+        self.group = check_group(group, self.in_features)
+        self.base, self.readout, self.engine, self.start = base, readout, engine, start
+        self._allocate(bias, factory_of(device, dtype))
+        self.reset_parameters(generator)
+
+    def _allocate(self, bias: bool, factory: dict[str, Any]) -> None:
+        edges = (self.out_features, self.in_features)
+        shared = edges if self.group is None else (self.group,)
+        u = self.circuit.num_encodings
+        fixed = self.fixed_scale is not None
+        self.theta = nn.Parameter(torch.empty(*shared, self.circuit.num_theta, **factory))
+        self._hold("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
+        duplicate = fixed and len(self.program.merged_shifts) == u
+        self._hold("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
+        self.weight = nn.Parameter(torch.empty(*edges, **factory))
+        for name, shape, wanted in (("base_weight", edges, self.base), ("bias", edges[:1], bias)):
+            value = nn.Parameter(torch.empty(*shape, **factory)) if wanted else None
+            self.register_parameter(name, value)
+        self.register_buffer("mask", torch.empty(*edges, **factory))
+
+    def _hold(self, name: str, value: Tensor, *, trainable: bool) -> None:
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew, as `start` says, with a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
+
+        "random": theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, weight = 1/√(v·in_features) with
+        v = E φ² under this start, base_weight = 1/in_features, bias 0: the start of every edge
+        keeps the size of its angles at any width. With groups weight is uniform with that root
+        mean square, for outputs that share all activations must differ in something.
+
+        An activation: the layer begins as linear(act(x)) where linear is random, uniform with the
+        variance 1/(v·in_features), v = E act², and no bias. All φ have the angles of
+        `fit_activation`, weight = gain·linear.weight, and bias makes up for the offset; without a
+        bias the fit does without one. base_weight begins at 0.
+
+        Raises:
+            QKANError: The circuit comes no nearer to the activation than an error of 0.1.
+        """
+        if self.theta.is_meta:
+            return
+        if self.start != "random":
+            fit = self._fit_start()
+            bound = math.sqrt(3 / (fit.moment * self.in_features))
+            drawn = torch.empty_like(self.weight, requires_grad=False)
+            self._begin_as(fit, drawn.uniform_(-bound, bound, generator=generator), None)
+            return
+        scale = self.fixed_scale or (1.0,) * self.circuit.num_encodings
+        moment = second_moment(self.program, scale, self.readout)
+        with torch.no_grad():
+            self.theta.uniform_(-math.pi / 2, math.pi / 2, generator=generator)
+            write(self.scale, scale)
+            self.shift.zero_()
+            size = 1 / math.sqrt(max(moment, 1e-6) * self.in_features)
+            if self.group is None:
+                self.weight.fill_(size)
+            else:
+                bound = math.sqrt(3) * size
+                self.weight.uniform_(-bound, bound, generator=generator)
+            self.mask.fill_(1)
+            if self.base_weight is not None:
+                self.base_weight.fill_(1 / self.in_features)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def begin_as(self, linear: nn.Linear) -> None:
+        """Start anew as linear(act(x)), where act is the activation that `start` names.
+
+        So a layer takes the place of a trained pair of activation and `torch.nn.Linear`. Its
+        outputs are those of the pair up to the error of `fit_activation`, for inputs in its reach:
+        |x| ≤ 4, with fixed scales |x| ≤ 2.
+
+        Args:
+            linear: Of the layer's sizes; it is copied.
+
+        Raises:
+            QKANError: A layer whose start is random, other sizes, or a bias that the layer lacks.
+
+        Example:
+            >>> import torch
+            >>> from qkan import QKANLayer
+            >>> linear, x = torch.nn.Linear(64, 8), torch.randn(100, 64)
+            >>> layer = QKANLayer(64, 8, group=4, start="gelu")
+            >>> layer.begin_as(linear)
+            >>> error = layer(x) - linear(torch.nn.functional.gelu(x))
+            >>> error.square().mean().sqrt().item() < 0.02
+            True
+        """
+        if self.start == "random":
+            raise QKANError(
+                "begin_as: the layer's start is 'random', so it begins as no known activation; "
+                "build it with start='gelu', or another."
+            )
+        sizes = (self.out_features, self.in_features)
+        if not isinstance(linear, nn.Linear) or linear.weight.shape != sizes:
+            raise QKANError(
+                f"begin_as: wanted torch.nn.Linear({self.in_features}, {self.out_features}), "
+                f"got {linear!r}."
+            )
+        if linear.bias is not None and self.bias is None:
+            raise QKANError("begin_as: linear has a bias and the layer none; build it with bias.")
+        self._begin_as(self._fit_start(), linear.weight, linear.bias)
+
+    def _fit_start(self) -> ActivationFit:
+        """The angles of the activation that the layer starts as."""
+        with_offset = self.bias is not None
+        return close_fit(self.program, self.fixed_scale, self.start, self.readout, with_offset)
+
+    @torch.no_grad()
+    def _begin_as(self, fit: ActivationFit, weight: Tensor, bias: Tensor | None) -> None:
+        for name in ("theta", "scale", "shift"):
+            write(getattr(self, name), getattr(fit, name))
+        write(self.weight, fit.gain * weight)
+        self.mask.fill_(1)
+        if self.base_weight is not None:
+            self.base_weight.zero_()
+        if self.bias is not None:
+            write(self.bias, fit.offset * weight.sum(1) + (0 if bias is None else bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
+        return qkan_layer(
+            x, self.theta, self.scale, self.shift, self.weight, self.base_weight, self.bias,
+            self.mask, program=self.program, fixed_scale=self.fixed_scale, base=self.base,
+            readout=self.readout, engine=self.engine, activations=self.activations,
+        )  # fmt: skip
+
+    def duplicate_parameters(self) -> int:
+        """Trainable shifts that the circuit merges with a theta, which moves the same angle."""
+        if not self.shift.requires_grad:
+            return 0
+        copies = self.shift.numel() // self.circuit.num_encodings
+        return copies * len(self.program.merged_shifts)
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this layer again, as JSON values."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "circuit": to_json(self.circuit),
+            "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
+            "group": self.group,
+            "base": self.base,
+            "readout": self.readout,
+            "engine": self.engine,
+            "bias": self.bias is not None,
+            "start": self.start,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> QKANLayer:
+        """Build the layer that `config` described; `factory` is device and dtype."""
+        options = {name: value for name, value in config.items() if name != "circuit"}
+        return cls(**options, ansatz=from_json(config["circuit"]), **factory)
+
+    def extra_repr(self) -> str:
+        """The options that differ from the default, and the circuit's gates."""
+        name = getattr(self.circuit.builder, "name", None)
+        circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
+        parts = [f"{self.in_features}, {self.out_features}, {circuit}, encoding={self.encoding!r}"]
+        parts += [f"group={self.group}"] if self.group is not None else []
+        parts += [f"base={self.base!r}", f"engine={self.engine!r}"]
+        parts += [f"readout={self.readout!r}"] if self.readout != "z" else []
+        parts += [f"start={self.start!r}"] if self.start != "random" else []
+        return ", ".join(parts)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        scale: Any = state_dict.get(prefix + "scale")
+        # on the device "meta", and in a fake or sharded tensor, there are no numbers to compare
+        ordinary = isinstance(scale, Tensor) and type(scale.data) is Tensor and not scale.is_meta
+        if self.fixed_scale is not None and ordinary:
+            expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
+            if not torch.allclose(scale, expected, rtol=torch.finfo(torch.bfloat16).eps):
+                raise QKANError(
+                    f"{prefix}scale in the state_dict is not this layer's fixed "
+                    f"{self.fixed_scale}; build the layer with the encoding it was trained with."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def effective_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters, those left out that only duplicate another one.
+
+    A shift that the circuit merges with a theta moves the same angle twice; comparisons at equal
+    parameters must not count it. A module says how many it has by `duplicate_parameters()`.
+
+    Example:
+        >>> from qkan import QKANLayer
+        >>> layer = QKANLayer(1, 1)
+        >>> sum(p.numel() for p in layer.parameters()), effective_parameters(layer)
+        (17, 14)
+    """
+    total = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for module in model.modules():
+        duplicates = getattr(module, "duplicate_parameters", None)
+        total -= 0 if duplicates is None else duplicates()
+    return total
+
+
+def reject_unknown(unknown: dict[str, Any]) -> None:
+    """Raise a TypeError that suggests the nearest option for the first unknown one."""
+    for name in unknown:
+        hint = did_you_mean(name, LayerOptions.__annotations__)
+        raise TypeError(f"Unknown option {name!r}. {hint}")

@@ -1,0 +1,227 @@
+"""`QKAN`: layers in a row."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from qkan._habits import LAYER, guided, tensor_of
+from qkan.errors import QKANError, ScaleWarning, warn
+
+from .layer import LayerOptions, QKANLayer, reject_unknown
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+class LayerRow(nn.Module, Generic[Layer]):
+    """Layers in a row behind an input range: what `QKAN` and `KAN` share.
+
+    Attributes:
+        layers: The layers, of the class's `layer_type`.
+        input_range: (low, high) that inputs are mapped from, or None.
+    """
+
+    layer_type: ClassVar[type[Any]]
+
+    def __init__(
+        self, layers: Sequence[Layer], input_range: tuple[float, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.input_range = check_range(input_range)
+        self.layers = nn.ModuleList(layers)
+
+    @property
+    def widths(self) -> list[int]:
+        """Sizes of input, hidden layers and output."""
+        row: list[Any] = self._row()
+        return [row[0].in_features, *(layer.out_features for layer in row)]
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer that computes the outputs."""
+        return self.layers[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, widths[0]) → (…, widths[-1])."""
+        if not isinstance(x, Tensor):
+            raise QKANError(
+                f"The input is {type(x).__name__}: pass a torch tensor, "
+                f"{tensor_of('x', x, 'torch.float32')}."
+            )
+        if self.input_range is not None:
+            _warn_outside(x, self.input_range, type(self).__name__)
+        x = self.map_input(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def map_input(self, x: Tensor) -> Tensor:
+        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
+        return map_range(x, self.input_range)
+
+    def _row(self) -> list[Layer]:
+        # not what a user put in between or around them
+        return [layer for layer in self.layers if isinstance(layer, self.layer_type)]
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this network again, as JSON values."""
+        row: list[Any] = self._row()
+        layers = [layer.config() for layer in row]
+        return {"input_range": self.input_range and [*self.input_range], "layers": layers}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> Self:
+        """Build the network that `config` described; `factory` is device and dtype."""
+        layers = [cls.layer_type.from_config(layer, **factory) for layer in config["layers"]]
+        low_high = config["input_range"]
+        return cls.from_layers(layers, input_range=low_high and (low_high[0], low_high[1]))
+
+    @classmethod
+    def from_layers(
+        cls, layers: Sequence[Layer], *, input_range: tuple[float, float] | None = None
+    ) -> Self:
+        """Put existing layers in a row; each one's outputs are the next one's inputs.
+
+        Raises:
+            QKANError: No layer, or sizes that do not follow on each other.
+        """
+        known: Sequence[Any] = layers
+        sizes = [(layer.in_features, layer.out_features) for layer in known]
+        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        model = cls.__new__(cls)
+        LayerRow.__init__(model, layers, input_range)
+        return model
+
+    def extra_repr(self) -> str:
+        """The widths, and the input range if there is one."""
+        ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
+        return f"{self.widths}{ranged}"
+
+
+def pairs(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """Inputs and outputs of each layer of a network of these widths.
+
+    Raises:
+        QKANError: Fewer than two widths.
+    """
+    if not isinstance(widths, Iterable) or len(widths) < 2:
+        found = [*widths] if isinstance(widths, Iterable) else widths
+        raise QKANError(
+            f"widths={found}: a network needs at least an input and an output size, "
+            "such as [2, 5, 1]."
+        )
+    return [*itertools.pairwise(widths)]
+
+
+class QKAN(LayerRow[QKANLayer]):
+    """A Kolmogorov-Arnold network whose activations are single-qubit circuits.
+
+    Args:
+        widths: Sizes of input, hidden layers and output, such as [2, 5, 1].
+        input_range: (low, high) of the data; inputs are then mapped linearly to [-π/2, π/2], half
+            a period of a fixed encoding, so that no function is forced to be periodic. None
+            passes them as they are.
+        **options: The options of every `QKANLayer`, by name.
+
+    Attributes:
+        layers: The `QKANLayer`s.
+
+    Shapes:
+        x (…, widths[0]) → (…, widths[-1]).
+
+    Raises:
+        QKANError: Fewer than two widths, an empty input range, or a wrong option.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN
+        >>> model = QKAN([2, 5, 1], reps=3)
+        >>> model(torch.rand(100, 2)).shape
+        torch.Size([100, 1])
+    """
+
+    layer_type = QKANLayer
+
+    @guided(LAYER, positional=2, instead="QKAN([2, 5, 1], reps=3), with all sizes in one list")
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        input_range: tuple[float, float] | None = None,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        super().__init__([QKANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
+
+
+_watched: ContextVar[bool] = ContextVar("_watched", default=True)
+_OUTSIDE = 0.01
+"""Share of the inputs, and of the range beyond its ends, that are nothing to tell."""
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """No warnings of inputs outside `input_range` for a while, as in training."""
+    token = _watched.set(False)
+    try:
+        yield
+    finally:
+        _watched.reset(token)
+
+
+def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
+    """Warn of inputs far outside the range that the data were said to have, on a CPU, eagerly."""
+    # elsewhere a look at the values would wait for them, or there are none
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+        return
+    if (
+        not _watched.get()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or not x.numel()
+    ):
+        return
+    low, high = input_range
+    room = _OUTSIDE * (high - low)
+    lowest, highest = (end.item() for end in x.detach().aminmax())
+    if low - room <= lowest and highest <= high + room:
+        return
+    share = ((x.detach() < low - room) | (x.detach() > high + room)).double().mean().item()
+    if share > _OUTSIDE:
+        warn(
+            f"{name}: {100 * share:.0f} % of the inputs lie outside input_range=({low:g}, "
+            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. What the model says there "
+            "was not learnt from data: check the units of x, or train with an input_range that "
+            "covers them.",
+            ScaleWarning,
+        )
+
+
+def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
+    """Map `input_range` linearly to [-π/2, π/2]; None leaves x as it is."""
+    if input_range is None:
+        return x
+    low, high = input_range
+    return (x - (low + high) / 2) * (math.pi / (high - low))
+
+
+def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the range as floats, or raise `QKANError` unless it is one."""
+    if input_range is None:
+        return None
+    try:
+        low, high = map(float, input_range)
+    except (TypeError, ValueError) as error:
+        raise QKANError(f"input_range={input_range!r}: wanted two numbers, (low, high).") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
+    return (low, high)

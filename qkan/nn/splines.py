@@ -1,0 +1,230 @@
+"""Spline KANs: B-splines on every edge, in plain torch, and the file formats of others.
+
+Letters: b samples, o outputs, i inputs, g intervals of the grid, d the degree, n = g + d basis
+functions. A grid has g + 2d + 1 knots: d of them beyond each end of the domain.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qkan.errors import QKANError
+
+from .functional import BASES
+
+SPLINE_BASES = ("silu", "identity")
+"""Base activations that other packages' spline KANs know."""
+
+
+def bspline_basis(x: Tensor, grid: Tensor, degree: int) -> Tensor:
+    """B-spline basis functions by the Cox–de Boor recursion; 0 outside all knots.
+
+    Args:
+        x: (b, i).
+        grid: (i, g + 2·degree + 1) ascending knots, of each input its own.
+        degree: 0 for steps, 3 for cubic splines.
+
+    Returns:
+        (b, i, g + degree), differentiable in x; within the domain grid[:, degree] … grid[:, -degree
+        - 1] they are positive and add up to 1.
+
+    Example:
+        >>> grid = torch.arange(-3.0, 9.0).unsqueeze(0)
+        >>> bspline_basis(torch.tensor([[2.5]]), grid, 3).sum()
+        tensor(1.0000)
+    """
+    x = x.unsqueeze(-1)
+    basis = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+    for d in range(1, degree + 1):
+        rise = (x - grid[:, : -d - 1]) / (grid[:, d:-1] - grid[:, : -d - 1])
+        fall = (grid[:, d + 1 :] - x) / (grid[:, d + 1 :] - grid[:, 1:-d])
+        basis = rise * basis[..., :-1] + fall * basis[..., 1:]
+    return basis
+
+
+def uniform_grid(low: Tensor, high: Tensor, intervals: int, degree: int) -> Tensor:
+    """(i, intervals + 2·degree + 1) equidistant knots whose domain is low … high, each (i,)."""
+    steps = torch.arange(-degree, intervals + degree + 1, dtype=low.dtype, device=low.device)
+    return low.unsqueeze(-1) + steps * ((high - low) / intervals).unsqueeze(-1)
+
+
+class SplineLayer(nn.Module):
+    """out[b,o] = Σ_i Σ_n coef[o,i,n]·B_n(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
+
+    Args:
+        grid: (i, g + 2d + 1) knots, a buffer.
+        coef: (o, i, g + d) coefficients, a parameter; the degree d follows from both shapes.
+        base_weight: (o, i), a parameter; None without a base activation.
+        bias: (o,), a parameter; 0 when None.
+        base: "silu", "identity" or None.
+
+    Shapes:
+        x (…, i) → (…, o).
+
+    Raises:
+        QKANError: Shapes that do not belong together, or a base activation not known.
+    """
+
+    grid: Tensor
+    coef: nn.Parameter
+    bias: nn.Parameter
+    base_weight: nn.Parameter | None
+
+    def __init__(
+        self,
+        grid: Tensor,
+        coef: Tensor,
+        base_weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        base: str | None = "silu",
+    ) -> None:
+        super().__init__()
+        _check_shapes(grid, coef, base_weight, bias, base)
+        self.degree = grid.shape[1] - 1 - coef.shape[2]
+        self.base = base
+        self.register_buffer("grid", grid.detach().clone())
+        self.coef = nn.Parameter(coef.detach().clone())
+        self.bias = nn.Parameter(
+            coef.new_zeros(coef.shape[0]) if bias is None else bias.detach().clone()
+        )
+        zeros = coef.new_zeros(coef.shape[:2])
+        start = zeros if base_weight is None else base_weight.detach().clone()
+        self.register_parameter("base_weight", None if base is None else nn.Parameter(start))
+
+    @property
+    def in_features(self) -> int:
+        """Inputs i."""
+        return self.coef.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """Outputs o."""
+        return self.coef.shape[0]
+
+    @property
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest input (i,) that the grid is made for."""
+        return self.grid[:, self.degree], self.grid[:, -self.degree - 1]
+
+    def splines(self, x: Tensor) -> Tensor:
+        """The spline of every edge, (b, o, i), for x (b, i)."""
+        return torch.einsum("bin,oin->boi", bspline_basis(x, self.grid, self.degree), self.coef)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, i) → (…, o)."""
+        flat = x.reshape(-1, x.shape[-1])
+        basis = bspline_basis(flat, self.grid, self.degree).flatten(1)
+        out = F.linear(basis, self.coef.flatten(1), self.bias)
+        if self.base_weight is not None and self.base is not None:
+            out = out + F.linear(BASES[self.base](flat), self.base_weight)
+        return out.reshape(*x.shape[:-1], self.out_features)
+
+
+class SplineKAN(nn.Module):
+    """Spline layers in a row: what `to_kan` returns and `from_kan` takes.
+
+    Trains with `fit` like any module. `qkan.io.kan_files` writes and reads pykan's checkpoints and
+    efficient-kan's state_dict.
+
+    Args:
+        layers: Each one's outputs are the next one's inputs.
+
+    Attributes:
+        layers: The `SplineLayer`s.
+        deviation: How far it is from the model that `to_kan` made it from, as root mean square
+            over its data; None of any other.
+
+    Shapes:
+        x (…, i) → (…, o).
+
+    Raises:
+        QKANError: No layer, or sizes that do not follow on each other.
+    """
+
+    def __init__(self, layers: Sequence[SplineLayer]) -> None:
+        super().__init__()
+        sizes = [(layer.in_features, layer.out_features) for layer in layers]
+        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+            raise QKANError(f"Spline layers of sizes {sizes} do not follow on each other.")
+        self.layers = nn.ModuleList(layers)
+        self.deviation: float | None = None
+
+    @classmethod
+    def start(
+        cls,
+        widths: Sequence[int],
+        *,
+        grid: int = 5,
+        degree: int = 3,
+        domain: tuple[float, float] = (-1.0, 1.0),
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> SplineKAN:
+        """A network to train from scratch, started as pykan starts: small splines, random silu.
+
+        Args:
+            widths: Sizes of input, hidden layers and output.
+            grid: Intervals.
+            degree: Of the splines.
+            domain: Lowest and highest value of every node.
+            generator: For the start; torch's default one when None.
+            dtype: Of the parameters; torch's default one when None.
+        """
+        layers = []
+        for i, o in itertools.pairwise(widths):
+            low, high = (torch.full((i,), value, dtype=dtype) for value in domain)
+            noise = torch.rand(o, i, grid + degree, generator=generator, dtype=dtype) - 0.5
+            weight = (2 * torch.rand(o, i, generator=generator, dtype=dtype) - 1) / math.sqrt(i)
+            knots = uniform_grid(low, high, grid, degree)
+            layers.append(SplineLayer(knots, 0.3 / grid * noise / math.sqrt(i), weight))
+        return cls(layers)
+
+    @property
+    def rows(self) -> list[SplineLayer]:
+        """The layers, as such."""
+        return [layer for layer in self.layers if isinstance(layer, SplineLayer)]
+
+    @property
+    def widths(self) -> list[int]:
+        """Sizes of input, hidden layers and output."""
+        return [self.rows[0].in_features, *(layer.out_features for layer in self.rows)]
+
+    @property
+    def output_layer(self) -> SplineLayer:
+        """The layer that computes the outputs."""
+        return self.rows[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, i) → (…, o)."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def _check_shapes(
+    grid: Tensor, coef: Tensor, base_weight: Tensor | None, bias: Tensor | None, base: str | None
+) -> None:
+    if base is not None and base not in SPLINE_BASES:
+        raise QKANError(f"base={base!r}: a spline layer knows {', '.join(SPLINE_BASES)}, or None.")
+    good = grid.ndim == 2 and coef.ndim == 3 and coef.shape[1] == grid.shape[0]
+    degree = grid.shape[1] - 1 - coef.shape[2] if good else -1
+    if not good or not 0 <= degree < coef.shape[2]:
+        raise QKANError(
+            f"grid {tuple(grid.shape)} and coef {tuple(coef.shape)}: wanted (i, g + 2d + 1) and "
+            "(o, i, g + d) with the same i."
+        )
+    for name, value, shape in (
+        ("base_weight", base_weight, coef.shape[:2]),
+        ("bias", bias, coef.shape[:1]),
+    ):
+        if value is not None and value.shape != shape:
+            raise QKANError(f"{name} {tuple(value.shape)}: wanted {tuple(shape)} beside this coef.")
+    if not (grid.diff(dim=1) > 0).all():
+        raise QKANError("The knots of a grid must ascend, without two of them equal.")

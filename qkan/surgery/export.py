@@ -1,0 +1,126 @@
+"""`to_onnx`: a trained model as an ONNX file of plain operators."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qkan.circuits import require
+from qkan.errors import QKANError
+from qkan.io.files import write_whole
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import unwrapped
+
+from .fold import fold
+
+_LARGEST_FILE = 2**31 - 2**20
+"""Bytes of numbers that fit into one file, which protobuf keeps below 2 GiB."""
+
+
+def to_onnx(
+    model: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    path: str | os.PathLike[str],
+    *,
+    dynamic: Sequence[int] = (0,),
+) -> None:
+    """Write a model to an ONNX file that any runtime executes, without circuits or own operators.
+
+    A layer with fixed integer scales is folded first and becomes a handful of operators (`fold`);
+    any other one is written as the Bloch recurrence, sines and cosines of every edge. The model is
+    exported in evaluation mode and stays as it is. The file appears whole or not at all, except
+    that numbers of more than 2 GB go to a second one beside it.
+
+    Args:
+        model: A module from tensors to one tensor. What else it returns must be tensors as well: a
+            model of transformers gives no cache, `model.config.use_cache = False`.
+        example: What it is called with: a tensor, or a tuple of them.
+        path: The file; ".onnx" is the usual ending.
+        dynamic: Dimensions of the inputs that may have any size, such as (0, 1) for a batch of
+            sequences.
+
+    Raises:
+        ImportError: The exporter's packages are absent; the message says how to install them.
+        QKANError: An example that is no tensor, or that has fewer dimensions than `dynamic` names;
+            a path in no folder; an output that is no tensor, such as a cache.
+    """
+    require("onnxscript", "onnx")
+    target = Path(path)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise QKANError(f"to_onnx: {target} is no file in a folder that exists; name one.")
+    examples = example if isinstance(example, tuple) else (example,)
+    sizes = tuple(_dynamic(value, dynamic) for value in examples)
+    # the exporter takes a size of 1 for a constant
+    wide = tuple(_widened(value, dynamic) for value in examples)
+    ready = _plain(unwrapped(model))
+    _check_output(ready, wide)
+    with warnings.catch_warnings():
+        # torch's exporter still uses what torch deprecates
+        warnings.filterwarnings("ignore", "`isinstance.treespec", FutureWarning)
+        program = torch.onnx.export(
+            ready, wide, dynamo=True, dynamic_shapes=sizes, output_names=["y"], verbose=False
+        )
+    assert program is not None
+    size = sum(tensor.nbytes for tensor in ready.state_dict().values())
+    if size < _LARGEST_FILE:
+        write_whole(target, program.model_proto.SerializeToString())
+    else:
+        program.save(target, external_data=True)
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """A copy for inference whose layers export to plain operators."""
+    layers = any(isinstance(part, QKANLayer) for part in model.modules())
+    ready = fold(model, strict=False) if layers else copy.deepcopy(model).eval()
+    for part in ready.modules():
+        if isinstance(part, QKANLayer):
+            part.engine = "auto"
+    return ready
+
+
+@torch.no_grad()
+def _check_output(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    """Raise `QKANError` where a call returns what no file holds."""
+    out = model(*examples)
+    wrong = [f"{name or 'the output'} is a {kind}" for name, kind in _no_tensors("", out)]
+    if wrong:
+        raise QKANError(
+            f"to_onnx: {type(model).__name__} returns more than tensors: {', '.join(wrong)}. "
+            "Switch that off, with model.config.use_cache = False for the cache of a transformers "
+            "model; or wrap the model in a module whose forward returns the one tensor that is "
+            "wanted, such as model(x, use_cache=False).logits, and export that."
+        )
+
+
+def _no_tensors(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Names and classes of what is no tensor in an output, in mappings and rows too."""
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            yield from _no_tensors(f"{name}.{key}".lstrip("."), held)
+    elif isinstance(value, tuple | list):
+        for number, held in enumerate(value):
+            yield from _no_tensors(f"{name}[{number}]", held)
+    elif value is not None and not isinstance(value, Tensor):
+        yield name, type(value).__name__
+
+
+def _dynamic(value: Tensor, dims: Sequence[int]) -> dict[int, torch.export.Dim]:
+    if not isinstance(value, Tensor):
+        raise QKANError(f"to_onnx: the example is {type(value).__name__}; pass tensors.")
+    if not all(0 <= dim < value.ndim for dim in dims):
+        raise QKANError(
+            f"to_onnx: dynamic={tuple(dims)}, but an example has the shape {tuple(value.shape)}."
+        )
+    return dict.fromkeys(dims, torch.export.Dim.DYNAMIC)
+
+
+def _widened(value: Tensor, dims: Sequence[int]) -> Tensor:
+    for dim in dims:
+        value = torch.cat([value, value], dim) if value.shape[dim] == 1 else value
+    return value

@@ -1,0 +1,220 @@
+"""`prune`: leave out the edges and nodes that do not matter; `compact`: make what is left small."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from qkan._habits import guided
+from qkan.errors import QKANError
+from qkan.interpret.importance import Chain, chains, edge_outputs, importance
+from qkan.io.hugging_face import refresh
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import unwrapped
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+_HABITS = dict.fromkeys(
+    ("threshold", "edge_th", "node_th"),
+    "pass edge_threshold=… for edges, node_threshold=… for hidden nodes, each a score from 0 to 1",
+)
+
+
+@guided(_HABITS, positional=2, instead="prune(model, x, edge_threshold=0.03)")
+@torch.no_grad()
+def prune(
+    model: Model,
+    x: Tensor,
+    *,
+    edge_threshold: float = 0.03,
+    node_threshold: float = 0.01,
+    score: str = "attribution",
+    keep_mean: bool = False,
+    remove_nodes: bool = True,
+) -> Model:
+    """Return a copy of the model without the edges and hidden nodes that score low on data.
+
+    Edges are masked; hidden nodes that nothing reads, or that nothing feeds, are taken out, so
+    that layers become narrower (`compact`). Inputs and outputs keep their number: the pruned model
+    takes the same x, and ignores an input whose edges are all masked. What is left computes the
+    masked function exactly; an edge once masked stays so.
+
+    A masked edge's output is dropped as a whole. The score knows only its spread over the
+    samples, so a constant part is lost too, which `keep_mean=True` puts into the bias instead, or
+    a few steps of training.
+
+    Args:
+        model: A `QKANLayer`, or any module with such layers in it. Hidden nodes are those between
+            layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges go.
+        x: The model's input, at least two samples: importance is measured on it.
+        edge_threshold: Edges with a lower score go; 0 keeps all.
+        node_threshold: Hidden nodes with a lower score go, with all their edges.
+        score: "attribution" or "variance"; see `importance`.
+        keep_mean: Add each removed edge's mean over x to the bias of its output.
+        remove_nodes: Whether to make layers narrower; otherwise only masks change.
+
+    Returns:
+        The new model, of the same class and options, with its modes, frozen parameters and hooks;
+        no gradients are kept.
+
+    Raises:
+        QKANError: Thresholds that leave no path through a row of layers; a model or x with NaN;
+            fewer than two samples; a threshold or score that cannot be right; `keep_mean` without
+            a bias.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, prune
+        >>> model = QKAN([3, 5, 1], generator=torch.Generator().manual_seed(0))
+        >>> with torch.no_grad():
+        ...     model.layers[1].weight[:, 2:] = model.layers[1].base_weight[:, 2:] = 0
+        >>> prune(model, torch.randn(100, 3, generator=torch.Generator().manual_seed(0))).widths
+        [3, 2, 1]
+    """
+    for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
+    pruned: Model = copy.deepcopy(unwrapped(model))
+    found = importance(pruned, x, score=score)
+    for chain in chains(pruned):
+        keep = {name: found[name].edges >= edge_threshold for name, _ in chain if name in found}
+        for (name, _), (after, _) in itertools.pairwise(chain):
+            if not keep.keys() >= {name, after}:
+                continue
+            hidden = found[after].inputs >= node_threshold
+            keep[name] &= hidden[:, None]
+            keep[after] &= hidden
+        for name, layer in chain:
+            if name in keep:
+                _mask(name, layer, keep[name], found[name].mean if keep_mean else None)
+        _check_path(chain, f"edge_threshold={edge_threshold}, node_threshold={node_threshold}")
+    pruned.zero_grad()
+    return compact(pruned) if remove_nodes else pruned
+
+
+def _mask(name: str, layer: QKANLayer, keep: Tensor, mean: Tensor | None) -> None:
+    """Mask what is not kept; its mean (o, i) goes to the bias."""
+    if mean is not None:
+        if layer.bias is None:
+            raise QKANError(f"prune: keep_mean=True, but {name or 'the layer'} has no bias for it.")
+        layer.bias.add_((mean * ~keep).sum(-1))
+    layer.mask *= keep
+
+
+def _check_path(chain: Chain, cause: str) -> None:
+    """Raise unless some output of the row depends on some input."""
+    reached = torch.ones_like(chain[0][1].mask[0], dtype=torch.bool)
+    for name, layer in chain:
+        reached = ((layer.mask != 0) & reached).any(-1)
+        if not reached.any():
+            raise QKANError(
+                f"prune: with {cause} no path is left through {name or type(layer).__name__}: its "
+                "outputs would be constant. Lower the thresholds, or train with sparse_loss first."
+            )
+
+
+@torch.no_grad()
+def compact(model: Model) -> Model:
+    """Return a copy of the model without the hidden nodes that its masks make useless.
+
+    A node that nothing reads goes as it is; one that nothing feeds is a constant, which goes to
+    the biases of those who read it (and stays where they have none). Mask edges by hand,
+    `layer.mask[o, i] = 0`, and this makes the model small; its outputs stay the same.
+
+    With groups, the inputs that are left keep their activations: as fewer groups where they divide
+    the inputs evenly as groups do, else each input with a copy of its own.
+
+    Args:
+        model: As in `prune`.
+
+    Raises:
+        QKANError: No path is left through a row of layers; parameters computed by
+            `torch.nn.utils.parametrize`.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, compact
+        >>> model, x = QKAN([2, 5, 1]), torch.rand(7, 2)
+        >>> model.layers[1].mask[0, 3] = 0
+        >>> small = compact(model)
+        >>> small.widths, torch.allclose(small(x), model(x), atol=1e-6)
+        ([2, 4, 1], True)
+    """
+    small: Model = copy.deepcopy(unwrapped(model))
+    for chain in chains(small):
+        if len(chain) < 2:
+            continue
+        _check_path(chain, "these masks")
+        for _, layer in chain:
+            if parametrize.is_parametrized(layer):
+                raise QKANError(
+                    "compact: take torch.nn.utils.parametrize off with remove_parametrizations "
+                    "before, and put it on again."
+                )
+        layers = [layer for _, layer in chain]
+        pairs = list(itertools.pairwise(layers))
+        for before, after in reversed(pairs):
+            _keep_nodes(before, after, (after.mask != 0).any(0))
+        for before, after in pairs:
+            _keep_nodes(before, after, _fold_constants(before, after))
+    small.zero_grad()
+    refresh(small)
+    return small
+
+
+def _fold_constants(before: QKANLayer, after: QKANLayer) -> Tensor:
+    """Move what constant nodes give into the bias; return which nodes (o,) must stay."""
+    fed = (before.mask != 0).any(-1)
+    if after.bias is None or fed.all():
+        return torch.ones_like(fed)
+    constant = before.mask.new_zeros(len(fed)) if before.bias is None else before.bias.detach()
+    given = edge_outputs(after, constant.unsqueeze(0))[0]
+    after.bias.add_((given * ~fed).sum(-1))
+    return fed
+
+
+def _keep_nodes(before: QKANLayer, after: QKANLayer, keep: Tensor) -> None:
+    """Take nodes between two layers out of both, in place."""
+    if keep.all():
+        return
+    index = keep.nonzero().flatten()
+    for name in ("weight", "base_weight", "bias", "mask"):
+        _select(before, name, index, 0)
+    if before.group is None:
+        for name in ("theta", "scale", "shift"):
+            _select(before, name, index, 0)
+    for name in ("weight", "base_weight", "mask"):
+        _select(after, name, index, 1)
+    rows, dim, after.group = _angles(after, index)
+    for name in ("theta", "scale", "shift"):
+        _select(after, name, rows, dim)
+    before.out_features = after.in_features = len(index)
+
+
+def _angles(layer: QKANLayer, index: Tensor) -> tuple[Tensor, int, int | None]:
+    """Which rows of theta, scale, shift along which dimension the kept inputs need, and groups."""
+    if layer.group is None:
+        return index, 1, None
+    used = index * layer.group // layer.in_features
+    rows, position = used.unique(return_inverse=True)
+    even = torch.arange(len(index), device=index.device) * len(rows) // len(index)
+    if torch.equal(even, position):
+        return rows, 0, len(rows)
+    return used, 0, len(index)
+
+
+def _select(layer: QKANLayer, name: str, index: Tensor, dim: int) -> None:
+    value: Any = getattr(layer, name)
+    if value is None:
+        return
+    taken = value.detach().index_select(dim, index)
+    if isinstance(value, nn.Parameter):
+        taken = nn.Parameter(taken, requires_grad=value.requires_grad)
+    setattr(layer, name, taken)

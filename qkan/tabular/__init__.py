@@ -1,0 +1,1 @@
+"""Columns in, predictions out: reading tables, table models, estimators."""

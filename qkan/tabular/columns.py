@@ -1,0 +1,230 @@
+"""`Column`: what a column of a table holds, found out once, and how its cells become numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from qkan.errors import QKANError
+
+MISSING = {"", "na", "n/a", "#n/a", "nan", "nat", "<na>", "null", "none", "?"}
+"""Cells that stand for no value, in lower case. A target's classes are never among them."""
+
+RARE_SHARE, MOST = 0.01, 30
+"""A category of its own has this share of the rows, two at least; and no column has more."""
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_CODE = re.compile(r"[+-]?0[0-9]+")
+_BOOLEANS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
+_FORMATS = ("iso", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table as a model reads it.
+
+    Attributes:
+        name: In the table.
+        kind: "number"; "boolean", which becomes 0 or 1; "date", which becomes days since
+            1970-01-01; or "category", which becomes a 0 or 1 for each of its values.
+        values: The categories, "" for a missing one; or the words for false and true.
+        other: Whether rare categories were put together, where a new one belongs too.
+        format: How dates are written: "iso", or as `datetime.strptime` has it.
+
+    Example:
+        >>> column = infer("sex", ["m", "f", "m", "f"])
+        >>> column.features, column.encode(["f", "x"]).values.tolist()
+        (('sex=f', 'sex=m'), [[1.0, 0.0], [0.0, 0.0]])
+    """
+
+    name: str
+    kind: str = "number"
+    values: tuple[str, ...] = ()
+    other: bool = False
+    format: str = ""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the numbers that it becomes."""
+        if self.kind == "date":
+            return (f"{self.name} (days)",)
+        if self.kind != "category":
+            return (self.name,)
+        named = [
+            f"{self.name}={value}" if value else f"{self.name} missing" for value in self.values
+        ]
+        return (*named, *[f"{self.name}=other"] * self.other)
+
+    def encode(self, cells: Sequence[str], decimal: str = ".") -> Encoded:
+        """Return the numbers of its cells.
+
+        Args:
+            cells: Texts.
+            decimal: What stands before the decimals of a number.
+        """
+        there = [not is_missing(cell) for cell in cells]
+        if self.kind == "category":
+            return self._one_hot(cells, there)
+        read = self._reader(decimal)
+        found = [
+            read(cell) if known else math.nan for cell, known in zip(cells, there, strict=True)
+        ]
+        bad = [row for row, value in enumerate(found) if value is None]
+        values = np.array([math.nan if value is None else value for value in found])
+        return Encoded(values[:, None], bad, missing=len(there) - sum(there))
+
+    def describe(self) -> str:
+        """A few words for whoever reads what a table was taken for; nothing for numbers."""
+        if self.kind == "boolean":
+            return f"{self.name}: {' and '.join(self.values)} as 0 and 1"
+        if self.kind == "date":
+            return f"{self.name}: dates, as days since 1970-01-01"
+        if self.kind == "number":
+            return ""
+        shown = [value or "(missing)" for value in self.values] + ["others"] * self.other
+        return f"{self.name}: categories {', '.join(shown[:8])}{', …' * (len(shown) > 8)}"
+
+    def config(self) -> dict[str, Any]:
+        """It as JSON values, of which `Column(**values)` makes it again."""
+        return {name: value for name, value in asdict(self).items() if value or name == "name"}
+
+    def _reader(self, decimal: str) -> Callable[[str], float | None]:
+        """From a cell that is not missing to its number, None where it is no such thing."""
+        if self.kind == "number":
+            return lambda cell: number(cell, decimal)
+        if self.kind == "date":
+            return lambda cell: days(cell, self.format)
+        words = [word.lower() for word in self.values]
+        return lambda cell: float(words.index(cell.lower())) if cell.lower() in words else None
+
+    def _one_hot(self, cells: Sequence[str], there: Sequence[bool]) -> Encoded:
+        known = [cell if is_there else "" for cell, is_there in zip(cells, there, strict=True)]
+        place = {value: at for at, value in enumerate(self.values)}
+        last = len(self.values) if self.other else -1
+        places = np.array([place.get(cell, last if cell else -1) for cell in known])
+        values = (places[:, None] == np.arange(len(self.features))).astype(np.float64)
+        # a column of nothing that is known is another column
+        bad = [*range(len(known))] if (places < 0).all() else []
+        unseen = [known[row] or "(missing)" for row in np.flatnonzero(places < 0)]
+        return Encoded(values, bad, unseen=tuple(dict.fromkeys(unseen)))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a column's cells became.
+
+    Attributes:
+        values: (n, features), NaN for what is missing.
+        bad: Rows whose cells are nothing that the column holds.
+        missing: How many cells are missing, of a column that has no category for that.
+        unseen: Categories that the column does not know; all their numbers are 0.
+    """
+
+    values: Array
+    bad: list[int]
+    missing: int = 0
+    unseen: tuple[str, ...] = ()
+
+
+def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool = False) -> Column:
+    """Find out what a column holds.
+
+    Args:
+        name: Of the column.
+        cells: Texts.
+        decimal: What stands before the decimals of a number.
+        category: Whether it is known to hold categories.
+
+    Raises:
+        QKANError: Nothing in it, dates of which nobody can say what is day and month, or as good
+            as every row a text of its own, unless it is known to hold categories.
+    """
+    words = [cell for cell in cells if not is_missing(cell)]
+    if not words:
+        raise QKANError(f"column {name!r} is empty in every row; leave it out with --drop.")
+    if not category:
+        numbers = sum(number(cell, decimal) is not None for cell in words)
+        codes = any(map(_CODE.fullmatch, words))
+        if numbers == len(words) and not codes:
+            return Column(name)
+        lower = {cell.lower() for cell in words}
+        for pair in _BOOLEANS:
+            if lower <= {*pair}:
+                return Column(name, "boolean", pair)
+        format_ = _date_format(name, words)
+        if format_ is not None:
+            return Column(name, "date", format=format_)
+        # a few texts among numbers are slips of the pen rather than categories
+        if 2 * numbers > len(words) and not codes:
+            return Column(name)
+    return _categories(name, cells, words, said=category)
+
+
+def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, said: bool) -> Column:
+    counts = Counter(words)
+    least = max(2, math.ceil(RARE_SHARE * len(cells)))
+    common = sorted(counts, key=lambda value: (-counts[value], value))
+    kept = sorted(value for value in common[:MOST] if counts[value] >= least)
+    covered = sum(counts[value] for value in kept)
+    # of so many texts some come twice by chance
+    if not kept or (not said and 2 * max(covered, len(words) - len(counts)) < len(words)):
+        shown = next((word for word in words if number(word) is None), words[0])
+        other = "Numbers are written as 1234.5 and dates as 2024-12-31; "
+        raise QKANError(
+            f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
+            f"{shown!r}, and {'few' if kept else 'none'} of them are frequent: a text of its own "
+            f"for each row tells nothing of others. {other * any(map(str.isdigit, shown))}"
+            "mend the cells, or leave the column out with --drop."
+        )
+    empty = [""] * (len(words) < len(cells))
+    return Column(name, "category", (*kept, *empty), other=len(kept) < len(counts))
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for no value."""
+    return cell.lower() in MISSING
+
+
+def number(cell: str, decimal: str = ".") -> float | None:
+    """What a person would call a number, finite; None for anything else, such as 1_000 or inf."""
+    if decimal != ".":
+        cell = cell.replace(".", "_").replace(decimal, ".")
+    if not _NUMBER.fullmatch(cell):
+        return None
+    value = float(cell)
+    return value if math.isfinite(value) else None
+
+
+def days(cell: str, format_: str) -> float | None:
+    """Days since 1970-01-01, a time without zone taken for UTC; None for what is no such date."""
+    try:
+        found = (
+            datetime.fromisoformat(cell) if format_ == "iso" else datetime.strptime(cell, format_)
+        )
+    except ValueError:
+        return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (found - _START).total_seconds() / 86400
+
+
+def _date_format(name: str, words: Sequence[str]) -> str | None:
+    """The format in which every word is a date."""
+    able = [f for f in _FORMATS if all(days(word, f) is not None for word in words)]
+    if {"%d/%m/%Y", "%m/%d/%Y"} <= {*able} and any(
+        days(word, "%d/%m/%Y") != days(word, "%m/%d/%Y") for word in words
+    ):
+        raise QKANError(
+            f"column {name!r} has dates such as {words[0]!r}, of which nobody can say what is the "
+            "day and what the month; write them as 2024-12-31."
+        )
+    return able[0] if able else None

@@ -1,0 +1,397 @@
+"""What scikit-learn's two estimators share: scaling, training, and the way back to data units."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from qkan._options import check_size
+from qkan.circuits import Circuit
+from qkan.errors import QKANError
+from qkan.interpret.formula import Formula
+from qkan.interpret.plot import plot
+from qkan.interpret.symbolic import symbolic
+from qkan.nn.network import QKAN
+from qkan.training.fit import fit
+
+from .columns import Column
+from .estimator_options import Array, in_units, moments, number, own_advice, target_names, whole
+from .roughness import roughness
+from .table_model import TableModel
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+_NONE = " Or () for no hidden layer."
+
+FEW_ROWS = 200
+"""early_stopping="auto" holds no rows out of fewer: too few would be left to judge by."""
+
+
+class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
+    """A `QKAN` behind scikit-learn's interface; see `QKANRegressor` for the parameters."""
+
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = (5,),
+        *,
+        ansatz: str | Circuit = "pz",
+        reps: int = 1,
+        encoding: str | Sequence[float] = "trainable",
+        group: int | None = None,
+        base: str | None = "identity",
+        engine: str = "auto",
+        alpha: float = 3.0,
+        optimizer: str = "lbfgs",
+        lr: float | None = None,
+        steps: int | None = None,
+        tol: float = 1e-4,
+        batch_size: int | None = None,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+        dtype: str = "float64",
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden = hidden
+        self.ansatz = ansatz
+        self.reps = reps
+        self.encoding = encoding
+        self.group = group
+        self.base = base
+        self.engine = engine
+        self.alpha = alpha
+        self.optimizer = optimizer
+        self.lr = lr
+        self.steps = steps
+        self.tol = tol
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train a network on X (n, features) and y.
+
+        Samples that occur several times are one with their weights added, and those of weight 0
+        are left out: weights and repetitions are the same to the last bit, in any order.
+
+        Args:
+            X: (n, features) array or data frame. A missing value, NaN, is read as the feature's
+                mean, and one more input of the network marks it.
+            y: (n,), or (n, targets) for a regressor.
+            sample_weight: (n,) of numbers from 0; None for 1 each.
+
+        Raises:
+            ValueError: Data or an option that cannot be right.
+        """
+        goes_on = bool(self.warm_start) and hasattr(self, "model_")
+        data = self._merged(*self._training_data(X, y, sample_weight, first=not goes_on))
+        if not goes_on:
+            self._start(*data)
+        train, held = self._held_out(*data)
+        with own_advice(self.encoding):
+            self.history_ = fit(
+                self.model_, train, validation=held, loss=self._penalised(data[2]),
+                seed=self._seed, **self._optimization(),
+                batch_size=whole("batch_size", self.batch_size),
+                patience=None if held is None else whole("patience", self.patience),
+                progress=bool(self.verbose),
+            )  # fmt: skip
+        self.n_iter_ = len(self.history_)
+        self.loss_curve_ = self.history_.train_loss
+        return self
+
+    def _continue(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """One step of Adam on a batch; the first batch sets the scales and starts the network."""
+        first = not hasattr(self, "model_")
+        data = self._training_data(X, y, sample_weight, first=first)
+        if first:
+            self._start(*data)
+            self.n_iter_, self.loss_curve_ = 0, []
+        if self._adam is None:
+            rate = 1e-2 if self.lr is None else number("lr", self.lr)
+            self._adam = torch.optim.Adam(self.model_.parameters(), lr=rate)
+        with own_advice(self.encoding):
+            history = fit(
+                self.model_, self._tensors(*data), loss=self._penalised(data[2]),
+                optimizer=self._adam, steps=1, seed=self._seed, progress=False,
+            )  # fmt: skip
+        self.n_iter_ += len(history)
+        self.loss_curve_ = [*self.loss_curve_, *history.train_loss]
+        return self
+
+    def _optimization(self) -> dict[str, Any]:
+        """The optimizer of `fit`, its steps and its learning rate."""
+        lr, steps = number("lr", self.lr), whole("steps", self.steps)
+        if str(self.optimizer).lower() != "lbfgs":
+            steps = 300 if steps is None else steps
+            return {"optimizer": self.optimizer, "lr": lr, "steps": steps}
+        lbfgs = functools.partial(
+            torch.optim.LBFGS, lr=1.0 if lr is None else lr, max_iter=20, history_size=10,
+            tolerance_change=number("tol", self.tol), line_search_fn="strong_wolfe",
+        )  # fmt: skip
+        return {"optimizer": lbfgs, "steps": 20 if steps is None else steps}
+
+    def _penalised(self, weight: Array) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss with the penalty, which counts in training and not where a model is judged."""
+        alpha = number("alpha", self.alpha)
+        if alpha is None or not (math.isfinite(alpha) and alpha >= 0):
+            raise QKANError(f"alpha={self.alpha!r}: a finite number from 0, which is no penalty.")
+        strength = alpha / float(weight.sum())
+
+        def loss(prediction: Tensor, target: Tensor) -> Tensor:
+            value: Tensor = self._loss(prediction, target)
+            if strength > 0 and self.model_.training:
+                value = value + strength * roughness(self.model_)
+            return value
+
+        return loss
+
+    def _training_data(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool
+    ) -> tuple[Array, Array, Array]:
+        """Inputs (n, i), targets (n, t) and weights (n,), checked, in float64."""
+        X, y = validate_data(
+            self, X, y, reset=first, dtype=np.float64, multi_output=True, y_numeric=False,
+            ensure_all_finite="allow-nan",
+        )  # fmt: skip
+        weight = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True
+        )
+        targets = self._targets(y, first=first)
+        if first:
+            self._gaps = np.flatnonzero(np.isnan(X).any(0))
+        return self._completed(X, None if first else self.mean_), targets, self._weights(y, weight)
+
+    def _completed(self, X: Array, mean: Array | None) -> Array:
+        """X (n, features) with an input more for each feature that had gaps, and without gaps.
+
+        Args:
+            X: With NaN for what is missing.
+            mean: What to put there; None for 0, until the means are known.
+        """
+        missing = np.isnan(X)
+        inputs = np.hstack([X, missing[:, self._gaps].astype(np.float64)])
+        fill = np.zeros(X.shape[1]) if mean is None else mean[: X.shape[1]]
+        inputs[:, : X.shape[1]] = np.where(missing, fill, X)
+        return inputs
+
+    def _merged(self, X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
+        """Each sample once, sorted, with its weight; none of weight 0."""
+        rows = np.hstack([X, y])[weight > 0]
+        found, index = np.unique(rows, axis=0, return_inverse=True)
+        merged = np.bincount(index.reshape(-1), weight[weight > 0])
+        return found[:, : X.shape[1]], found[:, X.shape[1] :], merged
+
+    def _start(self, X: Array, y: Array, weight: Array) -> None:
+        """The scales of inputs and targets, and a network at its start."""
+        if self.dtype not in DTYPES:
+            raise QKANError(f"dtype={self.dtype!r}: wanted one of {[*DTYPES]}.")
+        features = X.shape[1] - len(self._gaps)
+        self.mean_, self.scale_ = moments(X, weight)
+        for k, feature in enumerate(self._gaps):
+            there = X[:, features + k] == 0
+            if not there.any():
+                raise QKANError(f"Feature {feature} has no value in any row; leave it out.")
+            mean, scale = moments(X[there, feature], weight[there])
+            self.mean_[feature], self.scale_[feature] = mean, scale
+            X[~there, feature] = mean
+        self.range_ = np.stack([X.min(0), X.max(0)], 1)
+        self._scale_targets(y, weight)
+        self._adam = None
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        hidden = self.hidden if isinstance(self.hidden, Sequence | np.ndarray) else [self.hidden]
+        self.model_ = QKAN(
+            [X.shape[1], *(check_size("hidden", size, _NONE) for size in hidden), self._outputs(y)],
+            ansatz=self.ansatz, reps=whole("reps", self.reps), encoding=self.encoding,
+            group=whole("group", self.group), base=self.base, engine=self.engine,
+            dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),
+        )  # fmt: skip
+
+    def _held_out(
+        self, X: Array, y: Array, weight: Array
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+        """What to train on, and what early stopping judges by: no class loses all its rows."""
+        x, target = self._tensors(X, y, weight)
+        early = self.early_stopping
+        if not (isinstance(early, bool | np.bool_) or early == "auto"):
+            raise QKANError(f"early_stopping={early!r}: wanted True, False or 'auto'.")
+        if not (len(X) >= FEW_ROWS if early == "auto" else early):
+            return (x, target), None
+        share = number("validation_fraction", self.validation_fraction)
+        held = np.zeros(len(X), dtype=bool)
+        order = np.random.default_rng(self._seed).permutation(len(X))
+        strata = self._strata(y)
+        for stratum in np.unique(strata) if share is not None and 0 < share < 1 else ():
+            rows = order[strata[order] == stratum]
+            held[rows[: min(round(share * len(rows)), len(rows) - 1)]] = True
+        if not held.any():
+            raise QKANError(
+                f"validation_fraction={self.validation_fraction!r} of {len(X)} different samples "
+                "holds none out: wanted a share between 0 and 1 that leaves some on both sides, or "
+                "early_stopping=False."
+            )
+        kept = torch.from_numpy(~held)
+        return (x[kept], target[kept]), (x[~kept], target[~kept])
+
+    def _tensors(self, X: Array, y: Array, weight: Array) -> tuple[Tensor, Tensor]:
+        """Scaled inputs, and scaled targets with the weights, mean 1, in the last column."""
+        targets = np.column_stack([self._scaled(y), weight / weight.mean()])
+        return self._inputs(X), torch.from_numpy(targets).to(DTYPES[self.dtype])
+
+    def _inputs(self, X: Array) -> Tensor:
+        return torch.from_numpy((X - self.mean_) / self.scale_).to(DTYPES[self.dtype])
+
+    def _checked(self, X: Any) -> Array:
+        """Inputs (n, i) in float64, of a fitted estimator."""
+        check_is_fitted(self, "model_")
+        checked: Array = validate_data(
+            self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
+        )
+        return self._completed(checked, self.mean_)
+
+    def _output(self, X: Any) -> Array:
+        """What the network says of X, (n, outputs), in its own units."""
+        return self._evaluated(self._inputs(self._checked(X)))
+
+    def _evaluated(self, x: Tensor) -> Array:
+        with torch.no_grad():
+            found: Array = self.model_(x).double().numpy()
+        return found
+
+    def to_module(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        unused: Sequence[str] = (),
+        table: Sequence[Column] = (),
+    ) -> TableModel:
+        """Return the fitted network as a torch module that works in the data's own units.
+
+        `qkan.save` writes it with names, units and classes, `qkan.run` measures it. It shares its
+        parameters with the estimator.
+
+        Args:
+            columns: Names of the features; the data frame's, or x_1, x_2, … when None. The inputs
+                that mark what was missing are named after theirs.
+            targets: Names of the targets, one for a classifier; y, or y_1, y_2, … when None.
+            unused: Columns that a table may have beside these.
+            table: The columns of a table that the features were made of.
+
+        Raises:
+            QKANError: Names that do not fit.
+        """
+        check_is_fitted(self, "model_")
+        mean, scale = self._target_scales(self.model_.widths[-1])
+        classes = getattr(self, "classes_", None)
+        count = 1 if classes is not None else len(mean)
+        names = self._names() if columns is None else [*columns]
+        names += [f"{names[feature]} missing" for feature in self._gaps if feature < len(names)]
+        model = TableModel(
+            self.model_, columns=names, targets=targets or target_names(count, names),
+            classes=None if classes is None else classes.tolist(), unused=unused, table=table,
+            ranges=self.range_.tolist(),
+        )  # fmt: skip
+        for name, value in (
+            ("mean", self.mean_), ("scale", self.scale_), ("target_mean", mean),
+            ("target_scale", scale),
+        ):  # fmt: skip
+            getattr(model, name).copy_(torch.from_numpy(value))
+        return model
+
+    def plot(self, X: Any, **options: Any) -> Any:
+        """Draw the fitted network as `qkan.plot` does, in the units of the data.
+
+        Args:
+            X: (n, features) data, two samples or more.
+            **options: Of `qkan.plot`. `names` are the data frame's columns unless given.
+
+        Returns:
+            A matplotlib `Figure`.
+        """
+        inputs = torch.from_numpy(self._checked(X))
+        return plot(self.to_module(), inputs, **options)
+
+    def symbolic(self, X: Any, **options: Any) -> Formula:
+        """Return the fitted network as a formula in the data's own units, see `qkan.symbolic`.
+
+        Args:
+            X: (n, features) data, which sets the range the formula is measured in.
+            **options: Of `qkan.symbolic`. `names` are the data frame's columns unless given.
+
+        Returns:
+            The formula: of a regressor's prediction, of a classifier's decision function. What it
+            says of single edges (`Formula.edges`) is in standard units.
+        """
+        X = self._checked(X)
+        x = self._inputs(X)
+        found = symbolic(self.model_, x, **self._named(options))
+        mean, scale = self._target_scales(self.model_.widths[-1])
+        formula = in_units(found, (self.mean_, self.scale_), (mean, scale))
+        formula.measure(X, mean + scale * self._evaluated(x))
+        return formula
+
+    def _named(self, options: dict[str, Any]) -> dict[str, Any]:
+        if not hasattr(self, "feature_names_in_") and not len(self._gaps):
+            return options
+        return {"names": self.to_module().columns, **options}
+
+    def _names(self) -> list[str]:
+        """Names of the features."""
+        features = len(self.mean_) - len(self._gaps)
+        return [*getattr(self, "feature_names_in_", [f"x_{i + 1}" for i in range(features)])]
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's checks may expect: missing values are taken."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    # what a regressor and a classifier do differently, and what training keeps
+
+    _seed: int
+    _gaps: Array
+    _adam: torch.optim.Adam | None = None
+    _loss: Callable[[Tensor, Tensor], Tensor]
+
+    @abstractmethod
+    def _targets(self, y: Array, *, first: bool) -> Array:
+        """The targets as numbers, (n, t)."""
+
+    @abstractmethod
+    def _outputs(self, y: Array) -> int:
+        """Outputs of the network for targets (n, t)."""
+
+    def _weights(self, y: Array, weight: Array) -> Array:
+        """The weights of samples with those of their classes."""
+        return weight
+
+    def _strata(self, y: Array) -> Array:
+        """What rows are held out of in equal shares."""
+        return np.zeros(len(y))
+
+    def _scale_targets(self, y: Array, weight: Array) -> None:
+        """Classes have no scale."""
+
+    def _scaled(self, y: Array) -> Array:
+        return y
+
+    def _target_scales(self, outputs: int) -> tuple[Array, Array]:
+        return np.zeros(outputs), np.ones(outputs)

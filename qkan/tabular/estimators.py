@@ -1,0 +1,304 @@
+"""`QKANRegressor` and `QKANClassifier`: a `QKAN` behind scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qkan.circuits import Circuit, require
+from qkan.errors import QKANError
+
+require("sklearn", "sklearn")
+
+from sklearn.base import ClassifierMixin, RegressorMixin  # noqa: E402
+from sklearn.utils import column_or_1d  # noqa: E402
+from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
+from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
+
+from .estimator import Estimator  # noqa: E402
+from .estimator_options import Array, moments  # noqa: E402
+from .table_model import class_logits  # noqa: E402
+
+
+class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
+    """A `QKAN` that predicts numbers, with scikit-learn's interface.
+
+    Inputs and targets are standardised with the mean and spread of the training data, inside.
+
+    The defaults were chosen on six tables and judged on six others (`experiments/defaults.py`):
+    one repetition, straight lines beside the circuits, and a penalty on rough activations.
+
+    Args:
+        hidden: Sizes of the hidden layers, or the one size; () for none, which adds a function of
+            each feature to those of the others.
+        ansatz: Of every layer, as all options up to `engine`: see `QKANLayer`.
+        reps: Repetitions. More make finer functions, which a table seldom needs.
+        encoding: Of the data.
+        group: Shared activations a layer.
+        base: Base activation.
+        engine: Simulator.
+        alpha: Strength of the penalty: alpha/n times the mean squared slopes of all edges'
+            functions, n being the sum of the weights. A harmonic of frequency k counts by k², a
+            straight line as in ridge regression. More where a model learns the training data
+            by heart, less where it misses what is there; 0 is no penalty.
+        optimizer: As in `qkan.fit`, as all options up to `batch_size`.
+        lr: Learning rate.
+        steps: Steps in all; None for 20 of LBFGS, of 20 iterations each, and 300 of any other.
+        tol: A step of LBFGS ends where an iteration lowers the loss by less. Lower it for targets
+            without noise that are to be met exactly.
+        batch_size: Samples a step; None takes all of them, which "lbfgs" needs.
+        early_stopping: Whether to hold out `validation_fraction` of the samples, end with the
+            parameters that were best on them, and stop after `patience` evaluations that were not.
+            "auto" does so with 200 different samples or more.
+        validation_fraction: For early stopping. Of every class this share is held out.
+        patience: For early stopping.
+        random_state: Seed of the start, of the batch order and of what is held out.
+        dtype: "float64" or "float32", that of the network.
+        warm_start: Whether `fit` goes on from the network and the scales of the last call.
+        verbose: Whether to show a progress bar.
+
+    Attributes:
+        model_: The trained `QKAN`, which reads standardised inputs: the features, and then a 0 or
+            1 for each feature that had missing values.
+        history_: The `History` of the training.
+        loss_curve_: The training loss after every step, penalty included.
+        mean_: (inputs,), subtracted from the inputs.
+        scale_: (inputs,), what they are divided by.
+        range_: (inputs, 2), their lowest and highest values in training.
+        n_iter_: Steps taken.
+        n_features_in_: Features.
+        feature_names_in_: Their names, of a data frame.
+
+    Raises:
+        ValueError: When fitted, for data or an option that cannot be right.
+
+    Example:
+        >>> import numpy as np
+        >>> from qkan import QKANRegressor
+        >>> X = np.linspace(-2, 2, 100)[:, None]
+        >>> model = QKANRegressor(hidden=(), alpha=0, tol=1e-9, reps=3, random_state=0)
+        >>> model = model.fit(X, np.sin(3 * X[:, 0]))
+        >>> model.score(X, np.sin(3 * X[:, 0])) > 0.999
+        True
+    """
+
+    def predict(self, X: Any) -> Array:
+        """Predictions (n,), or (n, targets) where y had two dimensions."""
+        output = self._output(X)
+        found: Array = self._target_mean + self._target_scale * output
+        return found if self._table else found[:, 0]
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Take one step of Adam on a batch; the first batch sets the scales.
+
+        Args:
+            X: (n, features).
+            y: (n,) or (n, targets).
+            sample_weight: (n,), or None.
+        """
+        return self._continue(X, y, sample_weight)
+
+    def _targets(self, y: Array, *, first: bool) -> Array:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        y = y.astype(np.float64)
+        table = y.reshape(len(y), -1)
+        if first:
+            self._table = y.ndim == 2
+        elif table.shape[1] != len(self._target_mean):
+            raise QKANError(f"y has {table.shape[1]} targets, before {len(self._target_mean)}.")
+        return table
+
+    def _outputs(self, y: Array) -> int:
+        return int(y.shape[1])
+
+    def _scale_targets(self, y: Array, weight: Array) -> None:
+        self._target_mean, self._target_scale = moments(y, weight)
+
+    def _scaled(self, y: Array) -> Array:
+        scaled: Array = (y - self._target_mean) / self._target_scale
+        return scaled
+
+    def _target_scales(self, outputs: int) -> tuple[Array, Array]:
+        return self._target_mean, self._target_scale
+
+    @staticmethod
+    def _loss(prediction: Tensor, target: Tensor) -> Tensor:
+        wanted, weight = target[:, :-1], target[:, -1:]
+        return ((prediction - wanted).square() * weight).mean()
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's checks may expect: several targets."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
+    """A `QKAN` that predicts classes, with scikit-learn's interface.
+
+    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more.
+
+    Args:
+        hidden: As all options up to `verbose`, see `QKANRegressor`.
+        ansatz: The circuit.
+        reps: Repetitions.
+        encoding: Of the data.
+        group: Shared activations a layer.
+        base: Base activation.
+        engine: Simulator.
+        alpha: Strength of the penalty.
+        optimizer: As in `qkan.fit`.
+        lr: Learning rate.
+        steps: Steps in all.
+        tol: Where a step of LBFGS ends.
+        batch_size: Samples a step.
+        early_stopping: Whether to hold samples out.
+        validation_fraction: Share of them.
+        patience: Evaluations.
+        random_state: Seed.
+        dtype: Of the network.
+        warm_start: Whether to go on.
+        verbose: Whether to show a bar.
+        class_weight: Weights of the classes: a dictionary, or "balanced" for the inverse of their
+            frequencies; None for 1 each. With weights the probabilities are no longer those of
+            the data.
+
+    Attributes:
+        classes_: The classes, sorted.
+        model_: The trained `QKAN`, as a regressor's; its outputs are logits, one for two classes,
+            else one a class.
+        history_: The `History` of the training.
+        loss_curve_: The training loss after every step, penalty included.
+        mean_: (inputs,), subtracted from the inputs.
+        scale_: (inputs,), what they are divided by.
+        range_: (inputs, 2), their lowest and highest values in training.
+        n_iter_: Steps taken.
+        n_features_in_: Features.
+        feature_names_in_: Their names, of a data frame.
+
+    Raises:
+        ValueError: When fitted, for data or an option that cannot be right, or one class only.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from qkan import QKANClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> QKANClassifier(hidden=(), steps=5, random_state=0).fit(X, y).score(X, y) > 0.95
+        True
+    """
+
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = (5,),
+        *,
+        ansatz: str | Circuit = "pz",
+        reps: int = 1,
+        encoding: str | Sequence[float] = "trainable",
+        group: int | None = None,
+        base: str | None = "identity",
+        engine: str = "auto",
+        alpha: float = 3.0,
+        optimizer: str = "lbfgs",
+        lr: float | None = None,
+        steps: int | None = None,
+        tol: float = 1e-4,
+        batch_size: int | None = None,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+        dtype: str = "float64",
+        warm_start: bool = False,
+        verbose: bool = False,
+        class_weight: dict[Any, float] | str | None = None,
+    ) -> None:
+        super().__init__(
+            hidden, ansatz=ansatz, reps=reps, encoding=encoding, group=group, base=base,
+            engine=engine, alpha=alpha, optimizer=optimizer, lr=lr, steps=steps, tol=tol,
+            batch_size=batch_size, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, patience=patience,
+            random_state=random_state, dtype=dtype, warm_start=warm_start, verbose=verbose,
+        )  # fmt: skip
+        self.class_weight = class_weight
+
+    def predict(self, X: Any) -> Array:
+        """The likeliest class of each sample, (n,)."""
+        logits = self._output(X)
+        index = (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)
+        found: Array = self.classes_[index]
+        return found
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits: (n,) for two classes, that of the second; else (n, classes)."""
+        logits = self._output(X)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities (n, classes)."""
+        return class_logits(torch.from_numpy(self._output(X))).softmax(1).numpy()
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, (n, classes)."""
+        return class_logits(torch.from_numpy(self._output(X))).log_softmax(1).numpy()
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Take one step of Adam on a batch; the first batch sets the scales.
+
+        Args:
+            X: (n, features).
+            y: (n,).
+            classes: All classes that will ever come; needed in the first call.
+            sample_weight: (n,), or None.
+        """
+        known = getattr(self, "classes_", None)
+        if classes is None and known is None:
+            raise QKANError("The first partial_fit needs classes=, all that will ever come.")
+        if classes is not None:
+            found = np.unique(classes)
+            if known is not None and not np.array_equal(found, known):
+                raise QKANError(f"classes={found} are not those of before, {known}.")
+            self.classes_ = found
+        return self._continue(X, y, sample_weight)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """As `QKANRegressor.fit`, with y (n,) of classes."""
+        if not self.warm_start:
+            self.__dict__.pop("classes_", None)
+        return super().fit(X, y, sample_weight)
+
+    def _targets(self, y: Array, *, first: bool) -> Array:
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_"):
+            self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise QKANError(f"y has one class only, {self.classes_}: two or more are needed.")
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise QKANError(f"y has the classes {unknown} beside the known ones, {self.classes_}.")
+        return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
+
+    def _weights(self, y: Array, weight: Array) -> Array:
+        if self.class_weight is None:
+            return weight
+        found: Array = weight * compute_sample_weight(self.class_weight, column_or_1d(y))
+        return found
+
+    def _strata(self, y: Array) -> Array:
+        return y[:, 0]
+
+    def _outputs(self, y: Array) -> int:
+        return 1 if len(self.classes_) == 2 else len(self.classes_)
+
+    @staticmethod
+    def _loss(prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.shape[1] == 1:
+            return F.binary_cross_entropy_with_logits(prediction[:, 0], target[:, 0], target[:, 1])
+        losses = F.cross_entropy(prediction, target[:, 0].long(), reduction="none")
+        return (losses * target[:, 1]).mean()

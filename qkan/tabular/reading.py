@@ -1,0 +1,286 @@
+"""Reading a CSV file as other people write it: every cell a text, and what it was taken for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qkan.circuits import did_you_mean
+from qkan.errors import QKANError
+
+from .columns import is_missing, number
+
+Array = np.ndarray[Any, Any]
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAMPLE = 50
+"""Lines that show which delimiter a file has."""
+
+_COMMA_DECIMAL, _POINT_DECIMAL = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is written; None for what is to be found out.
+
+    Attributes:
+        delimiter: Between cells.
+        decimal: Before the decimals of a number.
+    """
+
+    delimiter: str | None = None
+    decimal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter in ("tab", r"\t"):
+            object.__setattr__(self, "delimiter", "\t")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise QKANError(f"--delimiter {self.delimiter!r}: wanted one character, or tab.")
+        if self.decimal not in (None, ".", ","):
+            raise QKANError(f"--decimal {self.decimal!r}: wanted . or a comma.")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a CSV file.
+
+    Attributes:
+        path: The file.
+        names: Of the columns; None without a line of names.
+        rows: The cells, all rows of one length, of at least one row.
+        lines: The line of each row in the file, from 1 on.
+        source: The lines of the file as they stand there.
+        delimiter: Between the cells.
+        decimal: Before the decimals of a number.
+        notes: What was taken for what, where that is not plain to see.
+    """
+
+    path: Path
+    names: tuple[str, ...] | None
+    rows: list[list[str]]
+    lines: list[int]
+    source: list[str] = field(repr=False)
+    delimiter: str = ","
+    decimal: str = "."
+    notes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column.
+
+        Raises:
+            QKANError: No such column; the nearest name is suggested.
+        """
+        return [row[self._place(name)] for row in self.rows]
+
+    def numbers(self, names: Sequence[str] | None = None) -> Array:
+        """Columns as finite numbers, (n, columns); all of them when None.
+
+        Raises:
+            QKANError: No such column; cells that are empty or no numbers: the message names the
+                columns, and one cell of each with its line.
+        """
+        places = range(len(self.rows[0])) if names is None else [*map(self._place, names)]
+        found = [[number(row[place], self.decimal) for place in places] for row in self.rows]
+        bad = {
+            place: [row for row, values in enumerate(found) if values[k] is None]
+            for k, place in enumerate(places)
+        }
+        if any(bad.values()):
+            raise self.complaint({place: rows for place, rows in bad.items() if rows})
+        return np.array(found)
+
+    def others(self, used: Collection[str], drop: Sequence[str] | None) -> list[str]:
+        """Names of the columns that are neither used nor dropped, in order.
+
+        Raises:
+            QKANError: A column to drop that is not there.
+        """
+        for name in drop or ():
+            self._place(name)
+        return [name for name in self.names or () if name not in {*used, *(drop or ())}]
+
+    def complaint(
+        self,
+        bad: dict[int, list[int]],
+        wanted: str = "finite number",
+        advice: str = "Mend the cells, or leave the column out with --drop.",
+    ) -> QKANError:
+        """The error of cells that are something else, the rows of them by their column's place."""
+        said = []
+        for place, rows in sorted(bad.items()):
+            cell, name = self.rows[rows[0]][place], (self.names or {place: ""})[place]
+            found = "an empty cell" if not cell else f"{cell!r}, no {wanted}"
+            of = f" of column {name!r}" if name else ""
+            said.append(
+                f"line {self.lines[rows[0]]}: found {found}{of} ({len(rows)} such cells in "
+                f"{len(self.rows)} rows)"
+            )
+        more = f"; and {len(said) - 5} more columns" * (len(said) > 5)
+        return QKANError(
+            f"{self.path}, {'; '.join(said[:5])}{more}. {self.seen(min(bad.values())[0])} {advice}"
+        )
+
+    def seen(self, row: int) -> str:
+        """A sentence with a row's line and how it was read."""
+        line = self.source[self.lines[row] - 1].rstrip("\r\n")
+        shown = line if len(line) <= 100 else line[:99] + "…"
+        return f"The line is {shown!r}, read with {self.described()}."
+
+    def described(self) -> str:
+        """How cells and numbers were read, in words."""
+        cells = DELIMITERS.get(self.delimiter, repr(self.delimiter))
+        return f"{cells} between cells and a decimal {'point' if self.decimal == '.' else 'comma'}"
+
+    def _place(self, name: str) -> int:
+        if self.names is None:
+            raise QKANError(f"{self.path} begins with numbers; it needs a first line of names.")
+        if name not in self.names:
+            raise QKANError(f"{self.path} has no column {name!r}. {did_you_mean(name, self.names)}")
+        return self.names.index(name)
+
+
+def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None = None) -> Table:
+    """Read a CSV file.
+
+    Cells are parted by commas, semicolons, tabs or bars, whichever cuts all lines in equally many
+    cells, outside quotes; Excel's first line "sep=;" is heeded, lines before the names that begin
+    with # are left out, and so are blanks around cells. A file that has numbers with a decimal
+    comma, and none with a point, is read so, unless all could be thousands as in 1,234.
+
+    Args:
+        path: The file, UTF-8, or UTF-16 as Excel writes it.
+        named: Whether its first line has names; None: it does if no cell of it is a number.
+        dialect: What is known of it.
+
+    Raises:
+        QKANError: No such file, no row, a row of another length, names that are missing or occur
+            twice, or a comma that means one thing or another; the message has the line.
+    """
+    dialect = dialect or Dialect()
+    source, notes = _source(path), []
+    start, delimiter = 0, dialect.delimiter
+    if source and (found := re.fullmatch(r"sep=(.)\s*", source[0], re.IGNORECASE)):
+        start, delimiter = 1, delimiter or found[1]
+    while start < len(source) and source[start].lstrip().startswith("#"):
+        start += 1
+    delimiter = delimiter or _sniffed(source[start : start + _SAMPLE])
+    lines, cells = _cells(path, source[start:], delimiter)
+    lines = [line + start for line in lines]
+    decimal = dialect.decimal or _decimal(path, cells, delimiter)
+    if decimal == "," and dialect.decimal is None:
+        notes.append("numbers have a decimal comma (--decimal says otherwise)")
+    names: tuple[str, ...] | None = None
+    if cells and named is None:
+        named = not any(number(cell, decimal) is not None for cell in cells[0])
+    if cells and named:
+        names = _names(path, cells[0], decimal)
+        lines, cells = lines[1:], cells[1:]
+    if not cells:
+        raise QKANError(f"{path} has no line of {'cells below its names' if names else 'cells'}.")
+    table = Table(path, names, cells, lines, source, delimiter, decimal, tuple(notes))
+    width = len(names or cells[0])
+    for row, content in enumerate(cells):
+        if len(content) != width:
+            raise QKANError(
+                f"{path}, line {lines[row]}: found {len(content)} cells; wanted {width}. "
+                f"{table.seen(row)} See --delimiter; a cell with a delimiter in it needs quotes."
+            )
+    return table
+
+
+def check_file(path: Path) -> None:
+    """Raise `QKANError` unless there is such a file."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise QKANError(f"{path} {found}; pass a .csv file, or a .npy file of a model's inputs.")
+
+
+def _source(path: Path) -> list[str]:
+    check_file(path)
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        # not splitlines, which also cuts where Unicode has a line separator inside a cell
+        return [*io.StringIO(data.decode(encoding), newline="")]
+    except UnicodeDecodeError as error:
+        raise QKANError(
+            f"{path} is no CSV file in UTF-8: {error}. Save it as UTF-8; Excel calls that "
+            '"CSV UTF-8".'
+        ) from error
+
+
+def _sniffed(sample: list[str]) -> str:
+    """The delimiter that cuts most lines in as many cells as the first, more than one."""
+
+    def score(delimiter: str) -> tuple[float, int]:
+        widths = [len(row) for row in _reader(sample, delimiter) if any(row)]
+        if not widths or widths[0] < 2:
+            return 0.0, 0
+        return sum(width == widths[0] for width in widths) / len(widths), widths[0]
+
+    return max(DELIMITERS, key=score)
+
+
+def _reader(lines: list[str], delimiter: str) -> Any:
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+
+
+def _cells(path: Path, source: list[str], delimiter: str) -> tuple[list[int], list[list[str]]]:
+    """The lines with cells, each with its number and its cells without blanks around.
+
+    A line of delimiters alone is a row of gaps, but above the first and below the last row that
+    has a cell it is none: spreadsheets leave such lines there.
+    """
+    reader = _reader(source, delimiter)
+    try:
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise QKANError(f"{path}, line {reader.line_num}: {error}.") from error
+    filled = [n for n, (_, row) in enumerate(found) if any(row)]
+    within = found[filled[0] : filled[-1] + 1] if filled else []
+    kept = [(line, row) for line, row in within if len(row) > 1 or any(row)]
+    return [line for line, _ in kept], [row for _, row in kept]
+
+
+def _decimal(path: Path, cells: list[list[str]], delimiter: str) -> str:
+    if delimiter == ",":
+        return "."
+    commas = [cell for row in cells for cell in row if _COMMA_DECIMAL.fullmatch(cell)]
+    points = any(_POINT_DECIMAL.fullmatch(cell) for row in cells for cell in row)
+    if not commas or points:
+        return "."
+    if all(map(_THOUSANDS.fullmatch, commas)):
+        raise QKANError(
+            f"{path} has numbers such as {commas[0]!r}, of which nobody can say whether the comma "
+            "is before decimals or after thousands. For decimals use --decimal , and thousands "
+            "write without a mark."
+        )
+    return ","
+
+
+def _names(path: Path, cells: list[str], decimal: str) -> tuple[str, ...]:
+    if all(number(cell, decimal) is not None for cell in cells):
+        raise QKANError(f"{path} begins with numbers; it needs a first line of names.")
+    if not all(cells):
+        raise QKANError(
+            f"{path}: column {cells.index('') + 1} has no name. Name it, or leave out an index "
+            "where the file is written."
+        )
+    twice = [name for name, count in Counter(cells).items() if count > 1]
+    if twice:
+        raise QKANError(f"{path}: the names {twice} occur twice; columns go by their names.")
+    return tuple(cells)
+
+
+def missing_rows(cells: Sequence[str]) -> list[int]:
+    """The rows of cells that stand for no value."""
+    return [row for row, cell in enumerate(cells) if is_missing(cell)]

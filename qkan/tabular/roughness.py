@@ -1,0 +1,38 @@
+"""The roughness of a network's activations: what `alpha` of the estimators penalises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qkan.interpret.importance import edge_outputs
+from qkan.nn.network import QKAN
+
+REACH = 2.5
+"""The slopes are measured for inputs within ±2.5, that is standard deviations."""
+
+NODES = 16
+
+
+def roughness(model: QKAN) -> Tensor:
+    """Return the mean squared slope of every edge's function, summed over all edges.
+
+    An edge adds f(x) = weight·φ(x) + base_weight·base(x) to its output. The mean of f′² over
+    ±`REACH`, taken from the differences between `NODES` points, is the penalty of a ridge
+    regression where f is linear, and Σ k²·|c_k|² where f is a Fourier series: a harmonic counts by
+    the square of its frequency.
+
+    Returns:
+        A scalar, differentiable in all parameters.
+    """
+    like = next(model.parameters())
+    points = torch.linspace(-REACH, REACH, NODES, dtype=like.dtype, device=like.device)
+    total = like.new_zeros(())
+    row: list[Any] = [*model.layers]
+    for layer in row:
+        values = edge_outputs(layer, points[:, None].expand(-1, layer.in_features))
+        slopes = values.diff(dim=0) * ((NODES - 1) / (2 * REACH))
+        total = total + slopes.square().mean(0).sum()
+    return total

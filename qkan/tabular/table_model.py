@@ -1,0 +1,311 @@
+"""`TableModel`: a network with its table, which reads rows and answers in the table's own units."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+from qkan.nn.functional import check_features
+from qkan.nn.network import QKAN
+from qkan.nn.watch import evaluating
+
+from .columns import Column
+
+Class = str | int | float | bool
+
+_SCALES = ("mean", "scale", "target_mean", "target_scale")
+
+
+class TableModel(nn.Module):
+    """A trained network with what it knows of its table: names, units and classes.
+
+    out = target_mean + target_scale·network((x - mean)/scale): whatever takes a module takes the
+    data as they are. `qkan.run` returns a device's values, and their standard errors, in the
+    target's units; `to_onnx` writes the scaling too. A classifier's outputs are logits. The four
+    scales stay in float64 whatever the network is, for a time stamp of 1.7e12 is no float32; x is
+    a float64 too, or of the network's dtype, and so is out.
+
+    `inputs` makes x of a table with categories, dates and gaps.
+
+    `QKANRegressor.to_module`, `QKANClassifier.to_module` and `qkan fit` make one; `save` writes it.
+
+    Args:
+        network: Reads standardised inputs; it is kept, not copied.
+        columns: Names of the inputs, in order. One named "… missing" is 1 where that one was.
+        targets: Name of each output, or of what a classifier tells.
+        classes: A classifier's classes, in the order of its logits; two have one logit, that of
+            the second. None for a regressor.
+        unused: Columns of the table that were left out, which a later table may have too.
+        table: The table's columns, where not every one is a number: their features are the first
+            of `columns`, in order.
+        ranges: The lowest and the highest value of each input in training, where they are known.
+
+    Attributes:
+        network: The `QKAN`.
+        mean: (i,) subtracted from the inputs; 0 until set. A buffer, as the next three.
+        scale: (i,) what they are divided by; 1 until set.
+        target_mean: (o,) added to the outputs.
+        target_scale: (o,) what they are multiplied by.
+
+    Shapes:
+        x (…, i) → (…, o).
+
+    Raises:
+        QKANError: Names or classes that do not fit the network.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN, TableModel
+        >>> model = TableModel(QKAN([2, 1]), columns=["age", "dose"], targets=["effect"])
+        >>> _ = model.mean.copy_(torch.tensor([50.0, 3.0]))
+        >>> model.predict(torch.tensor([[47.0, 2.5], [61.0, 4.0]])).shape
+        (2,)
+    """
+
+    mean: Tensor
+    scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(
+        self,
+        network: QKAN,
+        *,
+        columns: Sequence[str],
+        targets: Sequence[str],
+        classes: Sequence[Class] | None = None,
+        unused: Sequence[str] = (),
+        table: Sequence[Column] = (),
+        ranges: Sequence[Sequence[float]] = (),
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.columns, self.targets, self.unused = tuple(columns), tuple(targets), tuple(unused)
+        self.classes = None if classes is None else tuple(classes)
+        self.ranges = tuple((float(low), float(high)) for low, high in ranges)
+        self._check()
+        self.table = tuple(table) or self._plain_table()
+        self._check_table()
+        like = next(network.parameters()).detach().double()
+        inputs, outputs = network.widths[0], network.widths[-1]
+        self.register_buffer("mean", like.new_zeros(inputs))
+        self.register_buffer("scale", like.new_ones(inputs))
+        self.register_buffer("target_mean", like.new_zeros(outputs))
+        self.register_buffer("target_scale", like.new_ones(outputs))
+
+    def _check(self) -> None:
+        inputs, outputs = self.network.widths[0], self.network.widths[-1]
+        names = [*self.columns, *self.targets, *self.unused]
+        if not all(isinstance(name, str) and name for name in names):
+            raise QKANError(f"A table's columns have names; found {names}.")
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            raise QKANError(f"Columns {repeated} are named twice; each has one part.")
+        told = 1 if self.classes is not None else outputs
+        if len(self.columns) != inputs or len(self.targets) != told:
+            raise QKANError(
+                f"columns={[*self.columns]}, targets={[*self.targets]}: this network wants "
+                f"{inputs} inputs and {told} named targets."
+            )
+        if self.classes is None:
+            return
+        count = len(self.classes)
+        if not all(isinstance(label, Class) for label in self.classes):
+            raise QKANError(f"classes={[*self.classes]}: wanted texts or numbers.")
+        if outputs != (1 if count == 2 else count) or count < 2 or len({*self.classes}) < count:
+            raise QKANError(
+                f"classes={[*self.classes]} do not fit {outputs} logits: two classes have one, "
+                "more have one each."
+            )
+
+    def _plain_table(self) -> tuple[Column, ...]:
+        """The columns of a table of numbers, which are the inputs but those that mark gaps."""
+        marks = {f"{name} missing" for name in self.columns}
+        return tuple(Column(name) for name in self.columns if name not in marks)
+
+    def _check_table(self) -> None:
+        features = [name for column in self.table for name in column.features]
+        marks = [*self.columns[len(features) :]]
+        fits = [*self.columns[: len(features)]] == features
+        if not fits or not {*marks} <= {f"{name} missing" for name in features}:
+            raise QKANError(
+                f"table: its columns become the numbers {features}, but the inputs are "
+                f"{[*self.columns]}; these begin with them, and others mark which are missing."
+            )
+        if len(self.ranges) not in (0, len(self.columns)):
+            raise QKANError(f"ranges: wanted one an input, {len(self.columns)}, or none.")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        scales = {name: getattr(self, name) for name in _SCALES}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in scales.items():
+            # to the new device, and not to a dtype in which a time stamp has no seconds
+            moved = getattr(self, name)
+            if moved.dtype != torch.float64:
+                setattr(self, name, value.to(moved.device, torch.float64))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, i) → (…, o)."""
+        out: Tensor = self.target_mean + self.target_scale * self.network(self.standardised(x))
+        return out.to(x.dtype)
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """(…, i) in the data's units → (…, i) as the network reads it."""
+        # one that is folded has buffers only
+        held = itertools.chain(self.network.parameters(), self.network.buffers())
+        dtype = next(held).dtype
+        double = isinstance(x, Tensor) and x.dtype == torch.float64
+        check_features(x, len(self.columns), torch.float64 if double else dtype)
+        return ((x - self.mean) / self.scale).to(dtype)
+
+    def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
+        """Return the inputs (n, i), in float64, of the rows of a table.
+
+        Categories, dates and booleans become the numbers that they were in training, a missing
+        number becomes the mean. What training never had is told in a `UserWarning`.
+
+        Args:
+            data: A data frame, or whatever else has columns by their names; more than these may
+                be there.
+            decimal: What stands before the decimals of a number that is a text.
+
+        Raises:
+            QKANError: A column that is missing or that holds something else than in training; the
+                message has the row, from 0 on.
+        """
+        lacking = [column.name for column in self.table if column.name not in data]
+        if lacking:
+            raise QKANError(f"The table lacks the columns {lacking} that the model reads.")
+        features = np.hstack(
+            [self._encoded(column, data[column.name], decimal) for column in self.table]
+        )
+        missing, marks = np.isnan(features), self.columns[features.shape[1] :]
+        marked = [self.columns.index(name.removesuffix(" missing")) for name in marks]
+        filled = np.where(missing, self.mean[: features.shape[1]].cpu().numpy(), features)
+        return torch.from_numpy(np.hstack([filled, missing[:, marked]])).to(self.mean.device)
+
+    def _encoded(self, column: Column, data: Sequence[Any], decimal: str) -> np.ndarray:
+        """The numbers of a column, NaN for what is missing; what is new to it is told."""
+        cells = [*map(_text, data)]
+        encoded = column.encode(cells, decimal)
+        if encoded.bad:
+            row = encoded.bad[0]
+            raise QKANError(
+                f"Column {column.name!r}, row {row}: found {cells[row]!r}, and in training it was "
+                f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows)."
+            )
+        if encoded.unseen:
+            names = ", ".join(encoded.unseen[:5])
+            _warn(f"Column {column.name!r} has categories that training never had: {names}.")
+        if encoded.missing and f"{column.features[0]} missing" not in self.columns:
+            _warn(
+                f"Column {column.name!r} lacks {encoded.missing} values, which it never did in "
+                "training; each is taken for the mean."
+            )
+        return encoded.values
+
+    def outside(self, x: Tensor) -> dict[str, dict[str, Any]]:
+        """Say where inputs (n, i) lie far outside those of training, more than a tenth of a range.
+
+        Returns:
+            By the name of the input: "rows" so many, the "farthest" value, and "training", the
+            lowest and the highest one there.
+        """
+        told: dict[str, dict[str, Any]] = {}
+        inputs = x.T.cpu().double()
+        # a model of an older file knows no ranges
+        for name, values, (low, high) in zip(self.columns, inputs, self.ranges, strict=False):
+            beyond = torch.maximum(low - values, values - high)
+            rows = int((beyond > 0.1 * (high - low)).sum())
+            if rows:
+                farthest = float(values[beyond.argmax()])
+                told[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
+        return told
+
+    def predict(self, x: Tensor) -> np.ndarray:
+        """Predictions in the target's units or classes: (n,), or (n, o) of several targets.
+
+        Args:
+            x: (n, i) in the data's units.
+        """
+        out = self._evaluated(x)
+        if self.classes is None:
+            return (out if out.shape[1] > 1 else out[:, 0]).numpy()
+        found: np.ndarray = np.array(self.classes)[class_logits(out).argmax(1).numpy()]
+        return found
+
+    def predict_proba(self, x: Tensor) -> np.ndarray:
+        """Probabilities (n, classes).
+
+        Args:
+            x: (n, i) in the data's units.
+
+        Raises:
+            QKANError: A regressor.
+        """
+        if self.classes is None:
+            raise QKANError(
+                f"{', '.join(self.targets)}: a model of numbers has no classes; use predict."
+            )
+        return class_logits(self._evaluated(x)).softmax(1).numpy()
+
+    def _evaluated(self, x: Tensor) -> Tensor:
+        with evaluating(self), torch.no_grad():
+            out: Tensor = self(x)
+        if out.ndim != 2:
+            raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
+        return out.double().cpu()
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this model again, as JSON values."""
+        return {
+            "network": self.network.config(),
+            "columns": [*self.columns],
+            "targets": [*self.targets],
+            "classes": None if self.classes is None else [*self.classes],
+            "unused": [*self.unused],
+            "table": [column.config() for column in self.table],
+            "ranges": [[*pair] for pair in self.ranges],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> TableModel:
+        """Build the model that `config` described; `factory` is device and dtype."""
+        options = {name: value for name, value in config.items() if name != "network"}
+        options["table"] = [
+            Column(**{**column, "values": tuple(column.get("values", ()))})
+            for column in options.get("table", ())
+        ]
+        return cls(QKAN.from_config(config["network"], **factory), **options)
+
+    def extra_repr(self) -> str:
+        """The names and the classes."""
+        classes = "" if self.classes is None else f", classes={[*self.classes]}"
+        return f"{', '.join(self.columns)} → {', '.join(self.targets)}{classes}"
+
+
+def class_logits(logits: Tensor) -> Tensor:
+    """One logit a class, (n, classes), of (n, 1) or (n, classes); of two the first one's is 0."""
+    if logits.shape[1] > 1:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def _text(cell: Any) -> str:
+    """A cell as a CSV file has it; nothing for what is missing."""
+    if isinstance(cell, str):
+        return cell.strip()
+    return "" if cell is None or cell != cell else str(cell)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=4)

@@ -1,0 +1,364 @@
+"""What a model is trained on: pairs of tensors, datasets, loaders; checked, and cut in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+
+from qkan._habits import tensor_of
+from qkan.errors import QKANError
+
+Pair = tuple[Tensor, Tensor]
+"""Inputs x and targets y, one row a sample."""
+
+Data = Pair | Dataset[Any] | DataLoader[Any]
+"""Whatever a model can be trained on or validated with."""
+
+Source = Pair | DataLoader[Any]
+"""What `Data` becomes once the batch size is known."""
+
+
+def check_data(data: object, role: str) -> Data:
+    """Return the data, a `TensorDataset` of two as its pair, after all checks that come free.
+
+    Raises:
+        QKANError: Not a pair, dataset or loader; lengths that differ, nothing in it, or values
+            that are not finite in a pair; the message names the role and the sample.
+    """
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if isinstance(data, tuple | list):
+        return _check_pair(data, role)
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        if isinstance(data, IterableDataset) or not isinstance(data, Sized):
+            raise QKANError(f"{role}: a dataset without a length; pass it in a DataLoader.")
+        if len(data) == 0:
+            raise QKANError(f"{role} is empty: a dataset of length 0.")
+        return cast("Dataset[Any]", data)
+    raise QKANError(
+        f"{role} is {type(data).__name__}: pass a pair (x, y) of tensors, a torch Dataset of "
+        "pairs, or a DataLoader of them."
+    )
+
+
+def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data, Data]:
+    """Cut data in two at random: the rest, and the given fraction of the samples.
+
+    Classes, targets that are whole numbers or 0 and 1 alone, have their share in both parts, and
+    every class has a sample in the first.
+
+    Raises:
+        QKANError: A DataLoader, or a fraction that leaves one part empty.
+    """
+    if isinstance(data, DataLoader):
+        raise QKANError(
+            f"validation={fraction} of a DataLoader: pass the training data as a pair or a "
+            "Dataset, or the validation data itself."
+        )
+    samples = len(data[0]) if isinstance(data, tuple) else len(cast("Sized", data))
+    held = round(fraction * samples)
+    if not 0 < held < samples:
+        raise QKANError(
+            f"validation={fraction} of {samples} samples is {held}: both parts need at least one."
+        )
+    labels = _labels(data)
+    if labels is None:
+        order = torch.randperm(samples, generator=generator)
+        chosen = order[:held].sort().values
+    else:
+        chosen = held_out(labels, held, generator)
+    rest = torch.ones(samples, dtype=torch.bool).index_fill(0, chosen, value=False).nonzero()[:, 0]
+    if isinstance(data, tuple):
+        return _rows(data, rest), _rows(data, chosen)
+    return Subset(data, rest.tolist()), Subset(data, chosen.tolist())
+
+
+def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
+    """The samples to hold out, ascending: so many, of each class its share, of none all samples.
+
+    Args:
+        labels: (n,) the class of each sample, as whole numbers.
+        held: How many samples.
+        generator: Chooses among those of a class.
+
+    Raises:
+        QKANError: So many leave no sample of some class.
+
+    Example:
+        >>> labels = torch.tensor([0] * 8 + [1] * 2)
+        >>> labels[held_out(labels, 5, torch.Generator().manual_seed(0))].tolist()
+        [0, 0, 0, 0, 1]
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]
+    sorted_labels = labels[order]
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = sorted_labels[1:] != sorted_labels[:-1]
+    free = order[~first]
+    if held > len(free):
+        raise QKANError(
+            f"validation: {held} of {len(order)} samples are to be held out, but there are "
+            f"{int(first.sum())} classes, and of each one sample must remain to train on. Hold out "
+            f"{len(free)} at most, or pass validation=(x, y)."
+        )
+    # evenly over the classes in a row, which gives each its share
+    places = (torch.arange(held, dtype=torch.double) + 0.5) * len(free) / held
+    return free[places.long()].sort().values
+
+
+def _labels(data: Data) -> Tensor | None:
+    """The class (n,) of every sample of a pair, or None where the targets are no classes."""
+    if not isinstance(data, tuple):
+        return None
+    y = data[1].detach().cpu()
+    if y.dtype.is_floating_point and not ((y == 0) | (y == 1)).all():
+        return None
+    rows = y.reshape(len(y), -1)
+    found, index = torch.unique(rows, dim=0, return_inverse=True)
+    # counts and the like are numbers rather than classes
+    return index if 1 < len(found) <= len(y) // 2 else None
+
+
+def as_source(data: Data, batch_size: int | None, role: str) -> Source:
+    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair.
+
+    Raises:
+        QKANError: A batch size beside a loader, or samples that are not pairs.
+    """
+    if isinstance(data, tuple):
+        return data
+    if isinstance(data, DataLoader):
+        return data
+    if batch_size is not None:
+        return DataLoader(data, batch_size=batch_size, shuffle=True)
+    samples = [data[index] for index in range(len(cast("Sized", data)))]
+    return _check_pair(default_collate(samples), role)
+
+
+def describe(data: object) -> str:
+    """Say which data this is: of a pair a digest of all its bytes, otherwise its kind and size."""
+    if data is None:
+        return "None"
+    if not isinstance(data, tuple):
+        size = len(data) if isinstance(data, Sized) and _has_length(data) else None
+        return f"{type(data).__name__} of length {size}"
+    digest = hashlib.sha256()
+    for tensor in data:
+        array = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(array.data)
+    shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in data)
+    return f"{shapes}, sha256 {digest.hexdigest()[:16]}"
+
+
+class Batches:
+    """An endless row of minibatches, epoch after epoch, that can be put back at any place.
+
+    A pair is shuffled by the generator; without a batch size it comes whole and unshuffled. A
+    loader's own randomness is drawn from the generator too and leaves torch's global one alone,
+    except that a loader or sampler with a generator keeps to it.
+
+    Args:
+        source: A pair or a loader.
+        batch_size: Of a pair.
+        generator: Rules the order.
+        device: Where the batches go.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int | None,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._source, self._batch_size = source, batch_size
+        self._generators = [generator, *_generators(source)]
+        self._states = [g.get_state() for g in self._generators]
+        self._device = device
+        self._iterator: Iterator[Pair] = iter(())
+        self._ahead: Pair | None = None
+        self._epoch, self.taken = 0, 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the latest batch was its epoch's last."""
+        return self._ahead is None
+
+    @property
+    def whole(self) -> bool:
+        """Whether each batch is all the data."""
+        return self._batch_size is None and isinstance(self._source, tuple)
+
+    def peek(self) -> Pair:
+        """The next batch (x, y), which stays the next.
+
+        Raises:
+            QKANError: There is none, or it is not a pair.
+        """
+        if self._ahead is None:
+            self._begin(self._epoch + 1, 0)
+        if self._ahead is None:
+            raise QKANError("The training data is empty: the DataLoader yields no batch.")
+        return self._ahead
+
+    def take(self) -> Pair:
+        """The next batch, which is then the latest; raises as `peek` does."""
+        batch = self.peek()
+        self._ahead = next(self._iterator, None)
+        self.taken += 1
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Where in which epoch, and the generators at the start of it."""
+        return {"epoch": self._epoch, "taken": self.taken, "generators": self._states}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state()` was called, with equal data."""
+        for generator, value in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(value)
+        if state["epoch"] > 0:
+            self._begin(state["epoch"], state["taken"])
+
+    def _begin(self, epoch: int, taken: int) -> None:
+        self._epoch, self.taken = epoch, taken
+        self._states = [generator.get_state() for generator in self._generators]
+        self._iterator = itertools.islice(self._batches(epoch), taken, None)
+        self._ahead = next(self._iterator, None)
+
+    def _batches(self, epoch: int) -> Iterator[Pair]:
+        if isinstance(self._source, DataLoader):
+            return loader_batches(self._source, self._device, self._seed(epoch))
+        if self._batch_size is None:
+            return iter([_to(self._source, self._device)])
+        order = torch.randperm(len(self._source[0]), generator=self._generators[0])
+        return tensor_batches(self._source, order.split(self._batch_size), self._device)
+
+    def _seed(self, epoch: int) -> int:
+        """Draw what rules a loader's randomness in this epoch, and tell its sampler."""
+        set_epoch = getattr(getattr(self._source, "sampler", None), "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch - 1)
+        return int(torch.randint(2**62, (), generator=self._generators[0]))
+
+
+def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device) -> Iterator[Pair]:
+    """The rows of a pair, batch after batch."""
+    return (_to(_rows(pair, index), device) for index in indices)
+
+
+def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> Iterator[Pair]:
+    """One epoch of a loader, its randomness drawn from `seed` and not from torch's global state.
+
+    Raises:
+        QKANError: A batch that is not a pair of tensors.
+    """
+    for batch in isolated(loader, seed):
+        yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
+
+
+def isolated(source: Iterable[Any], seed: int) -> Iterator[Any]:
+    """One pass over anything, its randomness drawn from `seed` and not from the global state."""
+    inside = torch.Generator().manual_seed(seed).get_state()
+    items: Iterator[Any] | None = None
+    while True:
+        outside = torch.default_generator.get_state()
+        torch.default_generator.set_state(inside)
+        try:
+            items = iter(source) if items is None else items
+            item = next(items)
+            inside = torch.default_generator.get_state()
+        except StopIteration:
+            return
+        finally:
+            torch.default_generator.set_state(outside)
+        yield item
+
+
+def first_fault(tensor: Tensor) -> str | None:
+    """Say which sample of a tensor is the first with NaN or inf, or None when all are finite."""
+    bad = ~torch.isfinite(tensor)
+    if not bad.any():
+        return None
+    samples = bad.reshape(len(tensor), -1).any(1).nonzero().flatten()
+    first = int(samples[0])
+    value = tensor[first][bad[first]].flatten()[0].item()
+    return f"sample {first} has {value} ({len(samples)} of {len(tensor)} samples are not finite)"
+
+
+def _check_pair(data: Any, role: str) -> Pair:
+    pair = _check_tensors(data, role)
+    for name, tensor in zip(("x", "y"), pair, strict=True):
+        fault = first_fault(tensor)
+        if fault is not None:
+            raise QKANError(f"{role} {name}: {fault}; leave such samples out or fill them in.")
+    return pair
+
+
+def _check_tensors(data: Any, role: str) -> Pair:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        size = f" of {len(data)}" if isinstance(data, Sized) else ""
+        raise QKANError(f"{role} is {type(data).__name__}{size}: wanted a pair (x, y).")
+    x, y = data
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise QKANError(
+                f"{role} {name} is {type(value).__name__}: pass a torch tensor, "
+                f"{tensor_of(name, value)}."
+            )
+        if value.layout != torch.strided:
+            raise QKANError(f"{role} {name} is sparse: pass {name}.to_dense().")
+        if value.ndim == 0:
+            raise QKANError(f"{role} {name} is a single number: wanted one row a sample.")
+        if value.grad_fn is not None:
+            raise QKANError(
+                f"{role} {name} was computed from something that is trained, and fit trains the "
+                f"model alone: pass {name}.detach(), or put what computed it into the model."
+            )
+    if len(x) != len(y):
+        raise QKANError(f"{role}: x has {len(x)} samples and y has {len(y)}; wanted equal lengths.")
+    if len(x) == 0:
+        raise QKANError(f"{role} is empty: x {tuple(x.shape)}, y {tuple(y.shape)}.")
+    return x, y
+
+
+def _rows(pair: Pair, index: Tensor) -> Pair:
+    x, y = pair
+    return x[index.to(x.device)], y[index.to(y.device)]
+
+
+def _to(pair: Pair, device: torch.device) -> Pair:
+    return pair[0].to(device), pair[1].to(device)
+
+
+def _generators(source: Source) -> list[torch.Generator]:
+    """The generators that a loader and its samplers have of their own."""
+    if not isinstance(source, DataLoader):
+        return []
+    batch_sampler = source.batch_sampler
+    owners = [source, source.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+def _has_length(data: Sized) -> bool:
+    """Whether len works: a loader of a stream has the method and raises."""
+    try:
+        len(data)
+    except TypeError:
+        return False
+    return True

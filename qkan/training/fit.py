@@ -1,0 +1,253 @@
+"""`fit`: train any model of pairs, and stop, resume and repeat it exactly."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from qkan._habits import FIT, guided
+from qkan._losses import Loss, describe_loss, make_loss
+from qkan._options import check_size
+from qkan._progress import Progress
+from qkan.errors import AliasingWarning as AliasingWarning
+from qkan.errors import QKANError
+
+from .batches import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from .checkpoint import Checkpoint, describe_model
+from .history import History
+from .inputs import look, some_rows
+from .loop import Training
+from .optim import (
+    OptimizerLike,
+    SchedulerLike,
+    describe_optimizer,
+    describe_scheduler,
+    make_optimizer,
+    make_scheduler,
+)
+from .ranks import Ranks
+from .units import REGRESSION, find_units
+
+
+@guided(FIT, positional=2, instead="fit(model, (x, y), steps=20)")
+def fit(
+    model: nn.Module,
+    train: Data,
+    *,
+    validation: Data | float | None = None,
+    loss: str | Loss | None = None,
+    optimizer: OptimizerLike = "lbfgs",
+    lr: float | None = None,
+    steps: int,
+    batch_size: int | None = None,
+    scheduler: SchedulerLike | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
+    progress: bool | Progress = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> History:
+    """Minimise the loss of a model over data, in place; nothing is started anew.
+
+    The validation loss is evaluated after each epoch, which is each step without `batch_size`,
+    and after the last step, in evaluation mode. With validation the model ends with the
+    parameters and buffers of the lowest validation loss, without it with the last ones. Modules
+    end in the training mode they were found in; a model in training mode keeps it as it is, one
+    in evaluation mode trains in training mode. Torch's global random state moves only by what the
+    model draws in training.
+
+    Targets may be in units of their own. Where their spread or their mean is far from that of the
+    model's outputs, the model is trained as on standardised targets, by a scale and an offset an
+    output that become part of its last layer at the end; the losses stay those of the targets as
+    they are, and `History.target_scale` and `target_offset` say what was done. That goes for "mse",
+    "l1" and "huber" and for models that end in a layer of this package with a bias or in a
+    `torch.nn.Linear`; others get a `ScaleWarning`. A model that was trained on such targets before
+    is left as it is. Of inputs that the layers are not made for, a `ScaleWarning` or an
+    `AliasingWarning` names the layer and the cure; of a loss that ends above ten times its start,
+    a `DivergenceWarning` does, and `History.diverged`.
+
+    In several processes (torchrun) pass the model in `DistributedDataParallel`, and each process
+    its own share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses are then
+    means over all processes, which so agree on the best parameters and on when to stop. One
+    process shows the bar and writes the checkpoint, from which as many go on; Ctrl-C ends them
+    all. A model that is not wrapped trains in each process for itself.
+
+    Args:
+        model: Any module from x to a prediction. Frozen parameters stay.
+        train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
+            Batches go to the device of the model's first parameter.
+        validation: Data of the same kinds, or the fraction to hold out of `train`: of classes
+            each its share, as far as the targets are at hand.
+        loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
+            of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
+            or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
+        optimizer: "lbfgs" (20 iterations a step, strong Wolfe, full batch), "adam", "adamw" (with
+            `param_groups`), any other name or class in torch.optim, a function from parameters to
+            an optimizer, or an optimizer.
+        lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
+            hundred steps a small network takes), 1e-3 for AdamW, else torch's default.
+        steps: Calls of `optimizer.step` in all, those before a resumption included.
+        batch_size: Samples a step, in shuffled epochs; None takes all of them each step.
+        scheduler: "cosine" (to 0 over `steps`), "plateau", or a function from the optimizer to a
+            torch scheduler, stepped once a step. ReduceLROnPlateau is stepped once an epoch, with
+            the validation loss, or without one with the epoch's mean training loss.
+        patience: Stop after this many evaluations in a row without a lower validation loss.
+        seed: Rules the order of the batches and the held-out fraction, nothing else; None draws
+            one. A DataLoader that has a generator keeps to it.
+        progress: Whether to show a bar, in a terminal or notebook; or the bar of a longer run.
+        checkpoint: A file to keep the state in: after the first step, then now and then, at the
+            end and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had
+            never stopped (on one machine, with randomness from torch alone), and with more
+            `steps` than before also past its end. `patience` may differ, other arguments not.
+
+    Returns:
+        The history. Ctrl-C returns it too, the step it cut short undone.
+
+    Raises:
+        QKANError: Arguments or data that cannot be right; a checkpoint of another run; a loss
+            that is not finite: the message names the step, and the model has its best or last
+            good parameters back.
+
+    Example:
+        >>> import torch
+        >>> from qkan import QKAN
+        >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
+        >>> model = QKAN([1, 1], generator=torch.Generator().manual_seed(0))
+        >>> history = fit(model, (x, torch.sin(3 * x)), steps=5, progress=False)
+        >>> history.train_loss[-1] < 1e-5
+        True
+    """
+    numbers = _check_arguments(model, validation, steps, (batch_size, patience, seed))
+    steps, batch_size, patience, seed = numbers
+    ranks = Ranks(model)
+    criterion = make_loss(loss)
+    made = make_optimizer(optimizer, model, lr)
+    rates = make_scheduler(scheduler, made, steps)
+    file = None if checkpoint is None else Checkpoint(checkpoint)
+    saved = None if file is None else ranks.agree(file.read() if ranks.first else None)
+    generator = _generator(seed, saved["seed"] if saved else None, ranks)
+    source, held = _sources(train, validation, batch_size, generator)
+    _check_full_batch(made, source, batch_size)
+    _check_shares(ranks, made, source)
+    batches = Batches(source, batch_size, generator, next(model.parameters()).device)
+    training = Training(
+        model, made, rates, batches, criterion,
+        validation=held, batch_size=batch_size, patience=patience, checkpoint=file,
+    )  # fmt: skip
+    if file is not None:
+        arguments = {
+            "model": describe_model(model),
+            "train": describe(source),
+            "validation": describe(held),
+            "loss": describe_loss(loss),
+            "optimizer": describe_optimizer(made),
+            "scheduler": describe_scheduler(rates),
+            "batch_size": str(batch_size),
+            "seed": str(seed),
+        }
+        training.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        if saved is not None:
+            if ranks.first:
+                file.compare(saved, arguments, steps)
+            training.restore(saved["state"])
+    _look(training, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
+    return training.run(steps, progress)
+
+
+def _check_arguments(
+    model: nn.Module,
+    validation: Data | float | None,
+    steps: int,
+    others: tuple[int | None, int | None, int | None],
+) -> tuple[int, int | None, int | None, int | None]:
+    """Steps, batch size, patience and seed as ints."""
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    batch_size, patience, seed = (
+        None if value is None else check_size(name, value, " Or None.", least=least)
+        for value, name, least in zip(
+            others, ("batch_size", "patience", "seed"), (1, 1, None), strict=True
+        )
+    )
+    if patience is not None and validation is None:
+        raise QKANError(
+            f"patience={patience} without validation: it counts evaluations of the validation "
+            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
+        )
+    return check_size("steps", steps), batch_size, patience, seed
+
+
+def _check_full_batch(
+    optimizer: torch.optim.Optimizer, source: Source, batch_size: int | None
+) -> None:
+    minibatches = batch_size is not None or isinstance(source, DataLoader)
+    if minibatches and isinstance(optimizer, torch.optim.LBFGS):
+        found = "a DataLoader" if batch_size is None else f"batch_size={batch_size}"
+        raise QKANError(
+            f"LBFGS with {found}: its line search needs the same full batch throughout. "
+            "Pass (x, y) or a Dataset without batch_size, or optimizer='adam'."
+        )
+
+
+def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source) -> None:
+    """Raise unless the processes of a group can take their steps together."""
+    if ranks.count == 1:
+        return
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise QKANError(
+            f"LBFGS in {ranks.count} processes: its line search needs the loss over all their "
+            "data at every trial. Pass optimizer='adam'."
+        )
+    sizes = ranks.all(len(source) if isinstance(source, DataLoader) else len(source[0]))
+    if len(set(sizes)) > 1:
+        unit = "batches" if isinstance(source, DataLoader) else "samples"
+        raise QKANError(
+            f"The processes have {sizes} {unit} to train on; they take their steps together and "
+            "need equally many. A DataLoader with a DistributedSampler sees to that."
+        )
+
+
+def _generator(seed: int | None, saved: int | None, ranks: Ranks) -> torch.Generator:
+    """The generator of the batch order; without a seed, the one of the run that goes on."""
+    known = saved if seed is None else seed
+    if known is None:
+        known = ranks.agree(torch.Generator().seed())
+    return torch.Generator().manual_seed(known)
+
+
+def _sources(
+    train: Data,
+    validation: Data | float | None,
+    batch_size: int | None,
+    generator: torch.Generator,
+) -> tuple[Source, Source | None]:
+    """What to train on and what to validate with."""
+    data = check_data(train, "train")
+    if batch_size is not None and isinstance(data, DataLoader):
+        raise QKANError(
+            f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
+        )
+    held: Data | None = None
+    if isinstance(validation, Real) and not isinstance(validation, Integral):
+        if batch_size is None and not isinstance(data, DataLoader):
+            data = as_source(data, None, "train")
+        data, held = split(data, float(validation), generator)
+    elif validation is not None:
+        held = check_data(validation, "validation")
+    source = as_source(data, batch_size, "train")
+    return source, None if held is None else as_source(held, batch_size, "validation")
+
+
+def _look(training: Training, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
+    """Warn of inputs that the layers are not made for; find the units of the targets."""
+    model, ranks = training.model, Ranks(training.model)
+    out = look(model, some_rows(pair)[0], "training")
+    if isinstance(training.validation, tuple):
+        look(model, some_rows(training.validation)[0], "validation")
+    if fresh and (loss is None or loss in REGRESSION):
+        training.units = ranks.agree(
+            find_units(ranks.module, pair, out, training.loss) if ranks.first else None
+        )

@@ -1,0 +1,136 @@
+"""`History`: what happened in a training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from qkan._axes import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_FEW = 8
+"""Steps below which a loss is falling as a matter of course."""
+
+
+@dataclass(repr=False)
+class History:
+    """The course of one `fit`: lists with one entry a step, all of one length.
+
+    Attributes:
+        step: 1, 2, …: calls of `optimizer.step`.
+        train_loss: LBFGS: of the full batch after the step. Any other optimizer: of the step's
+            minibatch before it, as the gradient saw it.
+        validation_loss: After the step; None where it was not evaluated.
+        learning_rate: Of the step, in the optimizer's first parameter group.
+        seconds: Since the start, up to the end of the step; an interruption does not count.
+        best_step: The step after which the validation loss was lowest, whose parameters the model
+            has; None without validation.
+        stopped_early: Whether `patience` ended the run.
+        interrupted: Whether Ctrl-C ended the run.
+        diverged: Whether the training loss ended far above where it began.
+        target_scale: Where the targets were far from the size of the model's outputs: what each
+            output was multiplied by, in the last layer's parameters; else None.
+        target_offset: What was added to each output then; else None.
+
+    Example:
+        >>> History([1, 2], [0.5, 0.25], [None, None], [1.0, 1.0], [0.1, 0.2])
+        History(2 steps, train_loss 0.25, 0.2 s)
+    """
+
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float | None] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_step: int | None = None
+    stopped_early: bool = False
+    interrupted: bool = False
+    diverged: bool = False
+    target_scale: list[float] | None = None
+    target_offset: list[float] | None = None
+
+    def __len__(self) -> int:
+        """Steps taken."""
+        return len(self.step)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} step{'' if len(self) == 1 else 's'}"]
+        if self.train_loss:
+            parts.append(f"train_loss {self.train_loss[-1]:.4g}")
+        if self.best_step is not None:
+            best = self.validation_loss[self.best_step - 1]
+            parts.append(f"validation_loss {best:.4g} at step {self.best_step}")
+        if self.seconds:
+            parts.append(f"{self.seconds[-1]:.3g} s")
+        parts += ["stopped early"] if self.stopped_early else []
+        parts += ["interrupted"] if self.interrupted else []
+        parts += ["diverged"] if self.diverged else []
+        parts += ["still falling, more steps may help"] if self.still_falling else []
+        parts += ["outputs scaled to the targets"] if self.target_scale is not None else []
+        return f"History({', '.join(parts)})"
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the training loss fell by a tenth or more over the last quarter of the steps.
+
+        It is of no account below a hundredth of where it began.
+        """
+        losses = self.train_loss
+        before = losses[: len(losses) - len(losses) // 4]
+        stopped = self.stopped_early or self.diverged
+        if len(losses) < _FEW or stopped:
+            return False
+        return 0.01 * losses[0] < losses[-1] < 0.9 * min(before)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values, by attribute."""
+        return asdict(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the losses over the steps, on a log axis when all are positive.
+
+        Args:
+            ax: Where to draw; a new figure when None.
+
+        Returns:
+            The axes, for titles, saving and showing.
+
+        Raises:
+            ImportError: matplotlib is absent; the message has the line that installs it.
+        """
+        ax = new_axes() if ax is None else ax
+        losses = list(self.train_loss)
+        ax.plot(self.step, self.train_loss, label="train")
+        evaluated = [
+            (step, loss)
+            for step, loss in zip(self.step, self.validation_loss, strict=True)
+            if loss is not None
+        ]
+        if evaluated:
+            steps, values = zip(*evaluated, strict=True)
+            losses += values
+            ax.plot(steps, values, label="validation")
+        if self.best_step is not None:
+            label = f"best step, {self.best_step}"
+            ax.axvline(self.best_step, color="gray", linestyle=":", label=label)
+        ax.set_yscale("log" if losses and min(losses) > 0 else "linear")
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        ax.legend()
+        return ax
+
+    def head(self, steps: int) -> History:
+        """A copy of the first `steps` steps, which knows of no best one."""
+        lists = {f.name: getattr(self, f.name)[:steps] for f in fields(self)[:5]}
+        return History(**lists)
+
+    def append(self, train_loss: float, learning_rate: float, seconds: float) -> None:
+        """Record one step, which had no validation yet."""
+        self.step.append(len(self.step) + 1)
+        self.train_loss.append(train_loss)
+        self.validation_loss.append(None)
+        self.learning_rate.append(learning_rate)
+        self.seconds.append(seconds)

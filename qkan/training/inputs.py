@@ -1,0 +1,155 @@
+"""What the layers of a model see of the data: periods that alias, spreads that overfit.
+
+A layer is judged by its own input, wherever it stands, as long as nothing that is trained comes
+before it: what a trained layer sends it, training can mend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import AliasingWarning, ScaleWarning, warn
+from qkan.nn.layer import QKANLayer
+from qkan.nn.network import QKAN, unwatched
+from qkan.nn.watch import evaluating, listening, unwrapped
+from qkan.simulators import has_values
+
+from .batches import Pair
+
+_ROWS, _NUMBERS = 4096, 1 << 20
+"""Rows of the data that are looked at before training, and numbers in them."""
+
+_ALIASED = 1e-3
+_TURNS, _FAR = 8.0, 100.0
+"""Spread and mean of trained encodings' angles, in radians, above which inputs want scaling."""
+
+
+def some_rows(pair: Pair) -> Pair:
+    """Rows spread over the data, few enough to look at."""
+    x, y = pair
+    wanted = max(1, min(_ROWS, _NUMBERS * len(x) // max(x.numel(), 1)))
+    step = max(1, -(-len(x) // wanted))
+    return x[::step], y[::step]
+
+
+def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
+    """Run the model on some rows of the data, and warn of what its layers see there.
+
+    In evaluation mode, on the simulator, without a trace in the model.
+
+    Args:
+        model: Any module.
+        x: Rows of the data.
+        role: "training" or "validation".
+
+    Returns:
+        The model's output, or None for a model without a `QKANLayer`, which is not run.
+    """
+    model = unwrapped(model)
+    if not any(isinstance(module, QKANLayer) for module in model.modules()):
+        return None
+    seen: dict[str, tuple[QKANLayer, list[Tensor]]] = {}
+
+    def hear(name: str, layer: QKANLayer, rows: Tensor) -> None:
+        # what depends on a trained parameter carries a graph; inside vmap there are no numbers
+        if not rows.requires_grad and has_values(rows):
+            seen.setdefault(name, (layer, []))[1].append(rows)
+
+    with listening(model, hear):
+        out = simulated(model, x)
+    for name, (layer, rows) in seen.items():
+        ranged = _range_of(model, layer)
+        if layer.fixed_scale is not None:
+            _warn_aliasing(layer, torch.cat(rows), ranged, role)
+        elif not layer.circuit.uses_arccos:
+            _warn_spread(name or type(model).__name__, layer, torch.cat(rows), ranged, role)
+    return out.detach() if isinstance(out, Tensor) else None
+
+
+def simulated(model: nn.Module, x: Tensor) -> Tensor:
+    """What a model says in evaluation mode, on the simulator, leaving no trace in it."""
+    device = next(model.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    with evaluating(model), _on_simulator(model), unwatched(), torch.enable_grad():
+        with torch.random.fork_rng(cuda):
+            out: Tensor = unwrapped(model)(x.detach().to(device))
+    return out
+
+
+@contextmanager
+def _on_simulator(model: nn.Module) -> Iterator[None]:
+    """Take layers off the device that they are lent to, whose shots cost, for a while."""
+    lent = {
+        layer: layer.__dict__.pop("activations")
+        for layer in model.modules()
+        if isinstance(layer, QKANLayer) and "activations" in layer.__dict__
+    }
+    try:
+        yield
+    finally:
+        for layer, activations in lent.items():
+            layer.activations = activations
+
+
+def _range_of(model: nn.Module, layer: QKANLayer) -> tuple[float, float]:
+    """The range of the data that reaches a layer as [-π/2, π/2]."""
+    for module in model.modules():
+        row: Any = module
+        if isinstance(module, QKAN) and row.layers[0] is layer and module.input_range is not None:
+            return module.input_range
+    return -math.pi / 2, math.pi / 2
+
+
+def _as_given(values: Tensor, ranged: tuple[float, float]) -> Tensor:
+    """Values at a layer as they were before the input range was mapped."""
+    low, high = ranged
+    return values * ((high - low) / math.pi) + (low + high) / 2
+
+
+def _remedy(x: Tensor, ranged: tuple[float, float]) -> str:
+    low, high = (value.item() for value in _as_given(x, ranged).aminmax())
+    return f"Build QKAN(…, input_range=({low:.4g}, {high:.4g})), or rescale x"
+
+
+def _warn_aliasing(layer: QKANLayer, x: Tensor, ranged: tuple[float, float], role: str) -> None:
+    """Warn if a fixed encoding has a period that its inputs exceed."""
+    assert layer.fixed_scale is not None
+    scales = [abs(scale) for scale in layer.fixed_scale]
+    if layer.circuit.uses_arccos or not any(scales) or not all(s.is_integer() for s in scales):
+        return
+    # frequencies are sums of scales, so a common divisor shortens the period
+    half = math.pi / math.gcd(*map(int, scales))
+    beyond = (x.abs() > half * (1 + 1e-6)).double().mean().item()
+    if beyond > _ALIASED:
+        warn(
+            f"{100 * beyond:.3g} % of the {role} inputs reach the first layer beyond "
+            f"±{half:.4g}, and its encoding {layer.encoding!r} has the period {2 * half:.4g}: the "
+            f"activations cannot tell such inputs from others. {_remedy(x, ranged)}.",
+            AliasingWarning,
+        )
+
+
+def _warn_spread(
+    name: str, layer: QKANLayer, x: Tensor, ranged: tuple[float, float], role: str
+) -> None:
+    """Warn if trained encodings turn many times over the inputs, or all far from 0."""
+    scale = layer.scale.detach().abs().double().mean().item()
+    x = x.double()
+    spread, mean = scale * x.std(0, correction=0), scale * x.mean(0).abs()
+    worst = int(torch.maximum(spread / _TURNS, mean / _FAR).argmax())
+    if spread[worst] <= _TURNS and mean[worst] <= _FAR:
+        return
+    given = _as_given(x[:, worst], ranged)
+    warn(
+        f"Layer {name}: input {worst} of the {role} data has the mean {given.mean().item():.4g} "
+        f"and the spread {given.std(correction=0).item():.4g}, where the encoding makes angles of "
+        f"{spread[worst].item():.3g} radians: the activations wave between the samples and learn "
+        f"them by heart. {_remedy(x, ranged)}, (x - x.mean(0)) / x.std(0).",
+        ScaleWarning,
+    )

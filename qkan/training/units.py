@@ -1,0 +1,209 @@
+"""Targets in units of their own: the scale and the offset that bring a model's outputs to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan._losses import Loss
+from qkan.errors import ScaleWarning, warn
+from qkan.nn.kan import KANLayer
+from qkan.nn.layer import QKANLayer
+from qkan.nn.splines import SplineLayer
+from qkan.nn.watch import unwrapped
+
+from .batches import Pair
+from .inputs import simulated, some_rows
+
+REGRESSION = ("mse", "l1", "huber")
+"""Losses by name whose targets are measured in the units of the outputs."""
+
+_SCALES, _OFFSET, _CALIBRATED = (0.5, 4.0), 1.5, 5.0
+"""Spreads and distance of the targets, in those of the outputs, that training copes with; and how
+far the best scale of outputs that are correlated with the targets may be from 1."""
+_FAR = 100.0
+
+
+@dataclass(frozen=True)
+class Units:
+    """What stands behind a model's outputs while it trains, and is part of its last layer after.
+
+    The model is trained as if the targets were standardised: prediction = scale·output + offset,
+    and the loss is divided by a number that makes it about 1. Nothing else is changed: the loss
+    is that of the predictions in the targets' own units.
+
+    Attributes:
+        scale: One number an output.
+        offset: One number an output.
+        reference: The loss of the targets' mean.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    reference: float
+
+    @classmethod
+    def restored(cls, state: dict[str, Any] | None) -> Units | None:
+        """From what `dataclasses.asdict` gave."""
+        return None if state is None else cls(**state)
+
+    def predict(self, output: Tensor) -> Tensor:
+        """The prediction (…, o) in the units of the targets."""
+        return output * output.new_tensor(self.scale) + output.new_tensor(self.offset)
+
+    def move_into(self, model: nn.Module) -> None:
+        """Let the model's last layer compute the prediction itself, in place."""
+        layer = last_layer(model)
+        assert layer is not None
+        with torch.no_grad():
+            for name, value in _linear_parameters(layer):
+                scale = value.new_tensor(self.scale).reshape(-1, *[1] * (value.ndim - 1))
+                value.mul_(scale)
+                if name == "bias":
+                    value.add_(value.new_tensor(self.offset))
+
+
+_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
+    QKANLayer: ("weight", "base_weight", "bias"),
+    KANLayer: ("weight", "base_weight", "bias"),
+    SplineLayer: ("coef", "base_weight", "bias"),
+    nn.Linear: ("weight", "bias"),
+}
+"""Layers that are linear in some of their parameters, (o, …) each."""
+
+
+def last_layer(model: nn.Module) -> nn.Module | None:
+    """The layer that computes a model's outputs, where a scale and an offset can move into it.
+
+    A module with such a layer inside names it as its `output_layer`.
+    """
+    model = unwrapped(model)
+    if isinstance(model, nn.Sequential):
+        return last_layer(model[-1]) if len(model) > 0 else None
+    inner = getattr(model, "output_layer", None)
+    if isinstance(inner, nn.Module):
+        return last_layer(inner)
+    found = dict(_linear_parameters(model))
+    trained = all(value.requires_grad for value in found.values())
+    return model if "bias" in found and trained else None
+
+
+def _linear_parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The trained tensors that a layer's output is linear in, by name; nothing of other modules."""
+    names = next((names for kind, names in _LAYERS.items() if isinstance(layer, kind)), ())
+    for name in names:
+        value = layer._parameters.get(name)
+        if value is not None:
+            yield name, value
+
+
+def find_units(model: nn.Module, pair: Pair, out: Tensor | None, criterion: Loss) -> Units | None:
+    """The scale and the offset of the outputs, or None where they belong to the targets already.
+
+    An output is changed where its spread or its mean is far from the target's and where, besides,
+    the best affine function of it is far from the output itself, which of a trained model it is
+    not. It then has the mean and, where its own spread is about 1, the spread of the target.
+    Models whose outputs do not follow their last layer are left alone.
+
+    Args:
+        model: The model.
+        pair: Inputs and targets.
+        out: The model's output for `some_rows` of the data; computed when None.
+        criterion: The loss.
+    """
+    _, y = pair
+    if last_layer(model) is None or not y.dtype.is_floating_point:
+        return None
+    rows = some_rows(pair)
+    out = simulated(model, rows[0]).detach() if out is None else out
+    if out.shape[1:] != y.shape[1:] or out.dtype != y.dtype or out.ndim < 2:
+        return None
+    targets = y.double().cpu().flatten(0, -2)
+    outputs, beside = (t.double().cpu().flatten(0, -2).T for t in (out, rows[1]))
+    columns = zip(outputs, beside, *_moments(targets), strict=True)
+    fitted = [_affine(*column) for column in columns]
+    if all(pair == (1.0, 0.0) for pair in fitted):
+        return None
+    scale, offset = zip(*fitted, strict=True)
+    constant = targets.mean(0).to(y).expand_as(y)
+    reference = float(criterion(constant, y))
+    wrong = not math.isfinite(reference) or reference <= 0
+    units = Units(tuple(scale), tuple(offset), 1.0 if wrong else reference)
+    return units if _follows(model, rows[0], out, units) else None
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread (o,) of values (n, o); a spread of mere rounding is 0."""
+    mean = values.mean(0)
+    spread = (values - mean).square().mean(0).sqrt()
+    return mean, torch.where(spread > 1e-12 * mean.abs(), spread, 0.0)
+
+
+def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float, float]:
+    """Scale and offset of one output (n,) for its target's moments; (1, 0) where it may stay."""
+    (centre,), (size,) = (value.tolist() for value in _moments(out.unsqueeze(-1)))
+    m, s = mean.item(), spread.item()
+    if not all(map(math.isfinite, (centre, size, m, s))):
+        return 1.0, 0.0
+    if s == 0:
+        s = abs(m) or 1.0
+    slope = ((out - centre) * (y - y.mean())).mean().item() / max(size**2, 1e-300)
+    calibrated = 1 / _CALIBRATED <= slope <= _CALIBRATED and abs(m - centre) <= _OFFSET * s
+    # outputs nearer to the size of a fresh model's than to the target's are taken for a fresh one's
+    size = size if size > 0 else 1.0
+    elsewhere = abs(m - centre) > _OFFSET * max(s, size) and size <= _CALIBRATED
+    if elsewhere or abs(math.log(size)) <= abs(math.log(size / s)):
+        size = 1.0
+    if abs(m - centre) >= abs(m) / 2 and abs(centre) <= 2 * _OFFSET * max(s, size):
+        centre = 0.0
+    fits = _SCALES[0] <= s / size <= _SCALES[1] and abs(m - centre) <= _OFFSET * s
+    if fits or calibrated:
+        return 1.0, 0.0
+    return s / size, m - s / size * centre
+
+
+def _follows(model: nn.Module, x: Tensor, out: Tensor, units: Units) -> bool:
+    """Whether the model's outputs change as those of its last layer; the model stays as it is."""
+    layer = last_layer(model)
+    assert layer is not None
+    kept = {name: value.detach().clone() for name, value in _linear_parameters(layer)}
+    units.move_into(model)
+    try:
+        found, wanted = simulated(model, x).detach(), units.predict(out)
+        size = wanted.abs().amax() + max(units.scale)
+        return bool((found - wanted).abs().amax() <= 1e3 * torch.finfo(out.dtype).eps * size)
+    finally:
+        with torch.no_grad():
+            for name, value in _linear_parameters(layer):
+                value.copy_(kept[name])
+
+
+def warn_of_units(prediction: Tensor, target: Tensor) -> str:
+    """Warn where outputs (…, o) are far from targets of their shape, and return what it says."""
+    floats = target.dtype.is_floating_point and prediction.dtype.is_floating_point
+    if not floats or target.shape != prediction.shape or target.ndim < 2 or len(target) < 2:
+        return ""
+    mean, spread = _moments(target.detach().double().flatten(0, -2))
+    centre, size = _moments(prediction.detach().double().flatten(0, -2))
+    far = (mean - centre).abs() > _FAR * torch.maximum(spread, size)
+    # a fresh model's outputs may hardly vary, and be of size 1 all the same
+    far |= (spread > _FAR * size.clamp_min(1.0)) | (size > _FAR * spread)
+    # a constant is no unit
+    far &= (spread > 0) & (size > 0)
+    if not far.any():
+        return ""
+    o = int(far.nonzero()[0])
+    which = f" of output {o}" if len(mean) > 1 else ""
+    said = (
+        f"The targets{which} have the mean {mean[o].item():.4g} and the spread "
+        f"{spread[o].item():.4g}, the model's outputs {centre[o].item():.4g} and "
+        f"{size[o].item():.4g}, so training may not get there. Standardise the targets, "
+        "(y - y.mean(0)) / y.std(0), and turn the predictions back."
+    )
+    warn(said, ScaleWarning)
+    return said

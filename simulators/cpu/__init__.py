@@ -1,0 +1,1 @@
+"""The engine of the CPU: kernels compiled by numba, and their threads."""

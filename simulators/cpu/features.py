@@ -1,0 +1,287 @@
+"""Compiled features of the inputs for the engines that are matrix products, and their derivatives.
+
+Layout (b, m, i): feature m of input i. The constant feature is left out; it needs no product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .jit import bind, get, inline, kernel, next_index, put
+from .sincos import per_quarter, sincos, slow_sincos
+
+_LARGE = 1e4
+
+
+@inline
+def _first_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
+    """Cos kx, sin kx of a row for k = 1 … min(count, 3), in one pass."""
+    one, zero = type(get(x, at))(1), type(get(x, at))(0)
+    hi, lo = per_quarter(one)
+    if count >= 3:
+        for i in range(n):
+            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
+            c2, s2 = c * c - s * s, 2 * c * s
+            put(out, base + i, c)
+            put(out, base + n + i, s)
+            put(out, base + 2 * n + i, c2)
+            put(out, base + 3 * n + i, s2)
+            put(out, base + 4 * n + i, c2 * c - s2 * s)
+            put(out, base + 5 * n + i, s2 * c + c2 * s)
+    else:
+        for i in range(n):
+            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
+            put(out, base + i, c)
+            put(out, base + n + i, s)
+            if count == 2:
+                put(out, base + 2 * n + i, c * c - s * s)
+                put(out, base + 3 * n + i, 2 * c * s)
+
+
+@inline
+def _is_large(x: Any, at: int, n: int) -> bool:
+    """Whether an input of a row is beyond the range of the fast sine."""
+    largest = type(get(x, at))(0)
+    for i in range(n):
+        largest = max(largest, abs(get(x, at + i)))
+    return largest > _LARGE
+
+
+@inline
+def _large_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
+    """The same for inputs of any size, slowly."""
+    for i in range(n):
+        for k in range(1, min(count, 3) + 1):
+            s, c = slow_sincos(float(k), 0.0, 0.0, get(x, at + i))
+            put(out, base + 2 * (k - 1) * n + i, c)
+            put(out, base + (2 * k - 1) * n + i, s)
+
+
+@inline
+def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
+    """Cos kx, sin kx of a row from those of x and of (k - 1)·x."""
+    before, to = base + 2 * (k - 2) * n, base + 2 * (k - 1) * n
+    for i in range(n):
+        c, s = get(out, base + i), get(out, base + n + i)
+        p, q = get(out, before + i), get(out, before + n + i)
+        put(out, to + i, p * c - q * s)
+        put(out, to + n + i, q * c + p * s)
+
+
+@kernel
+def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
+    """out[b, 2k-2, i], out[b, 2k-1, i] = cos k·x, sin k·x for k = 1 … count, by angle addition."""
+    rows, ins, count = shape
+    while True:
+        start = next_index(counter) * block
+        if start >= rows:
+            break
+        for b in range(start, min(start + block, rows)):
+            base = b * 2 * count * ins
+            if _is_large(x, b * ins, ins):
+                _large_harmonics(x, b * ins, out, base, ins, count)
+            else:
+                _first_harmonics(x, b * ins, out, base, ins, count)
+            for k in range(4, count + 1):
+                _more_harmonics(out, base, k, ins)
+
+
+@inline
+def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int) -> None:
+    """Dx of the first three harmonics of a row, in one pass."""
+    for i in range(n):
+        at = base + i
+        one = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        at += 2 * n
+        two = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        at += 2 * n
+        three = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        put(dx, to + i, one + 2 * two + 3 * three)
+
+
+@inline
+def _more_slopes(
+    grad: Any, features: Any, base: int, k: int, dx: Any, to: int, n: int, add: bool
+) -> None:
+    """Dx of harmonic k of a row, added or put."""
+    factor, zero = type(get(dx, to))(k), type(get(dx, to))(0)
+    for i in range(n):
+        at = base + 2 * (k - 1) * n + i
+        slope = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
+        put(dx, to + i, (get(dx, to + i) if add else zero) + factor * slope)
+
+
+@kernel
+def harmonics_backward(
+    grad: Any, features: Any, dx: Any, shape: Any, block: int, counter: Any
+) -> None:
+    """dx[b, i] = Σ_k k·(cos k·x · grad_sin - sin k·x · grad_cos)."""
+    rows, ins, count = shape
+    while True:
+        start = next_index(counter) * block
+        if start >= rows:
+            break
+        for b in range(start, min(start + block, rows)):
+            base, to, first = b * 2 * count * ins, b * ins, 1
+            if count >= 3:
+                _first_slopes(grad, features, base, dx, to, ins)
+                first = 4
+            for k in range(first, count + 1):
+                _more_slopes(grad, features, base, k, dx, to, ins, k > 1)
+
+
+@inline
+def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
+    """Least and greatest of each input; returns 0, or NaN where one is not finite."""
+    bad = type(get(x, 0))(0)
+    for i in range(ins):
+        low[i], high[i] = x[i], x[i]
+    for b in range(rows):
+        for i in range(ins):
+            value = get(x, b * ins + i)
+            bad += value * 0
+            put(low, i, min(get(low, i), value))
+            put(high, i, max(get(high, i), value))
+    return bad
+
+
+@kernel
+def extent(
+    x: Any, scale: Any, uses: Any, fixed: float, shape: Any, limits: Any, middle: Any, half: Any
+) -> Any:
+    """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
+
+    All ranges are as wide as that angle allows: the degree follows from it alone, and a slope
+    divides the rounding of the coefficients by the width of its range.
+
+    Args:
+        x: (batch·in,), at least one sample.
+        scale: (out·in·num_encodings,), or empty where `fixed` is the bandwidth of every edge.
+        uses: (num_encodings,) how often each encoding occurs.
+        fixed: The bandwidth of every edge where the scales are fixed.
+        shape: (batch, in).
+        limits: Ranges are wider than the data by the first of these factors. The widest angle is
+            at least the second. An input whose edges have a bandwidth below the third counts as
+            if they had that one.
+        middle: (in,), written.
+        half: (in,), written.
+
+    Returns:
+        The widest angle; NaN where an input or a scale is not finite.
+    """
+    rows, ins = shape
+    margin, narrowest, flat = limits
+    zero = type(get(x, 0))(0)
+    bad = _ranges(x, rows, ins, middle, half)
+    count, band = uses.size, np.empty(ins, x.dtype)
+    band[:] = fixed
+    for o in range(scale.size // max(count * ins, 1)):
+        for i in range(ins):
+            one, edge = zero, o * ins + i
+            for u in range(count):
+                one += abs(get(scale, edge * count + u)) * get(uses, u)
+            bad += one * 0
+            put(band, i, max(get(band, i), one))
+    worst = narrowest
+    for i in range(ins):
+        low, high = middle[i], half[i]
+        middle[i] = (low + high) / 2
+        half[i] = (high - low) / 2 * margin
+        worst = max(worst, half[i] * band[i])
+    for i in range(ins):
+        half[i] = max(half[i], worst / max(band[i], flat))
+    return worst + bad
+
+
+@kernel
+def chebyshev(
+    x: Any, out: Any, middle: Any, half: Any, shape: Any, block: int, counter: Any
+) -> None:
+    """out[b, k-1, i] = T_k(t), t = (x - middle[i])/half[i], for k = 1 … count."""
+    rows, ins, count = shape
+    while True:
+        start = next_index(counter) * block
+        if start >= rows:
+            break
+        for b in range(start, min(start + block, rows)):
+            base = b * count * ins
+            for i in range(ins):
+                put(out, base + i, (get(x, b * ins + i) - get(middle, i)) / get(half, i))
+            if count > 1:
+                for i in range(ins):
+                    t = get(out, base + i)
+                    put(out, base + ins + i, 2 * t * t - 1)
+            for k in range(3, count + 1):
+                to = base + (k - 1) * ins
+                for i in range(ins):
+                    t = get(out, base + i)
+                    put(out, to + i, 2 * t * get(out, to - ins + i) - get(out, to - 2 * ins + i))
+
+
+@kernel
+def chebyshev_backward(
+    grad: Any, features: Any, dx: Any, scratch: Any, half: Any, shape: Any, block: int,
+    counter: Any,
+) -> None:  # fmt: skip
+    """dx[b, i] = Σ_k k·U_{k-1}(t)·grad[b, k-1, i] / half[i], with U_k = T_k + t·U_{k-1}."""
+    rows, ins, count = shape
+    while True:
+        unit = next_index(counter)
+        start = unit * block
+        if start >= rows:
+            break
+        u = unit * ins
+        for b in range(start, min(start + block, rows)):
+            base, to = b * count * ins, b * ins
+            for i in range(ins):
+                put(scratch, u + i, type(get(dx, to))(1))
+                put(dx, to + i, get(grad, base + i))
+            for k in range(2, count + 1):
+                row = base + (k - 1) * ins
+                factor = type(get(dx, to))(k)
+                for i in range(ins):
+                    t = get(features, base + i)
+                    value = get(features, row - ins + i) + t * get(scratch, u + i)
+                    put(scratch, u + i, value)
+                    put(dx, to + i, get(dx, to + i) + factor * value * get(grad, row + i))
+            for i in range(ins):
+                put(dx, to + i, get(dx, to + i) / get(half, i))
+
+
+def blocks(shape: tuple[int, ...], count: int, threads: int) -> tuple[int, int]:
+    """Rows of a unit of work, and the number of units, for inputs (b, i)."""
+    rows, ins = shape
+    work = max(1, ins * count)
+    block = max(1, min(-(-rows // (4 * threads)), -(-(1 << 16) // work)))
+    return block, -(-rows // block)
+
+
+def counter() -> np.ndarray:
+    """A fresh shared counter of units."""
+    return np.zeros(1, np.int64)
+
+
+@kernel
+def harmonics_task(room: Any, *args: Any) -> Any:
+    """`harmonics` bound to its arguments."""
+    return bind(harmonics, room, args)
+
+
+@kernel
+def harmonics_backward_task(room: Any, *args: Any) -> Any:
+    """`harmonics_backward` bound to its arguments."""
+    return bind(harmonics_backward, room, args)
+
+
+@kernel
+def chebyshev_task(room: Any, *args: Any) -> Any:
+    """`chebyshev` bound to its arguments."""
+    return bind(chebyshev, room, args)
+
+
+@kernel
+def chebyshev_backward_task(room: Any, *args: Any) -> Any:
+    """`chebyshev_backward` bound to its arguments."""
+    return bind(chebyshev_backward, room, args)

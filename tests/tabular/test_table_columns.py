@@ -1,0 +1,145 @@
+"""What a column of a table is taken for, and what its cells become."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from qkan import QKAN, QKANError, TableModel
+from qkan.tabular.columns import Column, days, infer, number
+
+KINDS = {
+    "numbers": (["1", "-2.5", ".5", "1e3", "+7"], "number", ()),
+    "a gap among numbers": (["1", "", "NA", "n/a", "4"], "number", ()),
+    "codes": (["01234", "01235", "01234", "01235"], "category", ("01234", "01235")),
+    "texts": (["m", "f", "m", "f"], "category", ("f", "m")),
+    "true and false": (["True", "false", "TRUE"], "boolean", ("false", "true")),
+    "yes and no": (["yes", "no", "no"], "boolean", ("no", "yes")),
+    "dates": (["2024-01-31", "2023-12-01"], "date", ()),
+    "dates with dots": (["31.01.2024", "01.12.2023"], "date", ()),
+    "dates that can be one thing only": (["31/01/2024", "01/12/2023"], "date", ()),
+    "underscores": (["10_25", "10_26"] * 2, "category", ("10_25", "10_26")),
+    "no finite numbers": (["inf", "inf", "1e999", "1e999"], "category", ("1e999", "inf")),
+    "a slip among numbers": (["1", "2", "3", "4 kg"], "number", ()),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_column_is_what_a_person_would_say(name: str) -> None:
+    cells, kind, values = KINDS[name]
+    found = infer("c", cells)
+    assert (found.kind, found.values) == (kind, values)
+    assert Column(**{**found.config(), "values": tuple(found.values)}) == found
+
+
+def test_only_what_a_person_calls_a_number_is_one() -> None:
+    assert [number(text) for text in ("1", "-.5", "2.", "1e-3")] == [1.0, -0.5, 2.0, 1e-3]
+    for text in ("1_000", "inf", "nan", "0x10", "1,5", "1 000", "１", "", "1e999", "--1"):
+        assert number(text) is None, text
+    assert number("1,5", ",") == 1.5 and number("1.5", ",") is None
+
+
+def test_categories_become_a_one_each() -> None:
+    cells = ["a"] * 100 + ["b"] * 100 + ["rare"] * 1 + [""] * 9
+    column = infer("c", cells)
+    assert column.features == ("c=a", "c=b", "c missing", "c=other")
+    found = column.encode(["b", "", "rare", "never seen", "a"]).values
+    assert np.array_equal(found, np.eye(4)[[1, 2, 3, 3, 0]])
+    plain = infer("c", ["a", "b"] * 5)
+    again = plain.encode(["a", "z", ""])
+    assert again.values.tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert again.unseen == ("z", "(missing)") and not again.bad
+    # nothing of it is known: another column has this name now
+    assert plain.encode(["1.5", "2.5"]).bad == [0, 1]
+    assert infer("c", ["1", "2", "1", "2"], category=True).kind == "category"
+
+
+def test_dates_become_days() -> None:
+    assert days("1970-01-02", "iso") == 1.0 and days("1970-01-01T12:00", "iso") == 0.5
+    assert days("1970-01-01T12:00+12:00", "iso") == 0.0
+    column = infer("d", ["31.01.2024", "01.12.2023"])
+    assert column.features == ("d (days)",)
+    found = column.encode(["01.02.1970", "", "1970-02-01"])
+    assert found.values[0, 0] == 31.0 and math.isnan(found.values[1, 0])
+    assert found.bad == [2] and found.missing == 1
+
+
+SHARES = [f"{value:.1f}%" for value in np.random.default_rng(0).normal(0, 10, 240)]
+"""Numbers that are no numbers as they are written, of which a few occur again."""
+
+
+def test_what_cannot_be_decided_is_said() -> None:
+    for cells, words in (
+        (["01/02/2024", "03/04/2024"], "what is the day and what the month"),
+        ([f"name {n}" for n in range(50)], "50 different texts in 50 rows"),
+        (["", "NA"], "empty in every row"),
+        # a few of them twice by chance: no categories either
+        (SHARES, "such as '1.3%', and few .*as 1234.5"),
+        ([f"{n % 28 + 1:02}.01.2024 {n % 24}:{n % 7}0" for n in range(200)], "as 2024-12-31"),
+        (["1.5", "2.5", "\u22120.5", "\u22123.5"], "such as '\u22120.5'"),
+    ):
+        with pytest.raises(QKANError, match=words):
+            infer("c", cells)
+    # whoever says that they are categories has them
+    said = infer("c", SHARES, category=True)
+    assert said.kind == "category" and said.other
+    # the same day either way
+    assert infer("c", ["01/01/2024", "02/02/2024"]).kind == "date"
+
+
+def model() -> TableModel:
+    """Of an age that was missing at times, a sex and a day."""
+    table = [
+        Column("age"),
+        Column("sex", "category", ("f", "m")),
+        Column("day", "date", format="iso"),
+    ]
+    columns = ["age", "sex=f", "sex=m", "day (days)", "age missing"]
+    found = TableModel(
+        QKAN([5, 1], generator=torch.Generator().manual_seed(0)), columns=columns, targets=["y"],
+        table=table, ranges=[[20, 60], [0, 1], [0, 1], [0, 10], [0, 1]],
+    )  # fmt: skip
+    found.mean[0] = 40.0
+    return found
+
+
+def test_a_frame_becomes_inputs() -> None:
+    frame = pd.DataFrame({
+        "day": ["1970-01-03", "1970-01-02"], "sex": ["m", "f"], "age": [np.nan, 30.0],
+        "more": [1, 2],
+    })  # fmt: skip
+    wanted = [[40.0, 0, 1, 2, 1], [30.0, 1, 0, 1, 0]]
+    assert model().inputs(frame).tolist() == wanted
+    assert model().inputs(frame.assign(day=pd.to_datetime(frame.day))).tolist() == wanted
+    with pytest.warns(UserWarning, match="categories that training never had: d"):
+        model().inputs(frame.assign(sex=["d", "f"]))
+    with pytest.warns(UserWarning, match="'day' lacks 1 values"):
+        model().inputs(frame.assign(day=["", "1970-01-02"]))
+    for changed, words in (
+        (frame.drop(columns="sex"), "lacks the columns .'sex'."),
+        (frame.assign(age=["old", "30"]), "row 0: found 'old', and in training it was a number"),
+        (frame.assign(sex=[1.5, 2.5]), "in training it was a category"),
+    ):
+        with pytest.raises(QKANError, match=words):
+            model().inputs(changed)
+
+
+def test_the_table_survives_its_file(tmp_path: object) -> None:
+    again = TableModel.from_config(model().config())
+    assert again.table == model().table and again.ranges == model().ranges
+    with pytest.raises(QKANError, match="its columns become the numbers"):
+        TableModel(QKAN([1, 1]), columns=["a"], targets=["y"], table=[Column("b")])
+    with pytest.raises(QKANError, match="ranges"):
+        TableModel(QKAN([1, 1]), columns=["a"], targets=["y"], ranges=[[0, 1]] * 2)
+
+
+def test_what_is_far_outside_is_said() -> None:
+    x = torch.tensor([[30.0, 0, 1, 5, 0], [63.0, 0, 1, 5, 0], [100.0, 0, 1, 11.5, 0]])
+    assert model().outside(x.double()) == {
+        "age": {"rows": 1, "farthest": 100.0, "training": [20.0, 60.0]},
+        "day (days)": {"rows": 1, "farthest": 11.5, "training": [0.0, 10.0]},
+    }
