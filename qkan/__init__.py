@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .io.files import load as load
     from .io.files import save as save
     from .io.from_qkan import from_qkan as from_qkan
+    from .nn.activation import DARUAN as DARUAN
     from .nn.activation_fit import ActivationFit as ActivationFit
     from .nn.activation_fit import fit_activation as fit_activation
     from .nn.attention import QKANAttention as QKANAttention
@@ -112,6 +113,7 @@ _EXPORTS = {
     ".simulators": "Noise SimulatorError engines expectation simulate",
     ".backends": "BackendError PennyLaneBackend QiskitBackend",
     ".errors": "DivergenceWarning QKANError ScaleWarning",
+    ".nn.activation": "DARUAN",
     ".nn.activation_fit": "ActivationFit fit_activation",
     ".nn.attention": "QKANAttention",
     ".nn.basis": "Daruan Fourier Rational Spline",

@@ -1,0 +1,265 @@
+"""`DARUAN`: an activation that learns, a known one plus a single-qubit circuit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qkan._options import (
+    check_choice,
+    check_encoding,
+    check_group,
+    check_size,
+    circuit_of,
+    factory_of,
+    scale_of,
+)
+from qkan.circuits import Circuit, from_json, lower, to_json
+from qkan.circuits.ansatz import Builder
+from qkan.errors import QKANError
+from qkan.simulators import LayerTensors, engines, layer_call, run, select
+from qkan.simulators.waves import add_waves, count_waves, wave_terms
+
+from .functional import Activations, _spread, check_features, compute_dtype
+from .layer import reject_unknown
+from .start import write
+
+
+def _relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "relu2": _relu2,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+}
+"""Activations by name, as torch computes them; "relu2" is ReLU squared."""
+
+Base = str | nn.Module | Callable[[Tensor], Tensor]
+"""A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
+
+_MOST_WAVES = 32
+"""Frequencies up to which an activation is computed as the sum of its waves."""
+
+
+class DARUAN(nn.Module):
+    """An activation that learns: y = base(x) + amplitude_g·φ_g(x), elementwise.
+
+    φ_g(x) = ⟨Z⟩ of a data re-uploading circuit with the angles scale·x + shift (arXiv 2509.14026),
+    one circuit for each of g groups of features. The amplitude begins at 0, so that a model in
+    which it takes the place of `base` begins as exactly what it was. Train the angles faster than
+    the weights: `param_groups(model, lr)` does.
+
+    One qubit is classically simulable. Without an arccos encoding φ is a short sum of sinusoids,
+    and that is how it is computed: the circuit is evaluated at a few phases, whatever the size of
+    x, and one compiled pass adds the sinusoids to every input. With one repetition and a trained
+    scale φ is one sinusoid and a constant.
+
+    Args:
+        features: Size f of the last axis of x. None, with group=1 alone, for any size.
+        group: Number g of activations; feature i uses number ⌊i·g/f⌋. "inputs" stands for one a
+            feature.
+        base: The activation that is there: "gelu", "silu", "relu", "relu2" (ReLU squared), "tanh"
+            or "identity"; a module or a function, which goes on being called as it is; None for
+            the circuit alone.
+        ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
+            the number of repetitions to one.
+        reps: Repetitions of a named ansatz.
+        encoding: "trainable", "linear", "binary", "ternary", or numbers, as in `QKANLayer`.
+        amplitude: Where every amplitude begins.
+        engine: Which simulator evaluates the circuit: "auto" or one of `engines()`.
+        generator: For the start; torch's default one when None.
+        device: As in `torch.nn.Linear`.
+        dtype: As in `torch.nn.Linear`.
+
+    Attributes:
+        theta: (g, k) radians.
+        scale: (g, u); a buffer when fixed.
+        shift: (g, u) radians; a buffer of zeros where it would duplicate a theta.
+        amplitude: (g,).
+        base: The name, module or function.
+
+    Shapes:
+        x (…, f) → (…, f).
+
+    Raises:
+        QKANError: An option that cannot be right; an input that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from qkan import DARUAN
+        >>> activation, x = DARUAN(512, group=8), torch.randn(10, 512)
+        >>> torch.equal(activation(x), torch.nn.functional.gelu(x))
+        True
+        >>> sum(p.numel() for p in activation.parameters())
+        56
+    """
+
+    scale: Tensor
+    shift: Tensor
+    base: Base | None
+    activations: Activations | None = None
+
+    def __init__(
+        self,
+        features: int | None,
+        *,
+        group: int | str = 1,
+        base: Base | None = "gelu",
+        ansatz: str | Circuit | Builder = "pz",
+        reps: int = 1,
+        encoding: str | Sequence[float] = "trainable",
+        amplitude: float = 0.0,
+        engine: str = "auto",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__()
+        reject_unknown(unknown)
+        check_choice("engine", engine, ["auto", *engines()])
+        if isinstance(base, str):
+            check_choice("base", base, [*ACTIVATIONS])
+        elif base is not None and not callable(base):
+            raise QKANError(
+                f"base={base!r}: a name of {', '.join(ACTIVATIONS)}, a module or a function from a "
+                "tensor to one, or None."
+            )
+        if features is None and group != 1:
+            raise QKANError(
+                f"DARUAN: group={group!r} shares {group} activations among the features, so it "
+                "needs their number; pass features, or group=1."
+            )
+        self.features = None if features is None else check_size("features", features)
+        self.group = check_group(group, self.features or 1) or 1
+        self.circuit = circuit_of(ansatz, reps)
+        self.program = lower(self.circuit)
+        self.encoding = check_encoding(encoding)
+        self.fixed_scale = scale_of(self.circuit, self.encoding)
+        count = count_waves(self.program, self.fixed_scale)
+        self._is_sum = count is not None and count <= _MOST_WAVES
+        self.base, self.engine, self.start = base, engine, _number("amplitude", amplitude)
+        self._allocate(factory_of(device, dtype))
+        self.reset_parameters(generator)
+
+    def _allocate(self, factory: dict[str, Any]) -> None:
+        g, u = self.group, self.circuit.num_encodings
+        fixed = self.fixed_scale is not None
+        duplicate = len(self.program.merged_shifts) == u
+        self.theta = nn.Parameter(torch.empty(g, self.circuit.num_theta, **factory))
+        for name, is_buffer in (("scale", fixed), ("shift", duplicate)):
+            value = torch.empty(g, u, **factory)
+            if is_buffer:
+                self.register_buffer(name, value)
+            else:
+                self.register_parameter(name, nn.Parameter(value))
+        self.amplitude = nn.Parameter(torch.empty(g, **factory))
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, every amplitude as given."""
+        if self.theta.is_meta:
+            return
+        with torch.no_grad():
+            self.theta.uniform_(-math.pi / 2, math.pi / 2, generator=generator)
+            write(self.scale, self.fixed_scale or (1.0,) * self.circuit.num_encodings)
+            self.shift.zero_()
+            self.amplitude.fill_(self.start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, f) → (…, f)."""
+        if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
+            return self(x.unsqueeze(0)).squeeze(0)
+        last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
+        check_features(x, last if self.features is None else self.features, self.theta.dtype)
+        base = self._base(x)
+        compute = compute_dtype(self.theta.dtype, "z")
+        theta, scale, shift, amplitude = (
+            t.to(compute) for t in (self.theta, self.scale, self.shift, self.amplitude)
+        )
+        if self.activations is None and self._is_sum:
+            terms = wave_terms(
+                self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed_scale,
+                engine=self.engine,
+            )  # fmt: skip
+            return add_waves(x, base, terms)
+        flat = x.reshape(-1, last)
+        theta, scale, shift = (_spread(t, last) for t in (theta, scale, shift))
+        values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
+        added = values * _spread(amplitude.unsqueeze(1), last).squeeze(-1)
+        return base + added.view(x.shape).to(base.dtype)
+
+    def _values(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """φ of every input, (b, 1, f), by an engine or by what stands in for one."""
+        if self.activations is not None:
+            return self.activations(x, theta, scale, shift)
+        call = layer_call(self.program, LayerTensors(x, theta, scale, shift), self.fixed_scale)
+        return run(select(self.engine, call.request), call)
+
+    def _base(self, x: Tensor) -> Tensor:
+        if self.base is None:
+            return torch.zeros_like(x)
+        function = ACTIVATIONS[self.base] if isinstance(self.base, str) else self.base
+        return function(x)
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build this activation again, as JSON values.
+
+        Raises:
+            QKANError: The base is a module or a function, which has no name to be written by.
+        """
+        if not (self.base is None or isinstance(self.base, str)):
+            kind = getattr(self.base, "__name__", type(self.base).__name__)
+            raise QKANError(
+                f"DARUAN: its base is {kind}, which cannot be written as a name. Build it with one "
+                f"of {', '.join(ACTIVATIONS)} as base, or save its state_dict."
+            )
+        return {
+            "features": self.features,
+            "group": self.group,
+            "base": self.base,
+            "circuit": to_json(self.circuit),
+            "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
+            "amplitude": self.start,
+            "engine": self.engine,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> DARUAN:
+        """Build the activation that `config` described; `factory` is device and dtype."""
+        options = {name: value for name, value in config.items() if name != "circuit"}
+        return cls(**options, ansatz=from_json(config["circuit"]), **factory)
+
+    def duplicate_parameters(self) -> int:
+        """Trainable shifts that the circuit merges with a theta, which moves the same angle."""
+        return len(self.program.merged_shifts) * self.group if self.shift.requires_grad else 0
+
+    def extra_repr(self) -> str:
+        """The options, and the circuit's ansatz."""
+        name = getattr(self.circuit.builder, "name", None)
+        circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
+        base = "" if isinstance(self.base, nn.Module) else f", base={_named(self.base)}"
+        return f"{self.features}, group={self.group}{base}, {circuit}, encoding={self.encoding!r}"
+
+
+def _named(base: Base | None) -> str:
+    return repr(base) if base is None or isinstance(base, str) else getattr(base, "__name__", "?")
+
+
+def _number(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool | str) or not math.isfinite(number):
+        raise QKANError(f"{name}={value!r}: wanted a finite number.")
+    return number

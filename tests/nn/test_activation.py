@@ -1,0 +1,158 @@
+"""`DARUAN`, the activation: what it begins as, what it learns, and where it runs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qkan import DARUAN, QKANError
+from qkan.nn.activation import ACTIVATIONS
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "groups": {"group": 8},
+    "uneven groups": {"group": 7, "reps": 3},
+    "one a feature": {"group": "inputs"},
+    "fixed scales": {"encoding": "ternary", "reps": 3},
+    "arccos": {"ansatz": "px", "reps": 2},
+    "many repetitions": {"reps": 5},
+}
+BASES: dict[str, Any] = {
+    **{name: name for name in ACTIVATIONS}, "module": nn.Softplus(), "function": F.mish,
+}  # fmt: skip
+
+
+def inputs(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def drawn(features: int | None = 20, **options: Any) -> DARUAN:
+    """An activation whose amplitude is not 0."""
+    generator = torch.Generator().manual_seed(0)
+    return DARUAN(features, **{"amplitude": 0.7, "generator": generator, **options})
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_it_begins_as_its_base_to_the_bit(base: str, options: str) -> None:
+    x, function = inputs(4, 3, 20), BASES[base]
+    wanted = (ACTIVATIONS[function] if isinstance(function, str) else function)(x)
+    assert torch.equal(DARUAN(20, base=function, **OPTIONS[options])(x), wanted)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_it_is_base_plus_amplitude_times_circuit(options: str) -> None:
+    activation = drawn(base="tanh", dtype=torch.float64, **OPTIONS[options])
+    x = inputs(4, 20, dtype=torch.float64)
+    index = torch.arange(20) * activation.group // 20
+    with torch.no_grad():
+        edges = (t[index] for t in (activation.theta, activation.scale, activation.shift))
+        phi = activation._values(x, *(t.unsqueeze(0) for t in edges)).squeeze(1)
+        wanted = x.tanh() + activation.amplitude[index] * phi
+        torch.testing.assert_close(activation(x), wanted, rtol=0, atol=1e-12)
+    assert (phi.abs() <= 1 + 1e-12).all() and phi.std() > 0.05
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_parameter_leaves_its_start(options: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    activation = DARUAN(20, generator=generator, **OPTIONS[options])
+    begun = {name: value.clone() for name, value in activation.state_dict().items()}
+    optimizer = torch.optim.Adam(activation.parameters(), 1e-2)
+    x = inputs(200, 20).clamp(-0.9, 0.9)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (activation(x) - (3 * x).sin()).square().mean().backward()
+        optimizer.step()
+    used = {k for rotation in activation.program.rotations for k in rotation.thetas}
+    for name, parameter in activation.named_parameters():
+        moved = (parameter - begun[name]).abs().detach()
+        columns = [k for k in range(moved.shape[-1]) if name != "theta" or k in used]
+        assert (moved[..., columns] > 1e-5).all(), name
+
+
+def test_shapes_without_features_and_empty_ones() -> None:
+    activation = drawn(None)
+    for shape in ((), (1,), (3, 1031), (0, 4), (2, 0)):
+        assert activation(torch.zeros(shape)).shape == shape
+    assert drawn(20)(torch.zeros(0, 20)).shape == (0, 20)
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a)),
+            lambda a: _rebuilt(a)], ids=["deepcopy", "pickle", "config"],
+)  # fmt: skip
+def test_copies_compute_the_same(how: Any) -> None:
+    activation, x = drawn(group=3, reps=2, encoding="binary"), inputs(5, 20)
+    assert torch.equal(how(activation)(x), activation(x))
+
+
+def _rebuilt(activation: DARUAN) -> DARUAN:
+    again = DARUAN.from_config(activation.config(), device="meta")
+    again.load_state_dict(activation.state_dict(), assign=True)
+    return again
+
+
+def test_it_compiles_as_one_graph() -> None:
+    activation = drawn(group=3)
+    compiled = torch.compile(activation, fullgraph=True)
+    found, wanted = (inputs(6, 20).requires_grad_() for _ in range(2))
+    out, plain = compiled(found), activation(wanted)
+    torch.testing.assert_close(out, plain)
+    out.square().sum().backward()
+    plain.square().sum().backward()
+    torch.testing.assert_close(found.grad, wanted.grad)
+
+
+def test_export_trace_transforms_and_other_dtypes() -> None:
+    activation, x = drawn(group=3), inputs(6, 20)
+    wanted = activation(x)
+    exported = torch.export.export(activation, (x,)).module()
+    for found in (
+        exported(x),
+        torch.jit.trace(activation, (x,))(x),
+        torch.func.vmap(activation)(x),
+    ):
+        torch.testing.assert_close(found, wanted)
+    half = copy.deepcopy(activation).bfloat16()
+    assert half(x.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert activation(x.bfloat16()).dtype == torch.bfloat16
+    assert drawn(device="meta")(x.to("meta")).shape == x.shape
+
+
+def test_an_ensemble_of_parameters_through_vmap() -> None:
+    members = [drawn(group=2, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    parameters, buffers = torch.func.stack_module_state(members)  # type: ignore[arg-type]
+    bare, x = copy.deepcopy(members[0]).to("meta"), inputs(4, 20)
+
+    def one(p: Any, b: Any) -> Tensor:
+        found: Tensor = torch.func.functional_call(bare, (p, b), (x,))
+        return found
+
+    found = torch.func.vmap(one)(parameters, buffers)
+    torch.testing.assert_close(found, torch.stack([member(x) for member in members]))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DARUAN(4, base="gelou"), "Did you mean 'gelu'"),
+        (lambda: DARUAN(4, base=3), "a module or a function"),
+        (lambda: DARUAN(None, group=3), "pass features, or group=1"),
+        (lambda: DARUAN(4, group=5), "group"),
+        (lambda: DARUAN(4, amplitude=float("nan")), "finite number"),
+        (lambda: DARUAN(4)(torch.zeros(3)), "4"),
+        (lambda: DARUAN(4)(torch.zeros(4, dtype=torch.int64)), "real floats"),
+        (lambda: DARUAN(4, base=nn.Softplus()).config(), "Softplus"),
+    ],
+)
+def test_what_cannot_be_right_is_said(make: Any, said: str) -> None:
+    with pytest.raises(QKANError, match=said):
+        make()
