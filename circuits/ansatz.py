@@ -6,7 +6,6 @@ next `Encoding(u)` and `t` for the next free theta slot, both in time order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -173,21 +172,3 @@ def _registered(name: str, module: str = "", qualname: str = "") -> _Extend | No
         # a process that finds neither still runs the circuits, it cannot extend them
         build = _builders.get(name)
     return _Extend(name, build) if callable(build) else None
-
-
-_BASES = {"linear": 1, "binary": 2, "ternary": 3}
-
-
-def fixed_scale(encoding: str, reps: int) -> tuple[float, ...]:
-    """The scales of a fixed encoding: base^u for u = 0 … reps-1, with base 1, 2 or 3.
-
-    `linear` gives the harmonics 0…reps, `binary` 0…2^reps-1, `ternary` 0…(3^reps-1)/2: the
-    exponential encodings of arXiv 2206.12105.
-
-    Example:
-        >>> fixed_scale("ternary", 3)
-        (1.0, 3.0, 9.0)
-    """
-    if encoding not in _BASES:
-        raise CircuitError(f"Unknown encoding {encoding!r}. {did_you_mean(encoding, _BASES)}")
-    return tuple(math.pow(_BASES[encoding], u) for u in range(reps))

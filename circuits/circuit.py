@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from .draw import Drawing
 from .errors import CircuitError
-from .gates import AXES, Encoding, Gate, Theta
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .draw import Drawing
+from .gates import AXES, Encoding, Gate, Theta, used_indices
+from .program import Program, Rotation, gate_rotations, lower_to_program
+from .scales import resolve_scale
+from .trigonometric import frequencies
 
 Observable = str | tuple[float, float, float]
 
@@ -57,7 +58,7 @@ class Circuit:
         # frozen: the only way to normalise what the caller passed
         object.__setattr__(self, "gates", _checked_gates(self.gates))
         object.__setattr__(self, "observable", _checked_observable(self.observable))
-        thetas, encodings = self._indices(Theta), self._indices(Encoding)
+        thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
         _require_no_gap("theta slot", "Theta", thetas)
         _require_no_gap("encoding", "Encoding", encodings)
         if not encodings:
@@ -65,7 +66,7 @@ class Circuit:
                 "The circuit has no Encoding, so its output would not depend on x. "
                 "Add a gate such as RZ(Encoding(0))."
             )
-        # asked at every call of a layer
+        # a layer asks for them at every call
         object.__setattr__(self, "_hash", hash((self.gates, self.observable)))
         object.__setattr__(self, "_counts", (len(thetas), len(encodings)))
 
@@ -81,9 +82,6 @@ class Circuit:
     def __repr__(self) -> str:
         gates = ", ".join(map(repr, self.gates)) + ("," if len(self.gates) == 1 else "")
         return f"Circuit(({gates}), observable={self.observable!r})"
-
-    def _indices(self, kind: type[Theta] | type[Encoding]) -> set[int]:
-        return {gate.angle.index for gate in self.gates if isinstance(gate.angle, kind)}
 
     @property
     def num_theta(self) -> int:
@@ -116,20 +114,40 @@ class Circuit:
         """Whether an encoding is an arccos, so that φ is no trigonometric polynomial."""
         return any(isinstance(g.angle, Encoding) and g.angle.arccos for g in self.gates)
 
+    @functools.cached_property
+    def program(self) -> Program:
+        """The circuit lowered to its shortest list of rotations; equal circuits share one."""
+        return lower_to_program(self.gates, self.observable_vector)
+
     def draw(self) -> Drawing:
         """Draw the circuit: text in a terminal, a picture in a notebook."""
-        from .draw import Drawing
-
-        return Drawing(self)
+        return Drawing(self.gates, self.observable)
 
     def _repr_html_(self) -> str:
         return self.draw()._repr_html_()
 
     def spectrum(self, scale: str | Sequence[float] = "linear") -> np.ndarray:
-        """Frequencies that φ can contain for generic angles; see `qkan.circuits.spectrum`."""
-        from .spectrum import spectrum
+        """Return the frequencies k ≥ 0 of φ(x) = Σ_k c_k e^{ikx} for generic angles, ascending.
 
-        return spectrum(self, scale)
+        Each is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605) whose coefficient
+        does not vanish. Found by carrying the Bloch vector as a trigonometric polynomial through
+        the program at three random draws of the angles, so what a circuit cannot reach is absent.
+
+        Args:
+            scale: "linear", "binary", "ternary", or one number an encoding.
+
+        Raises:
+            CircuitError: An arccos encoding, a scale of the wrong length, or over 200,000
+                frequencies.
+
+        Example:
+            >>> from qkan.circuits import ansatz
+            >>> ansatz("pz", reps=2).spectrum("ternary")
+            array([0., 1., 2., 3., 4.])
+            >>> ansatz("real", reps=3).spectrum("linear")
+            array([3.])
+        """
+        return frequencies(self.program, resolve_scale(self, scale))
 
     def with_observable(self, observable: Observable) -> Circuit:
         """Return the same gates measured in another observable, as a bare gate list."""
@@ -152,6 +170,27 @@ class Circuit:
                 "and an extension never takes any away."
             )
         return self.builder(reps)
+
+
+def lower(circuit: Circuit) -> Program:
+    """Return the program of a circuit, its shortest list of merged rotations.
+
+    Example:
+        >>> from qkan.circuits import ansatz, lower
+        >>> print(lower(ansatz("pz", reps=1)))
+        (1, 0, 0) → RZ(θ0) RY(θ1) RZ(θ2 + w0·x+b0) RY(θ3) → (0, 0, 1)
+    """
+    return circuit.program
+
+
+def lower_gates(circuit: Circuit | Program) -> tuple[tuple[Rotation, ...], ...]:
+    """Return the rotations of each gate, nothing merged, as noise after each gate needs them."""
+    return tuple(map(gate_rotations, circuit.gates))
+
+
+def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.ndarray:
+    """Return the frequencies that φ can contain for generic angles: `circuit.spectrum(scale)`."""
+    return circuit.spectrum(scale)
 
 
 def _checked_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:

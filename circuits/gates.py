@@ -11,8 +11,9 @@ exp(-i angle σ/2). An angle, in radians, is one of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, TypeAlias
 
 from .errors import CircuitError
 
@@ -84,6 +85,8 @@ class Encoding:
 
 Angle: TypeAlias = Fixed | Theta | Encoding
 
+_ANGLES = {kind.__name__: kind for kind in (Fixed, Theta, Encoding)}
+
 AXES = "XYZ"
 """The rotation axes by number: X is 0, Y is 1, Z is 2."""
 
@@ -120,6 +123,18 @@ class Gate:
         half, full = Fixed(math.pi / 2), Fixed(math.pi)
         return {"H": ((2, full), (1, half)), "X": ((0, full),), "Z": ((2, full),)}[self.name]
 
+    def to_json(self) -> list[Any]:
+        """The gate as JSON values, such as `["RZ", "Encoding", 0, False]`."""
+        if self.angle is None:
+            return [self.name]
+        return [self.name, type(self.angle).__name__, *astuple(self.angle)]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Gate:
+        """The gate that `to_json` described."""
+        name, *angle = values
+        return cls(name, _ANGLES[angle[0]](*angle[1:]) if angle else None)
+
 
 H = Gate("H")
 X = Gate("X")
@@ -139,6 +154,11 @@ def RY(angle: Angle | float) -> Gate:
 def RZ(angle: Angle | float) -> Gate:
     """Rotation about z by `angle` radians; a plain number is a `Fixed` angle."""
     return Gate("RZ", _as_angle(angle))
+
+
+def used_indices(gates: Iterable[Gate], kind: type[Theta] | type[Encoding]) -> set[int]:
+    """The theta slots, or the encodings, that occur in some gates."""
+    return {gate.angle.index for gate in gates if isinstance(gate.angle, kind)}
 
 
 def _as_angle(angle: Angle | float) -> Angle:

@@ -15,7 +15,7 @@ from .circuit import Circuit
 from .errors import CircuitError
 from .gates import Encoding, Fixed, Theta
 from .require import require
-from .series import resolve_scale
+from .scales import resolve_scale
 
 
 def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any]:

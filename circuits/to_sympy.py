@@ -9,9 +9,9 @@ from typing import Any
 
 from .circuit import Circuit
 from .errors import CircuitError
-from .program import Rotation, lower
+from .program import Rotation
 from .require import require
-from .series import resolve_scale
+from .scales import resolve_scale
 
 _LIMIT = 100_000
 
@@ -54,7 +54,7 @@ def to_sympy(
         -sin(theta_0)*cos(theta_1) - sin(theta_1)*cos(theta_0)*cos(x)
     """
     sympy = require("sympy", "symbolic")
-    program = lower(circuit)
+    program = circuit.program
     u = circuit.num_encodings
     scale = resolve_scale(circuit, scale) if isinstance(scale, str) else scale
     thetas = _values(sympy, "theta", theta, circuit.num_theta)

@@ -85,15 +85,15 @@ def noisy_edges(
     request: Request, noise: Noise, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
     """φ on every edge with a channel after each gate and readout error; nothing is merged."""
-    circuit = request.program.circuit
+    program = request.program
     vector: Bloch = (0.0, 0.0, 1.0)
-    for gate, rotations in zip(circuit.gates, lower_gates(circuit), strict=True):
+    for gate, rotations in zip(program.gates, lower_gates(program), strict=True):
         for rotation in rotations:
             turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
             vector = rotate(vector, rotation.axis, turn)
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
-    return noise.read(_project(vector, circuit.observable_vector, x, theta))
+    return noise.read(_project(vector, program.measured, x, theta))
 
 
 def angle(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from qkan.circuits import Program, from_json, lower
+from qkan.circuits import Program, from_json
 
 from .autocast import without_autocast
 from .base import BASES
@@ -139,7 +139,7 @@ _NAMED = "str engine, str circuit, float[]? fixed_scale, str? base"
 
 @functools.lru_cache(maxsize=1024)
 def _program(text: str) -> Program:
-    return lower(from_json(json.loads(text)))
+    return from_json(json.loads(text)).program
 
 
 def _named(
