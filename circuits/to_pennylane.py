@@ -5,15 +5,14 @@ Letters: o outputs, i inputs, k theta slots, u encodings, n values of one call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .angles import bound_gates, gate_angles
 from .circuit import Circuit
 from .errors import CircuitError
-from .gates import Encoding, Fixed, Theta
 from .require import require
 from .scales import resolve_scale
 
@@ -62,7 +61,7 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
     def function(
         x: Any, theta: Any, scale: Any = None, shift: Any = None, *, wires: Any = 0
     ) -> Any:
-        angles, shape = gate_angles(circuit, x, theta, scale, shift)
+        angles, shape = broadcast_angles(circuit, x, theta, scale, shift)
         if shape:
             angles = [qml.math.reshape(angle, (-1,)) for angle in angles]
         apply_gates(circuit, angles, wires)
@@ -90,30 +89,23 @@ def pennylane_observable(circuit: Circuit, wires: Any = 0) -> Any:
 
 
 def apply_gates(circuit: Circuit, angles: Sequence[Any], wires: Any = 0) -> None:
-    """Queue a circuit's gates in PennyLane, one bound angle, (n,) or (), a parametric gate."""
+    """Queue a circuit's gates in PennyLane, with an angle (n,) or () for each parametric gate."""
     qml = require("pennylane", "pennylane")
     plain = {"H": qml.Hadamard, "X": qml.PauliX, "Z": qml.PauliZ}
-    turns = {"RX": qml.RX, "RY": qml.RY, "RZ": qml.RZ}
-    bound = iter(angles)
-    for gate in circuit.gates:
-        if gate.angle is None:
-            plain[gate.name](wires)
+    rotations = {"RX": qml.RX, "RY": qml.RY, "RZ": qml.RZ}
+    for name, angle in bound_gates(circuit, angles):
+        if angle is None:
+            plain[name](wires)
         else:
-            angle = gate.angle.value if isinstance(gate.angle, Fixed) else next(bound)
-            turns[gate.name](angle, wires)
+            rotations[name](angle, wires)
 
 
-def gate_angles(
+def broadcast_angles(
     circuit: Circuit, x: Any, theta: Any, scale: Any = None, shift: Any = None
 ) -> tuple[list[Any], tuple[int, ...]]:
-    """The angle of each parametric gate, in time order, and the shape that each of them has.
+    """Return the angle of each parametric gate, in time order, and the one shape that all have.
 
-    Args:
-        circuit: Any circuit.
-        x: As `to_pennylane` describes them all, of any framework.
-        theta: See there.
-        scale: See there.
-        shift: See there.
+    The arguments are those of the function that `to_pennylane` returns.
 
     Raises:
         CircuitError: Shapes that do not fit the circuit.
@@ -124,29 +116,17 @@ def gate_angles(
     shift = (0.0,) * circuit.num_encodings if shift is None else _array(shift)
     shape = _shape(circuit, x, theta, {"scale": scale, "shift": shift})
     inputs = x if theta.ndim == 1 else x[..., None, :]
-    angles = []
-    for gate in circuit.parametric_gates:
-        if isinstance(gate.angle, Theta):
-            angle = theta[..., gate.angle.index]
-        else:
-            encoding = gate.angle
-            assert isinstance(encoding, Encoding)
-            u = encoding.index
-            angle = _at(scale, u) * inputs + _at(shift, u)
-            angle = _arccos(qml.math, angle) if encoding.arccos else angle
+    angles = gate_angles(circuit, inputs, theta, scale, shift, qml.math)
+    for k, angle in enumerate(angles):
         if shape and tuple(angle.shape) != shape:
             # added, for not every framework can broadcast to further dimensions and differentiate
-            angle = angle + qml.math.cast_like(qml.math.convert_like(np.zeros(shape), angle), angle)
-        angles.append(angle)
+            zeros = qml.math.convert_like(np.zeros(shape), angle)
+            angles[k] = angle + qml.math.cast_like(zeros, angle)
     return angles, shape
 
 
 def _array(value: Any) -> Any:
     return value if hasattr(value, "shape") else np.asarray(value, dtype=float)
-
-
-def _at(values: Any, u: int) -> Any:
-    return values[u] if isinstance(values, tuple) else values[..., u]
 
 
 def _scale(circuit: Circuit, scale: Any) -> Any:
@@ -179,11 +159,3 @@ def _shape(circuit: Circuit, x: Any, theta: Any, encoded: dict[str, Any]) -> tup
             )
     inputs = tuple(x.shape) if single else (*x.shape[:-1], 1, x.shape[-1])
     return np.broadcast_shapes(inputs, rows)
-
-
-def _arccos(xp: Any, e: Any) -> Any:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
-    inside = xp.abs(e) < 1
-    # a sign has the derivative 0 in every framework; torch's sign of NaN is 0
-    edge = xp.where(e == e, (math.pi / 2) * (1 - xp.sign(e)), e)
-    return xp.where(inside, xp.arccos(xp.where(inside, e, 0.0)), edge)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Program, Rotation, lower_gates
+from qkan.circuits.angles import arccos
 
 from .base import with_base
 from .call import LayerCall, LayerTensors, Request, is_tracing
@@ -112,15 +113,8 @@ def angle(
         # fixed scales are numbers: no buffer of low precision can round them
         factor = scale[..., u] if isinstance(scale, Tensor) else scale[u]
         encoded = factor * x.unsqueeze(-2) + shift[..., u]
-        total = total + (arccos(encoded) if rotation.arccos else encoded)
+        total = total + (arccos(encoded, torch) if rotation.arccos else encoded)
     return total if isinstance(total, Tensor) else theta.new_tensor(total)
-
-
-def arccos(e: Tensor) -> Tensor:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
-    inside = e.abs() < 1
-    outside = e.detach().clamp(-1, 1).arccos()
-    return torch.where(inside, torch.where(inside, e, 0.0).arccos(), outside)
 
 
 def rotate(vector: Bloch, axis: int, angle: Tensor) -> Bloch:

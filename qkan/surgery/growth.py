@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Fixed, Gate, Theta
+from qkan.circuits.angles import gate_angles
 from qkan.simulators import expectation_of, simulate
 
 _QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
@@ -213,16 +214,8 @@ def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tens
 
 def _activation(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """φ(x) of parameters (…, n, k), (…, n, u), or without n of one set for all x (n,)."""
-    angles = []
-    for gate in circuit.parametric_gates:
-        if isinstance(gate.angle, Theta):
-            angles.append(theta[..., gate.angle.index])
-        elif isinstance(gate.angle, Encoding):
-            e = scale[..., gate.angle.index] * x + shift[..., gate.angle.index]
-            angles.append(torch.acos(e) if gate.angle.arccos else e)
-    value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(
-        torch.broadcast_tensors(*angles), -1
-    )))  # fmt: skip
+    angles = torch.broadcast_tensors(*gate_angles(circuit, x, theta, scale, shift, torch))
+    value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(angles, -1)))
     return value
 
 
