@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .circuits import did_you_mean
+from ._options import check_choice
 from .errors import QKANError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -35,11 +35,7 @@ def make_loss(loss: str | Loss | None) -> Loss:
     if loss is None:
         loss = "mse"
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise QKANError(
-                f"Unknown loss {loss!r}. {did_you_mean(loss, LOSSES)} "
-                "Or a function of prediction and target."
-            )
+        check_choice("loss", loss, LOSSES, "Or a function of prediction and target.")
         return _checked(loss) if loss in _ELEMENTWISE else _cross_entropy
     if isinstance(loss, type):
         raise QKANError(f"loss={loss.__name__} is a class: write loss={loss.__name__}().")

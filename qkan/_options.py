@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -38,28 +38,45 @@ def factory_of(
     return {"device": device, "dtype": dtype}
 
 
-def check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed."""
+def check_choice(option: str, value: object, allowed: Iterable[object], more: str = "") -> None:
+    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed.
+
+    Args:
+        option: The option's name, behind the name of the function where that helps.
+        value: What the user passed.
+        allowed: Names, and None where it is allowed.
+        more: What else the option takes, a sentence that ends the message.
+    """
+    allowed = [*allowed]
     if value not in allowed:
         names = [name for name in allowed if isinstance(name, str)]
-        none = " Or None." if None in allowed else ""
-        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
+        end = " Or None." if None in allowed else f" {more}" if more else ""
+        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{end}")
 
 
-def check_size(name: str, value: SupportsIndex, none: str = "", *, least: int | None = 1) -> int:
+def check_size(
+    name: str, value: SupportsIndex | None, more: str = "", *, least: int | None = 1
+) -> int:
     """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
 
     Args:
-        name: Of the option.
+        name: The option's name, behind the name of the function where that helps.
         value: Whatever `operator.index` takes, a number of numpy too; not a bool.
-        none: What the message says of None, at its end.
-        least: The lowest that is allowed; None for any.
+        more: What else the option takes, which ends the message, such as " Or None.".
+        least: The lowest number that is allowed; None allows any.
     """
     whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
     if whole is None or (least is not None and whole < least):
         wanted = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise QKANError(f"{name}={value!r}: {wanted}.{none}")
+        raise QKANError(f"{name}={value!r}: {wanted}.{more}")
     return whole
+
+
+def check_probability(dropout: float) -> float:
+    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
+    if not 0 <= dropout < 1:
+        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
+    return float(dropout)
 
 
 def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from qkan._options import check_probability, check_size
 from qkan.errors import QKANError
 
-from .hqkan import check_probability
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 
 
 class QKANAttention(nn.Module):
@@ -86,7 +86,7 @@ class QKANAttention(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         self.embed_dim, self.num_heads = embed_dim, check_size("num_heads", num_heads)
         if check_size("embed_dim", embed_dim) % num_heads:
             raise QKANError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}.")

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan.circuits import did_you_mean
+from qkan._options import check_choice, check_size
 from qkan.errors import QKANError
 
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 
 Pair = tuple[int, int]
 """Along height and width."""
@@ -75,17 +75,13 @@ class QKANConv2d(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         self.in_channels = check_size("in_channels", in_channels)
         self.out_channels = check_size("out_channels", out_channels)
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
         self.padding = padding if isinstance(padding, str) else _pair("padding", padding, least=0)
-        if padding_mode not in PADDING_MODES:
-            raise QKANError(
-                f"Unknown padding_mode {padding_mode!r}. "
-                f"{did_you_mean(padding_mode, [*PADDING_MODES])}"
-            )
+        check_choice("padding_mode", padding_mode, PADDING_MODES)
         self.padding_mode = padding_mode
         self._pads = self._padded()
         taps = self.in_channels * self.kernel_size[0] * self.kernel_size[1]

@@ -124,7 +124,7 @@ def _quantum(
     """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
     shared = theta.ndim == 2
     if shared:
-        theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
+        theta, scale, shift = (expand_groups(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
         return (activations(x, theta, scale, shift) * weight).sum(-1)
     per_edge = shared or readout != "z"
@@ -176,7 +176,7 @@ def _safe_root(p: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, p, 1.0).sqrt(), 0 * p.detach())
 
 
-def _spread(shared: Tensor, in_features: int) -> Tensor:
+def expand_groups(shared: Tensor, in_features: int) -> Tensor:
     """From one row a group, (g, n), to one row an input, (1, i, n)."""
     groups = shared.shape[0]
     if not is_tracing() and groups == in_features:

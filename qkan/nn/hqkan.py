@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from qkan.errors import QKANError
+from qkan._options import check_probability, check_size
 
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 from .network import QKAN
 
 START_SIZE = 0.1
@@ -84,7 +84,7 @@ class HQKAN(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         options.setdefault("encoding", "linear")
         check_size("in_features", in_features)
         out_features = in_features if out_features is None else out_features
@@ -196,10 +196,3 @@ def frequency(layer: QKANLayer) -> float:
         return 1.0
     scale = layer.fixed_scale or (1.0,) * layer.circuit.num_encodings
     return sum(map(abs, scale)) or 1.0
-
-
-def check_probability(dropout: float) -> float:
-    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
-    if not 0 <= dropout < 1:
-        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
-    return float(dropout)

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from qkan._habits import LAYER, guided
-from qkan._options import ENCODINGS as ENCODINGS
 from qkan._options import (
     check_choice,
     check_encoding,
     check_group,
+    check_size,
     circuit_of,
     factory_of,
     scale_of,
 )
-from qkan._options import check_size as check_size
-from qkan.circuits import (
-    Circuit,
-    did_you_mean,
-    from_json,
-    lower,
-    to_json,
-)
+from qkan.circuits import Circuit, did_you_mean, from_json, lower, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import engines
 
-from .activation_fit import ActivationFit, close_fit
 from .functional import BASES, READOUTS, Activations, qkan_layer
-from .start import second_moment, write
+from .starts import ActivationFit, close_fit, second_moment, write
 
 STARTS = ("random", *BASES)
 
@@ -354,8 +346,9 @@ def effective_parameters(model: nn.Module) -> int:
     return total
 
 
-def reject_unknown(unknown: dict[str, Any]) -> None:
-    """Raise a TypeError that suggests the nearest option for the first unknown one."""
-    for name in unknown:
-        hint = did_you_mean(name, LayerOptions.__annotations__)
-        raise TypeError(f"Unknown option {name!r}. {hint}")
+def reject_unknown(options: Mapping[str, object]) -> None:
+    """Raise a TypeError for the first option that no layer has, with the nearest name."""
+    for name in options:
+        if name not in LayerOptions.__annotations__:
+            hint = did_you_mean(name, LayerOptions.__annotations__)
+            raise TypeError(f"Unknown option {name!r}. {hint}")

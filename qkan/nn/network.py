@@ -159,23 +159,23 @@ class QKAN(LayerRow[QKANLayer]):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         super().__init__([QKANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
 
 
-_watched: ContextVar[bool] = ContextVar("_watched", default=True)
+_range_warnings: ContextVar[bool] = ContextVar("_range_warnings", default=True)
 _OUTSIDE = 0.01
 """Share of the inputs, and of the range beyond its ends, that are nothing to tell."""
 
 
 @contextmanager
-def unwatched() -> Iterator[None]:
+def no_range_warnings() -> Iterator[None]:
     """No warnings of inputs outside `input_range` for a while, as in training."""
-    token = _watched.set(False)
+    token = _range_warnings.set(False)
     try:
         yield
     finally:
-        _watched.reset(token)
+        _range_warnings.reset(token)
 
 
 def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
@@ -184,7 +184,7 @@ def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> Non
     if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
         return
     if (
-        not _watched.get()
+        not _range_warnings.get()
         or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
         or not x.numel()

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from qkan.errors import AliasingWarning, ScaleWarning, warn
 from qkan.nn.layer import QKANLayer
-from qkan.nn.network import QKAN, unwatched
-from qkan.nn.watch import evaluating, listening, unwrapped
+from qkan.nn.network import QKAN, no_range_warnings
+from qkan.nn.watch import evaluating, on_layer_input, unwrapped
 from qkan.simulators import has_values
 
 from .batches import Pair
@@ -56,12 +56,12 @@ def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
         return None
     seen: dict[str, tuple[QKANLayer, list[Tensor]]] = {}
 
-    def hear(name: str, layer: QKANLayer, rows: Tensor) -> None:
+    def keep(name: str, layer: QKANLayer, rows: Tensor) -> None:
         # what depends on a trained parameter carries a graph; inside vmap there are no numbers
         if not rows.requires_grad and has_values(rows):
             seen.setdefault(name, (layer, []))[1].append(rows)
 
-    with listening(model, hear):
+    with on_layer_input(model, keep):
         out = simulated(model, x)
     for name, (layer, rows) in seen.items():
         ranged = _range_of(model, layer)
@@ -76,7 +76,7 @@ def simulated(model: nn.Module, x: Tensor) -> Tensor:
     """What a model says in evaluation mode, on the simulator, leaving no trace in it."""
     device = next(model.parameters()).device
     cuda = [device] if device.type == "cuda" else []
-    with evaluating(model), _on_simulator(model), unwatched(), torch.enable_grad():
+    with evaluating(model), _on_simulator(model), no_range_warnings(), torch.enable_grad():
         with torch.random.fork_rng(cuda):
             out: Tensor = unwrapped(model)(x.detach().to(device))
     return out

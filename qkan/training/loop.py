@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from qkan._losses import Loss
 from qkan._progress import Progress, progress_bar
 from qkan.errors import DivergenceWarning, QKANError, warn
-from qkan.nn.network import unwatched
+from qkan.nn.network import no_range_warnings
 
 from .batches import Batches, Pair, Source, first_fault, loader_batches, tensor_batches
 from .checkpoint import (
@@ -125,7 +125,7 @@ class Training:
         """Take the steps; leave the best parameters, of outputs of their own size."""
         shown = progress_bar(wanted, steps, "fit", done=len(self.history))
         try:
-            with shown as bar, unwatched(), self._mode("train", afterwards="found"):
+            with shown as bar, no_range_warnings(), self._mode("train", afterwards="found"):
                 self._loop(steps, bar)
                 self._last_evaluation()
         except KeyboardInterrupt:

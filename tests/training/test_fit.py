@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from qkan import KAN, QKAN, DivergenceWarning, QKANLayer
-from qkan.training.optim import param_groups
+from qkan.nn.parameter_groups import param_groups
 
 # ---- what it does is what one would write by hand
 
