@@ -129,7 +129,9 @@ class FoldedQKAN(LayerRow[nn.Module]):
 
     layer_type = FoldedLayer
 
-    def _row(self) -> list[nn.Module]:
+    @property
+    def rows(self) -> list[nn.Module]:
+        """The layers, folded or not."""
         return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
 
 
