@@ -1,4 +1,4 @@
-"""The options of layers and networks, checked."""
+"""Checks of options: sizes, choices, encodings, circuits, devices and dtypes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ENCODINGS = ("trainable", "linear", "binary", "ternary")
 def factory_of(
     device: torch.device | str | int | None, dtype: torch.dtype | None
 ) -> dict[str, Any]:
-    """What makes tensors on that device in that dtype.
+    """Return the keywords that make tensors on that device in that dtype.
 
     Raises:
-        QKANError: No such device here, or no real float.
+        QKANError: There is no such device here, or the dtype is no real float.
     """
     try:
         torch.empty(0, device=device)
@@ -54,9 +54,7 @@ def check_choice(option: str, value: object, allowed: Iterable[object], more: st
         raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{end}")
 
 
-def check_size(
-    name: str, value: SupportsIndex | None, more: str = "", *, least: int | None = 1
-) -> int:
+def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | None = 1) -> int:
     """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
 
     Args:
@@ -70,6 +68,13 @@ def check_size(
         wanted = "a whole number" if least is None else f"a whole number, {least} or more"
         raise QKANError(f"{name}={value!r}: {wanted}.{more}")
     return whole
+
+
+def check_optional_size(
+    name: str, value: SupportsIndex | None, *, least: int | None = 1
+) -> int | None:
+    """Return None for None, and otherwise what `check_size` returns."""
+    return None if value is None else check_size(name, value, " Or None.", least=least)
 
 
 def check_probability(dropout: float) -> float:

@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from qkan._options import check_choice, check_size, factory_of
 
 from .basis import Basis, BasisLike, Coefficients, from_json, make_bases, to_json
-from .functional import BASES, check_input
+from .functional import BASES, check_features
 from .network import LayerRow, layer_sizes
 
 
@@ -51,7 +51,7 @@ class KANLayer(nn.Module):
         dtype: As in `torch.nn.Linear`.
 
     Attributes:
-        bases: What the edges choose from.
+        bases: The families that the edges choose from.
         coefficients: Their tensors (o, i, …), one dictionary a basis.
         weight: (o, i).
         base_weight: (o, i), or None.
@@ -119,11 +119,11 @@ class KANLayer(nn.Module):
 
     @property
     def hardened(self) -> bool:
-        """Whether each edge has one basis alone."""
+        """Whether each edge has only one basis."""
         return not isinstance(self.gate, nn.Parameter)
 
     def shares(self) -> Tensor:
-        """What part of each edge's function is which basis, (o, i, n), adding up to 1."""
+        """Return the share of each basis in each edge's function, (o, i, n), adding up to 1."""
         if self.gate is None:
             return self.weight.new_ones(*self.weight.shape, 1)
         return self.gate if self.hardened else self.gate.softmax(-1)
@@ -147,7 +147,7 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
-        check_input(x, self.weight)
+        check_features(x, self.in_features, self.weight.dtype)
         flat, weight = x.reshape(-1, self.in_features), self.weight * self.mask
         out = flat.new_zeros(()) if self.bias is None else self.bias
         for basis, values, share in self._parts():
@@ -158,7 +158,7 @@ class KANLayer(nn.Module):
 
     def functions(self, x: Tensor) -> Tensor:
         """f_oi(x[b,i]) of every edge without its weight, (b, o, i), for x (b, i)."""
-        check_input(x, self.weight)
+        check_features(x, self.in_features, self.weight.dtype)
         parts = [share * basis.edges(x, values) for basis, values, share in self._parts()]
         return torch.stack(parts).sum(0)
 
@@ -183,7 +183,7 @@ class KANLayer(nn.Module):
         return total
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this layer again, as JSON values."""
+        """Return what `from_config` needs to build this layer again, as JSON values."""
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
@@ -212,7 +212,7 @@ class KANLayer(nn.Module):
 
 
 class KAN(LayerRow[KANLayer]):
-    """`KANLayer`s in a row, as `QKAN` is of `QKANLayer`s.
+    """A Kolmogorov-Arnold network of `KANLayer`s.
 
     Args:
         widths: Sizes of input, hidden layers and output.

@@ -81,11 +81,11 @@ class LayerRow(nn.Module, Generic[Layer]):
         return x
 
     def map_input(self, x: Tensor) -> Tensor:
-        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
+        """Return x as the first layer sees it, with `input_range` mapped to [-π/2, π/2]."""
         return map_range(x, self.input_range)
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this network again, as JSON values."""
+        """Return what `from_config` needs to build this network again, as JSON values."""
         rows: list[Any] = self.rows
         layers = [layer.config() for layer in rows]
         return {"input_range": self.input_range and [*self.input_range], "layers": layers}
@@ -117,7 +117,7 @@ class LayerRow(nn.Module, Generic[Layer]):
 
 
 def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Inputs and outputs of each layer of a network of these widths.
+    """Return the inputs and outputs of each layer of a network of these widths.
 
     Raises:
         QKANError: Fewer than two widths.
@@ -188,12 +188,13 @@ def no_range_warnings() -> Iterator[None]:
 
 
 def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
-    """Warn of inputs far outside the range that the data were said to have, on a CPU, eagerly."""
-    # elsewhere a look at the values would wait for them, or there are none
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
-        return
+    """Warn of inputs far outside the range that the data were said to have."""
+    # on other devices and for a compiler the values are not at hand
     if (
-        not _range_warnings.get()
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or x.device.type != "cpu"
+        or not _range_warnings.get()
         or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
         or not x.numel()
@@ -208,15 +209,14 @@ def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> Non
     if share > _OUTSIDE:
         warn(
             f"{name}: {100 * share:.0f} % of the inputs lie outside input_range=({low:g}, "
-            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. What the model says there "
-            "was not learnt from data: check the units of x, or train with an input_range that "
-            "covers them.",
+            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. The model learnt nothing "
+            "there: check the units of x, or train with an input_range that covers them.",
             ScaleWarning,
         )
 
 
 def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
-    """Map `input_range` linearly to [-π/2, π/2]; None leaves x as it is."""
+    """Map `input_range` linearly to [-π/2, π/2]; with None return x as it is."""
     if input_range is None:
         return x
     low, high = input_range

@@ -158,15 +158,10 @@ def fit_activation(
     return fit_program(lower(circuit), fixed, activation, readout, offset)
 
 
-def close_fit(
-    program: Program,
-    fixed_scale: tuple[float, ...] | None,
-    activation: str,
-    readout: str,
-    offset: bool,
-) -> ActivationFit:
-    """Fit as `fit_activation` does, and raise `QKANError` for an error above `LARGEST_ERROR`."""
-    fit = fit_program(program, fixed_scale, activation, readout, offset)
+def check_close(
+    fit: ActivationFit, activation: str, fixed_scale: tuple[float, ...] | None, offset: bool
+) -> None:
+    """Raise `QKANError` unless the error is small enough for a layer to start from the fit."""
     if not fit.error <= LARGEST_ERROR:
         scales = "trainable scales" if fixed_scale is None else f"scales {fixed_scale}"
         raise QKANError(
@@ -176,7 +171,6 @@ def close_fit(
             f"{LARGEST_ERROR} is a start. Use more reps, encoding='trainable', a bias, another "
             "ansatz, or start='random'."
         )
-    return fit
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,16 +11,26 @@ from torch.utils.data import DataLoader
 
 from qkan._habits import FIT, guided
 from qkan._losses import Loss, describe_loss, make_loss
-from qkan._options import check_size
+from qkan._options import check_optional_size, check_size
 from qkan._progress import Progress
 from qkan.errors import AliasingWarning as AliasingWarning
 from qkan.errors import QKANError
 
-from .batches import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from .batches import (
+    Batches,
+    Data,
+    Pair,
+    Source,
+    as_source,
+    check_data,
+    describe,
+    order_generator,
+    split,
+)
 from .checkpoint import Checkpoint, describe_model
+from .fit_loop import FitLoop
 from .history import History
 from .inputs import look, some_rows
-from .loop import Training
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -120,21 +130,29 @@ def fit(
         >>> history.train_loss[-1] < 1e-5
         True
     """
-    numbers = _check_arguments(model, validation, steps, (batch_size, patience, seed))
-    steps, batch_size, patience, seed = numbers
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    steps, batch_size = check_size("steps", steps), check_optional_size("batch_size", batch_size)
+    patience = check_optional_size("patience", patience)
+    seed = check_optional_size("seed", seed, least=None)
+    if patience is not None and validation is None:
+        raise QKANError(
+            f"patience={patience} without validation: it counts evaluations of the validation "
+            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
+        )
     ranks = Ranks(model)
     criterion = make_loss(loss)
     made = make_optimizer(optimizer, model, lr)
     rates = make_scheduler(scheduler, made, steps)
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else ranks.agree(file.read() if ranks.first else None)
-    generator = _generator(seed, saved["seed"] if saved else None, ranks)
+    generator = order_generator(seed, saved["seed"] if saved else None, ranks.agree)
     source, held = _sources(train, validation, batch_size, generator)
     _check_full_batch(made, source, batch_size)
     _check_shares(ranks, made, source)
     batches = Batches(source, batch_size, generator, next(model.parameters()).device)
-    training = Training(
-        model, made, rates, batches, criterion,
+    loop = FitLoop(
+        model, made, rates, batches, criterion, steps,
         validation=held, batch_size=batch_size, patience=patience, checkpoint=file,
     )  # fmt: skip
     if file is not None:
@@ -148,36 +166,13 @@ def fit(
             "batch_size": str(batch_size),
             "seed": str(seed),
         }
-        training.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
             if ranks.first:
                 file.compare(saved, arguments, steps)
-            training.restore(saved["state"])
-    _look(training, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
-    return training.run(steps, progress)
-
-
-def _check_arguments(
-    model: nn.Module,
-    validation: Data | float | None,
-    steps: int,
-    others: tuple[int | None, int | None, int | None],
-) -> tuple[int, int | None, int | None, int | None]:
-    """Steps, batch size, patience and seed as ints."""
-    if not isinstance(model, nn.Module):
-        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
-    batch_size, patience, seed = (
-        None if value is None else check_size(name, value, " Or None.", least=least)
-        for value, name, least in zip(
-            others, ("batch_size", "patience", "seed"), (1, 1, None), strict=True
-        )
-    )
-    if patience is not None and validation is None:
-        raise QKANError(
-            f"patience={patience} without validation: it counts evaluations of the validation "
-            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
-        )
-    return check_size("steps", steps), batch_size, patience, seed
+            loop.restore(saved["state"])
+    _look(loop, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
+    return loop.run(progress)
 
 
 def _check_full_batch(
@@ -210,14 +205,6 @@ def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source
         )
 
 
-def _generator(seed: int | None, saved: int | None, ranks: Ranks) -> torch.Generator:
-    """The generator of the batch order; without a seed, the one of the run that goes on."""
-    known = saved if seed is None else seed
-    if known is None:
-        known = ranks.agree(torch.Generator().seed())
-    return torch.Generator().manual_seed(known)
-
-
 def _sources(
     train: Data,
     validation: Data | float | None,
@@ -241,13 +228,13 @@ def _sources(
     return source, None if held is None else as_source(held, batch_size, "validation")
 
 
-def _look(training: Training, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
+def _look(loop: FitLoop, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
     """Warn of inputs that the layers are not made for; find the units of the targets."""
-    model, ranks = training.model, Ranks(training.model)
+    model, ranks = loop.model, Ranks(loop.model)
     out = look(model, some_rows(pair)[0], "training")
-    if isinstance(training.validation, tuple):
-        look(model, some_rows(training.validation)[0], "validation")
+    if isinstance(loop.validation, tuple):
+        look(model, some_rows(loop.validation)[0], "validation")
     if fresh and (loss is None or loss in REGRESSION):
-        training.units = ranks.agree(
-            find_units(ranks.module, pair, out, training.loss) if ranks.first else None
+        loop.units = ranks.agree(
+            find_units(ranks.module, pair, out, loop.loss) if ranks.first else None
         )
