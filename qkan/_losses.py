@@ -1,4 +1,4 @@
-"""Losses by name, checked before they broadcast."""
+"""Losses by name, and checks that prediction and target do not broadcast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._options import check_choice
 from .errors import QKANError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, target) -> a scalar to minimise, the mean over samples."""
+"""A function of prediction and target that returns a scalar to minimise, the mean over samples."""
 
 _ELEMENTWISE: dict[str, Loss] = {
     "mse": F.mse_loss,
@@ -27,10 +27,10 @@ LOSSES = (*_ELEMENTWISE, "cross_entropy")
 
 
 def make_loss(loss: str | Loss | None) -> Loss:
-    """Return the loss that `fit(loss=…)` asks for; it raises where its result is no scalar.
+    """Return the loss that `fit(loss=…)` asks for, which raises where its result is no scalar.
 
     Raises:
-        QKANError: An unknown name, or what cannot be called.
+        QKANError: An unknown name, or something that cannot be called.
     """
     if loss is None:
         loss = "mse"
@@ -88,7 +88,7 @@ def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of logits (n, c, …) with labels (n, …) or (n, 1), or probabilities (n, c, …).
 
     Raises:
-        QKANError: Labels that no output stands for, or that are no whole numbers.
+        QKANError: Labels without an output, or that are no whole numbers.
     """
     if target.shape == prediction.shape and target.dtype.is_floating_point:
         return F.cross_entropy(prediction, target)
@@ -145,7 +145,7 @@ def _scalar(function: Loss) -> Loss:
 
 
 class _Broadcasts(TorchFunctionMode):
-    """Raises where a loss combines (n, 1) with (n,): every sample with every other."""
+    """A mode that raises where a loss combines (n, 1) with (n,): every sample with every other."""
 
     def __init__(self, prediction: torch.Size, target: torch.Size) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from typing_extensions import override
 from qkan._progress import Progress
 from qkan.errors import QKANError
 from qkan.nn.watch import evaluating, in_mode
-from qkan.training.batches import Batches, isolated
+from qkan.training.batches import Batches, seeded_pass
 from qkan.training.checkpoint import Checkpoint
 from qkan.training.loop import Loop
 
@@ -198,7 +198,7 @@ class Stream(Batches):
     @override
     def _batches(self, epoch: int) -> Iterator[Any]:
         source: Any = self._source
-        return isolated(source, self._seed(epoch))
+        return seeded_pass(source, self._seed(epoch))
 
 
 @dataclass(eq=False)
@@ -229,8 +229,8 @@ class DistillLoop(Loop):
 
     @property
     @override
-    def course(self) -> Distillation:
-        return self.history
+    def seconds(self) -> list[float]:
+        return self.history.seconds
 
     @property
     @override
@@ -241,7 +241,7 @@ class DistillLoop(Loop):
     @property
     @override
     def finished(self) -> bool:
-        return len(self.history.seconds) >= self._total
+        return len(self.seconds) >= self._total
 
     @override
     def take_step(self) -> dict[str, float | None]:
@@ -249,7 +249,7 @@ class DistillLoop(Loop):
         while taken >= self.stages[number].steps:
             number, taken = number + 1, 0
         stage = self.stages[number]
-        losses = stage.step(self.batches.take(), len(self.history.seconds) + 1)
+        losses = stage.step(self.batches.take(), len(self.seconds) + 1)
         stage.record(losses, self.history)
         self.history.seconds.append(self.elapsed())
         self.at = (number, taken + 1)
@@ -257,7 +257,7 @@ class DistillLoop(Loop):
 
     def run(self, progress: bool) -> Distillation:
         """Take all steps that are left."""
-        done = len(self.history.seconds)
+        done = len(self.seconds)
         with (
             evaluating(self.stages[0].teacher),
             in_mode(self.replaced, training=True),
@@ -277,7 +277,7 @@ class DistillLoop(Loop):
     @override
     def state(self) -> dict[str, Any]:
         return {
-            "steps": len(self.history.seconds),
+            "steps": len(self.seconds),
             "stage": self.at[0],
             "taken": self.at[1],
             "tensors": self.tensors(),

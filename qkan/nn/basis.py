@@ -284,13 +284,13 @@ def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
         raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")
-    return tuple(map(_made, wanted))
+    return tuple(map(_one_basis, wanted))
 
 
-def _made(basis: str | Basis) -> Basis:
+def _one_basis(basis: str | Basis) -> Basis:
     if isinstance(basis, Basis):
         return basis
-    check_choice("basis", basis, [*KINDS])
+    check_choice("basis", basis, KINDS)
     return KINDS[basis]()
 
 

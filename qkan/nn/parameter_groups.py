@@ -15,12 +15,12 @@ _ANGLES = ("theta", "scale", "shift")
 
 
 def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: with weight decay, and without.
+    """Put trainable parameters in two groups, one with weight decay and one without.
 
-    Weight decay pulls a parameter to 0, and 0 means nothing to an angle: theta, scale and shift
-    of every `QKANLayer` and of every edge of a `KAN` that is a circuit are spared, and so is what
-    has fewer than two dimensions, biases and the gains of norms. Where an angle is computed from
-    parameters, by `torch.nn.utils.parametrize` or by a hook, those are spared.
+    Weight decay pulls a parameter to 0, which is no better than any other value of an angle. So
+    theta, scale and shift of every `QKANLayer` and of every circuit in a `KAN` are spared, and
+    parameters with fewer than two dimensions, such as biases and gains of norms. If an angle is
+    computed from parameters, by `torch.nn.utils.parametrize` or by a hook, those are spared.
 
     Args:
         model: Any module.
@@ -39,7 +39,7 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
         >>> optimizer = torch.optim.AdamW(groups)
     """
     angles = [angle for module in model.modules() for angle in _angles(module)]
-    spared = {id(parameter) for angle in angles for parameter in _sources(angle)}
+    spared = {id(parameter) for angle in angles for parameter in _leaves(angle)}
     groups: list[dict[str, Any]] = [
         {"params": [], "lr": lr, "weight_decay": weight_decay},
         {"params": [], "lr": lr, "weight_decay": 0.0},
@@ -52,7 +52,7 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
 
 @torch.enable_grad()
 def _angles(module: nn.Module) -> list[Tensor]:
-    """The angles, scales and shifts of the circuits that a module holds itself."""
+    """Return the angles, scales and shifts of the circuits that a module holds itself."""
     if isinstance(module, QKANLayer):
         return [getattr(module, name) for name in _ANGLES]
     if isinstance(module, KANLayer):
@@ -62,8 +62,8 @@ def _angles(module: nn.Module) -> list[Tensor]:
     return []
 
 
-def _sources(value: Tensor) -> Iterator[Tensor]:
-    """The tensors that autograd leads a value back to; the value itself where it is one."""
+def _leaves(value: Tensor) -> Iterator[Tensor]:
+    """Yield the parameters that a value was computed from, or the value itself if it is one."""
     if value.grad_fn is None:
         yield value
     seen, waiting = set[Any](), [value.grad_fn]

@@ -288,11 +288,11 @@ def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> 
     Raises:
         QKANError: A batch is not a pair of tensors.
     """
-    for batch in isolated(loader, seed):
+    for batch in seeded_pass(loader, seed):
         yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
 
 
-def isolated(source: Iterable[Any], seed: int) -> Iterator[Any]:
+def seeded_pass(source: Iterable[Any], seed: int) -> Iterator[Any]:
     """Yield one pass over anything, with randomness from `seed` and not the global generator."""
     inside = torch.Generator().manual_seed(seed).get_state()
     items: Iterator[Any] | None = None

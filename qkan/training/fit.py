@@ -30,7 +30,7 @@ from .batches import (
 from .checkpoint import Checkpoint, describe_model
 from .fit_loop import FitLoop
 from .history import History
-from .inputs import look, some_rows
+from .inputs import some_rows, warn_of_inputs
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -147,7 +147,7 @@ def fit(
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else ranks.agree(file.read() if ranks.first else None)
     generator = order_generator(seed, saved["seed"] if saved else None, ranks.agree)
-    source, held = _sources(train, validation, batch_size, generator)
+    source, held = _prepare(train, validation, batch_size, generator)
     _check_full_batch(made, source, batch_size)
     _check_shares(ranks, made, source)
     batches = Batches(source, batch_size, generator, next(model.parameters()).device)
@@ -171,7 +171,9 @@ def fit(
             if ranks.first:
                 file.compare(saved, arguments, steps)
             loop.restore(saved["state"])
-    _look(loop, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
+    _check_scales(
+        loop, source if isinstance(source, tuple) else batches.peek(), loss, saved is None
+    )
     return loop.run(progress)
 
 
@@ -205,13 +207,13 @@ def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source
         )
 
 
-def _sources(
+def _prepare(
     train: Data,
     validation: Data | float | None,
     batch_size: int | None,
     generator: torch.Generator,
 ) -> tuple[Source, Source | None]:
-    """What to train on and what to validate with."""
+    """Return the data to train on and the data to validate with."""
     data = check_data(train, "train")
     if batch_size is not None and isinstance(data, DataLoader):
         raise QKANError(
@@ -228,12 +230,12 @@ def _sources(
     return source, None if held is None else as_source(held, batch_size, "validation")
 
 
-def _look(loop: FitLoop, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
-    """Warn of inputs that the layers are not made for; find the units of the targets."""
+def _check_scales(loop: FitLoop, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
+    """Warn of inputs that the layers are not made for, and find the units of the targets."""
     model, ranks = loop.model, Ranks(loop.model)
-    out = look(model, some_rows(pair)[0], "training")
+    out = warn_of_inputs(model, some_rows(pair)[0], "training")
     if isinstance(loop.validation, tuple):
-        look(model, some_rows(loop.validation)[0], "validation")
+        warn_of_inputs(model, some_rows(loop.validation)[0], "validation")
     if fresh and (loss is None or loss in REGRESSION):
         loop.units = ranks.agree(
             find_units(ranks.module, pair, out, loop.loss) if ranks.first else None

@@ -78,8 +78,8 @@ class FitLoop(Loop):
 
     @property
     @override
-    def course(self) -> History:
-        return self.history
+    def seconds(self) -> list[float]:
+        return self.history.seconds
 
     @property
     @override

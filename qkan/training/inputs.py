@@ -38,7 +38,7 @@ def some_rows(pair: Pair) -> Pair:
     return x[::step], y[::step]
 
 
-def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
+def warn_of_inputs(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
     """Run the model on some rows of the data, and warn of inputs its layers are not made for.
 
     The model runs in evaluation mode, on the simulator, and stays as it is.

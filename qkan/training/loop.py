@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,6 @@ from qkan._progress import Progress
 
 from .batches import Batches
 from .checkpoint import Checkpoint, copied, load_tensors, model_tensors, rng_state, set_rng_state
-
-
-class Course(Protocol):
-    """What happened in a run: `seconds` has one entry a step."""
-
-    seconds: list[float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
 
 
 class Loop(ABC):
@@ -42,8 +33,8 @@ class Loop(ABC):
 
     @property
     @abstractmethod
-    def course(self) -> Course:
-        """The steps so far."""
+    def seconds(self) -> list[float]:
+        """The time since the beginning at the end of each step so far."""
 
     @property
     @abstractmethod
@@ -65,14 +56,13 @@ class Loop(ABC):
 
     def take_steps(self, bar: Progress) -> None:
         """Take the steps that are left; write the checkpoint now and then, and at the end."""
-        seconds = self.course.seconds
-        self._start, begun = time.perf_counter() - (seconds or [0.0])[-1], len(seconds)
+        self._start, begun = time.perf_counter() - (self.seconds or [0.0])[-1], len(self.seconds)
         while not self.finished:
             values = self.take_step()
             if self.is_due():
                 self.write()
             bar.advance(**values)
-        if len(self.course.seconds) > begun:
+        if len(self.seconds) > begun:
             self.write()
 
     def elapsed(self) -> float:
