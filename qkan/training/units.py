@@ -63,13 +63,9 @@ class Units:
                     value.add_(value.new_tensor(self.offset))
 
 
-_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
-    QKANLayer: ("weight", "base_weight", "bias"),
-    KANLayer: ("weight", "base_weight", "bias"),
-    SplineLayer: ("coef", "base_weight", "bias"),
-    nn.Linear: ("weight", "bias"),
-}
-"""Layers that are linear in some of their parameters, (o, …) each."""
+_LAYERS = (QKANLayer, KANLayer, SplineLayer, nn.Linear)
+_LINEAR = ("weight", "coef", "base_weight", "bias")
+"""Parameters (o, …) of these layers in which their outputs are linear."""
 
 
 def last_layer(model: nn.Module) -> nn.Module | None:
@@ -90,8 +86,7 @@ def last_layer(model: nn.Module) -> nn.Module | None:
 
 def _linear_parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the tensors that a layer's output is linear in, by name; none of other modules."""
-    names = next((names for kind, names in _LAYERS.items() if isinstance(layer, kind)), ())
-    for name in names:
+    for name in _LINEAR if isinstance(layer, _LAYERS) else ():
         value = layer._parameters.get(name)
         if value is not None:
             yield name, value
