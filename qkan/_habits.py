@@ -1,4 +1,4 @@
-"""What people who know other packages write, and what to write here instead."""
+"""Hints for users of other packages: what to write here instead of what they write there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYER = {
     "in_dim": "pass in_features",
     "out_dim": "pass out_features",
 }
-"""By other names for the options of a layer or a network."""
+"""Names of options that a layer or a network lacks, each with what to write instead."""
 
 FIT = {
     "epochs": "pass steps=…, which counts steps of the optimizer: with batch_size an epoch has "
@@ -51,18 +51,18 @@ FIT = {
     "lamb": "use `with sparse_loss(model, 1e-3) as loss:` and fit(…, loss=loss)",
     "y": "pass a pair: fit(model, (x, y), steps=20)",
 }
-"""By other names for the options of `fit`."""
+"""Names of options that `fit` lacks, each with what to write instead."""
 
 
 def guided(
     habits: Mapping[str, str], *, positional: int, instead: str
 ) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
-    """Let a function's wrong calls say in a sentence what to write instead.
+    """Make a function answer a wrong call with a sentence that says what to write instead.
 
     Args:
-        habits: From the names of options that it has not to what to do.
+        habits: Names of options that the function lacks, each with what to write instead.
         positional: How many arguments it takes without their names, self included.
-        instead: The call that is right, for one with too many of them or too few.
+        instead: The right call, for a call with too many arguments or too few.
     """
 
     def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -90,7 +90,7 @@ def guided(
 
 
 def tensor_of(name: str, value: object, dtype: str = "") -> str:
-    """The code that makes a tensor of an array, a list or a data frame of that name."""
+    """Return the code that turns an array, a list or a data frame of that name into a tensor."""
     array = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
     return f"torch.as_tensor({array}{dtype and f', dtype={dtype}'})"
 

@@ -12,9 +12,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _MOVED = {
-    "nn": "layer network functional kan basis splines start activation_fit hybrid.hqkan "
-    "hybrid.attention hybrid.conv _watch",
-    "training": "fit _training>loop _data>batches optim checkpoint history _ranks _inputs _units",
+    "nn": "layer network functional kan basis splines start>starts activation_fit>starts "
+    "hybrid.hqkan hybrid.attention hybrid.conv _watch",
+    "training": "fit _training>fit_loop _data>batches optim checkpoint history _ranks _inputs "
+    "_units",
     "interpret": "importance fisher explain plot _draw_edge _draw_network _figure symbolic formula "
     "_formula_writer _edge_formula _forms _search _refit edges",
     "surgery": "extend _growth prune fold to_kan export",

@@ -1,11 +1,11 @@
-"""How much of a result is shown where it stands alone, as the last line of a notebook cell."""
+"""Shortening of long results that a notebook shows."""
 
 from __future__ import annotations
 
 LONG = 2000
-"""Characters that a result shows of itself."""
+"""A result shows at most this many characters."""
 
 
 def shortened(text: str, hint: str) -> str:
-    """The text, or its beginning with a word about the rest."""
+    """Return the text; of a long one the beginning, its length and a hint where the rest is."""
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text)} characters; {hint})"

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from qkan.errors import QKANError
-from qkan.training.batches import describe
+from qkan.training.batches import describe, order_generator
 from qkan.training.checkpoint import Checkpoint, describe_model
 from qkan.training.optim import (
     OptimizerLike,
@@ -22,7 +22,7 @@ from qkan.training.optim import (
     make_scheduler,
 )
 
-from .stages import BlockStage, OutputStage, Run, Stage, Stream
+from .stages import BlockStage, DistillLoop, OutputStage, Stage, Stream
 from .stages import Distillation as Distillation
 from .twins import Mask, OutputLoss, find_mask, find_twins, output_loss
 
@@ -134,22 +134,22 @@ def distill_ffn(
             stages.append(BlockStage(*parts, teacher, twins, mask))
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else file.read()
-    generator = _generator(seed, saved)
-    run = Run(stages, Stream(batches, generator), replaced, file)
-    run.history.layers = {twin.name: [] for twin in twins}
+    generator = order_generator(seed, saved["seed"] if saved else None)
+    loop = DistillLoop(stages, Stream(batches, generator), replaced, file)
+    loop.history.layers = {twin.name: [] for twin in twins}
     if file is not None:
         arguments = _describe(teacher, student, batches, stages) | {
             "names": str([twin.name for twin in twins]), "seed": str(seed),
             "loss": str(getattr(loss, "__qualname__", loss)),
         }  # fmt: skip
-        run.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
-            run.restore(file, saved)
+            file.compare(saved, arguments, steps + end_to_end_steps)
+            loop.restore(saved)
     try:
-        run.go(progress)
+        return loop.run(progress)
     finally:
         student.zero_grad()
-    return run.history
 
 
 def _check_models(teacher: nn.Module, student: nn.Module, train: str) -> None:
@@ -219,17 +219,6 @@ def _make_scheduler(
             "distill_ffn: a plateau scheduler needs a validation loss; use scheduler='cosine'."
         )
     return made
-
-
-def _generator(seed: int | None, saved: dict[str, Any] | None) -> torch.Generator:
-    """The generator of the batch order; without a seed, the one of the run that goes on."""
-    generator = torch.Generator()
-    known = saved["seed"] if seed is None and saved is not None else seed
-    if known is None:
-        generator.seed()
-    else:
-        generator.manual_seed(known)
-    return generator
 
 
 def _describe(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
-from qkan.nn.functional import _spread, amplitude
+from qkan.nn.functional import amplitude, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.watch import unwrapped
@@ -105,7 +105,8 @@ def edge_parameters(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
     theta, scale, shift = (t.detach() for t in (layer.theta, layer.scale, layer.shift))
     if layer.group is not None:
         theta, scale, shift = (
-            _spread(t, layer.in_features).expand(*edges, t.shape[-1]) for t in (theta, scale, shift)
+            expand_groups(t, layer.in_features).expand(*edges, t.shape[-1])
+            for t in (theta, scale, shift)
         )
     return theta, scale, shift
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from qkan.errors import QKANError
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
-from qkan.nn.watch import listening, unwrapped
+from qkan.nn.watch import on_layer_input, unwrapped
 from qkan.simulators import Explanation
 from qkan.simulators import explain as explain_request
 
@@ -37,10 +37,10 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     model = unwrapped(model)
     found: dict[str, Explanation] = {}
 
-    def hear(name: str, layer: QKANLayer, inputs: Tensor) -> None:
+    def note(name: str, layer: QKANLayer, inputs: Tensor) -> None:
         found[name] = explain_layer(layer, inputs)
 
-    with listening(model, hear), torch.no_grad():
+    with on_layer_input(model, note), torch.no_grad():
         model(x)
     if not found:
         raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer.")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
+from qkan._options import check_size
 from qkan._text import shortened
 from qkan.circuits import Circuit
 from qkan.errors import QKANError
-from qkan.nn.layer import QKANLayer, check_size
+from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
 TOLERANCE = 1e-12

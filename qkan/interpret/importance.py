@@ -17,10 +17,10 @@ from qkan._axes import new_axes
 from qkan._losses import Loss, make_loss
 from qkan.circuits import did_you_mean, require
 from qkan.errors import QKANError
-from qkan.nn.functional import BASES, _spread, amplitude, compute_dtype
+from qkan.nn.functional import BASES, amplitude, compute_dtype, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
-from qkan.nn.watch import evaluating, listening, unwrapped
+from qkan.nn.watch import evaluating, on_layer_input, unwrapped
 from qkan.simulators import expectation
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
     dtype = compute_dtype(layer.weight.dtype, layer.readout)
     x, *angles = (t.to(dtype) for t in (x, layer.theta, layer.scale, layer.shift))
     if layer.group is not None:
-        angles = [_spread(t, layer.in_features) for t in angles]
+        angles = [expand_groups(t, layer.in_features) for t in angles]
     values = expectation(layer.circuit, x, *angles)
     if layer.readout == "amplitude":
         values = amplitude(values)
@@ -257,7 +257,7 @@ def _check_finite(model: nn.Module, x: Tensor) -> None:
 
 def _collecting(model: nn.Module, seen: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
     """Collect what each layer is given, as rows."""
-    return listening(model, lambda name, _, x: seen.setdefault(name, []).append(x))
+    return on_layer_input(model, lambda name, _, x: seen.setdefault(name, []).append(x))
 
 
 def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:

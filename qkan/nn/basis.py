@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
-from qkan.circuits import Circuit, did_you_mean, fixed_scale
+from qkan._options import check_choice, check_size
+from qkan.circuits import Circuit, fixed_scale
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
 from qkan.simulators import expectation
 
 from .functional import qkan_layer
-from .splines import bspline_basis, uniform_grid
+from .splines import bsplines, edge_functions, sum_of_edges, uniform_grid
 
 Coefficients = dict[str, Tensor]
 """Tensors (o, i, …) by name."""
@@ -40,7 +40,7 @@ class Basis(ABC):
 
     @property
     def duplicates(self) -> int:
-        """How many numbers of an edge do what another one does: here the weight, a factor."""
+        """How many of an edge's numbers do what another one does; the weight, a factor, does."""
         return 1
 
     @abstractmethod
@@ -70,12 +70,11 @@ class _Linear(Basis):
 
     @override
     def edges(self, x: Tensor, coefficients: Coefficients) -> Tensor:
-        return torch.einsum("bin,oin->boi", self.features(x), coefficients["coef"])
+        return edge_functions(self.features(x), coefficients["coef"])
 
     @override
     def layer(self, x: Tensor, coefficients: Coefficients, weight: Tensor) -> Tensor:
-        weighted = coefficients["coef"] * weight.unsqueeze(-1)
-        return F.linear(self.features(x).flatten(1), weighted.flatten(1))
+        return sum_of_edges(self.features(x), coefficients["coef"] * weight.unsqueeze(-1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Daruan(Basis):
     name = "daruan"
 
     def __post_init__(self) -> None:
-        # what cannot be right is refused here, and not at the first call
+        # a wrong option is refused here, not at the first call
         assert self._circuit.num_encodings == len(self._fixed or range(self.reps))
 
     @functools.cached_property
@@ -168,7 +167,8 @@ class Spline(_Linear):
     name = "spline"
 
     def __post_init__(self) -> None:
-        _check_counts(self, intervals=1, degree=0)
+        check_size("Spline: intervals", self.intervals)
+        check_size("Spline: degree", self.degree, least=0)
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise QKANError(
                 f"Spline(low={self.low}, high={self.high}): wanted finite numbers, low below high."
@@ -185,7 +185,7 @@ class Spline(_Linear):
     @override
     def features(self, x: Tensor) -> Tensor:
         low, high = x.new_tensor([self.low]), x.new_tensor([self.high])
-        return bspline_basis(x, uniform_grid(low, high, self.intervals, self.degree), self.degree)
+        return bsplines(x, uniform_grid(low, high, self.intervals, self.degree), self.degree)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Fourier(_Linear):
     name = "fourier"
 
     def __post_init__(self) -> None:
-        _check_counts(self, harmonics=1)
+        check_size("Fourier: harmonics", self.harmonics)
 
     @override
     def start(
@@ -235,7 +235,8 @@ class Rational(Basis):
     name = "rational"
 
     def __post_init__(self) -> None:
-        _check_counts(self, numerator=1, denominator=1)
+        check_size("Rational: numerator", self.numerator)
+        check_size("Rational: denominator", self.denominator)
 
     @override
     def start(
@@ -265,15 +266,6 @@ def _polynomial(x: Tensor, coef: Tensor) -> Tensor:
     return value
 
 
-def _check_counts(basis: Basis, **least: int) -> None:
-    for name, minimum in least.items():
-        value = getattr(basis, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise QKANError(
-                f"{type(basis).__name__}({name}={value!r}): a whole number, {minimum} or more."
-            )
-
-
 KINDS: dict[str, type[Basis]] = {
     "daruan": Daruan, "spline": Spline, "fourier": Fourier, "rational": Rational,
 }  # fmt: skip
@@ -284,22 +276,21 @@ BasisLike = str | Basis | Sequence[str | Basis]
 
 
 def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
-    """The bases that `basis=` asks for.
+    """Return the bases that `basis=` asks for.
 
     Raises:
-        QKANError: An unknown name, none at all, or what is no basis.
+        QKANError: An unknown name, none at all, or something that is no basis.
     """
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
         raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")
-    return tuple(map(_made, wanted))
+    return tuple(map(_one_basis, wanted))
 
 
-def _made(basis: str | Basis) -> Basis:
+def _one_basis(basis: str | Basis) -> Basis:
     if isinstance(basis, Basis):
         return basis
-    if not isinstance(basis, str) or basis not in KINDS:
-        raise QKANError(f"Unknown basis {basis!r}. {did_you_mean(basis, KINDS)}")
+    check_choice("basis", basis, KINDS)
     return KINDS[basis]()
 
 

@@ -11,10 +11,11 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from qkan._options import check_size
 from qkan.errors import QKANError
 from qkan.interpret.edges import bias_of, edge_weights
-from qkan.nn.functional import _spread, check_features, compute_dtype, layer_request
-from qkan.nn.layer import QKANLayer, check_size
+from qkan.nn.functional import check_features, compute_dtype, expand_groups, layer_request
+from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, LayerRow
 from qkan.nn.watch import is_hooked, unwrapped
 from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
@@ -128,7 +129,9 @@ class FoldedQKAN(LayerRow[nn.Module]):
 
     layer_type = FoldedLayer
 
-    def _row(self) -> list[nn.Module]:
+    @property
+    def rows(self) -> list[nn.Module]:
+        """The layers, folded or not."""
         return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
 
 
@@ -253,7 +256,7 @@ def _coefficients(layer: QKANLayer) -> Tensor:
     """Of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, o = 1 for groups."""
     angles = [t.detach().double() for t in (layer.theta, layer.scale, layer.shift)]
     if layer.group is not None:
-        angles = [_spread(t, layer.in_features) for t in angles]
+        angles = [expand_groups(t, layer.in_features) for t in angles]
     request = fourier_request(layer)
     reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3
     rows = max(1, _VALUES_AT_ONCE // (reach * layer.in_features))

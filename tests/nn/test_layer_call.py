@@ -1,4 +1,4 @@
-"""A whole layer in one node (mask, base activation, bias and circuits) is its parts in a row."""
+"""A layer call in one node (mask, base activation, bias, circuits) equals its parts in a row."""
 
 from __future__ import annotations
 
@@ -48,17 +48,21 @@ def request_of(
     return request, tuple(leaf.detach().requires_grad_() for leaf in leaves), mask
 
 
-def whole(engine: str, request: Request, leaves: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
+def layer_output(
+    engine: str, request: Request, leaves: tuple[Tensor, ...], mask: Tensor | None
+) -> Tensor:
     return run(get_engine(engine), LayerCall(request, LayerTensors(*leaves, mask)))
 
 
 def assert_same(
     engine: str, request: Request, leaves: tuple[Tensor, ...], mask: Tensor | None
 ) -> None:
-    found, wanted = (whole(name, request, leaves, mask) for name in (engine, "torch"))
+    found, wanted = (layer_output(name, request, leaves, mask) for name in (engine, "torch"))
     assert_close(found, wanted, "output")
     with torch.no_grad():
-        assert_close(whole(engine, request, leaves, mask), wanted, "output without gradients")
+        assert_close(
+            layer_output(engine, request, leaves, mask), wanted, "output without gradients"
+        )
     grad = torch.cos(torch.arange(found.numel(), dtype=found.dtype)).reshape(found.shape)
     ours, theirs = (
         torch.autograd.grad(out, leaves, grad, allow_unused=True, materialize_grads=True)
@@ -104,9 +108,9 @@ def test_any_memory_layout(shape: Shape) -> None:
     assert not turned[0].is_contiguous()
     assert_same("numba", request, turned, mask)
     grad = torch.ones(1, dtype=torch.float64).expand(len(leaves[0]), leaves[-1].shape[0])
-    value = whole("numba", request, leaves, mask)
+    value = layer_output("numba", request, leaves, mask)
     (expanded,) = torch.autograd.grad(value, leaves[1], grad)
-    value = whole("torch", request, leaves, mask)
+    value = layer_output("torch", request, leaves, mask)
     (wanted,) = torch.autograd.grad(value, leaves[1], grad)
     assert_close(expanded, wanted, "gradient of theta from an expanded gradient")
 
@@ -117,8 +121,8 @@ def test_only_what_is_wanted_gets_a_gradient(name: str) -> None:
     kept = tuple(
         leaf.detach().requires_grad_(n == name) for n, leaf in zip(NAMES, leaves, strict=True)
     )
-    whole("numba", request, kept, mask).square().sum().backward()
-    whole("torch", request, leaves, mask).square().sum().backward()
+    layer_output("numba", request, kept, mask).square().sum().backward()
+    layer_output("torch", request, leaves, mask).square().sum().backward()
     for n, one, other in zip(NAMES, kept, leaves, strict=True):
         assert (one.grad is not None) == (n == name)
         if n == name:
@@ -133,10 +137,10 @@ def test_saved_tensors_that_moved_are_found_again() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(copy, copy):
         x = leaves[0] * 1
-        out = whole("numba", request, (x, *leaves[1:]), mask)
+        out = layer_output("numba", request, (x, *leaves[1:]), mask)
         del x
     found = torch.autograd.grad(out.sum(), leaves[0])
-    wanted = torch.autograd.grad(whole("torch", request, leaves, mask).sum(), leaves[0])
+    wanted = torch.autograd.grad(layer_output("torch", request, leaves, mask).sum(), leaves[0])
     assert_close(found[0], wanted[0], "gradient of x")
 
 
@@ -144,13 +148,13 @@ def test_a_mask_may_be_learned() -> None:
     request, leaves, mask = request_of("numba", "pz3", Shape(5, 3, 4), "silu", torch.float64)
     gates = [mask.clone().requires_grad_() for _ in range(2)]
     for gate, engine in zip(gates, ("numba", "torch"), strict=True):
-        whole(engine, request, leaves, gate).square().sum().backward()
+        layer_output(engine, request, leaves, gate).square().sum().backward()
     assert_close(gates[0].grad, gates[1].grad, "gradient of the mask")
 
 
 def test_second_derivatives() -> None:
     request, leaves, mask = request_of("numba", "pz3", Shape(2, 2, 2), "silu", torch.float64)
-    torch.autograd.gradgradcheck(lambda *t: whole("numba", request, t, mask), leaves)
+    torch.autograd.gradgradcheck(lambda *t: layer_output("numba", request, t, mask), leaves)
 
 
 def test_nan_in_a_sample_stays_there() -> None:
@@ -158,7 +162,7 @@ def test_nan_in_a_sample_stays_there() -> None:
         request, leaves, _ = request_of("numba", "pz3", Shape(5, 3, 4), base, torch.float32)
         x = leaves[0].detach().clone()
         x[2, 1] = torch.nan
-        out = whole("numba", request, (x, *leaves[1:]), None)
+        out = layer_output("numba", request, (x, *leaves[1:]), None)
         assert out[2].isnan().all()
         assert not out[[0, 1, 3, 4]].isnan().any()
 
@@ -167,7 +171,7 @@ def test_tensors_that_do_not_fit_are_never_read_beyond_their_end() -> None:
     request, leaves, mask = request_of("numba", "pz3", Shape(5, 3, 4), "silu", torch.float64)
     short = (*leaves[:-1], leaves[-1][:-1])
     with pytest.raises((RuntimeError, ValueError)):
-        whole("numba", request, short, mask)
+        layer_output("numba", request, short, mask)
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,8 @@ from qkan import (
     save,
 )
 from qkan.circuits import CircuitError
-from qkan.nn.activation_fit import fitted
 from qkan.nn.functional import amplitude
-from qkan.nn.start import second_moment
+from qkan.nn.starts import fit_program, second_moment
 from qkan.simulators import BASES
 
 DOUBLE = torch.float64
@@ -79,7 +78,7 @@ def test_a_fit_is_as_near_as_it_says(case: str) -> None:
 def test_a_fit_is_found_again() -> None:
     first = fit_activation(ansatz("rpz", 2), "silu")
     assert fit_activation(ansatz("rpz", 2), "silu") is first
-    fitted.cache_clear()
+    fit_program.cache_clear()
     state = torch.get_rng_state()
     assert fit_activation(ansatz("rpz", 2), "silu") == first
     assert torch.equal(torch.get_rng_state(), state)
@@ -198,10 +197,10 @@ def test_the_start_is_kept_wherever_a_layer_goes(tmp_path: Path) -> None:
     assert "start='gelu'" in repr(layer) and layer.config()["start"] == "gelu"
     path = tmp_path / "model.safetensors"
     save(model, path)
-    fitted.cache_clear()
+    fit_program.cache_clear()
     loaded = load(path)
     # reading a file fits nothing
-    assert fitted.cache_info().misses == 0
+    assert fit_program.cache_info().misses == 0
     assert repr(loaded) == repr(model) and loaded.config() == model.config()
     x = torch.randn(9, 3)
     assert torch.equal(loaded(x), model(x))
@@ -234,7 +233,7 @@ FAKE: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", FAKE)
 def test_the_first_of_its_kind_may_be_a_fake(name: str) -> None:
     """What a start is computed from has numbers, also where no other tensor has."""
-    for kept in (second_moment, fitted):
+    for kept in (second_moment, fit_program):
         kept.cache_clear()
     with FakeTensorMode():
         fake = FAKE[name]()

@@ -1,33 +1,95 @@
-"""`fit_activation`: angles with which an edge begins as a known activation, such as GELU."""
+"""The values that a layer starts from: random angles of a known size, or a known activation."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qkan.circuits import Circuit, Program, did_you_mean, resolve_scale
+from qkan._options import check_choice
+from qkan.circuits import Circuit, Program, resolve_scale
 from qkan.errors import QKANError
 from qkan.simulators import BASES, edge_values
 
 from .functional import READOUTS, amplitude
-from .start import outside_modes
 
 LARGEST_ERROR = 0.1
-"""The `error` of an `ActivationFit` beyond which no layer starts from it."""
+"""No layer starts from an `ActivationFit` whose `error` is larger."""
 
+_POINTS = 1 << 14
 _TRIES = 6
 # relative to the activation's size: keeps the gain, which multiplies every later error, moderate
 _RIDGE = 3e-3
 _REACH = {"trainable": 4.0, "fixed": 2.0}
 _STEP = 1e-5
-# of the least squares cost: no further try is worth its time
+# below this least squares cost no further try is made
 _CLOSE = 1e-4
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def outside_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function compute in a thread of its own, where none of torch's modes is active.
+
+    A layer may be built under `FakeTensorMode`, a default device, a function transform or autocast.
+    The start needs real numbers all the same. A mode holds for one thread only.
+    """
+
+    @functools.wraps(function)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function, *args, **kwargs).result()
+
+    return alone
+
+
+def write(target: Tensor, value: Tensor | Sequence[float]) -> None:
+    """Copy values into the target: a tensor of its shape, or one row for all of its last axes.
+
+    A target that is sharded over processes takes its own part of an ordinary tensor.
+    """
+    if not isinstance(value, Tensor):
+        row = torch.tensor([*value], dtype=target.dtype, device=target.device)
+        value = row.expand(target.shape)
+    if hasattr(target, "device_mesh") and not hasattr(value, "device_mesh"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(target, DTensor)
+        value = distribute_tensor(value, target.device_mesh, target.placements)
+    target.copy_(value)
+
+
+@functools.lru_cache(maxsize=256)
+@outside_modes
+@torch.no_grad()
+def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> float:
+    """E φ² for x ~ N(0, 1), theta ~ U(-π/2, π/2), shift 0, by a quasi-Monte Carlo quadrature.
+
+    The points are fixed, so that equal options give equal weights; the error is a few 1e-3.
+    """
+    points = _additive_recurrence(_POINTS, program.num_theta + 1)
+    x = torch.erfinv(2 * torch.from_numpy(points[:, :1]) - 1) * math.sqrt(2)
+    theta = (torch.from_numpy(points[:, 1:]) - 0.5) * math.pi
+    scales = torch.tensor(scale, dtype=torch.float64)
+    values = edge_values(program, x, theta[:, None, None, :], scales, torch.zeros_like(scales))
+    values = amplitude(values) if readout == "amplitude" else values
+    return float(values.square().mean())
+
+
+def _additive_recurrence(points: int, dimensions: int) -> np.ndarray:
+    """(points, dimensions) numbers in (0, 1): the R_d sequence of the generalised golden ratio."""
+    ratio = 2.0
+    for _ in range(64):
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))
+    steps = ratio ** -np.arange(1.0, dimensions + 1)
+    return (0.5 + np.arange(1, points + 1)[:, None] * steps) % 1.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +100,8 @@ class ActivationFit:
         theta: (k,) radians.
         scale: (u,).
         shift: (u,) radians.
-        gain: What φ, or the amplitude readout of it, is multiplied by.
-        offset: What is added; 0 where the fit was to do without.
+        gain: The factor of φ, or of its amplitude readout.
+        offset: The constant that is added; 0 where the fit was to do without.
         moment: E (gain·φ(x) + offset)² for x ~ N(0, 1), on the whole line.
         reach: The fit counts |x| ≤ reach.
         error: Root mean square of the difference there, for x ~ N(0, 1), divided by the
@@ -64,11 +126,12 @@ def fit_activation(
     readout: str = "z",
     offset: bool = True,
 ) -> ActivationFit:
-    """Fit gain·φ(x) + offset to a known activation, by least squares under x ~ N(0, 1).
+    """Find angles with which an edge begins as a known activation, such as GELU.
 
-    The interval is |x| ≤ 4, or |x| ≤ 2 with fixed scales: those repeat after 2π and need the rest
-    of the period to come back. Several starts from a fixed seed; gain and offset are solved for
-    exactly at every trial of the angles. Results are kept, so equal calls cost nothing.
+    gain·φ(x) + offset is fitted by least squares under x ~ N(0, 1), from several starts with a
+    fixed seed. The interval is |x| ≤ 4, or |x| ≤ 2 with fixed scales, whose φ repeats after 2π and
+    needs the rest of the period to come back. Gain and offset are solved for exactly at every trial
+    of the angles. Results are cached.
 
     Args:
         circuit: Any circuit.
@@ -89,25 +152,38 @@ def fit_activation(
         >>> fit_activation(ansatz("pz", reps=3), "gelu").error < 0.01
         True
     """
-    if activation not in BASES:
-        raise QKANError(f"Unknown activation {activation!r}. {did_you_mean(activation, BASES)}")
-    if readout not in READOUTS:
-        raise QKANError(f"Unknown readout {readout!r}. {did_you_mean(readout, READOUTS)}")
+    check_choice("activation", activation, BASES)
+    check_choice("readout", readout, READOUTS)
     fixed = None if encoding == "trainable" else resolve_scale(circuit, encoding)
-    return fitted(circuit.program, fixed, activation, readout, offset)
+    return fit_program(circuit.program, fixed, activation, readout, offset)
+
+
+def check_close(
+    fit: ActivationFit, activation: str, fixed_scale: tuple[float, ...] | None, offset: bool
+) -> None:
+    """Raise `QKANError` unless the error is small enough for a layer to start from the fit."""
+    if not fit.error <= LARGEST_ERROR:
+        scales = "trainable scales" if fixed_scale is None else f"scales {fixed_scale}"
+        raise QKANError(
+            f"start={activation!r}: the nearest that this circuit comes with {scales}"
+            f"{'' if offset else ' and no bias'} is a root mean square error of {fit.error:.2g} of "
+            f"the activation's standard deviation, for x ~ N(0, 1) within ±{fit.reach:g}; at most "
+            f"{LARGEST_ERROR} is a start. Use more reps, encoding='trainable', a bias, another "
+            "ansatz, or start='random'."
+        )
 
 
 @functools.lru_cache(maxsize=256)
 @outside_modes
 @torch.no_grad()
-def fitted(
+def fit_program(
     program: Program,
     fixed_scale: tuple[float, ...] | None,
     activation: str,
     readout: str,
     offset: bool,
 ) -> ActivationFit:
-    """What `fit_activation` returns, for a lowered circuit and its fixed scales or None."""
+    """The best of several least squares fits; `fixed_scale` is None for trainable scales."""
     from scipy.optimize import least_squares
 
     problem = _Problem(program, fixed_scale, activation, readout, offset)
@@ -126,27 +202,6 @@ def fitted(
     return problem.result(best.x)
 
 
-def close_fit(
-    program: Program,
-    fixed_scale: tuple[float, ...] | None,
-    activation: str,
-    readout: str,
-    offset: bool,
-) -> ActivationFit:
-    """The same, or `QKANError` where its error is beyond `LARGEST_ERROR`."""
-    fit = fitted(program, fixed_scale, activation, readout, offset)
-    if not fit.error <= LARGEST_ERROR:
-        scales = "trainable scales" if fixed_scale is None else f"scales {fixed_scale}"
-        raise QKANError(
-            f"start={activation!r}: the nearest that this circuit comes with {scales}"
-            f"{'' if offset else ' and no bias'} is a root mean square error of {fit.error:.2g} of "
-            f"the activation's standard deviation, for x ~ N(0, 1) within ±{fit.reach:g}; at most "
-            f"{LARGEST_ERROR} is a start. Use more reps, encoding='trainable', a bias, another "
-            "ansatz, or start='random'."
-        )
-    return fit
-
-
 class _Problem:
     """The least squares problem; n free numbers of an edge in the order theta, shift, scale."""
 
@@ -159,7 +214,7 @@ class _Problem:
         offset: bool,
     ) -> None:
         self.program, self.fixed_scale = program, fixed_scale
-        self.activation, self.readout, self.offset = activation, readout, offset
+        self.readout, self.offset = readout, offset
         self.reach = _REACH["trainable" if fixed_scale is None else "fixed"]
         u = program.num_encodings
         # where every shift merges with a theta, both would be the same number twice
@@ -167,14 +222,14 @@ class _Problem:
         # between two points no frequency turns by more than about one radian
         band = program.bandwidth(fixed_scale or (1.2,) * u)
         self.x, self.density = _normal(self.reach, max(81, math.ceil(2 * self.reach * band)))
-        target = _values_of(activation, self.x)
+        target: np.ndarray = BASES[activation](torch.from_numpy(self.x)).numpy()
         mean = self.density @ target
         self.mean = mean if offset else 0.0
         self.size = math.sqrt(self.density @ (target - mean) ** 2)
         self.goal = (target - self.mean) / self.size
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """One start. An arccos needs its argument within ±1."""
+        """Return random numbers to start from; an arccos needs its argument within ±1."""
         near = 0.3 if self.program.uses_arccos else 1.0
         theta = rng.uniform(-math.pi / 2, math.pi / 2, self.program.num_theta)
         shift = rng.uniform(-math.pi / 2, math.pi / 2, self.shifts) * near
@@ -216,7 +271,7 @@ class _Problem:
         return derivatives
 
     def result(self, values: np.ndarray) -> ActivationFit:
-        """What was found, and how good it is."""
+        """The fit with these values, and its error."""
         values = values[None]
         phi = self.phi(values, self.x)
         relative, centred = self.solve(phi)
@@ -235,8 +290,3 @@ def _normal(reach: float, points: int) -> tuple[np.ndarray, np.ndarray]:
     density = np.exp(-(x**2) / 2)
     density[[0, -1]] /= 2
     return x, density / density.sum()
-
-
-def _values_of(activation: str, x: np.ndarray) -> np.ndarray:
-    found: np.ndarray = BASES[activation](torch.from_numpy(x)).numpy()
-    return found
