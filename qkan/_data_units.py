@@ -1,4 +1,4 @@
-"""The units and names of data, which a model that holds a network tells to what shows the network."""
+"""The units and names of data, for whatever shows the network inside a model of these data."""
 
 from __future__ import annotations
 
