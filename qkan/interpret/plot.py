@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -84,9 +83,9 @@ def plot(
         >>> len(figure.axes)  # nine boxes and what is behind them
         10
     """
-    shown = _Shown.of(model, "plot")
+    network, units = _opened(model, "plot")
     check_size("most", most)
-    units, layers = shown.units, layers_of(shown.network)
+    layers = layers_of(network)
     if units is not None:
         names = units.inputs if names is None else names
         outputs = units.outputs if outputs is None else outputs
@@ -95,15 +94,17 @@ def plot(
         _names("outputs", outputs, layers[-1].out_features, "f"),
     )
     labels = _labels(formula, layers)
-    values = shown.values(x)
-    scores = importance(shown.network, values[0])
+    values = _node_values(model, network, x, "plot")
+    scores = importance(network, values[0])
     levels = []
     for n, layer in enumerate(layers):
         grid = grid_of(values[n])
-        added = edge_outputs(layer, as_seen(shown.network, n, grid))
+        added = edge_outputs(layer, as_seen(network, n, grid))
+        if units is not None and n == 0:
+            grid = units.mean + units.scale * grid
         if units is not None and n == len(layers) - 1:
             added = added * units.target_scale[:, None]
-        grid, score = shown.in_units(n, grid), scores[f"layers.{n}"].edges.tolist()
+        score = scores[f"layers.{n}"].edges.tolist()
         edges = [
             Curve(o, i, score[o][i], grid[:, i], added[:, o, i], labels.get((n, o, i), ""))
             for o, i in layer.mask.nonzero().tolist()
@@ -126,8 +127,7 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     Raises:
         QKANError: No such edge, or a model that cannot be right.
     """
-    shown = _Shown.of(model, "plot_circuit")
-    layer, parameters = shown.edge(edge)
+    layer, parameters = _edge(_opened(model, "plot_circuit")[0], edge, "plot_circuit")
     return _drawn(draw_circuit, layer.circuit, parameters, _place(edge))
 
 
@@ -145,14 +145,14 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         QKANError: No such edge, or a model that cannot be right.
         CircuitError: An arccos encoding, which has no spectrum.
     """
-    shown = _Shown.of(model, "plot_spectrum")
-    layer, (theta, scale, shift) = shown.edge(edge)
+    network, units = _opened(model, "plot_spectrum")
+    layer, (theta, scale, shift) = _edge(network, edge, "plot_spectrum")
     # the layer reads constant + slope·x of an input x in the user's units
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    constant, high = as_seen(shown.network, edge[0], ends).tolist()
+    constant, high = as_seen(network, edge[0], ends).tolist()
     slope = high - constant
-    if edge[0] == 0 and shown.units is not None:
-        mean, spread = float(shown.units.mean[edge[2]]), float(shown.units.scale[edge[2]])
+    if edge[0] == 0 and units is not None:
+        mean, spread = float(units.mean[edge[2]]), float(units.scale[edge[2]])
         slope, constant = slope / spread, constant - slope * mean / spread
     series = fourier_series(
         layer.circuit, theta.numpy(), (scale * slope).numpy(), (shift + scale * constant).numpy()
@@ -179,10 +179,10 @@ def plot_bloch(
     Raises:
         QKANError: No such edge, or a model or data that cannot be right.
     """
-    shown = _Shown.of(model, "plot_bloch")
-    layer, parameters = shown.edge(edge)
-    grid = grid_of(shown.values(x)[edge[0]], 400)
-    seen = as_seen(shown.network, edge[0], grid)[:, edge[2]]
+    network, units = _opened(model, "plot_bloch")
+    layer, parameters = _edge(network, edge, "plot_bloch")
+    grid = grid_of(_node_values(model, network, x, "plot_bloch")[edge[0]], 400)
+    seen = as_seen(network, edge[0], grid)[:, edge[2]]
     path = torch.stack(
         [
             expectation(
@@ -193,57 +193,35 @@ def plot_bloch(
         ],
         -1,
     )  # fmt: skip
-    if name is None and edge[0] == 0 and shown.units is not None:
-        name = shown.units.inputs[edge[2]]
-    inputs, text = shown.in_units(edge[0], grid)[:, edge[2]].numpy(), (_place(edge), name or "x")
+    if edge[0] == 0 and units is not None:
+        grid = units.mean + units.scale * grid
+        name = units.inputs[edge[2]] if name is None else name
+    inputs, text = grid[:, edge[2]].numpy(), (_place(edge), name or "x")
     return _drawn(draw_bloch, path.numpy(), inputs, layer.circuit.observable_vector, text)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A model as it is drawn.
+def _opened(model: nn.Module, what: str) -> tuple[QKAN, DataUnits | None]:
+    """The network of a model in double precision, and the units of its data where it knows them."""
+    units = model.data_units() if isinstance(model, InDataUnits) else None
+    return exact_network(model if units is None else units.network, what), units
 
-    Attributes:
-        model: What the user passed.
-        network: Its network in double precision on the CPU.
-        units: Those of the data, where the model knows them.
-        what: The function that draws, which messages begin with.
-    """
 
-    model: nn.Module
-    network: QKAN
-    units: DataUnits | None
-    what: str
+def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[Tensor]:
+    """The values of all nodes of the model's network, for data x (…, i) in the user's units."""
+    x = model.standardised(x) if isinstance(model, InDataUnits) else x
+    return node_values(network, check_inputs(network, x, what))
 
-    @classmethod
-    def of(cls, model: nn.Module, what: str) -> _Shown:
-        """A `QKAN`, a `QKANLayer`, or a model that holds one and knows the units of its data."""
-        units = model.data_units() if isinstance(model, InDataUnits) else None
-        network = exact_network(model if units is None else units.network, what)
-        return cls(model, network, units, what)
 
-    def edge(self, edge: Edge) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
-        """The layer of an edge, and its theta (k,), scale and shift (u,)."""
-        layers, (n, o, i) = layers_of(self.network), edge
-        sizes = [(layer.out_features, layer.in_features) for layer in layers]
-        if not (0 <= n < len(layers) and 0 <= o < sizes[n][0] and 0 <= i < sizes[n][1]):
-            raise QKANError(
-                f"{self.what}: edge={edge} is (layer, output, input), but the layers have "
-                f"(outputs, inputs) {sizes}."
-            )
-        return layers[n], edge_parameters(layers[n], o, i)
-
-    def values(self, x: Tensor) -> list[Tensor]:
-        """The values of all nodes for data x (…, i) in the user's units."""
-        if isinstance(self.model, InDataUnits):
-            x = self.model.standardised(x)
-        return node_values(self.network, check_inputs(self.network, x, self.what))
-
-    def in_units(self, number: int, values: Tensor) -> Tensor:
-        """Values of the nodes before a layer, those before the first in the user's units."""
-        if number or self.units is None:
-            return values
-        return self.units.mean + self.units.scale * values
+def _edge(network: QKAN, edge: Edge, what: str) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
+    """The layer of an edge, and its theta (k,), scale and shift (u,)."""
+    layers, (n, o, i) = layers_of(network), edge
+    sizes = [(layer.out_features, layer.in_features) for layer in layers]
+    if not (0 <= n < len(layers) and 0 <= o < sizes[n][0] and 0 <= i < sizes[n][1]):
+        raise QKANError(
+            f"{what}: edge={edge} is (layer, output, input), but the layers have "
+            f"(outputs, inputs) {sizes}."
+        )
+    return layers[n], edge_parameters(layers[n], o, i)
 
 
 def _drawn(draw: Callable[..., Any], *contents: Any) -> Any:
