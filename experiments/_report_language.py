@@ -112,7 +112,7 @@ def _students(record: dict[str, Any], name: str, title: str) -> list[str]:
     for run in found:
         scores.setdefault(run["kind"], {}).setdefault(run["share"], []).append(run[name])
     rows = [
-        f"| {kind} | " + " | ".join(_spread(of[share]) for share in shares) + " |"
+        f"| {kind} | " + " | ".join(expand_groups(of[share]) for share in shares) + " |"
         for kind, of in scores.items()
     ]
     lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
@@ -143,6 +143,6 @@ def _against(scores: dict[str, dict[int, list[float]]], kind: str) -> str:
     return f"{kind}: " + "; ".join(parts)
 
 
-def _spread(values: list[float]) -> str:
+def expand_groups(values: list[float]) -> str:
     sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{sd}"

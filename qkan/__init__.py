@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     from .nn.starts import fit_activation as fit_activation
     from .surgery.export import to_onnx as to_onnx
     from .surgery.extend import extend as extend
-    from .surgery.extend import fit_extending as fit_extending
+    from .surgery.fit_extending import fit_extending as fit_extending
     from .surgery.fold import FoldedLayer as FoldedLayer
     from .surgery.fold import FoldedQKAN as FoldedQKAN
     from .surgery.fold import fold as fold
@@ -132,7 +132,8 @@ _EXPORTS = {
     ".interpret.plot": "plot plot_bloch plot_circuit plot_spectrum",
     ".interpret.symbolic": "symbolic",
     ".surgery.export": "to_onnx",
-    ".surgery.extend": "extend fit_extending",
+    ".surgery.extend": "extend",
+    ".surgery.fit_extending": "fit_extending",
     ".surgery.fold": "FoldedLayer FoldedQKAN fold",
     ".surgery.prune": "compact prune",
     ".surgery.to_kan": "from_kan to_kan",

@@ -100,14 +100,14 @@ def points(
     model: nn.Module, table: Path | None, drop: list[str] | None, dialect: Dialect
 ) -> Tensor:
     """A table's inputs, or without one points over the ranges of the training or of the model."""
-    from qkan.interpret.edges import spread_points
+    from qkan.interpret.edges import exact_network, spread_points
 
     from .inputs import noted_inputs
 
     if table is not None:
         return noted_inputs(table, model, drop, dialect)[0]
     if not isinstance(model, qkan.TableModel):
-        return spread_points(model)
+        return spread_points(exact_network(model, "plot"))
     found = spread_points(model.network).to(model.mean)
     if not model.ranges:
         return model.mean + model.scale * found

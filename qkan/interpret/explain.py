@@ -48,7 +48,7 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
 
 
 def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
-    """The same for one layer and inputs x (b, i), without running it."""
+    """Say what `engine="auto"` takes for one layer and inputs x (b, i), without running it."""
     request = layer_request(
         x.to(compute_dtype(layer.weight.dtype, layer.readout)), layer.theta, layer.program,
         layer.fixed_scale, layer.readout, layer.group is not None,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.interpret.importance import edge_outputs
+from qkan.interpret.edges import edge_outputs
 from qkan.nn.network import QKAN
 
 REACH = 2.5

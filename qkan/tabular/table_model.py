@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qkan._data_units import DataUnits
 from qkan.errors import QKANError
 from qkan.nn.functional import check_features
 from qkan.nn.network import QKAN
@@ -166,6 +167,16 @@ class TableModel(nn.Module):
         double = isinstance(x, Tensor) and x.dtype == torch.float64
         check_features(x, len(self.columns), torch.float64 if double else dtype)
         return ((x - self.mean) / self.scale).to(dtype)
+
+    def data_units(self) -> DataUnits:
+        """Return the network with the units and names of its inputs and outputs, for pictures."""
+        outputs = self.targets
+        if self.classes is not None:
+            # of two classes the one logit is the second's
+            logits = self.classes if len(self.classes) > 2 else self.classes[1:]
+            outputs = tuple(f"{self.targets[0]}={label}" for label in logits)
+        scales = (s.detach().cpu() for s in (self.mean, self.scale, self.target_scale))
+        return DataUnits(self.network, *scales, self.columns, outputs)
 
     def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
         """Return the inputs (n, i), in float64, of the rows of a table.

@@ -91,7 +91,7 @@ def test_one_bar_counts_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
             self.closed = True
             super().close()
 
-    for module in ("qkan.surgery.extend", "qkan._progress"):
+    for module in ("qkan.surgery.fit_extending", "qkan._progress"):
         monkeypatch.setattr(sys.modules[module], "Progress", Counting)
     fit_extending(network(), wave(), reps=[1, 2, 3], steps=2, progress=False)
     assert [(bar.total, bar.count, bar.closed) for bar in bars] == [(6, 6, True)]
