@@ -24,7 +24,7 @@ _MOVED = {
     "devices": "qnode pennylane_layer devices.stage>layer_circuits devices.store>run_folder "
     "devices.reading>error_propagation devices.shift>parameter_shift",
     "hybrid": "hybrid._blocks hybrid._checks hybrid._choice hybrid._flops hybrid._probe "
-    "hybrid._stages hybrid._swap hybrid._twins",
+    "hybrid._stages hybrid._swap hybrid._twins>block_pairs",
 }
 """For each room of today, the old names of its modules and, where it differs, the new one."""
 

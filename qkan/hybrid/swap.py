@@ -24,13 +24,13 @@ class Swap:
 
     Args:
         model: The model.
-        pairs: Blocks, and the module that takes the place of each.
+        replacements: Blocks, and the module that takes the place of each.
     """
 
-    def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
+    def __init__(self, model: nn.Module, replacements: list[tuple[Block, nn.Module]]) -> None:
         self._model = model
-        self._blocks = [block for block, _ in pairs]
-        self._changes = [change for pair in pairs for change in _changes(model, *pair)]
+        self._blocks = [block for block, _ in replacements]
+        self._changes = [change for both in replacements for change in _changes(model, *both)]
         self._done: list[tuple[Change, object]] = []
 
     @property
@@ -72,7 +72,7 @@ class Swap:
 
 
 class Follower:
-    """A block that is out of the model, and the module in its place that goes where it would.
+    """It brings a block that comes back into the model to where its replacement has gone.
 
     Args:
         block: The block.
@@ -104,13 +104,13 @@ def passed(x: Tensor) -> Tensor:
 
 
 def _changes(model: nn.Module, block: Block, new: nn.Module) -> list[Change]:
-    module, form = block.module, block.form
-    slots = [_at(module, form.slot)] if form.slot else _holders(model, module)
+    module, kind = block.module, block.kind
+    slots = [_at(module, kind.slot)] if kind.slot else _holders(model, module)
     changes = [Change(holder, name, new) for holder, name in slots]
-    for path in form.passing:
+    for path in kind.passing:
         is_module = child(module, path) is not None
         changes.append(Change(*_at(module, path), nn.Identity() if is_module else passed))
-    numbers = (Change(module, name, number) for name, number in form.numbers)
+    numbers = (Change(module, name, number) for name, number in kind.numbers)
     return changes + [change for change in numbers if hasattr(module, change.attribute)]
 
 
@@ -131,15 +131,15 @@ def _at(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 def _turn_switches(model: nn.Module, block: Block) -> None:
     """Turn off what runs around replaced blocks, and on again when the last of them is back."""
-    form = block.form
-    if form.switch is None:
+    switch = block.kind.switch
+    if switch is None:
         return
-    name, kept = form.switch.attribute, f"_{form.switch.attribute}_without_qkan"
+    name, kept = switch.attribute, f"_{switch.attribute}_without_qkan"
     for around in model.modules():
-        if not isinstance(around, form.switch.of) or block.module not in around.modules():
+        if not isinstance(around, switch.of) or block.module not in around.modules():
             continue
-        layers = [layer for layer in around.modules() if isinstance(layer, form.of)]
-        if all(map(form.fits, layers)):
+        layers = [layer for layer in around.modules() if isinstance(layer, block.kind.of)]
+        if all(map(block.kind.fits, layers)):
             # kept by the model itself, for replacements may be undone in any order
             if hasattr(around, kept):
                 setattr(around, name, getattr(around, kept))
