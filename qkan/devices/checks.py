@@ -18,12 +18,7 @@ _SUBMITTED = "nothing was submitted. Go back to a model from before the training
 
 
 def checked_circuits(model: nn.Module, x: Tensor) -> list[LayerCircuits]:
-    """The circuits of all layer calls of a forward pass on the simulator.
-
-    Raises:
-        QKANError: A model without circuits; a value that is NaN or infinite, on the meta device or
-            of another type, with its layer and edge, or with its sample.
-    """
+    """The circuits of all layer calls of a forward pass on the simulator."""
     check_model(model)
     check_input(x)
     calls, _ = record(model, x)
@@ -33,12 +28,7 @@ def checked_circuits(model: nn.Module, x: Tensor) -> list[LayerCircuits]:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise unless the model has circuits and every parameter and buffer is finite.
-
-    Raises:
-        QKANError: No QKANLayer; a NaN or an infinity, named with its layer and edge; a model on
-            the meta device.
-    """
+    """Raise unless the model has circuits and every parameter and buffer is finite."""
     quantum_layers(model)
     for name, module in model.named_modules():
         own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
@@ -66,11 +56,7 @@ def _bad_value(name: str, module: nn.Module, kind: str, value: Tensor) -> str:
 
 
 def check_input(x: Tensor) -> None:
-    """Raise unless x is a finite real tensor.
-
-    Raises:
-        QKANError: Another type, or a NaN or an infinity, named with its sample.
-    """
+    """Raise unless x is a finite real tensor."""
     if isinstance(x, Tensor) and x.layout != torch.strided:
         raise QKANError(f"The input has the layout {x.layout}; pass x.to_dense().")
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim == 0:
@@ -91,11 +77,7 @@ def check_input(x: Tensor) -> None:
 
 
 def check_circuits(circuits: LayerCircuits, excused: Tensor | None = None) -> None:
-    """Raise unless the circuits of a layer's call are finite, but for the rows `excused`, (n,).
-
-    Raises:
-        QKANError: It names the layer, the edge, and for an input the sample.
-    """
+    """Raise unless the circuits of a layer's call are finite, but for the rows `excused`, (n,)."""
     for kind in ("theta", "scale", "shift"):
         lost = (~getattr(circuits, kind).isfinite()).any(-1).nonzero()
         if len(lost):
@@ -114,11 +96,7 @@ def check_circuits(circuits: LayerCircuits, excused: Tensor | None = None) -> No
 
 
 def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
-    """The folder that `store=` names.
-
-    Raises:
-        QKANError: It is no path, or a file.
-    """
+    """The folder that `store=` names."""
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike):

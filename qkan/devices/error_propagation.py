@@ -246,11 +246,7 @@ def samples_of(model: nn.Module, x: Tensor) -> int:
 
 
 def sample_of_row(circuits: LayerCircuits, samples: int) -> Tensor:
-    """(n,) the sample that each row of a layer's call belongs to.
-
-    Raises:
-        QKANError: The layer's rows are no multiple of the samples.
-    """
+    """(n,) the sample that each row of a layer's call belongs to."""
     rows = circuits.inputs.shape[0]
     if samples and rows % samples:
         raise QKANError(

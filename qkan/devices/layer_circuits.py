@@ -136,11 +136,7 @@ class LayerCircuits:
 
 
 def quantum_layers(model: nn.Module) -> dict[str, QKANLayer]:
-    """The model's `QKANLayer`s by name.
-
-    Raises:
-        QKANError: It has none.
-    """
+    """The model's `QKANLayer`s by name."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
     layers = {
@@ -167,9 +163,6 @@ def overriding_activations(
         activate: What computes them.
         number_calls: Whether a layer's second and later calls have their number in the name, for
             use in a single forward pass.
-
-    Raises:
-        QKANError: The model has no layer, or its activations are overridden already.
     """
     layers = quantum_layers(model)
     taken = [name for name, layer in layers.items() if layer.activations is not None]

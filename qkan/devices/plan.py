@@ -92,11 +92,7 @@ class Plan:
         return min((left for left in known if left is not None), default=None)
 
     def require_time(self) -> None:
-        """Raise unless the account has the time that the run takes.
-
-        Raises:
-            BackendError: It has less; jobs would wait in its queue for ever.
-        """
+        """Raise unless the account has the time that the run takes."""
         left = self.account_seconds_left
         if left is not None and self.seconds > left:
             raise BackendError(

@@ -53,11 +53,7 @@ class BlockPair:
         self._inputs.clear()
 
     def finish(self) -> float:
-        """Turn the sum over the calls into their mean, and return the mean error.
-
-        Raises:
-            QKANError: There was no call.
-        """
+        """Turn the sum over the calls into their mean, and return the mean error."""
         if not self.calls:
             raise QKANError(
                 f"distill_ffn: the teacher's forward did not pass through {self.name}, so there is "
@@ -111,9 +107,6 @@ def find_pairs(
     """Pair the teacher's blocks with the student's modules of those names.
 
     Without names they are the feed-forward blocks at whose place the student has another class.
-
-    Raises:
-        QKANError: There are none, one of the models has no such module, or both have the same.
     """
     blocks = {block.name: block for block in find_blocks(teacher)}
     if names is None:

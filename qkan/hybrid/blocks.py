@@ -81,34 +81,22 @@ def _encoder_layer(of: type[nn.Module]) -> BlockKind:
 
 
 BLOCK_KINDS = (
-    # GPT-2, GPT-Neo
-    BlockKind(("c_fc",), "c_proj"),
-    # Llama, Mistral, Qwen, Gemma; then without a gate, or with both maps in one
-    BlockKind(("gate_proj", "up_proj"), "down_proj"),
-    BlockKind(("up_proj",), "down_proj"),
-    BlockKind(("gate_up_proj",), "down_proj"),
-    # Llama's own code
-    BlockKind(("w1", "w3"), "w2"),
-    # timm's Mlp; ViT, CLIP, Phi
-    BlockKind(("fc1",), "fc2"),
-    # GPT-NeoX, Falcon
-    BlockKind(("dense_h_to_4h",), "dense_4h_to_h"),
-    # GPT-J
-    BlockKind(("fc_in",), "fc_out"),
-    # DistilBERT
-    BlockKind(("lin1",), "lin2"),
-    # ModernBERT
-    BlockKind(("Wi",), "Wo"),
-    # Wav2Vec2, HuBERT, WavLM and others of speech
-    BlockKind(("intermediate_dense",), "output_dense"),
-    # the towers of Qwen's models that see
-    BlockKind(("linear_fc1",), "linear_fc2"),
-    # litgpt, with and without a gate
-    BlockKind(("fc_1", "fc_2"), "proj"),
-    BlockKind(("fc",), "proj"),
-    # T5, with and without a gate
-    BlockKind(("wi_0", "wi_1"), "wo"),
-    BlockKind(("wi",), "wo"),
+    BlockKind(("c_fc",), "c_proj"),  # GPT-2, GPT-Neo
+    BlockKind(("gate_proj", "up_proj"), "down_proj"),  # Llama, Mistral, Qwen, Gemma
+    BlockKind(("up_proj",), "down_proj"),  # those without a gate
+    BlockKind(("gate_up_proj",), "down_proj"),  # those with gate and map in one
+    BlockKind(("w1", "w3"), "w2"),  # Llama's own code
+    BlockKind(("fc1",), "fc2"),  # timm's Mlp; ViT, CLIP, Phi
+    BlockKind(("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon
+    BlockKind(("fc_in",), "fc_out"),  # GPT-J
+    BlockKind(("lin1",), "lin2"),  # DistilBERT
+    BlockKind(("Wi",), "Wo"),  # ModernBERT
+    BlockKind(("intermediate_dense",), "output_dense"),  # Wav2Vec2, HuBERT, WavLM and others
+    BlockKind(("linear_fc1",), "linear_fc2"),  # the towers of Qwen's models that see
+    BlockKind(("fc_1", "fc_2"), "proj"),  # litgpt with a gate
+    BlockKind(("fc",), "proj"),  # litgpt without a gate
+    BlockKind(("wi_0", "wi_1"), "wo"),  # T5 with a gate
+    BlockKind(("wi",), "wo"),  # T5 without a gate
     # BLOOM and MPT, which are given the residual and add it
     BlockKind(
         ("dense_h_to_4h",), "dense_4h_to_h", slot="dense_h_to_4h",

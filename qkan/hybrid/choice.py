@@ -17,11 +17,7 @@ Where = str | Callable[[str, nn.Module], bool]
 
 
 def chosen_blocks(model: nn.Module, where: Where | None) -> list[Block]:
-    """The blocks that `where` means, in the order of the model's modules.
-
-    Raises:
-        QKANError: None, or other modules beside blocks.
-    """
+    """The blocks that `where` means, in the order of the model's modules."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"replace_ffn: the model is a {type(model).__name__}, no torch.nn.Module.")
     known = find_blocks(model)

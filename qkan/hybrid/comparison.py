@@ -20,11 +20,7 @@ OutputLoss = Callable[[Any, Any, Any], Tensor]
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch, moved to its device: a mapping as keywords, a row as arguments.
-
-    Raises:
-        QKANError: The batch is neither of them, nor a tensor.
-    """
+    """Call a model with a batch, moved to its device: a mapping as keywords, a row as arguments."""
     device = next(model.parameters()).device
 
     def moved(value: Any) -> Any:
@@ -100,11 +96,7 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def output_loss(
     loss: str | OutputLoss | None, masked: Callable[[Any], Tensor | None]
 ) -> OutputLoss:
-    """Return the loss between two outputs; `masked` gives the flat mask of a batch.
-
-    Raises:
-        QKANError: An unknown name.
-    """
+    """Return the loss between two outputs; `masked` gives the flat mask of a batch."""
     if callable(loss):
         return loss
     if loss is not None and loss not in _LOSSES:

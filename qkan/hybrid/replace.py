@@ -14,7 +14,7 @@ from .blocks import Block, find_blocks, left_experts
 from .checks import check_blocks, check_new_modules
 from .choice import Where, chosen_blocks
 from .flops import count_flops, count_parameters
-from .swap import Follower, Swap
+from .swap import Swap
 
 Make = Callable[[int], nn.Module]
 """From the inputs of a block to the module that replaces it."""
@@ -132,7 +132,6 @@ class Replaced(Sequence[str]):
         self.left = [name for name, _ in left_experts(model, blocks)]
         self._model = model
         self._recorded = hugging_face.recorded(model)
-        self._followers = [Follower(*both) for both in replacements]
         self._swap = Swap(model, replacements)
         self._rows = {
             block.name: f"{type(block.slot).__name__} → {type(module).__name__}"
@@ -151,8 +150,6 @@ class Replaced(Sequence[str]):
         if not self._swap.done:
             raise QKANError("undo: these blocks are back in the model already.")
         self._swap.undo()
-        for follower in self._followers:
-            follower.follow()
         hugging_face.remove(self._model, self)
         hugging_face.add(self._model, [name for name in self if name in self._recorded])
 
