@@ -22,9 +22,10 @@ _MOVED = {
     "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman feynman_equations",
     "tabular": "_roughness table_model estimators _estimator _estimator_options "
     "table_columns>columns cli.tables>reading",
-    "devices": "qnode pennylane_layer",
+    "devices": "qnode pennylane_layer devices.stage>layer_circuits devices.store>run_folder "
+    "devices.reading>error_propagation devices.shift>parameter_shift",
     "hybrid": "hybrid._blocks hybrid._checks hybrid._choice hybrid._flops hybrid._probe "
-    "hybrid._stages hybrid._swap hybrid._twins",
+    "hybrid._stages hybrid._swap hybrid._twins>block_pairs",
 }
 """For each room of today, the old names of its modules and, where it differs, the new one."""
 

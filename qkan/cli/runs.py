@@ -148,7 +148,7 @@ def collect_command(
     """
     with explaining(store), _leaving(store, as_json, code=PENDING):
         from qkan.devices.named import find_backend
-        from qkan.devices.store import read
+        from qkan.devices.run_folder import read
 
         from .inputs import check_out
 
@@ -163,7 +163,7 @@ def status_command(store: Store, as_json: Json = False) -> None:
     """Say how a run's jobs stand."""
     with explaining():
         from qkan.devices.named import find_backend
-        from qkan.devices.store import read
+        from qkan.devices.run_folder import read
 
         described, x, _ = read(store)
         device = find_backend(store, described["backend"], None)

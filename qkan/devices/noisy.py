@@ -14,8 +14,8 @@ from qkan.backends import Backend
 from qkan.circuits import DeviceNoise, PulseNoise, isa_expectation
 from qkan.errors import QKANError
 
+from .layer_circuits import Evaluate, LayerCircuits, overriding_activations
 from .named import as_backend
-from .stage import Evaluate, Stage, tapped
 
 
 def device_noise(
@@ -85,48 +85,37 @@ def noisy(
         device = as_backend(device)
     if fused is None:
         fused = isinstance(device, Backend) and device.fused
-    with tapped(model, simulate_noisy(device, fused=fused), once=False):
+    expectation = noisy_expectation(device, fused=fused)
+    with overriding_activations(model, lambda circuits: circuits.readout(expectation(circuits))):
         yield
 
 
-def simulate_noisy(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
-    """What `tapped` calls to compute the readout of noisy activations."""
-    expectation = noisy_expectation(device, fused=fused)
-
-    def activate(stage: Stage) -> Tensor:
-        return stage.readout(expectation(stage)) if stage.values else stage.x * 0
-
-    return activate
-
-
 def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
-    """From a stage to the noisy ⟨M⟩ of its edges in use, (n, e)."""
-    place = _everywhere(device) if isinstance(device, DeviceNoise) else _placed(device)
+    """From a layer's circuits to the noisy ⟨M⟩ of their edges in use, (n, e)."""
+    noise_of = _placed(device) if isinstance(device, Backend) else lambda circuits: device
 
-    def expectation(stage: Stage) -> Tensor:
-        noise = place(stage)
-        z: Tensor = isa_expectation(stage.layer.circuit, stage.angles(), torch, noise, fused=fused)
+    def expectation(circuits: LayerCircuits) -> Tensor:
+        if not circuits.values:
+            return circuits.x * 0
+        circuit, noise = circuits.layer.circuit, noise_of(circuits)
+        z: Tensor = isa_expectation(circuit, circuits.angles(), torch, noise, fused=fused)
         return z
 
     return expectation
 
 
-def _everywhere(noise: DeviceNoise) -> Callable[[Stage], DeviceNoise]:
-    return lambda stage: noise
-
-
-def _placed(backend: Backend) -> Callable[[Stage], DeviceNoise]:
-    """The noise of each edge of a stage, of the qubits that a backend deals its values to."""
+def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
+    """The noise of each edge of a layer, of the qubits that a backend deals its values to."""
     device_noise(backend)  # says what is missing
     noise = backend.calibration().device_noise(backend.layout)
 
-    def of(stage: Stage) -> DeviceNoise:
-        heaviest_first = torch.argsort(stage.weights(), descending=True, stable=True).cpu()
+    def of(circuits: LayerCircuits) -> DeviceNoise:
+        heaviest_first = torch.argsort(circuits.weights(), descending=True, stable=True).cpu()
 
         def share(values: object) -> Tensor:
             found = torch.empty(len(heaviest_first), dtype=torch.double)
             found[heaviest_first] = torch.from_numpy(_means(np.asarray(values), len(found)))
-            return found.to(stage.x.device)
+            return found.to(circuits.x.device)
 
         def pulse(given: PulseNoise) -> PulseNoise:
             return PulseNoise(share(given.xy), share(given.z), share(given.offset))

@@ -198,7 +198,7 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
     from qkan.io.files import KINDS
 
     blocks = {block.name: block for block in find_blocks(model)}
-    pairs = []
+    replacements = []
     for written, entry in modules.items():
         name = resolved(model, written)
         block = (
@@ -215,11 +215,11 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
                 f"{', '.join(KINDS)}. Upgrade with pip install -U qkan-hybrid."
             )
         try:
-            pairs.append((block, KINDS[entry["kind"]].from_config(entry["config"])))
+            replacements.append((block, KINDS[entry["kind"]].from_config(entry["config"])))
         except _MISFITS as error:
             raise QKANError(
                 f"from_pretrained: what config.json says about {written} does not make a "
                 f"{entry['kind']}: {error}"
             ) from error
-    Swap(model, pairs).apply()
-    return {new for _, new in pairs}
+    Swap(model, replacements).apply()
+    return {new for _, new in replacements}

@@ -21,7 +21,8 @@ from qkan.training.batches import Batches, seeded_pass
 from qkan.training.checkpoint import Checkpoint
 from qkan.training.loop import Loop
 
-from .twins import Mask, OutputLoss, Twin, call, find_mask
+from .block_pairs import BlockPair
+from .comparison import Mask, OutputLoss, call, find_mask
 
 
 @dataclass(repr=False)
@@ -114,18 +115,18 @@ class Stage(ABC):
 class BlockStage(Stage):
     """Steps in which each block learns to map the teacher's inputs to the teacher's outputs."""
 
-    twins: list[Twin]
+    pairs: list[BlockPair]
     mask: Mask | None
 
     @override
     def gradients(self, batch: Any) -> dict[str, float]:
         with ExitStack() as stack:
-            for twin in self.twins:
-                twin.begin(find_mask(self.teacher, batch, twin.name, self.mask))
-                stack.enter_context(twin.watching())
+            for pair in self.pairs:
+                pair.begin(find_mask(self.teacher, batch, pair.name, self.mask))
+                stack.enter_context(pair.watching())
             stack.enter_context(torch.no_grad())
             call(self.teacher, batch)
-        return {twin.name: twin.finish() for twin in self.twins}
+        return {pair.name: pair.finish() for pair in self.pairs}
 
     @override
     def record(self, losses: dict[str, float], history: Distillation) -> None:

@@ -15,7 +15,7 @@ from qkan._options import check_size
 from qkan.circuits import Circuit, CircuitError, fixed_scale
 from qkan.errors import QKANError
 from qkan.interpret.edges import layers_by_name
-from qkan.io.hugging_face import refresh
+from qkan.io import hugging_face
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
@@ -72,7 +72,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
         except (CircuitError, QKANError) as error:
             raise QKANError(f"extend: {name or type(longer).__name__}: {error}") from error
     longer.zero_grad()
-    refresh(longer)
+    hugging_face.update(longer)
     return longer
 
 

@@ -15,7 +15,7 @@ from qkan._habits import guided
 from qkan.errors import QKANError
 from qkan.interpret.edges import bias_of, edge_outputs
 from qkan.interpret.importance import Chain, chains, importance
-from qkan.io.hugging_face import refresh
+from qkan.io import hugging_face
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
@@ -164,7 +164,7 @@ def compact(model: Model) -> Model:
         for before, after in pairs:
             _keep_nodes(before, after, _absorb_constants(before, after))
     small.zero_grad()
-    refresh(small)
+    hugging_face.update(small)
     return small
 
 

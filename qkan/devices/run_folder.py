@@ -55,11 +55,7 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
-    """The description of a run, its inputs, and its model if `save` knows its kind.
-
-    Raises:
-        QKANError: No such run, or a damaged one.
-    """
+    """The description of a run, its inputs, and its model if `save` knows its kind."""
     if not (folder / _RUN).is_file():
         found = "has no run.json" if folder.is_dir() else "does not exist"
         raise QKANError(f"{folder} {found}; pass the directory that run wrote (result.path).")
@@ -84,9 +80,6 @@ def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]
 
     A process that takes over may round otherwise, with other threads or on another machine; what
     is paid for must be asked for with the same bits.
-
-    Raises:
-        QKANError: The angles kept are others by more than rounding, or damaged.
     """
     if run.path is None:
         return run.measure(tasks)

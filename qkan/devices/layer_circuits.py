@@ -1,4 +1,7 @@
-"""`Stage`: one call of one layer, as circuits with bound angles. And where the model is tapped.
+"""`LayerCircuits`: one call of one layer, as circuits with bound angles.
+
+`overriding_activations` is where the model is intercepted: it hands every call of a layer, as such
+circuits, to a function that computes its activations, on a device or otherwise.
 
 Letters: n rows of a layer's input, o outputs, i inputs, e edges in use, k theta slots, u encodings,
 p parametric gates.
@@ -23,12 +26,12 @@ from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import evaluating
 from qkan.simulators import edge_values
 
-Evaluate = Callable[["Stage"], Tensor]
-"""From a stage to φ of its edges in use, (n, e)."""
+Evaluate = Callable[["LayerCircuits"], Tensor]
+"""From the circuits of a layer's call to φ of its edges in use, (n, e)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class LayerCircuits:
     """The circuits of one call of one layer: pruned edges left out, a group's counted once.
 
     Attributes:
@@ -54,7 +57,7 @@ class Stage:
     @classmethod
     def gather(
         cls, name: str, layer: QKANLayer, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
-    ) -> Stage:
+    ) -> LayerCircuits:
         """The edges in use, from what `QKANLayer.activations` is called with."""
         used = layer.mask != 0
         if layer.group is not None:
@@ -66,27 +69,21 @@ class Stage:
 
     @property
     def values(self) -> int:
-        """Circuits with bound angles: n · e."""
+        """How many circuits with bound angles there are: n · e."""
         return self.x.numel()
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(o, i), or (1, i) with groups."""
-        rows = self.layer.out_features if self.layer.group is None else 1
-        return rows, self.layer.in_features
-
     def edge(self, number: int) -> str:
-        """The name of one of the e edges."""
+        """The name of one of the e edges, for messages."""
         o, i = divmod(int(self.edges[number]), self.layer.in_features)
         where = f"input {i}" if self.layer.group is not None else f"output {o}, input {i}"
         return f"Layer {self.name}, the edge of {where}"
 
-    def rows(self, chosen: Tensor) -> Stage:
-        """The same stage for some of its rows."""
+    def rows(self, chosen: Tensor) -> LayerCircuits:
+        """The circuits of some of the rows."""
         return replace(self, inputs=self.inputs[chosen], x=self.x[chosen])
 
-    def detached(self) -> Stage:
-        """The same stage in double precision, without gradients."""
+    def detached(self) -> LayerCircuits:
+        """The circuits in double precision, without gradients."""
         names = ("x", "theta", "scale", "shift")
         return replace(self, **{name: getattr(self, name).detach().double() for name in names})
 
@@ -122,20 +119,16 @@ class Stage:
         return amplitude(z) if self.layer.readout == "amplitude" else z
 
     def place(self, values: Tensor) -> Tensor:
-        """From the edges in use (n, e) to all (n, o, i), 0 where pruned."""
-        rows, columns = self.shape
-        if values.shape[-1] != rows * columns:
-            empty = values.new_zeros(values.shape[0], rows * columns)
+        """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned."""
+        shape = self.layer.mask.shape if self.layer.group is None else self.layer.mask[:1].shape
+        if values.shape[-1] != shape.numel():
+            empty = values.new_zeros(values.shape[0], shape.numel())
             values = empty.index_copy(1, self.edges, values)
-        return values.reshape(-1, rows, columns)
+        return values.reshape(-1, *shape)
 
 
 def quantum_layers(model: nn.Module) -> dict[str, QKANLayer]:
-    """The model's `QKANLayer`s by name.
-
-    Raises:
-        QKANError: It has none.
-    """
+    """The model's `QKANLayer`s by name."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
     layers = {
@@ -152,14 +145,16 @@ def quantum_layers(model: nn.Module) -> dict[str, QKANLayer]:
 
 
 @contextmanager
-def tapped(model: nn.Module, activate: Evaluate, *, once: bool = True) -> Iterator[None]:
+def overriding_activations(
+    model: nn.Module, activate: Evaluate, *, number_calls: bool = False
+) -> Iterator[None]:
     """Let `activate` compute the activations of every layer, (n, e) after the readout.
 
-    Meant for one forward pass: a layer that is called again says so in its stage's name, unless
-    `once` is False.
-
-    Raises:
-        QKANError: The model has no layer, or is tapped already.
+    Args:
+        model: Any module with `QKANLayer`s in it.
+        activate: What computes them.
+        number_calls: Whether a layer's second and later calls have their number in the name, for
+            use in a single forward pass.
     """
     layers = quantum_layers(model)
     taken = [name for name, layer in layers.items() if layer.activations is not None]
@@ -168,37 +163,31 @@ def tapped(model: nn.Module, activate: Evaluate, *, once: bool = True) -> Iterat
             f"Layer {taken[0]} already takes its activations from elsewhere; leave the outer "
             "`with` first, or use a copy of the model."
         )
-
-    lent = {name: Lent(name, layer, activate, once=once) for name, layer in layers.items()}
-    for name, layer in layers.items():
-        layer.activations = lent[name]
+    overrides = [Override(*item, activate, number_calls) for item in layers.items()]
+    for override in overrides:
+        override.layer.activations = override
     try:
         yield
     finally:
-        for name, layer in layers.items():
-            lent[name].ended = True
-            del layer.activations
+        for override in overrides:
+            override.ended = True
+            del override.layer.activations
 
 
-class Lent:
-    """What computes a layer's activations for the time of a `with`, and no longer.
+class Override:
+    """What computes a layer's activations inside a `with`.
 
     A copy of the layer, a pickle and a file have None in its place: they are the model alone,
     which runs on the simulator.
 
-    Args:
-        name: The layer's.
-        layer: Whose activations they are.
-        activate: What computes them.
-        once: Whether later calls say in the stage's name which they are.
-
     Attributes:
-        ended: Whether the `with` is over; then a call raises.
+        layer: The layer whose activations are computed.
+        ended: Whether the `with` is over; a call raises then.
     """
 
-    def __init__(self, name: str, layer: QKANLayer, activate: Evaluate, *, once: bool) -> None:
-        self._name, self._layer, self._activate, self._once = name, layer, activate, once
-        self._calls, self.ended = 0, False
+    def __init__(self, name: str, layer: QKANLayer, activate: Evaluate, number_calls: bool) -> None:
+        self._name, self.layer, self._activate = name, layer, activate
+        self._number_calls, self._calls, self.ended = number_calls, 0, False
 
     def __call__(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called."""
@@ -208,28 +197,32 @@ class Lent:
                 "ended. Use the model itself, or copy.deepcopy(model), which is never on a device."
             )
         self._calls += 1
-        again = self._once and self._calls > 1
-        called = f"{self._name} (call {self._calls})" if again else self._name
-        stage = Stage.gather(called, self._layer, x, *parameters)
-        return stage.place(self._activate(stage).to(x.dtype))
+        again = self._number_calls and self._calls > 1
+        name = f"{self._name} (call {self._calls})" if again else self._name
+        circuits = LayerCircuits.gather(name, self.layer, x, *parameters)
+        return circuits.place(self._activate(circuits).to(x.dtype))
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
 
 
-def record(model: nn.Module, x: Tensor) -> tuple[list[Stage], Tensor]:
-    """The stages of a forward pass on the simulator, and its output."""
-    stages: list[Stage] = []
+def record(model: nn.Module, x: Tensor) -> tuple[list[LayerCircuits], Tensor]:
+    """The circuits of all layer calls of a forward pass on the simulator, and its output."""
+    calls: list[LayerCircuits] = []
 
-    def simulate(stage: Stage) -> Tensor:
-        stages.append(stage)
-        return stage.readout(stage.simulate())
+    def simulate(circuits: LayerCircuits) -> Tensor:
+        calls.append(circuits)
+        return circuits.readout(circuits.simulate())
 
-    with tapped(model, simulate), evaluating(model), torch.no_grad():
+    with (
+        overriding_activations(model, simulate, number_calls=True),
+        evaluating(model),
+        torch.no_grad(),
+    ):
         out = model(x)
     if not isinstance(out, Tensor):
         raise QKANError(f"The model returned {type(out).__name__}: wanted one tensor.")
-    return stages, out
+    return calls, out
 
 
 def _numpy(values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
