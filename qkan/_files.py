@@ -59,5 +59,7 @@ def draft_of(path: Path) -> Path:
     target = path.resolve()
     if target.is_dir() or not target.parent.is_dir():
         wrong = "is a folder" if target.is_dir() else "is in a folder that does not exist"
-        raise QKANError(f"save: {path} {wrong}; pass the name of a file in an existing folder.")
+        raise QKANError(
+            f"{path} cannot be written: it {wrong}. Pass the name of a file in an existing folder."
+        )
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

@@ -1,4 +1,4 @@
-"""A device's results for a table's model, in the table's own words."""
+"""A device's results for the model of a table, with the table's names and classes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 def columns_of(
     result: DeviceResult, model: nn.Module | None, x: Tensor
 ) -> dict[str, list[Any]] | None:
-    """Predictions by name, each with its standard error and the simulator's value beside.
+    """Return predictions by name, each with its standard error and the simulator's value.
 
-    Of a classifier these are the predicted class and the probability of each. A probability's
-    error is carried from those of the logits to first order, as if these were independent.
+    For a classifier these are the predicted class and the probability of each class. The error of
+    a probability is propagated from those of the logits to first order, as if these were
+    independent.
 
     Returns:
-        Columns of equal length, None where a value is missing; None of a model without a table.
+        Columns of equal length, with None for missing values; None for a model without a table.
     """
     if not isinstance(model, TableModel) or result.values.ndim != 2:
         return None
@@ -58,9 +59,9 @@ def columns_of(
 
 
 def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities (n, classes) of logits, and their errors."""
+    """Probabilities (n, classes) from logits, and their errors."""
     chances = class_logits(logits).softmax(1)
-    # dp_c / dl_k = p_c·(δ_ck - p_k), over the logits that there are
+    # dp_c / dl_k = p_c·(δ_ck - p_k), for the logits that the network has
     count = logits.shape[1]
     slopes = torch.diag_embed(chances) - chances[:, :, None] * chances[:, None, :]
     carried = slopes[:, :, -count:] * errors[:, None, :]
@@ -68,7 +69,7 @@ def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def write_columns(columns: dict[str, list[Any]], result: DeviceResult, path: Path) -> None:
-    """Write one line a sample, with the device and the ids of the jobs; None becomes nothing."""
+    """Write a line for each sample, with the device and the ids of the jobs; None is left empty."""
     jobs = ";".join(result.jobs)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

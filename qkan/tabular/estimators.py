@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,8 +19,9 @@ from sklearn.utils import column_or_1d  # noqa: E402
 from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
+from .columns import Array  # noqa: E402
 from .estimator import Estimator  # noqa: E402
-from .estimator_options import Array, moments  # noqa: E402
+from .estimator_options import moments  # noqa: E402
 from .table_model import class_logits  # noqa: E402
 
 
@@ -89,9 +89,8 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Predictions (n,), or (n, targets) where y had two dimensions."""
-        output = self._output(X)
-        found: Array = self._target_mean + self._target_scale * output
-        return found if self._table else found[:, 0]
+        x = self._inputs(X)
+        return self._scaled.predict(x)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.
@@ -106,26 +105,22 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     def _targets(self, y: Array, *, first: bool) -> Array:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        y = y.astype(np.float64)
-        table = y.reshape(len(y), -1)
-        if first:
-            self._table = y.ndim == 2
-        elif table.shape[1] != len(self._target_mean):
-            raise QKANError(f"y has {table.shape[1]} targets, before {len(self._target_mean)}.")
+        table = y.astype(np.float64).reshape(len(y), -1)
+        if not first and table.shape[1] != self.model_.widths[-1]:
+            raise QKANError(f"y has {table.shape[1]} targets, before {self.model_.widths[-1]}.")
         return table
 
     def _outputs(self, y: Array) -> int:
         return int(y.shape[1])
 
-    def _scale_targets(self, y: Array, weight: Array) -> None:
-        self._target_mean, self._target_scale = moments(y, weight)
+    def _target_scales(self, y: Array, weight: Array) -> dict[str, Array]:
+        mean, scale = moments(y, weight)
+        return {"target_mean": mean, "target_scale": scale}
 
-    def _scaled(self, y: Array) -> Array:
-        scaled: Array = (y - self._target_mean) / self._target_scale
+    def _standardised(self, y: Array) -> Array:
+        model = self._scaled
+        scaled: Array = (y - model.target_mean.numpy()) / model.target_scale.numpy()
         return scaled
-
-    def _target_scales(self, outputs: int) -> tuple[Array, Array]:
-        return self._target_mean, self._target_scale
 
     @staticmethod
     def _loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -229,23 +224,27 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each sample, (n,)."""
-        logits = self._output(X)
-        index = (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)
-        found: Array = self.classes_[index]
+        x = self._inputs(X)
+        found: Array = self.classes_[self._scaled.predict(x)]
         return found
 
     def decision_function(self, X: Any) -> Array:
         """Logits: (n,) for two classes, that of the second; else (n, classes)."""
-        logits = self._output(X)
+        logits = self._logits(X).numpy()
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n, classes)."""
-        return class_logits(torch.from_numpy(self._output(X))).softmax(1).numpy()
+        x = self._inputs(X)
+        return self._scaled.predict_proba(x)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, (n, classes)."""
-        return class_logits(torch.from_numpy(self._output(X))).log_softmax(1).numpy()
+        return class_logits(self._logits(X)).log_softmax(1).numpy()
+
+    def _logits(self, X: Any) -> Tensor:
+        x = self._inputs(X)
+        return self._scaled.outputs(x)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.
