@@ -35,7 +35,7 @@ _OLD_STATE = ("mean_", "scale_", "range_", "_target_mean", "_target_scale")
 _NONE = " Or () for no hidden layer."
 
 FEW_ROWS = 200
-"""early_stopping="auto" holds no rows out of fewer: too few would be left to judge by."""
+"""With fewer rows early_stopping="auto" holds none out: too few would judge the model."""
 
 
 class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
@@ -223,7 +223,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _held_out(
         self, X: Array, y: Array, weight: Array
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-        """What to train on, and what early stopping judges by: no class loses all its rows."""
+        """The rows to train on, with some of every class, and those that stop the training."""
         x, target = self._tensors(X, y, weight)
         early = self.early_stopping
         if not (isinstance(early, bool | np.bool_) or early == "auto"):
@@ -288,17 +288,17 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         unused: Sequence[str] = (),
         table: Sequence[Column] = (),
     ) -> TableModel:
-        """Return the fitted network as a torch module that works in the data's own units.
+        """Return the fitted network as a torch module that works in the units of the data.
 
         `qkan.save` writes it with names, units and classes, `qkan.run` measures it. It shares its
         parameters with the estimator.
 
         Args:
-            columns: Names of the features; the data frame's, or x_1, x_2, … when None. The inputs
-                that mark what was missing are named after theirs.
+            columns: Names of the features; the data frame's, or x_1, x_2, … when None. An input
+                that marks missing values is named after its feature.
             targets: Names of the targets, one for a classifier; y, or y_1, y_2, … when None.
             unused: Columns that a table may have beside these.
-            table: The columns of a table that the features were made of.
+            table: The columns of the table that the features were made from.
 
         Raises:
             QKANError: Names that do not fit.
@@ -362,7 +362,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             self._scaled.set_scales(**scales)
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's checks may expect: missing values are taken."""
+        """Tell scikit-learn that missing values are allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
@@ -379,18 +379,18 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def _targets(self, y: Array, *, first: bool) -> Array:
-        """The targets as numbers, (n, t)."""
+        """Turn the targets into numbers (n, t), and check them."""
 
     @abstractmethod
     def _outputs(self, y: Array) -> int:
-        """Outputs of the network for targets (n, t)."""
+        """The number of outputs of the network for targets (n, t)."""
 
     def _weights(self, y: Array, weight: Array) -> Array:
-        """The weights of samples with those of their classes."""
+        """The weights of the samples, times those of their classes."""
         return weight
 
     def _strata(self, y: Array) -> Array:
-        """What rows are held out of in equal shares."""
+        """The stratum of each row; rows are held out of all strata in equal shares."""
         return np.zeros(len(y))
 
     def _target_scales(self, y: Array, weight: Array) -> dict[str, Array]:
