@@ -24,60 +24,52 @@ from .terminal import (
 
 MISSING = ("impute", "refuse")
 
-Source = Annotated[Path, typer.Argument(help="CSV whose first line has names.")]
-Target = Annotated[str, typer.Option(help="The column to predict.")]
-Task = Annotated[
-    str,
-    typer.Option(
-        help=f"{TASKS[1]} or {TASKS[2]}; {TASKS[0]} takes texts for classes, and whole numbers "
-        f"with at most {FEW_CLASSES} values."
-    ),
-]
-Hidden = Annotated[str, typer.Option(help="Sizes of the hidden layers: 5, or 5,3; 0: none.")]
-Reps = Annotated[int, typer.Option(help="Repetitions of the circuits.")]
-Encoding = Annotated[str, typer.Option(help="trainable, linear, binary or ternary.")]
-Ansatz = Annotated[str, typer.Option(help="The circuits; `qkan info` lists them.")]
-Alpha = Annotated[float, typer.Option(help="Penalty on rough activations; more, if it overfits.")]
-Steps = Annotated[int, typer.Option(help="Steps of LBFGS, of 20 iterations each.")]
-EarlyStopping = Annotated[
-    bool | None,
-    typer.Option(
-        help="Stop by a tenth of the training rows; if neither is given, with 200 rows or more.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seed of the start and of the rows held out.")]
-TestSize = Annotated[float, typer.Option(help="Share of the rows to hold out, or 0.")]
-Category = Annotated[
-    list[str] | None,
-    typer.Option(help="A column to read as categories; repeat for more.", show_default=False),
-]
-Missing = Annotated[
-    str,
-    typer.Option(help="Empty cells of inputs: impute takes the mean and marks them, refuse stops."),
-]
-Out = Annotated[Path, typer.Option(help="The model's file.")]
-
 
 def fit_command(
-    table: Source,
-    target: Target,
-    task: Task = "auto",
-    hidden: Hidden = "5",
-    reps: Reps = 1,
-    encoding: Encoding = "trainable",
-    ansatz: Ansatz = "pz",
-    alpha: Alpha = 3.0,
-    steps: Steps = 20,
-    early_stopping: EarlyStopping = None,
-    seed: Seed = 0,
-    test_size: TestSize = 0.2,
+    table: Annotated[Path, typer.Argument(help="CSV whose first line has names.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"{TASKS[1]} or {TASKS[2]}; {TASKS[0]} takes texts for classes, and whole numbers "
+            f"with at most {FEW_CLASSES} values."
+        ),
+    ] = "auto",
+    hidden: Annotated[
+        str, typer.Option(help="Sizes of the hidden layers: 5, or 5,3; 0: none.")
+    ] = "5",
+    reps: Annotated[int, typer.Option(help="Repetitions of the circuits.")] = 1,
+    encoding: Annotated[
+        str, typer.Option(help="trainable, linear, binary or ternary.")
+    ] = "trainable",
+    ansatz: Annotated[str, typer.Option(help="The circuits; `qkan info` lists them.")] = "pz",
+    alpha: Annotated[
+        float, typer.Option(help="Penalty on rough activations; more, if it overfits.")
+    ] = 3.0,
+    steps: Annotated[int, typer.Option(help="Steps of LBFGS, of 20 iterations each.")] = 20,
+    early_stopping: Annotated[
+        bool | None,
+        typer.Option(
+            help="Stop by a tenth of the training rows; if neither is given, with 200 or more.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the start and of the rows held out.")] = 0,
+    test_size: Annotated[float, typer.Option(help="Share of the rows to hold out, or 0.")] = 0.2,
     drop: Drop = None,
-    category: Category = None,
-    missing: Missing = "impute",
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to read as categories; repeat for more.", show_default=False),
+    ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="Empty cells of inputs: impute takes the mean and marks them, refuse stops."
+        ),
+    ] = "impute",
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    out: Out = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(help="The model's file.")] = Path("model.safetensors"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -24,7 +24,7 @@ from qkan.nn.network import QKAN
 from qkan.training.fit import fit
 
 from .columns import Array, Column
-from .estimator_options import moments, number, own_advice, target_names, whole
+from .estimator_options import moments, number, own_advice, target_names
 from .roughness import roughness
 from .table_model import TableModel, with_marks
 
@@ -111,8 +111,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             self.history_ = fit(
                 self.model_, train, validation=held, loss=self._penalised(data[2]),
                 seed=self._seed, **self._optimization(),
-                batch_size=whole("batch_size", self.batch_size),
-                patience=None if held is None else whole("patience", self.patience),
+                batch_size=self.batch_size,
+                patience=None if held is None else self.patience,
                 progress=bool(self.verbose),
             )  # fmt: skip
         self.n_iter_ = len(self.history_)
@@ -140,7 +140,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _optimization(self) -> dict[str, Any]:
         """Options of `qkan.fit`: the optimizer, its steps and its learning rate."""
-        lr, steps = number("lr", self.lr), whole("steps", self.steps)
+        lr, steps = number("lr", self.lr), self.steps
         if str(self.optimizer).lower() != "lbfgs":
             steps = 300 if steps is None else steps
             return {"optimizer": self.optimizer, "lr": lr, "steps": steps}
@@ -193,8 +193,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         hidden = self.hidden if isinstance(self.hidden, Sequence | np.ndarray) else [self.hidden]
         network = QKAN(
             [X.shape[1], *(check_size("hidden", size, _NONE) for size in hidden), self._outputs(y)],
-            ansatz=self.ansatz, reps=whole("reps", self.reps), encoding=self.encoding,
-            group=whole("group", self.group), base=self.base, engine=self.engine,
+            ansatz=self.ansatz, reps=self.reps, encoding=self.encoding,
+            group=self.group, base=self.base, engine=self.engine,
             dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),
         )  # fmt: skip
         self._scaled = self._wrapped(network, np.stack([X.min(0), X.max(0)], 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,16 +34,6 @@ def target_names(count: int, columns: Sequence[str]) -> list[str]:
     while {*names} & {*columns}:
         names = [f"target_{name}" for name in names]
     return names
-
-
-def whole(name: str, value: Any) -> Any:
-    """Return a whole number of any kind, such as numpy's, as an int, and anything else as it is."""
-    if isinstance(value, bool | np.bool_):
-        raise QKANError(f"{name}={value!r}: wanted a whole number.")
-    try:
-        return operator.index(value)
-    except TypeError:
-        return value
 
 
 def number(name: str, value: Any) -> Any:
