@@ -35,7 +35,7 @@ class Reading:
     Attributes:
         task: One of `TASKS`.
         drop: Columns to leave out.
-        category: Columns that hold categories.
+        category: Columns to read as categories.
         refuse: Whether empty cells of inputs are an error.
     """
 
@@ -50,13 +50,13 @@ class Problem:
     """What is to be learned from a table.
 
     Attributes:
-        table: Its columns, without the target and those left out.
-        target: Name of the target.
-        classify: Whether it has classes.
-        X: (n, features), NaN for what is missing.
+        table: The columns of inputs.
+        target: The name of the target.
+        classify: Whether the target has classes.
+        X: (n, features), NaN for missing cells.
         y: (n,) numbers or classes.
-        unused: Columns left out.
-        notes: What was taken for what.
+        unused: Columns that were left out.
+        notes: What the columns were taken for.
     """
 
     table: tuple[Column, ...]
@@ -157,11 +157,10 @@ def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
         raise QKANError(f"{data.path}: {error}") from None
     encoded = column.encode(cells, data.decimal)
     if encoded.bad:
-        assert data.names is not None, "a table that is fitted has names"
         raise data.complaint(
-            {data.names.index(name): encoded.bad},
-            advice="Mend the cells, read the column as categories with --category, or leave it out "
-            "with --drop.",
+            {data.place(name): encoded.bad},
+            advice="Correct the cells, read the column as categories with --category, or leave it "
+            "out with --drop.",
         )
     return column, encoded.values
 
@@ -179,7 +178,9 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
     """Classes as they are written; whole numbers only if every one is written as such."""
     if "" in cells:
         line = data.lines[cells.index("")]
-        raise QKANError(f"{data.path}, line {line}: {target!r} is empty; fill it or take it out.")
+        raise QKANError(
+            f"{data.path}, line {line}: {target!r} is empty; fill it or delete the line."
+        )
     whole = all(_WHOLE.fullmatch(cell) and abs(int(cell)) < 2**63 for cell in cells)
     y = np.array([int(cell) for cell in cells] if whole else cells)
     names, counts = np.unique(y, return_counts=True)

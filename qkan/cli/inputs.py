@@ -106,8 +106,8 @@ def _matched(table: Table, model: TableModel, drop: Sequence[str] | None) -> Ten
         bad = column.encode(cells[column.name], table.decimal).bad
         if bad:
             wanted = "finite number" if column.kind == "number" else f"{column.kind} of training"
-            place = (table.names or ()).index(column.name)
-            raise table.complaint({place: bad}, wanted, "The model reads the column: mend it.")
+            advice = "The model reads the column: correct it."
+            raise table.complaint({table.place(column.name): bad}, wanted, advice)
     return model.inputs(cells, decimal=table.decimal)
 
 

@@ -52,7 +52,7 @@ def explaining() -> Iterator[None]:
     except KeyboardInterrupt as stop:
         raise _ended(stop, str(stop) or "Interrupted.", INTERRUPTED) from None
     except BrokenPipeError:
-        # whoever reads the output has seen enough, and typer ends quietly
+        # the reader of the output closed it, and typer ends quietly
         raise
     except Exception as error:
         code = _code_of(error)

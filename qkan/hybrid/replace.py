@@ -8,7 +8,7 @@ from typing import overload
 from torch import nn
 
 from qkan.errors import QKANError
-from qkan.io import hugging_face
+from qkan.io.hugging_face import forget, note, recorded, settle
 
 from .blocks import Block, find_blocks, left_experts
 from .checks import check_blocks, check_made
@@ -92,10 +92,10 @@ def replace_ffn(
     pairs = [(block, block.made(make)) for block in blocks]
     check_made(model, pairs)
     replaced = Replaced(model, pairs)
-    hugging_face.own_config(model)
+    settle(model)
     replaced._swap.apply()
     try:
-        hugging_face.add(model, replaced)
+        note(model, replaced)
     except BaseException:
         replaced._swap.undo()
         raise
@@ -130,7 +130,7 @@ class Replaced(Sequence[str]):
         self.flops = (count_flops(old), count_flops(new))
         self.left = [name for name, _ in left_experts(model, [block for block, _ in pairs])]
         self._model = model
-        self._recorded = hugging_face.recorded(model)
+        self._recorded = recorded(model)
         self._followers = [Follower(*pair) for pair in pairs]
         self._swap = Swap(model, pairs)
         self._rows = {
@@ -152,8 +152,8 @@ class Replaced(Sequence[str]):
         self._swap.undo()
         for follower in self._followers:
             follower.follow()
-        hugging_face.remove(self._model, self)
-        hugging_face.add(self._model, [name for name in self if name in self._recorded])
+        forget(self._model, self)
+        note(self._model, [name for name in self if name in self._recorded])
 
     @overload
     def __getitem__(self, index: int) -> str: ...

@@ -1,7 +1,7 @@
-"""The record of replaced blocks that a transformers model carries in `model.config.qkan`.
+"""What `model.config.qkan` of a transformers model says about its replaced blocks.
 
-{"format": 1, "read_with": …, "modules": {name: {"kind": class, "config": …}}}. `config` is None
-for a class that `from_pretrained` cannot build; `read_with` is for people who open the file.
+{"format": 1, "read_with": …, "modules": {name: {"kind": class, "config": …}}}, where config is None
+for a class that `from_pretrained` cannot build, and read_with is for people who open the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from qkan._kinds import kind_of
 
 FORMAT = 1
-"""The format of the record; `from_pretrained` reads this one and all before it."""
+"""Of the record; `from_pretrained` reads this one and all before."""
 
 READ_WITH = (
     "qkan.from_pretrained(folder). AutoModel.from_pretrained and its kin in transformers do not "
@@ -24,14 +24,14 @@ READ_WITH = (
 )
 
 Record = dict[str, dict[str, Any]]
-"""The description of each module, by its name."""
+"""From the names of modules to what they are."""
 
 
-def own_config(model: nn.Module) -> None:
+def settle(model: nn.Module) -> None:
     """Give a model a configuration of its own where it shares one with another replaced model.
 
-    Models that were built from one configuration object share it, so the record of one model would
-    overwrite that of the other.
+    Models built from one configuration object hold that very object, and what it says of the
+    replaced blocks of one would be lost with those of the next.
     """
     for _, home in _homes(model):
         old, record = home.config, _current(home)
@@ -43,7 +43,7 @@ def own_config(model: nn.Module) -> None:
             _write(home, record)
 
 
-def add(model: nn.Module, names: Iterable[str]) -> None:
+def note(model: nn.Module, names: Iterable[str]) -> None:
     """Describe the modules of these names in the configuration of the model they belong to."""
     for prefix, home in _homes(model):
         own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
@@ -51,8 +51,8 @@ def add(model: nn.Module, names: Iterable[str]) -> None:
             _write(home, {**_current(home), **{n: describe(home.get_submodule(n)) for n in own}})
 
 
-def remove(model: nn.Module, names: Iterable[str]) -> None:
-    """Remove the modules of these names from the configuration."""
+def forget(model: nn.Module, names: Iterable[str]) -> None:
+    """Take the modules of these names out of the configuration."""
     for prefix, home in _homes(model):
         gone = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
         kept = {name: entry for name, entry in _current(home).items() if name not in gone}
@@ -60,12 +60,12 @@ def remove(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def recorded(model: nn.Module) -> set[str]:
-    """The names, in this model, of all modules that the configuration describes."""
+    """The names, in this model, of all modules that are described."""
     homes = _homes(model)
     return {f"{prefix}{resolved(home, name)}" for prefix, home in homes for name in _current(home)}
 
 
-def update(model: nn.Module) -> None:
+def refresh(model: nn.Module) -> None:
     """Describe the replaced modules again, after one of them has changed."""
     for _, home in _homes(model):
         if record := _current(home):
@@ -92,7 +92,7 @@ def resolved(model: nn.Module, name: str) -> str | None:
 
 
 def _homes(model: nn.Module) -> list[tuple[str, Any]]:
-    """The outermost transformers models, each with the prefix of its modules' names."""
+    """The transformers models that are no part of another one, and what their names begin with."""
     modeling = sys.modules.get("transformers.modeling_utils")
     homes: list[tuple[str, Any]] = []
     if modeling is None:
@@ -113,7 +113,7 @@ def _written(home: Any) -> Record:
 
 
 def _current(home: Any) -> Record:
-    """The record, brought up to date: modules that are of another kind by now are left out."""
+    """The record of the modules that are still what it says, described as they are now."""
     record: Record = {}
     for name, entry in _written(home).items():
         found = resolved(home, name)

@@ -17,7 +17,7 @@ from qkan._losses import Loss
 from qkan._progress import Progress
 from qkan.circuits import Circuit, CircuitError, did_you_mean, fixed_scale
 from qkan.errors import QKANError
-from qkan.io import hugging_face
+from qkan.io.hugging_face import refresh
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 from qkan.training.batches import Data
@@ -84,7 +84,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
         except (CircuitError, QKANError) as error:
             raise QKANError(f"extend: {name or type(model).__name__}: {error}") from error
     longer.zero_grad()
-    hugging_face.update(longer)
+    refresh(longer)
     return longer
 
 

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from qkan._habits import guided
 from qkan.errors import QKANError
 from qkan.interpret.importance import Chain, chains, edge_outputs, importance
-from qkan.io import hugging_face
+from qkan.io.hugging_face import refresh
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
@@ -165,7 +165,7 @@ def compact(model: Model) -> Model:
         for before, after in pairs:
             _keep_nodes(before, after, _fold_constants(before, after))
     small.zero_grad()
-    hugging_face.update(small)
+    refresh(small)
     return small
 
 

@@ -168,17 +168,17 @@ def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool
         # a few texts among numbers are typing errors rather than categories
         if 2 * numbers > len(words) and not codes:
             return Column(name)
-    return _categories(name, cells, words, said=category)
+    return _categories(name, cells, words, known=category)
 
 
-def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, said: bool) -> Column:
+def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known: bool) -> Column:
     counts = Counter(words)
     least = max(2, math.ceil(RARE_SHARE * len(cells)))
     common = sorted(counts, key=lambda value: (-counts[value], value))
     kept = sorted(value for value in common[:MOST] if counts[value] >= least)
     covered = sum(counts[value] for value in kept)
     # among so many texts some occur twice by chance
-    if not kept or (not said and 2 * max(covered, len(words) - len(counts)) < len(words)):
+    if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
         other = "Numbers are written as 1234.5 and dates as 2024-12-31; "
         raise QKANError(

@@ -28,7 +28,7 @@ from .table_model import class_logits  # noqa: E402
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """A `QKAN` that predicts numbers, with scikit-learn's interface.
 
-    Inside, inputs and targets are standardised with the mean and spread of the training data.
+    Inputs and targets are standardised with the mean and spread of the training data, inside.
 
     The defaults were chosen on six tables and judged on six others (`experiments/defaults.py`):
     one repetition, straight lines beside the circuits, and a penalty on rough activations.

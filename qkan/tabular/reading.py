@@ -75,12 +75,9 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column.
-
-        Raises:
-            QKANError: No such column; the nearest name is suggested.
-        """
-        return [row[self._place(name)] for row in self.rows]
+        """The cells of a column; see `place` for an unknown name."""
+        place = self.place(name)
+        return [row[place] for row in self.rows]
 
     def numbers(self, names: Sequence[str] | None = None) -> Array:
         """Columns as finite numbers, (n, columns); all of them when None.
@@ -89,7 +86,7 @@ class Table:
             QKANError: No such column; cells that are empty or not numbers: the message names the
                 columns, and one cell of each with its line.
         """
-        places = range(len(self.rows[0])) if names is None else [*map(self._place, names)]
+        places = range(len(self.rows[0])) if names is None else [*map(self.place, names)]
         found = [[number(row[place], self.decimal) for place in places] for row in self.rows]
         bad = {
             place: [row for row, values in enumerate(found) if values[k] is None]
@@ -106,28 +103,28 @@ class Table:
             QKANError: A column to drop that the table does not have.
         """
         for name in drop or ():
-            self._place(name)
+            self.place(name)
         return [name for name in self.names or () if name not in {*used, *(drop or ())}]
 
     def complaint(
         self,
         bad: dict[int, list[int]],
         wanted: str = "finite number",
-        advice: str = "Mend the cells, or leave the column out with --drop.",
+        advice: str = "Correct the cells, or leave the column out with --drop.",
     ) -> QKANError:
         """Build the error for bad cells, given as their rows by the place of their column."""
-        said = []
+        parts = []
         for place, rows in sorted(bad.items()):
             cell, name = self.rows[rows[0]][place], (self.names or {place: ""})[place]
             found = "an empty cell" if not cell else f"{cell!r}, no {wanted}"
             of = f" of column {name!r}" if name else ""
-            said.append(
+            parts.append(
                 f"line {self.lines[rows[0]]}: found {found}{of} ({len(rows)} such cells in "
                 f"{len(self.rows)} rows)"
             )
-        more = f"; and {len(said) - 5} more columns" * (len(said) > 5)
+        more = f"; and {len(parts) - 5} more columns" * (len(parts) > 5)
         return QKANError(
-            f"{self.path}, {'; '.join(said[:5])}{more}. {self.seen(min(bad.values())[0])} {advice}"
+            f"{self.path}, {'; '.join(parts[:5])}{more}. {self.seen(min(bad.values())[0])} {advice}"
         )
 
     def seen(self, row: int) -> str:
@@ -141,7 +138,12 @@ class Table:
         cells = DELIMITERS.get(self.delimiter, repr(self.delimiter))
         return f"{cells} between cells and a decimal {'point' if self.decimal == '.' else 'comma'}"
 
-    def _place(self, name: str) -> int:
+    def place(self, name: str) -> int:
+        """The place of a column in every row.
+
+        Raises:
+            QKANError: No such column; the message suggests the nearest name.
+        """
         if self.names is None:
             raise QKANError(f"{self.path} begins with numbers; it needs a first line of names.")
         if name not in self.names:

@@ -108,15 +108,17 @@ class TableModel(nn.Module):
         inputs, outputs = self.network.widths[0], self.network.widths[-1]
         names = [*self.columns, *self.targets, *self.unused]
         if not all(isinstance(name, str) and name for name in names):
-            raise QKANError(f"A table's columns have names; found {names}.")
+            raise QKANError(f"The columns of a table have names; found {names}.")
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
-            raise QKANError(f"Columns {repeated} are named twice; each has one part.")
-        told = 1 if self.classes is not None else outputs
-        if len(self.columns) != inputs or len(self.targets) != told:
+            raise QKANError(
+                f"Columns {repeated} are named twice; every column needs a name of its own."
+            )
+        named = 1 if self.classes is not None else outputs
+        if len(self.columns) != inputs or len(self.targets) != named:
             raise QKANError(
                 f"columns={[*self.columns]}, targets={[*self.targets]}: this network wants "
-                f"{inputs} inputs and {told} named targets."
+                f"{inputs} inputs and {named} named targets."
             )
         if self.classes is None:
             return
@@ -241,7 +243,7 @@ class TableModel(nn.Module):
             For each such input, by its name: the number of "rows", the "farthest" value, and
             "training", the lowest and the highest value there.
         """
-        told: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
         inputs = x.T.cpu().double()
         # the model of an older file has no ranges
         for name, values, (low, high) in zip(self.columns, inputs, self.ranges, strict=False):
@@ -249,8 +251,8 @@ class TableModel(nn.Module):
             rows = int((beyond > 0.1 * (high - low)).sum())
             if rows:
                 farthest = float(values[beyond.argmax()])
-                told[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
-        return told
+                found[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
+        return found
 
     def predict(self, x: Tensor) -> Array:
         """Predictions in the target's units or classes: (n,), or (n, o) of several targets.
