@@ -35,26 +35,19 @@ def columns_of(
     values, errors = result.values.double().cpu(), result.stderr.double().cpu()
     with torch.no_grad():
         simulated = model(x.to(model.mean.device)).double().cpu()
-    if model.classes is None:
-        return {
-            name: plain(part[:, o].tolist())
-            for o, target in enumerate(model.targets)
-            for name, part in (
-                (target, values), (f"{target}_stderr", errors), (f"{target}_simulated", simulated)
-            )
-        }  # fmt: skip
-    chances, spread = _probabilities(values, errors)
-    exact, _ = _probabilities(simulated, torch.zeros_like(simulated))
-    missing = chances.isnan().any(1).tolist()
-    best = zip(chances.argmax(1).tolist(), missing, strict=True)
-    columns: dict[str, list[Any]] = {
-        model.targets[0]: [None if lost else model.classes[at] for at, lost in best],
-        f"{model.targets[0]}_simulated": [model.classes[at] for at in exact.argmax(1).tolist()],
-    }
-    for c, label in enumerate(model.classes):
-        name = f"p({label})"
-        for end, part in (("", chances), ("_stderr", spread), ("_simulated", exact)):
-            columns[name + end] = plain(part[:, c].tolist())
+    names, columns = [*model.targets], dict[str, list[Any]]()
+    if model.classes is not None:
+        values, errors = _probabilities(values, errors)
+        simulated, _ = _probabilities(simulated, torch.zeros_like(simulated))
+        missing = values.isnan().any(1).tolist()
+        best = zip(values.argmax(1).tolist(), missing, strict=True)
+        likeliest = simulated.argmax(1).tolist()
+        columns[names[0]] = [None if lost else model.classes[at] for at, lost in best]
+        columns[f"{names[0]}_simulated"] = [model.classes[at] for at in likeliest]
+        names = [f"p({label})" for label in model.classes]
+    for n, name in enumerate(names):
+        for end, part in (("", values), ("_stderr", errors), ("_simulated", simulated)):
+            columns[name + end] = plain(part[:, n].tolist())
     return columns
 
 

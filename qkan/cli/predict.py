@@ -65,12 +65,12 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
     Raises:
         QKANError: Probabilities of a model without classes; inputs that are not rows.
     """
-    from qkan.tabular.table_model import TableModel
+    from qkan.tabular.table_model import TableModel, row_outputs
 
     if not isinstance(model, TableModel):
         if proba:
             raise QKANError("--proba: this model has no classes; `qkan fit` makes one that does.")
-        return {f"y{o}": part for o, part in enumerate(_outputs(model, x).T.tolist())}
+        return {f"y{o}": part for o, part in enumerate(row_outputs(model, x).T.tolist())}
     found = model.predict(x)
     by_target = found.reshape(len(found), -1).T.tolist()
     columns = dict(zip(model.targets, by_target, strict=True))
@@ -80,18 +80,6 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
             f"p({name})": part for name, part in zip(model.classes or (), chances, strict=True)
         }
     return columns
-
-
-def _outputs(model: nn.Module, x: Tensor) -> Tensor:
-    import torch
-
-    from qkan.nn.watch import evaluating
-
-    with evaluating(model), torch.no_grad():
-        out: Tensor = model(x)
-    if out.ndim != 2:
-        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
-    return out.double().cpu()
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:

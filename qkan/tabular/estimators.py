@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 from .columns import Array  # noqa: E402
 from .estimator import Estimator  # noqa: E402
 from .estimator_options import moments  # noqa: E402
-from .table_model import class_logits  # noqa: E402
+from .table_model import class_logits, row_outputs  # noqa: E402
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -244,7 +244,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _logits(self, X: Any) -> Tensor:
         x = self._inputs(X)
-        return self._scaled.outputs(x)
+        return row_outputs(self._scaled, x)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.

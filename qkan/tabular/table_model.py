@@ -260,7 +260,7 @@ class TableModel(nn.Module):
         Args:
             x: (n, i) in the data's units.
         """
-        out = self.outputs(x)
+        out = row_outputs(self, x)
         if self.classes is None:
             return (out if out.shape[1] > 1 else out[:, 0]).numpy()
         found: Array = np.array(self.classes)[class_logits(out).argmax(1).numpy()]
@@ -279,15 +279,7 @@ class TableModel(nn.Module):
             raise QKANError(
                 f"{', '.join(self.targets)}: a model of numbers has no classes; use predict."
             )
-        return class_logits(self.outputs(x)).softmax(1).numpy()
-
-    def outputs(self, x: Tensor) -> Tensor:
-        """Outputs (n, o) for rows x (n, i), in evaluation mode, in float64 on the CPU."""
-        with evaluating(self), torch.no_grad():
-            out: Tensor = self(x)
-        if out.ndim != 2:
-            raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
-        return out.double().cpu()
+        return class_logits(row_outputs(self, x)).softmax(1).numpy()
 
     def symbolic(self, x: Tensor, **options: Any) -> Formula:
         """Return the model as a formula in the table's units, see `qkan.symbolic`.
@@ -302,7 +294,7 @@ class TableModel(nn.Module):
         """
         found = symbolic(self.network, self.standardised(x), **{"names": self.columns, **options})
         formula = self._in_units(found)
-        formula.measure(x.cpu().numpy(), self.outputs(x).numpy())
+        formula.measure(x.cpu().numpy(), row_outputs(self, x).numpy())
         return formula
 
     def _in_units(self, found: Formula) -> Formula:
@@ -349,6 +341,19 @@ class TableModel(nn.Module):
         """The names and the classes."""
         classes = "" if self.classes is None else f", classes={[*self.classes]}"
         return f"{', '.join(self.columns)} → {', '.join(self.targets)}{classes}"
+
+
+def row_outputs(model: nn.Module, x: Tensor) -> Tensor:
+    """Outputs (n, o) of any model for rows x (n, i), in evaluation mode, in float64 on the CPU.
+
+    Raises:
+        QKANError: Inputs that are not rows.
+    """
+    with evaluating(model), torch.no_grad():
+        out: Tensor = model(x)
+    if out.ndim != 2:
+        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
+    return out.double().cpu()
 
 
 def with_marks(features: Array, gaps: Array | Sequence[int], mean: Array) -> Array:
