@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,13 @@ def test_the_header_is_plain_json(path: Path) -> None:
         header = json.loads(file.metadata()["qkan"])
     assert (header["format"], header["kind"]) == (FORMAT, "QKANLayer")
     assert header["config"]["circuit"]["gates"][1] == ["RY", "Theta", 0]
+
+
+def test_the_version_in_a_file_is_that_of_the_installed_package(path: Path) -> None:
+    save(QKANLayer(1, 1), path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["qkan"])
+    assert header["version"] == qkan.__version__ == metadata.version("qkan-hybrid")
 
 
 def zigzag(reps: int) -> Circuit:
