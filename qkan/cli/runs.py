@@ -26,7 +26,7 @@ from .terminal import (
     show_table,
     tell,
     typer,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
