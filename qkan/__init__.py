@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
-
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
 # what type checkers see; `_EXPORTS` says the same to Python, which imports a module, and torch with
 # it, when a name of it is first used: the command line answers --help without

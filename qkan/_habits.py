@@ -1,4 +1,4 @@
-"""Hints for users of other packages: what to write here instead of what they write there."""
+"""Answers to calls that follow the habits of other packages: what to write here instead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYER = {
     "in_dim": "pass in_features",
     "out_dim": "pass out_features",
 }
-"""Names of options that a layer or a network lacks, each with what to write instead."""
+"""What to write instead of an option that a layer or a network does not have."""
 
 FIT = {
     "epochs": "pass steps=…, which counts steps of the optimizer: with batch_size an epoch has "
@@ -51,18 +51,18 @@ FIT = {
     "lamb": "use `with sparse_loss(model, 1e-3) as loss:` and fit(…, loss=loss)",
     "y": "pass a pair: fit(model, (x, y), steps=20)",
 }
-"""Names of options that `fit` lacks, each with what to write instead."""
+"""What to write instead of an option that `fit` does not have."""
 
 
 def guided(
     habits: Mapping[str, str], *, positional: int, instead: str
 ) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
-    """Make a function answer a wrong call with a sentence that says what to write instead.
+    """Decorate a function so that wrong calls of it say what to write instead.
 
     Args:
-        habits: Names of options that the function lacks, each with what to write instead.
-        positional: How many arguments it takes without their names, self included.
-        instead: The right call, for a call with too many arguments or too few.
+        habits: What to do instead, for names of options that the function does not have.
+        positional: The number of arguments that it takes without their names, self included.
+        instead: A right call, shown for one with too many arguments or too few.
     """
 
     def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -90,7 +90,7 @@ def guided(
 
 
 def tensor_of(name: str, value: object, dtype: str = "") -> str:
-    """Return the code that turns an array, a list or a data frame of that name into a tensor."""
+    """The code that makes a tensor from an array, a list or a data frame of that name."""
     array = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
     return f"torch.as_tensor({array}{dtype and f', dtype={dtype}'})"
 

@@ -19,7 +19,7 @@ _MOVED = {
     "interpret": "importance fisher explain plot _draw_edge _draw_network _figure symbolic formula "
     "_formula_writer _edge_formula _forms _search _refit edges",
     "surgery": "extend _growth prune fold to_kan export",
-    "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman feynman_equations",
+    "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman",
     "tabular": "_roughness table_model estimators _estimator _estimator_options "
     "table_columns>columns cli.tables>reading",
     "devices": "qnode pennylane_layer devices.stage>layer_circuits devices.store>run_folder "

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qkan._files import write_whole
 from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.io.files import write_whole
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 

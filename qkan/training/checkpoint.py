@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qkan._files import replacing
 from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
 
@@ -79,15 +80,8 @@ class Checkpoint:
         if not self._checked:
             _check_readable(content)
             self._checked = True
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path, self.path.with_name(f"{self.path.name}.tmp")) as file:
+            torch.save(content, file)
         now = time.monotonic()
         self._due = now + max(1.0, 20 * (now - begin))
 

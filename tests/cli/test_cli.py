@@ -256,7 +256,7 @@ BAD_INPUTS = {
     ),
     "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 cells; wanted 2"),
     "binary.csv": ("\xff", "no CSV file in UTF-8"),
-    "noise.npy": ("nothing", "no array that numpy saved"),
+    "noise.npy": ("nothing", "not an array that numpy saved"),
 }
 
 
