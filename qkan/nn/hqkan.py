@@ -36,7 +36,7 @@ class HQKAN(nn.Module):
     The QKAN has latent² edges. Where latent nodes are to be many, `group=` shares activations, and
     `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` needs no
     `up`: an MLP with learnt activations and about as many parameters as one
-    (`experiments/char_lm.py` has it too).
+    (`experiments/language/char_lm.py` has it too).
 
     Args:
         in_features: Inputs.
@@ -46,7 +46,7 @@ class HQKAN(nn.Module):
         dropout: Probability that an output is zeroed while training.
         gate: Whether a linear function of the input multiplies the QKAN's outputs.
         **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
-            a fixed encoding folds (`qkan.fold`), and `experiments/char_lm.py` compares them all.
+            a fixed encoding folds (`qkan.fold`), and `experiments/language/char_lm.py` compares them all.
             `bias` holds for the linear maps too.
 
     Attributes:
