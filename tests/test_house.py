@@ -113,6 +113,25 @@ def test_old_names_of_modules_lead_to_modules_of_today() -> None:
     assert not lost, f"qkan/_old_paths.py names modules that do not exist: {lost}"
 
 
+PATH = re.compile(
+    r"(?<![\w./-])(?:qkan|circuits|simulators|backends|tests|experiments|benchmarks|docs|tutorials)"
+    r"/[\w./-]*\w\.(?:py|cuh?|md)\b"
+)
+"""A file of the checkout as prose names it."""
+PLACEHOLDERS = {"tutorials/N_name.py", "tutorials/NAME.py"}
+
+
+@pytest.mark.checkout
+def test_every_file_that_is_named_is_there() -> None:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml")]
+    pages += house.files().values()
+    for folder in ("docs", "tutorials", "experiments", "benchmarks"):
+        pages += (ROOT / folder).rglob("*.[mp][dy]")
+    named = {(name, page) for page in pages for name in PATH.findall(page.read_text())}
+    lost = {name: str(page) for name, page in named if not (ROOT / name).exists()}
+    assert len(named) > 50 and not {*lost} - PLACEHOLDERS, lost
+
+
 @pytest.mark.checkout
 def test_the_core_stays_small() -> None:
     found = size.core(size.sizes())

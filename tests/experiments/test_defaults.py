@@ -15,6 +15,8 @@ import pytest
 from qkan import QKANClassifier, QKANRegressor
 from qkan.cli.fit import fit_command
 
+pytestmark = pytest.mark.source_only
+
 
 @pytest.fixture(scope="module")
 def defaults(load: Callable[[str], Any]) -> Any:

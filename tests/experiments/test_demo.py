@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.source_only
+
 PNG = b"\x89PNG"
 QUICK = {"points": 60, "steps": 2}
 

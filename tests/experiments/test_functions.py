@@ -15,6 +15,8 @@ from scipy import special
 
 import qkan
 
+pytestmark = pytest.mark.source_only
+
 PNG = b"\x89PNG"
 MODULES = (
     "functions.functions", "functions.scales", "functions.noise", "functions.fitting",

@@ -17,6 +17,8 @@ import torch
 
 from qkan import effective_parameters
 
+pytestmark = pytest.mark.source_only
+
 PNG = b"\x89PNG"
 MODULES = ("classify", "datasets", "mnist", "cifar", "mnist_report", "cifar_report")
 

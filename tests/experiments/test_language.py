@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.source_only
+
 PNG = b"\x89PNG"
 WORDS = "the model learns what another one did before and after it saw some new text".split()
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from paths import EXPERIMENTS
 
+pytestmark = pytest.mark.source_only
+
 MAIN = ast.parse((EXPERIMENTS / "__main__.py").read_text())
 STUDIES: dict[str, tuple[str, ...]] = next(
     ast.literal_eval(node.value)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.source_only
+
 
 @pytest.fixture(scope="module")
 def scripts(load: Callable[[str], Any]) -> dict[str, Any]:
