@@ -1,4 +1,4 @@
-"""What a DARUAN is: the circuit, its ansätze, its lowering, spectrum and drawings. No torch."""
+"""What a DARUAN is, without torch: circuit, ansätze, lowering, spectrum and drawings."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze

@@ -60,7 +60,7 @@ def distill_ffn(
     the relative error; blocks that are near in it may still give poor outputs together until the
     second stage. A step of the first stage is a whole pass of the teacher: where time is short,
     write inputs and outputs of the blocks down once, `fit` each block to them with a loss of your
-    own, and pass steps=0; `experiments/_students.py` does so.
+    own, and pass steps=0; `experiments/language/students.py` does so.
 
     Padding does not count: tokens where a batch's "attention_mask" (b, s) is 0, or
     "decoder_attention_mask" in the decoder of an encoder-decoder model.

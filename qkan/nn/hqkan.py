@@ -45,7 +45,8 @@ class HQKAN(nn.Module):
         dropout: Probability that an output is zeroed while training.
         gate: Whether a linear function of the input multiplies the QKAN's outputs.
         **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
-            a fixed encoding folds (`qkan.fold`), and `experiments/char_lm.py` compares them all.
+            a fixed encoding folds (`qkan.fold`), and `experiments/language/char_lm.py` compares
+            them all.
             `bias` holds for the linear maps too.
 
     Attributes:

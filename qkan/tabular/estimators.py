@@ -30,8 +30,9 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     Inputs and targets are standardised with the mean and spread of the training data, inside.
 
-    The defaults were chosen on six tables and judged on six others (`experiments/defaults.py`):
-    one repetition, straight lines beside the circuits, and a penalty on rough activations.
+    The defaults were chosen on six tables and judged on six others
+    (`experiments/tables/defaults.py`): one repetition, straight lines beside the circuits, and a
+    penalty on rough activations.
 
     Args:
         hidden: Sizes of the hidden layers, or the one size; with () there is none, and the model
