@@ -1,11 +1,10 @@
-"""Which qubits to use: those that hurt an expectation value least.
+"""The choice of qubits: those that change an expectation value least are used first.
 
 Letters: q qubits of the device.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,9 +15,9 @@ from .errors import BackendError
 from .options import Options
 
 PULSES = 9
-"""Pulses that a prediction counts with: a circuit of three repetitions with an RY and an RZ each.
+"""The pulses that a prediction counts: those of three repetitions with an RY and an RZ each.
 
-Readout is the larger part by far, so the order of the qubits hardly depends on it.
+Readout is by far the larger part of the error, so the order of the qubits hardly depends on it.
 """
 
 
@@ -116,8 +115,6 @@ def _checked_layout(
 ) -> tuple[int, ...]:
     qubits = tuple(layout)
     asked = f"layout={list(qubits)}: "
-    if not all(isinstance(q, int | np.integer) and not isinstance(q, bool) for q in qubits):
-        raise BackendError(asked + "physical qubits are whole numbers.")
     known = set(calibration.qubits.tolist())
     outside = [q for q in qubits if q not in known]
     if outside:
@@ -140,32 +137,20 @@ def _checked_layout(
                     f"{options.max_error:g}"
                 )  # fmt: skip
                 raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
-    return tuple(int(q) for q in qubits)
+    return qubits
 
 
 def _spaced(
     ranked: Sequence[int], neighbours: Sequence[tuple[int, int]], spacing: int
 ) -> list[int]:
-    """The best qubits greedily, none nearer than `spacing` steps to another."""
-    links: dict[int, set[int]] = {}
-    for a, b in neighbours:
-        links.setdefault(a, set()).add(b)
-        links.setdefault(b, set()).add(a)
+    """The best qubits, chosen greedily so that none is nearer than `spacing` steps to another."""
     taken: list[int] = []
     blocked: set[int] = set()
     for qubit in ranked:
         if qubit not in blocked:
             taken.append(qubit)
-            blocked |= _within(qubit, links, spacing - 1)
+            near = {qubit}
+            for _ in range(spacing - 1):
+                near |= {q for pair in neighbours if not near.isdisjoint(pair) for q in pair}
+            blocked |= near
     return taken
-
-
-def _within(start: int, links: dict[int, set[int]], steps: int) -> set[int]:
-    reached, edge = {start}, deque([(start, 0)])
-    while edge:
-        qubit, distance = edge.popleft()
-        if distance < steps:
-            new = links.get(qubit, set()) - reached
-            reached |= new
-            edge.extend((other, distance + 1) for other in new)
-    return reached

@@ -29,8 +29,9 @@ from qkan.circuits import RX, Circuit, Encoding
 from .backend import Task
 from .calibration import Calibration
 from .errors import BackendError, PendingError
+from .options import make_options
+from .packed import PackedBackend
 from .provider import Counts, Job, Provider, Status
-from .qiskit_backend import QiskitBackend
 
 T = TypeVar("T")
 
@@ -265,15 +266,15 @@ def _task() -> Task:
     return Task(Circuit((RX(Encoding(0)),)), np.arccos(VALUES)[:, None])
 
 
-def _backend(provider: Provider) -> QiskitBackend:
+def _backend(provider: Provider) -> PackedBackend:
     # six values a job: a row of two on each of two qubits, and its twin, and two of calibration
     qubits = [int(qubit) for qubit in provider.calibration().qubits[:2]]
     seconds = 2.0 + 0.00035 * (2 * 3 + 2) * (SHOTS // 2) + 1e-9
-    return QiskitBackend(
-        provider.name, provider=provider, shots=SHOTS, layout=qubits, force=True,
-        job_seconds=seconds, budget_seconds=BUDGET, poll_seconds=0.0, search_seconds=60.0,
-        max_age_hours=1e6,
-    )  # fmt: skip
+    options = {
+        "shots": SHOTS, "layout": qubits, "force": True, "job_seconds": seconds,
+        "budget_seconds": BUDGET, "poll_seconds": 0.0, "search_seconds": 60.0, "max_age_hours": 1e6,
+    }  # fmt: skip
+    return PackedBackend(provider, make_options(options))
 
 
 def _put_back(copy: Path, store: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qkan.backends.backend import Backend, Floats, Task
 from qkan.backends.errors import BackendError
-from qkan.backends.qiskit_backend import QiskitBackend
+from qkan.backends.qiskit.backend import QiskitBackend
 from qkan.circuits import isa_expectation, require
 
 from .tapes import GATES, OBSERVABLES, Tape, merged

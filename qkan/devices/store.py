@@ -23,8 +23,6 @@ from qkan.io.files import KINDS, load, save, write_whole
 from qkan.nn.layer import QKANLayer
 from qkan.training.checkpoint import model_tensors
 
-from .named import describe_backend
-
 _MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
 
 
@@ -50,7 +48,7 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
     if type(model) in KINDS.values():
         save(model, folder / _MODEL)
-    run = {"about": about(model, x, mode), "backend": describe_backend(backend)}
+    run = {"about": about(model, x, mode), "backend": backend.describe()}
     write_whole(folder / _RUN, json.dumps(run, indent=1).encode())
 
 
