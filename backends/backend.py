@@ -154,7 +154,7 @@ class Backend(ABC):
         """
         found = cls.kind_of(described)
         if found is None:
-            raise BackendError("its description is not enough to make it.")
+            raise BackendError("nothing says how to make it.")
         return found.from_options(described["name"], described["options"], wait=wait)
 
     @abstractmethod

@@ -34,19 +34,11 @@ class Ledger:
 
     def total(self) -> float:
         """Seconds of all jobs."""
-        if not self.path.exists():
-            return 0.0
-        with self._database().transaction(write=False) as step:
-            (found,) = step.execute("SELECT TOTAL(seconds) FROM reservation").fetchone()
-        return float(found)
+        return sum(seconds for _, seconds in self._rows("SELECT job, seconds FROM reservation"))
 
     def of_run(self, run: str) -> dict[str, float]:
         """Seconds of a run's jobs, by key."""
-        if not self.path.exists():
-            return {}
-        with self._database().transaction(write=False) as step:
-            rows = step.execute("SELECT job, seconds FROM reservation WHERE run = ?", (run,))
-            return dict(rows.fetchall())
+        return dict(self._rows("SELECT job, seconds FROM reservation WHERE run = ?", run))
 
     def reserve(self, run: str, job: str, seconds: float, limit: float) -> bool:
         """Enter a job if all jobs then stay within `limit`, and return whether it was entered."""
@@ -79,6 +71,12 @@ class Ledger:
         if changed:
             with self._database().transaction() as step:
                 step.executemany(_UPSERT, changed)
+
+    def _rows(self, query: str, *values: str) -> list[tuple[str, float]]:
+        if not self.path.exists():
+            return []
+        with self._database().transaction(write=False) as step:
+            return step.execute(query, values).fetchall()
 
     def _database(self) -> Database:
         if self._opened is None:

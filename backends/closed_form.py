@@ -23,7 +23,7 @@ class ClosedFormProvider(InProcessProvider):
         return lambda: counts
 
     def draw(self, job: Job) -> list[Counts]:
-        """The counts of every PUB, from the job's own seed."""
+        """The counts of every PUB, drawn with the job's own seed."""
         noise = self._calibration.device_noise(job.layout)
         rng = np.random.default_rng(job.seed)
         counts = []

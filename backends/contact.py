@@ -7,16 +7,14 @@ provider states itself counts as a refusal.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from .errors import BackendError
-from .options import Options
+from .options import Options, finite
 from .provider import (
     Counts,
     Job,
@@ -167,11 +165,6 @@ class Contact:
 
 
 def _seconds(found: object) -> float | None:
-    """A finite number of seconds; None for anything else."""
-    if not isinstance(found, Real) or isinstance(found, bool):
-        return None
-    try:
-        seconds = float(found)
-    except OverflowError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    """A number of seconds; None for anything else."""
+    seconds = finite(found)
+    return None if seconds is None or seconds < 0 else seconds

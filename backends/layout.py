@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .calibration import Calibration, Floats
 from .errors import BackendError
@@ -28,8 +27,8 @@ def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
     q - p + C·o of asymmetric readout and relaxation: rms = √((1 - C)²/3 + d²).
 
     Args:
-        calibration: Of the device.
-        pulses: SX of a circuit.
+        calibration: The device's calibration.
+        pulses: The number of SX pulses in a circuit.
 
     Returns:
         (q,); NaN where an entry is missing.
@@ -45,8 +44,8 @@ def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
 def ranked_qubits(calibration: Calibration, options: Options) -> tuple[int, ...]:
     """The usable qubits, the best first.
 
-    Those that are faulty, lack a calibration or exceed `max_error` are left out; a device that
-    says nothing of any qubit keeps its own order. A layout of the user's is checked instead.
+    Qubits that are faulty, lack a calibration or exceed `max_error` are left out. A device that
+    says nothing of any qubit keeps its own order. A layout that the user gives is only checked.
 
     Raises:
         BackendError: No qubit passes, or the user's layout cannot be run.
@@ -77,11 +76,11 @@ def chosen_layout(
     neighbours: Sequence[tuple[int, int]] = (),
     without: Iterable[int] = (),
 ) -> tuple[int, ...]:
-    """The best `width` qubits (all that pass without one), spaced as the options ask.
+    """The best `width` qubits, or all that pass where it is None, spaced as the options ask.
 
     Args:
-        calibration: Of the device.
-        options: Of the backend.
+        calibration: The device's calibration.
+        options: Those of the backend.
         width: How many; None takes all.
         neighbours: Pairs of coupled qubits.
         without: Qubits not to use.
@@ -94,9 +93,8 @@ def chosen_layout(
     if options.spacing and options.layout is None:
         usable = _spaced(usable, neighbours, options.spacing)
     if width is not None and options.layout is None and width > len(usable) and not dropped:
-        error = predicted_error(calibration)
-        index = calibration.index(usable)
-        worst = error[index].max() if len(usable) else np.nan
+        error = predicted_error(calibration)[calibration.index(usable)]
+        worst = error.max() if usable else np.nan
         raise BackendError(
             f"width={width}: {len(usable)} qubits of {calibration.name} pass max_error="
             f"{options.max_error:g}, the worst of them with {worst:.3g}. "
@@ -111,11 +109,10 @@ def chosen_layout(
 
 
 def _checked_layout(
-    layout: Sequence[int], calibration: Calibration, error: NDArray[np.float64], options: Options
+    qubits: Sequence[int], calibration: Calibration, error: Floats, options: Options
 ) -> tuple[int, ...]:
-    qubits = tuple(layout)
     asked = f"layout={list(qubits)}: "
-    known = set(calibration.qubits.tolist())
+    known = dict(zip(calibration.qubits.tolist(), error.tolist(), strict=True))
     outside = [q for q in qubits if q not in known]
     if outside:
         raise BackendError(
@@ -128,16 +125,16 @@ def _checked_layout(
     needed = options.width or 1
     if len(qubits) < needed:
         raise BackendError(asked + f"{len(qubits)} qubits, but {needed} are needed.")
-    if not options.force and not calibration.is_missing:
-        by_qubit = dict(zip(calibration.qubits.tolist(), error.tolist(), strict=True))
-        for q in qubits:
-            if q in calibration.faulty or not by_qubit[q] <= options.max_error:
-                why = "is out of order" if q in calibration.faulty else (
-                    f"has a predicted error of {by_qubit[q]:.3g}, above max_error="
-                    f"{options.max_error:g}"
-                )  # fmt: skip
-                raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
-    return qubits
+    for q in () if options.force or calibration.is_missing else qubits:
+        if q in calibration.faulty or not known[q] <= options.max_error:
+            why = (
+                "is out of order"
+                if q in calibration.faulty
+                else f"has a predicted error of {known[q]:.3g}, above "
+                f"max_error={options.max_error:g}"
+            )
+            raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
+    return tuple(qubits)
 
 
 def _spaced(

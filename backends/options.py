@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -65,23 +66,24 @@ class Options:
     """How a backend measures.
 
     Attributes:
-        shots: Shots a value; with readout mitigation half of them for each twin, rounded up.
+        shots: Shots for each value; readout mitigation gives half of them to each twin, rounded
+            up.
         layout: Physical qubits to use, the best first; None ranks them by calibration.
-        width: Qubits to use at once. None: all that pass `max_error` on a device and in closed
-            form, 8 on an Aer emulator, whose cost is exponential in it.
-        mitigation: "readout": every row has a twin with ⟨Z⟩ flipped, and two calibration rows
-            give each qubit's contraction. "none" or None: as read.
+        width: Qubits to use at once. None takes all that pass `max_error` on a device and in closed
+            form, and 8 on an Aer emulator, whose cost is exponential in it.
+        mitigation: With "readout" every row has a twin with ⟨Z⟩ flipped, and two calibration rows
+            give each qubit's contraction. With "none" or None values stay as they are read.
         mode: "faithful" runs every gate; "fused" runs one rotation whose angle is computed
             classically from the exact expectation value, so it tests a device, not a circuit.
-        store: Folder for the directories of runs. None: `~/.qkan/runs` for a device, nothing for
-            an emulator.
+        store: The folder for the directories of runs. For None a device uses `~/.qkan/runs`, and
+            an emulator keeps nothing.
         budget_seconds: The most that may be billed; required for a real device. It holds over all
             runs whose jobs are entered in one ledger, `budget.sqlite`, earlier runs and those of
             other threads and processes included, whatever their device; and over all runs that
             this backend has opened. The ledger is in the folder `store` if that is given; else in
             `~/.qkan/runs` for the runs that are made there; else, for a run with a directory of
             its own, beside that directory if a ledger is there, or in it.
-        seed: Of an emulator's draws; None draws a fresh one.
+        seed: The seed of an emulator's draws; None draws a fresh one.
         emulator: How a fake device runs: "aer" through the runtime's own primitive in local
             mode, "closed_form" from binomial draws of the closed-form noisy device.
         instance: IBM Cloud instance, by name or CRN; None as the account says, and where it says
@@ -96,14 +98,14 @@ class Options:
         margin: A job reserves ⌈margin × its estimated seconds⌉ of the budget, its time limit.
         retries: How often a job is submitted again that failed by a fault of the service.
         job_seconds: The most a job should take; larger ones are split.
-        max_pending: Jobs in the queue at once.
+        max_pending: The most jobs that are in the queue at once.
         max_age_hours: A calibration fetched longer ago is fetched again before submitting.
-        poll_seconds: Between looks at a job in the queue.
+        poll_seconds: Seconds between two looks at a job in the queue.
         search_seconds: How long a job that was submitted without an answer is looked for by its
             tag. Then it is left alone, and its share of the budget with it, until the run is
             opened again: it is looked for once more, and submitted anew only by `resubmit`.
-        wait: Wait for jobs in the queue. Without, all is submitted that can be, and then a
-            `PendingError` names the jobs; the run, opened again, goes on with what they brought.
+        wait: Whether to wait for jobs in the queue. Otherwise everything is submitted that can be,
+            and then a `PendingError` names the jobs; the run, opened again, collects their results.
     """
 
     shots: int = 4096
@@ -258,16 +260,21 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return found
 
 
+def finite(value: object) -> float | None:
+    """A finite real number of any kind as a float; None for anything else."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 def _number(name: str, value: Any, least: float | None = None) -> float:
-    """A finite number, of numpy's too; above 0 without a `least`."""
-    found = float(value) if isinstance(value, np.floating | np.integer) else value
-    if (
-        not isinstance(found, int | float)
-        or isinstance(found, bool)
-        # a whole number may be larger than any float
-        or not abs(found) <= sys.float_info.max
-        or (found <= 0 if least is None else found < least)
-    ):
+    """A finite number as a float: at least `least`, or above 0 without one."""
+    found = finite(value)
+    if found is None or not (found > 0 if least is None else found >= least):
         bound = "above 0" if least is None else f"{least:g} or more"
         raise BackendError(f"{name}={value!r}: a finite number {bound}.")
     return found
