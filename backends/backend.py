@@ -130,30 +130,19 @@ class Backend(ABC):
         raise NotImplementedError
 
     @classmethod
-    def device_name(cls, given: str) -> str:
-        """The name that the device has for itself, where a user may spell it otherwise."""
-        return given
-
-    @classmethod
-    def kind_of(cls, described: Mapping[str, Any]) -> type[Backend] | None:
-        """The class that makes a described backend again; None where no such class is known."""
-        # runs of version 0.1.0 name no kind
-        kind = described.get("kind", "qiskit")
-        return None if described["options"] is None else cls._kinds.get(kind)
-
-    @classmethod
     def made_again(cls, described: Mapping[str, Any], *, wait: bool = True) -> Backend:
         """A backend from what `describe` said of it, maybe in another process.
 
         Args:
-            described: Of any kind of backend whose class is imported.
+            described: The description of a backend of any kind whose class is imported.
             wait: Whether the backend waits for jobs in the queue.
 
         Raises:
             BackendError: Its description is not enough, or this version lacks one of its options.
         """
-        found = cls.kind_of(described)
-        if found is None:
+        # runs of version 0.1.0 name no kind
+        found = cls._kinds.get(described.get("kind", "qiskit"))
+        if found is None or described["options"] is None:
             raise BackendError("nothing says how to make it.")
         return found.from_options(described["name"], described["options"], wait=wait)
 

@@ -45,7 +45,7 @@ class RunContext:
                 entry.key: (state.commitment(entry), may_lower or state.is_final(entry))
                 for entry in entries
             }
-            self.ledger.enter(state.run, costs)
+            self.ledger.enter(state.run_id, costs)
 
     def adopt(self, entry: JobEntry, found: Sequence[str]) -> None:
         """Take the first of the jobs that were found by an entry's tag; others are duplicates."""

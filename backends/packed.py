@@ -127,10 +127,10 @@ class PackedBackend(Backend):
         options = self.options
         rows = math.ceil(values / width)
         jobs = math.ceil(rows / rows_a_job(options))
-        run = rows * options.copies + jobs * options.calibration_rows
-        executions = run * options.row_shots
+        rows_run = rows * options.copies + jobs * options.calibration_rows
+        executions = rows_run * options.row_shots
         seconds = (jobs - 1) * job_seconds(0) + job_seconds(executions) if jobs else 0.0
-        return Cost(run, jobs, executions, seconds, None, width)
+        return Cost(rows_run, jobs, executions, seconds, None, width)
 
     def dry_run(self, tasks: Sequence[Task]) -> float | None:
         """Seconds that the service says the tasks would be billed for; nothing is run.

@@ -130,7 +130,7 @@ class Queue:
         budget, ledger = self._context.budget, self._context.ledger
         if budget is None or ledger is None:
             return True
-        if budget.reserve(ledger, self._state.run, entry.key, entry.reserve):
+        if budget.reserve(ledger, self._state.run_id, entry.key, entry.reserve):
             return True
         return self._refuse(
             f"Job {entry.key} reserves {entry.reserve} s, but {max(budget.left, 0):.0f} s of the "
@@ -210,7 +210,7 @@ class Queue:
         if self._context.ledger is not None:
             # seconds are reserved for a job that the store says was not submitted: the store may be
             # older than the ledger
-            reserved = {k for k, s in self._context.ledger.of_run(state.run).items() if s}
+            reserved = {k for k, s in self._context.ledger.of_run(state.run_id).items() if s}
             begun = {key for key, entry in state.jobs.items() if entry.state != "planned"}
             self._maybe_submitted = reserved - begun
         self._adopt_earlier_jobs()

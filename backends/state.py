@@ -126,7 +126,7 @@ class RunState:
         self.store = store
         # several threads may ask one run for its status, or cancel it, while another waits for it
         self._lock = threading.RLock()
-        self.run = self.seed = ""
+        self.run_id = self.seed = ""
         self.opened: Record | None = None
         self.jobs: dict[str, JobEntry] = {}
         self.open_costs: dict[str, JobEntry] = {}
@@ -143,10 +143,9 @@ class RunState:
         self.refresh()
         self.is_new = self.opened is None
         if self.is_new:
-            run = secrets.token_hex(8)
             self.write(
                 "open", when=lambda: self.opened is None,
-                run=run, about=about, backend=backend, seed=seed,
+                run=secrets.token_hex(8), about=about, backend=backend, seed=seed,
             )  # fmt: skip
         assert self.opened is not None
         _require_same(self.opened, about, backend)
@@ -223,7 +222,7 @@ class RunState:
     @property
     def tag(self) -> str:
         """The tag that all jobs of the run carry."""
-        return f"qkan-{self.run}"
+        return f"qkan-{self.run_id}"
 
     @property
     def seconds(self) -> float:
@@ -267,7 +266,7 @@ class RunState:
         if kind in _STATE_AFTER:
             self._apply_to(self.jobs[record["key"]], kind, record)
         elif kind == "open":
-            self.opened, self.run, self.seed = record, record["run"], record["seed"]
+            self.opened, self.run_id, self.seed = record, record["run"], record["seed"]
         elif kind == "note":
             self._notes[number] = record["text"]
         elif kind == "calibration":

@@ -7,12 +7,11 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from qkan.backends.errors import BackendError
 from qkan.backends.options import OptionNames, make_options, restore_options
 from qkan.backends.packed import PackedBackend
 from qkan.backends.provider import Provider
 
-from .devices import fake_device, provider_of
+from .devices import provider_of
 
 
 class QiskitBackend(PackedBackend, kind="qiskit"):
@@ -60,13 +59,3 @@ class QiskitBackend(PackedBackend, kind="qiskit"):
     def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> QiskitBackend:
         """The backend of a description, by the name of its device."""
         return cls(name, **restore_options(options), wait=wait)
-
-    @classmethod
-    def device_name(cls, given: str) -> str:
-        """The name of a fake device, in whatever case it is spelt; any other name as it is."""
-        if given.lower().startswith("fake"):
-            try:
-                return str(fake_device(given).name)
-            except BackendError:
-                pass
-        return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from qkan.backends.calibration import Calibration
@@ -58,6 +59,14 @@ def fake_device(name: str) -> Any:
         known = [IDEAL, "least_busy", *(f"fake_{short}" for short in classes)]
         raise BackendError(f"No device {name!r}. {did_you_mean(name, known)}")
     return found()
+
+
+def device_name(given: str) -> str:
+    """The name of a fake device, in whatever case it is spelt; any other name as it is."""
+    if given.lower().startswith("fake"):
+        with contextlib.suppress(BackendError):
+            return str(fake_device(given).name)
+    return given
 
 
 def _of_object(device: Any, options: Options) -> Provider:

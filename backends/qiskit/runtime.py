@@ -76,8 +76,8 @@ class RuntimeProvider(Provider):
 
     def calibration(self, refresh: bool = False) -> Calibration:
         """The device's calibration, fetched again where asked."""
-        if refresh:
-            with self._asking("the calibration"):
+        with self._asking("the calibration"):
+            if refresh:
                 self._device = self._service.backend(
                     self.name,
                     instance=self._options.instance,
@@ -85,8 +85,7 @@ class RuntimeProvider(Provider):
                 )
                 self._templates = Templates(self._device)
                 self._snapshot = None
-        if self._snapshot is None:
-            with self._asking("the calibration"):
+            if self._snapshot is None:
                 self._snapshot = snapshot(self._device)
         return self._snapshot
 

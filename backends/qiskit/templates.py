@@ -45,23 +45,20 @@ class Templates:
         """
         key = (sequence, layout)
         if key not in self._built:
-            self._built[key] = self._transpiled(sequence, layout)
+            transpiler = require("qiskit.transpiler", "qiskit")
+            # higher levels would cancel gates that are meant to be run
+            passes = transpiler.generate_preset_pass_manager(
+                optimization_level=0, backend=self._device, initial_layout=list(layout)
+            )
+            packed = packed_circuit(sequence, len(layout))
+            isa = passes.run(packed)
+            require_faithful(isa, packed, sequence, layout)
+            self._built[key] = isa
         return self._built[key]
 
     def pub(self, pub: Pub, layout: tuple[int, ...]) -> tuple[Any, Any]:
         """A PUB as a primitive takes it: the circuit and its parameters, (r, w·s)."""
         return self.get(pub.sequence, layout), pub.turns.reshape(len(pub.turns), -1)
-
-    def _transpiled(self, sequence: Isa, layout: tuple[int, ...]) -> Any:
-        transpiler = require("qiskit.transpiler", "qiskit")
-        # higher levels would cancel gates that are meant to be run
-        passes = transpiler.generate_preset_pass_manager(
-            optimization_level=0, backend=self._device, initial_layout=list(layout)
-        )
-        packed = packed_circuit(sequence, len(layout))
-        isa = passes.run(packed)
-        require_faithful(isa, packed, sequence, layout)
-        return isa
 
 
 def packed_circuit(sequence: Isa, width: int) -> Any:

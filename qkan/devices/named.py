@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qkan.backends import Backend, BackendError, QiskitBackend
+from qkan.backends.qiskit.devices import device_name
 from qkan.errors import QKANError
 
 
@@ -36,11 +37,11 @@ def find_backend(
     Raises:
         QKANError: Another backend than the run's, or one that cannot be made from its description.
     """
-    name, kind = described["name"], Backend.kind_of(described) or QiskitBackend
+    name = described["name"]
     if backend is not None and not isinstance(backend, str):
         as_backend(backend)
     given = backend.name if isinstance(backend, Backend) else backend
-    if given not in (None, name) and kind.device_name(str(given)) != name:
+    if given not in (None, name) and device_name(str(given)) != name:
         raise QKANError(f"The run in {folder} is {name}'s, and the backend is {given}.")
     if isinstance(backend, Backend):
         return backend

@@ -15,6 +15,7 @@ from exact_backend import ExactBackend
 
 from qkan import QKAN, resume, run
 from qkan.backends import Backend, BackendError, PennyLaneBackend, QiskitBackend
+from qkan.backends.qiskit.devices import device_name
 from qkan.circuits import RX, Circuit, Encoding
 
 TURN = Circuit([RX(Encoding(0))])
@@ -88,9 +89,9 @@ def test_an_option_of_a_newer_version_is_named() -> None:
 
 def test_a_device_has_one_name_however_it_is_spelt() -> None:
     for given in ("FakeTorino", "fake_torino", "FAKE_TORINO"):
-        assert QiskitBackend.device_name(given) == "fake_torino"
-    assert QiskitBackend.device_name("fake_nowhere") == "fake_nowhere"
-    assert QiskitBackend.device_name("ibm_torino") == "ibm_torino"
+        assert device_name(given) == "fake_torino"
+    assert device_name("fake_nowhere") == "fake_nowhere"
+    assert device_name("ibm_torino") == "ibm_torino"
 
 
 def test_a_run_on_a_device_of_pennylanes_is_resumed_by_its_directory(tmp_path: Path) -> None:
