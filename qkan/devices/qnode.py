@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.backends.pennylane_backend import pennylane_device
+from qkan.backends.pennylane.backend import pennylane_device
 from qkan.circuits import Circuit, Rotation, pennylane_observable, require, resolve_scale
 from qkan.circuits.to_pennylane import apply_gates, broadcast_angles
 from qkan.errors import QKANError

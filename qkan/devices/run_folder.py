@@ -25,8 +25,6 @@ from qkan.io.files import load, save
 from qkan.nn.layer import QKANLayer
 from qkan.training.checkpoint import model_tensors
 
-from .named import describe_backend
-
 _MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
 
 
@@ -52,7 +50,7 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
     if kind_of(model) is not None:
         save(model, folder / _MODEL)
-    run = {"about": about(model, x, mode), "backend": describe_backend(backend)}
+    run = {"about": about(model, x, mode), "backend": backend.describe()}
     write_whole(folder / _RUN, json.dumps(run, indent=1).encode())
 
 

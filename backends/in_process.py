@@ -1,20 +1,20 @@
-"""`ImmediateProvider`: the base of emulators whose jobs finish as they are submitted."""
+"""`InProcessProvider`: the base of emulators, whose jobs live and end with this process."""
 
 from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .calibration import Calibration
 from .provider import Counts, Job, Provider, Status
 
 
-class ImmediateProvider(Provider):
-    """Counts a job as it is submitted, and keeps the counts until they are asked for.
+class InProcessProvider(Provider):
+    """Starts each job when it is submitted, bills nothing, and keeps nothing for later processes.
 
     Args:
-        calibration: What the device says, or what is emulated.
+        calibration: What the device says of itself, or what is emulated.
         neighbours: Pairs of coupled qubits.
         native_rx: Whether RX(angle) is one pulse.
     """
@@ -29,14 +29,14 @@ class ImmediateProvider(Provider):
         self.native_rx = native_rx
         self._calibration = calibration
         self._neighbours = neighbours
-        self._results: dict[str, list[Counts]] = {}
+        self._running: dict[str, Callable[[], list[Counts]]] = {}
 
     @abstractmethod
-    def count(self, job: Job) -> list[Counts]:
-        """Of each PUB the number of shots that read 1, (r, w)."""
+    def start(self, job: Job) -> Callable[[], list[Counts]]:
+        """Start a job and return a function that waits for its counts, one array (r, w) a PUB."""
 
     def calibration(self, refresh: bool = False) -> Calibration:
-        """What the device says, or what is emulated."""
+        """The calibration that the provider was made with."""
         return self._calibration
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
@@ -44,30 +44,30 @@ class ImmediateProvider(Provider):
         return self._neighbours
 
     def submit(self, job: Job) -> str:
-        """Count at once."""
-        counts = self.count(job)
+        """Start the job in this process."""
+        running = self.start(job)
         identity = f"{self.name}-{uuid.uuid4()}"
-        self._results[identity] = counts
+        self._running[identity] = running
         return identity
 
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
-        """Nothing: a job is its result, and what is not recorded was never counted."""
+        """No job is ever found by its tag, because none outlives the process that knows its id."""
         return []
 
     def status(self, identity: str) -> Status:
-        """Done, or lost with the process that counted it."""
-        return Status("done" if identity in self._results else "lost")
+        """A job of this process counts as done, and any other is lost."""
+        return Status("done" if identity in self._running else "lost")
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """The counts; they are handed out once."""
-        return self._results.pop(identity)
+        """The counts of a job; they are handed out once, and an emulator's failure is raised."""
+        return self._running.pop(identity)()
 
     def usage(self, identity: str) -> float | None:
         """Nothing is billed."""
         return 0.0
 
     def cancel(self, identity: str) -> None:
-        """There is no queue to cancel from."""
+        """Nothing happens, because there is no queue."""
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Nothing happens, because nothing was opened."""

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qkan.backends.calibration import Calibration
+from qkan.backends.errors import BackendError
+from qkan.backends.in_process import InProcessProvider
+from qkan.backends.options import describe_options, make_options
+from qkan.backends.packed import PackedBackend
+from qkan.backends.provider import Counts, Job, Pub
 from qkan.circuits import require
 
-from .calibration import Calibration
-from .errors import BackendError
-from .immediate import ImmediateProvider
-from .provider import Counts, Job, Pub
-from .qiskit_backend import QiskitBackend
-
 WIRES = 8
-"""Wires in use of a device that names none; a simulator's cost is exponential in them."""
+"""Wires that are used of a device that names none; a simulator's cost is exponential in them."""
+
+_OPTIONS = ("shots", "width", "layout", "mitigation", "store")
 
 
-class PennyLaneBackend(QiskitBackend):
+class PennyLaneBackend(PackedBackend, kind="pennylane"):
     """A PennyLane device as a backend: `qkan.run`, `on_device` and all others take it.
 
     Values are packed into rows of `width` wires and run as on every backend, by the pulses SX, X
-    and RZ; each row set is one broadcast tape. Draws, their seed and the noise are the device's
-    own affair: `qml.device(…, seed=…)`.
+    and RZ; each set of rows is one broadcast tape. The device itself decides on its draws, their
+    seed and its noise: `qml.device(…, seed=…)`.
 
     Args:
         device: A `qml.devices.Device`, or a name such as "default.qubit" to be made with 8 wires.
@@ -59,18 +61,29 @@ class PennyLaneBackend(QiskitBackend):
         mitigation: str | None = "readout",
         store: Path | str | None = None,
     ) -> None:
-        provider = PennyLaneProvider(pennylane_device(device, WIRES))
-        super().__init__(
-            provider.name, provider=provider, shots=shots, width=width, layout=layout,
-            mitigation=mitigation, store=store,
-        )  # fmt: skip
+        given = {
+            "shots": shots, "width": width, "layout": layout, "mitigation": mitigation,
+            "store": store,
+        }  # fmt: skip
+        # only a device that was asked for by name can be made again, with the seed it then draws
+        self._made_by = device if isinstance(device, str) else None
+        super().__init__(PennyLaneProvider(pennylane_device(device, WIRES)), make_options(given))
 
-    def __repr__(self) -> str:
-        return f"PennyLaneBackend({self.name!r}, shots={self.shots}, width={self.width})"
+    def describe_options(self) -> dict[str, Any] | None:
+        """The name of the device and the options; None where a device was passed."""
+        if self._made_by is None:
+            return None
+        described = describe_options(self.options)
+        return {"device": self._made_by, **{name: described[name] for name in _OPTIONS}}
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> PennyLaneBackend:
+        """The backend of a description; its jobs are never in a queue, so it need not wait."""
+        return cls(**options)
 
 
-class PennyLaneProvider(ImmediateProvider):
-    """Runs each job at once on a PennyLane device.
+class PennyLaneProvider(InProcessProvider):
+    """Runs each job on a PennyLane device while it is submitted.
 
     Args:
         device: A `qml.devices.Device`.
@@ -86,8 +99,8 @@ class PennyLaneProvider(ImmediateProvider):
         numbers = np.arange(len(self._wires))
         super().__init__(Calibration(device.name, None, numbers, p, q, error, seconds, t1, t2))
 
-    def count(self, job: Job) -> list[Counts]:
-        """Run one broadcast tape a PUB and count."""
+    def start(self, job: Job) -> Callable[[], list[Counts]]:
+        """Run one broadcast tape for each PUB and count."""
         qml = require("pennylane", "pennylane")
         wires = [self._wires[qubit] for qubit in job.layout]
         tapes = [
@@ -99,11 +112,12 @@ class PennyLaneProvider(ImmediateProvider):
             for pub in job.pubs
         ]
         found = qml.execute(tapes, self._device, diff_method=None)
-        return [_ones(result, len(wires), job.shots) for result in found]
+        counts = [_ones(result, len(wires), job.shots) for result in found]
+        return lambda: counts
 
 
 def _operations(qml: Any, pub: Pub, column: int, wire: Any) -> list[Any]:
-    """What one wire of a PUB does."""
+    """The operations of a PUB on one wire."""
     gates = {"sx": qml.SX, "x": qml.PauliX, "rz": qml.RZ, "rx": qml.RX}
     return [
         gates[pulse.name](wires=wire)
@@ -116,7 +130,7 @@ def _operations(qml: Any, pub: Pub, column: int, wire: Any) -> list[Any]:
 
 
 def _ones(result: Any, width: int, shots: int) -> Counts:
-    """From the frequencies (r, 2) of each wire to counts (r, w); devices drop an r of 1."""
+    """Counts (r, w) from the frequencies (r, 2) of each wire; devices leave out an r of 1."""
     columns = result if width > 1 else (result,)
     frequency = np.stack([np.asarray(column).reshape(-1, 2)[:, 1] for column in columns], -1)
     ones: Counts = np.rint(frequency * shots).astype(np.int64)

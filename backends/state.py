@@ -1,7 +1,7 @@
-"""`Book`: what a run knows of its jobs, rebuilt from the records of its store.
+"""`RunState`: what a run knows of its jobs, rebuilt from the records of its store.
 
-A change is first written and then believed, so that replaying the records gives the same state in
-any process. Before a change is written, the records of other processes are read.
+Each record is written before the in-memory state changes, so that replaying the records gives the
+same state in any process. The records of other processes are read before a record is written.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendError
-from .options import GONE
-from .packing import Piece
-from .store import Record, Store, array_from_json, array_to_json, from_bytes, to_bytes
+from .options import GONE, refuse_gone
+from .packing import RowBlock
+from .store import Record, Store, from_bytes, to_bytes
 
 
 @dataclass(eq=False)
-class Entry:
+class JobEntry:
     """One job of a run.
 
     Attributes:
         key: Its name in the run, "call.number".
-        call: The call of `measure` that it belongs to; -1 for a job of the run's tag that nobody
-            here has planned, which is only counted.
-        pieces: The rows of values that it measures.
+        call: The call of `measure` that it belongs to; -1 for a job of the run's tag that this
+            store has no plan of, which is only counted.
+        blocks: The rows of values that it measures.
         layout: Physical qubits.
-        digest: Of everything that is submitted.
-        reserve: Seconds of the budget that are held for it, its time limit on the device.
+        digest: A hash of everything that is submitted.
+        reserve: Seconds of the budget that are held for it, which are its time limit too.
         attempt: How often its rows failed before.
         calibration: Number of the snapshot that its layout was chosen by.
-        tag: By which the provider finds it; it names the run, the job and the digest.
-        state: "planned" → "intent" → "submitted" → "done", "failed" or "cancelled"; a planned one
-            may be "replaced", an intent that nobody finds may be "abandoned".
+        tag: The tag that the provider finds it by, with the run, the key and the digest in it.
+        state: "planned" → "intent" → "submitted" → "done", "failed" or "cancelled". A planned job
+            may be "replaced", and an intent whose job is not found may be "abandoned".
         since: When it was submitted, in seconds since 1970.
         identity: The provider's id.
-        strays: Ids of jobs that the provider accepted beside it.
-        cause: Of a failure.
+        duplicates: Ids of further jobs that the provider accepted for the same submission.
+        cause: The cause of a failure.
         result: The name of its counts in the store.
         unsure: Whether a submission of it went unanswered.
     """
 
     key: str
     call: int
-    pieces: list[Piece]
+    blocks: list[RowBlock]
     layout: tuple[int, ...]
     digest: str
     reserve: int
@@ -59,24 +59,24 @@ class Entry:
     state: str = "planned"
     since: float = 0.0
     identity: str | None = None
-    strays: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
     cause: str = ""
     result: str | None = None
     unsure: bool = False
 
     @property
     def identities(self) -> list[str]:
-        """All ids that stand for it."""
-        return ([] if self.identity is None else [self.identity]) + self.strays
+        """All ids of the provider that stand for it."""
+        return ([] if self.identity is None else [self.identity]) + self.duplicates
 
     @property
     def rows(self) -> int:
         """Rows of values, twins not counted."""
-        return sum(len(piece.cells) for piece in self.pieces)
+        return sum(len(block.value_index) for block in self.blocks)
 
     @property
     def is_live(self) -> bool:
-        """Whether its values are there or on their way."""
+        """Whether its values are there or may still come."""
         return self.state in ("planned", "intent", "submitted", "done")
 
     @property
@@ -85,27 +85,36 @@ class Entry:
         return self.identity is None and self.state in ("intent", "abandoned")
 
     def to_json(self) -> Record:
-        """What a record of its plan keeps."""
-        pieces = [[piece.sequence, array_to_json(piece.cells)] for piece in self.pieces]
+        """What the record of its plan keeps."""
         names = ("key", "call", "digest", "reserve", "attempt", "calibration", "tag")
         plain = {name: getattr(self, name) for name in names}
-        return {**plain, "pieces": pieces, "layout": list(self.layout)}
+        blocks = [block.to_json() for block in self.blocks]
+        return {**plain, "pieces": blocks, "layout": list(self.layout)}
+
+    @classmethod
+    def from_json(cls, data: Record, run_tag: str) -> JobEntry:
+        """The planned job of a record."""
+        plain = {name: value for name, value in data.items() if name != "pieces"}
+        plain["layout"] = tuple(data["layout"])
+        # the tags of version 0.1.0 had no digest
+        plain["tag"] = data.get("tag") or f"{run_tag}-{data['key']}"
+        return cls(blocks=[RowBlock.from_json(block) for block in data["pieces"]], **plain)
 
 
-class Book:
+class RunState:
     """The jobs, calls, costs and notes of one run.
 
     Attributes:
-        unsettled: The jobs whose last word on costs is not known to be spoken.
-        stops: How often somebody asked to cancel the run.
-        known: What the provider had of this run when it was opened again, ids by tag; None until
-            it was asked.
+        open_costs: The jobs whose costs are not known to be final, by key.
+        cancellations: Number of the last record by which somebody asked to cancel the run.
+        at_provider: Jobs that the provider had of this run when it was opened again and that no
+            entry stands for yet: ids by tag. None until the provider was asked.
 
     Args:
-        store: Where it is written.
-        about: What the caller says of the run; of a store that holds one, it must be the same.
-        backend: The device and the options that results depend on.
-        seed: Of a new run.
+        store: Where the records are kept.
+        about: What the caller says of the run; it must be the same when a store is opened again.
+        backend: The device and the options that results depend on, which must be the same too.
+        seed: The seed of a new run.
 
     Raises:
         BackendError: The store holds another run.
@@ -115,34 +124,33 @@ class Book:
         self, store: Store, about: Mapping[str, Any], backend: Mapping[str, Any], seed: str
     ) -> None:
         self.store = store
-        # several threads may ask one run how it stands, or cancel it, while another waits for it
+        # several threads may ask one run for its status, or cancel it, while another waits for it
         self._lock = threading.RLock()
-        self.run = self.seed = ""
+        self.run_id = self.seed = ""
         self.opened: Record | None = None
-        self.jobs: dict[str, Entry] = {}
-        self.unsettled: dict[str, Entry] = {}
-        self._of_call: dict[int, dict[str, Entry]] = {}
+        self.jobs: dict[str, JobEntry] = {}
+        self.open_costs: dict[str, JobEntry] = {}
+        self._of_call: dict[int, dict[str, JobEntry]] = {}
         self.calls: dict[int, str] = {}
-        self.dropped: dict[int, set[int]] = {}
+        self._dropped: dict[int, set[int]] = {}
         self.usage: dict[str, float] = {}
-        self.partial: dict[str, float] = {}
-        self.stops = 0
-        self.known: dict[str, list[str]] | None = None
+        self.partial_usage: dict[str, float] = {}
+        self.cancellations = 0
+        self.at_provider: dict[str, list[str]] | None = None
         self._notes: dict[int, str] = {}
         self._calibrations: dict[int, Record] = {}
         about, backend = _plain(about), _plain(backend)
-        self.look()
+        self.refresh()
         self.is_new = self.opened is None
         if self.is_new:
-            run = secrets.token_hex(8)
             self.write(
                 "open", when=lambda: self.opened is None,
-                run=run, about=about, backend=backend, seed=seed,
+                run=secrets.token_hex(8), about=about, backend=backend, seed=seed,
             )  # fmt: skip
         assert self.opened is not None
         _require_same(self.opened, about, backend)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read what other processes have written."""
         with self._lock, self.store.transaction(write=False) as step:
             for number, record in self.store.news(step):
@@ -156,17 +164,17 @@ class Book:
         blobs: Mapping[str, bytes] | None = None,
         **data: Any,
     ) -> bool:
-        """Record something, then believe it.
+        """Write a record, and then change the state by it.
 
         Args:
-            kind: Of the record.
-            when: Asked after the records of other processes were read; if it is False, nothing is
-                recorded.
-            blobs: Kept together with the record.
-            **data: Of the record.
+            kind: The kind of record.
+            when: It is called after the records of other processes were read; where it returns
+                False, nothing is written.
+            blobs: Bytes by name that are kept together with the record.
+            **data: What the record says.
 
         Returns:
-            Whether it was recorded.
+            Whether the record was written.
         """
         with self._lock, self.store.transaction() as step:
             for number, record in self.store.news(step):
@@ -176,11 +184,11 @@ class Book:
             for name, content in (blobs or {}).items():
                 self.store.put(step, name, content)
             self.store.append(step, {"kind": kind, **data})
-        self.look()
+        self.refresh()
         return True
 
-    def note(self, text: str) -> None:
-        """Keep a sentence for whoever reads the run, once."""
+    def add_note(self, text: str) -> None:
+        """Keep a sentence for whoever reads the run, unless it is kept already."""
         self.write("note", when=lambda: text not in self.notes, text=text)
 
     @property
@@ -194,13 +202,17 @@ class Book:
         return list(self._calibrations.values())
 
     @property
-    def entries(self) -> list[Entry]:
-        """All jobs, in the order they were planned."""
+    def entries(self) -> list[JobEntry]:
+        """All jobs, in the order in which they were planned."""
         return list(self.jobs.values())
 
-    def of_call(self, call: int) -> list[Entry]:
-        """The jobs of a call, in the order they were planned."""
+    def of_call(self, call: int) -> list[JobEntry]:
+        """The jobs of a call, in the order in which they were planned."""
         return list(self._of_call.get(call, {}).values())
+
+    def dropped(self, call: int) -> frozenset[int]:
+        """The qubits that a call no longer uses, because they tell nothing."""
+        return frozenset(self._dropped.get(call, ()))
 
     @property
     def added_shots(self) -> float:
@@ -210,23 +222,23 @@ class Book:
     @property
     def tag(self) -> str:
         """The tag that all jobs of the run carry."""
-        return f"qkan-{self.run}"
+        return f"qkan-{self.run_id}"
 
     @property
     def seconds(self) -> float:
         """Seconds billed, those of jobs that still run included as far as they are known."""
-        return sum({**self.partial, **self.usage}.values())
+        return sum({**self.partial_usage, **self.usage}.values())
 
-    def commitment(self, entry: Entry) -> float:
+    def commitment(self, entry: JobEntry) -> float:
         """The most that a job can cost: seconds billed, or reserved where that is not final."""
         held = float(entry.reserve)
-        total = held if entry.is_unsure and not entry.strays else 0.0
+        total = held if entry.is_unsure and not entry.duplicates else 0.0
         for identity in entry.identities:
-            total += self.usage.get(identity, max(held, self.partial.get(identity, 0.0)))
+            total += self.usage.get(identity, max(held, self.partial_usage.get(identity, 0.0)))
         return total
 
-    def is_final(self, entry: Entry) -> bool:
-        """Whether all that a job costs is billed."""
+    def is_final(self, entry: JobEntry) -> bool:
+        """Whether everything that a job costs is billed."""
         return bool(entry.identities) and all(i in self.usage for i in entry.identities)
 
     @property
@@ -234,7 +246,7 @@ class Book:
         """The most that the jobs so far can cost."""
         return sum(map(self.commitment, self.entries))
 
-    def counts(self, entry: Entry) -> list[NDArray[np.int64]]:
+    def counts(self, entry: JobEntry) -> list[NDArray[np.int64]]:
         """The counts of a job that is done, one array a PUB."""
         content = None if entry.result is None else self.store.get(entry.result)
         if content is None:
@@ -242,19 +254,19 @@ class Book:
         arrays = from_bytes(content, f"The result of job {entry.key}")
         return [arrays[f"pub{k}"].astype(np.int64) for k in range(len(arrays))]
 
-    def finish(self, entry: Entry, counts: Sequence[NDArray[np.int64]]) -> None:
+    def finish(self, entry: JobEntry, counts: Sequence[NDArray[np.int64]]) -> None:
         """Keep a job's counts; from here on it is done."""
         name = f"{entry.key}.npz"
         content = to_bytes({f"pub{k}": array for k, array in enumerate(counts)})
         self.write("done", blobs={name: content}, key=entry.key, file=name)
 
     def _apply(self, number: int, record: Record) -> None:
-        """Believe a record; a record may be handed over twice and counts once."""
+        """Change the state by a record; one that is applied twice counts once."""
         kind = record["kind"]
-        if kind in _OF_A_JOB:
+        if kind in _STATE_AFTER:
             self._apply_to(self.jobs[record["key"]], kind, record)
         elif kind == "open":
-            self.opened, self.run, self.seed = record, record["run"], record["seed"]
+            self.opened, self.run_id, self.seed = record, record["run"], record["seed"]
         elif kind == "note":
             self._notes[number] = record["text"]
         elif kind == "calibration":
@@ -262,19 +274,21 @@ class Book:
         elif kind == "call":
             self.calls[record["call"]] = record["digest"]
         elif kind == "dropped":
-            self.dropped.setdefault(record["call"], set()).update(record["qubits"])
-        elif kind in ("usage", "partial"):
-            (self.usage if kind == "usage" else self.partial)[record["id"]] = record["seconds"]
+            self._dropped.setdefault(record["call"], set()).update(record["qubits"])
+        elif kind == "usage":
+            self.usage[record["id"]] = record["seconds"]
+        elif kind == "partial":
+            self.partial_usage[record["id"]] = record["seconds"]
         elif kind == "stop":
-            self.stops = number
+            self.cancellations = number
         elif kind == "plan":
             for data in record["jobs"]:
-                self._add(_planned(data, self.tag))
+                self._add(JobEntry.from_json(data, self.tag))
             for key in record["replaces"]:
                 self.jobs[key].state = "replaced"
         elif kind == "stranger":
             identity, reserve = record["id"], record["reserve"]
-            entry = Entry(f"stranger-{identity}", -1, [], (), "", reserve, 0, 0)
+            entry = JobEntry(f"stranger-{identity}", -1, [], (), "", reserve, 0, 0)
             entry.state, entry.identity = "failed", identity
             self._add(entry)
         else:
@@ -283,13 +297,13 @@ class Book:
                 "the version that wrote it."
             )
 
-    def _add(self, entry: Entry) -> None:
-        self.jobs[entry.key] = self.unsettled[entry.key] = entry
+    def _add(self, entry: JobEntry) -> None:
+        self.jobs[entry.key] = self.open_costs[entry.key] = entry
         self._of_call.setdefault(entry.call, {})[entry.key] = entry
 
-    def _apply_to(self, entry: Entry, kind: str, record: Record) -> None:
-        """What became of a job."""
-        entry.state = _OF_A_JOB[kind] or entry.state
+    def _apply_to(self, entry: JobEntry, kind: str, record: Record) -> None:
+        """Change one job by a record of it."""
+        entry.state = _STATE_AFTER[kind] or entry.state
         if kind == "intent":
             entry.since = record.get("since", 0.0)
         elif kind == "submitted":
@@ -297,7 +311,7 @@ class Book:
         elif kind == "lost":
             entry.identity = None
         elif kind == "stray" and record["id"] not in entry.identities:
-            entry.strays.append(record["id"])
+            entry.duplicates.append(record["id"])
         elif kind == "done":
             entry.result = record["file"]
         elif kind == "failed":
@@ -305,22 +319,18 @@ class Book:
         if kind in ("unsure", "abandoned"):
             entry.unsure = True
         if kind in ("submitted", "stray"):
-            self.unsettled[entry.key] = entry
+            self.open_costs[entry.key] = entry
 
 
-_OF_A_JOB = {
+_STATE_AFTER = {
     "intent": "intent", "submitted": "submitted", "lost": "planned", "done": "done",
     "failed": "failed", "cancelled": "cancelled", "abandoned": "abandoned", "unsure": None,
     "stray": None,
 }  # fmt: skip
-"""The kinds of record that tell of one job, and the state that it has from then on."""
+"""The kinds of record that tell of one job, and the state that it has from then on.
 
-
-def _planned(data: Record, run_tag: str) -> Entry:
-    pieces = [Piece(k, array_from_json(cells)) for k, cells in data["pieces"]]
-    # the tags of version 0.1.0 had no digest
-    tag = data.get("tag") or f"{run_tag}-{data['key']}"
-    return Entry(**{**data, "pieces": pieces, "layout": tuple(data["layout"]), "tag": tag})
+"stray" tells of a duplicate; "unsure" and "stray" leave the state as it is.
+"""
 
 
 def _plain(values: Mapping[str, Any]) -> Record:
@@ -330,20 +340,6 @@ def _plain(values: Mapping[str, Any]) -> Record:
     except (TypeError, ValueError) as error:
         raise BackendError(f"What describes a run must be plain JSON values: {error}.") from None
     return found
-
-
-def refuse_gone(options: Mapping[str, Any]) -> None:
-    """Refuse the options of a run of version 0.1.0 that are no longer there.
-
-    Raises:
-        BackendError: The run used one.
-    """
-    for name in GONE:
-        if options.get(name):
-            raise BackendError(
-                f"The run was made with {name}=True, which qkan no longer has. Go on with it with "
-                "qkan 0.1.0, or start a new run without that option."
-            )
 
 
 def _require_same(opened: Record, about: Record, backend: Record) -> None:
