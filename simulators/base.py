@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .base_activations import BASE_ACTIVATIONS, BASES
 from .call import Gradients, LayerCall, LayerTensors, masked
-
-BASES: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "tanh": torch.tanh,
-    "identity": lambda x: x,
-}
-"""Base activations by name."""
-
-_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "silu": torch.ops.aten.silu_backward,
-    "gelu": torch.ops.aten.gelu_backward,
-    "relu": lambda grad, x: torch.ops.aten.threshold_backward(grad, x, 0),
-    "tanh": lambda grad, x: torch.ops.aten.tanh_backward(grad, x.tanh()),
-    "identity": lambda grad, x: grad,
-}
-"""From the gradient of base(x), and x, to that of x."""
 
 
 def with_base(out: Tensor, tensors: LayerTensors, base: str | None) -> Tensor:
@@ -65,7 +45,7 @@ def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradi
         if needs[5]:
             dbase = masked(grad.T @ BASES[base](x), mask)
         if needs[0]:
-            extra = _BACKWARD[base](grad @ masked(base_weight, mask), x)
+            extra = BASE_ACTIVATIONS[base].backward(grad @ masked(base_weight, mask), x)
             dx = extra if dx is None else dx.add_(extra)
     dbias = grad.sum(0) if needs[6] and bias is not None else None
     return dx, dtheta, dscale, dshift, dweight, dbase, dbias, None

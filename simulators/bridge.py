@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from qkan.circuits import Program, from_json, lower
 
 from .autocast import without_autocast
-from .base import BASES
+from .base_activations import BASES
 from .bloch import TorchEngine
 from .call import (
     Gradients,

@@ -178,12 +178,12 @@ def _compiled_extent(
     """The same in one pass of compiled code; `width` is the bandwidth of fixed scales."""
     import numpy as np
 
-    from .cpu import features as _features
+    from .cpu import features
 
     values, scales = arrays((x, scale))
     middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
     number = values.dtype.type
-    z = _features.extent(
+    z = features.extent(
         np.ascontiguousarray(values).reshape(-1),
         np.ascontiguousarray(scales if width is None else scales[:0]).reshape(-1),
         np.array(uses, values.dtype), number(width or 0), (len(x), x.shape[1]),
@@ -202,26 +202,21 @@ class _Polynomials(Basis):
     """T_k((x - middle)/half) for k = 1 … count."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from .cpu import features as _features
+        from .cpu import features
 
         assert self.affine is not None
-        block, _ = _features.blocks(x.shape, self.count, threads)
-        args = (
-            x.reshape(-1), out.reshape(-1), *self.affine, (*x.shape, self.count), block,
-            _features.counter(),
+        return Task(
+            features.chebyshev_task, x.reshape(-1), out.reshape(-1), *self.affine,
+            (*x.shape, self.count), features.block(x.shape, self.count, threads),
+            features.counter(),
         )  # fmt: skip
-        return Task(_features.chebyshev_task, *args)
 
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
-        import numpy as np
-
-        from .cpu import features as _features
+    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
+        from .cpu import features
 
         assert self.affine is not None
-        block, units = _features.blocks(dx.shape, self.count, threads)
-        scratch = np.empty(units * dx.shape[1], dx.dtype)
-        args = (
-            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch, self.affine[1],
-            (*dx.shape, self.count), block, _features.counter(),
+        return Task(
+            features.chebyshev_backward_task, grad.reshape(-1), values.reshape(-1),
+            dx.reshape(-1), self.affine[1], (*dx.shape, self.count),
+            features.block(dx.shape, self.count, threads), features.counter(),
         )  # fmt: skip
-        return Task(_features.chebyshev_backward_task, *args)

@@ -132,19 +132,18 @@ class _Harmonics(Basis):
     """cos kx, sin kx for k = 1 … count/2."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from .cpu import features as _features
+        from .cpu import features
 
-        block, _ = _features.blocks(x.shape, self.count, threads)
-        shape, counter = (*x.shape, self.count // 2), _features.counter()
-        flat, room = x.reshape(-1), out.reshape(-1)
-        return Task(_features.harmonics_task, flat, room, shape, block, counter)
-
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
-        from .cpu import features as _features
-
-        block, _ = _features.blocks(dx.shape, self.count, threads)
-        args = (
-            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
-            block, _features.counter(),
+        return Task(
+            features.harmonics_task, x.reshape(-1), out.reshape(-1), (*x.shape, self.count // 2),
+            features.block(x.shape, self.count, threads), features.counter(),
         )  # fmt: skip
-        return Task(_features.harmonics_backward_task, *args)
+
+    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
+        from .cpu import features
+
+        return Task(
+            features.harmonics_backward_task, grad.reshape(-1), values.reshape(-1),
+            dx.reshape(-1), (*dx.shape, self.count // 2),
+            features.block(dx.shape, self.count, threads), features.counter(),
+        )  # fmt: skip

@@ -43,7 +43,7 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     Returns:
         (b, o).
     """
-    from .cpu import features as _features
+    from .cpu import features
     from .cpu.threads import Task, run
 
     x, threads = x.detach().resolve_neg().contiguous(), torch.get_num_threads()
@@ -52,9 +52,11 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     room = x.new_empty(min(step, len(x)), width)
     out = product.new_empty(len(x), product.shape[1])
     for part, rows in zip(x.split(step), out.split(step), strict=True):
-        block, _ = _features.blocks(tuple(part.shape), 2 * count, threads)
-        features, shape = room[: len(part)], (*part.shape, count)
-        flat = (part.reshape(-1).numpy(), features.view(-1).numpy())
-        run(Task(_features.harmonics_task, *flat, shape, block, _features.counter()), threads)
-        torch.addmm(constant, features.to(product.dtype), product, out=rows)
+        values, block = room[: len(part)], features.block(tuple(part.shape), 2 * count, threads)
+        task = Task(
+            features.harmonics_task, part.reshape(-1).numpy(), values.view(-1).numpy(),
+            (*part.shape, count), block, features.counter(),
+        )  # fmt: skip
+        run(task, threads)
+        torch.addmm(constant, values.to(product.dtype), product, out=rows)
     return out

@@ -19,7 +19,7 @@ from torch import Tensor
 from .autocast import without_autocast
 from .base import add_base_, backward_beside
 from .call import Gradients, LayerCall, Request
-from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale, tables
+from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale
 from .cpu.numba_engine import NumbaEngine
 from .cpu.threads import Task, run
 from .engine import Engine
@@ -133,15 +133,15 @@ class _Product:
         self.x = x if x.flags.c_contiguous else x.copy()
         self.scale = shared_scale(request, scale)
         self._move_to_nodes()
-        self.tables = tables(request.program)
+        self.program = kernels.program_arrays(request.program)
         self.weight = self._ones() if weight is None else weight
         self.sizes = (request.out_features, basis.count, request.in_features)
         self._first = self._room(0) if len(self.x) else None
         work = None if self._first is None else self._features(*self._first)
+        self.parameters = kernels.Parameters(self.theta, self.scale, self.shift, self.weight)
         coefficients, total = kernels.series(
-            self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
-            self.weight, self.threads, work,
-        )  # fmt: skip
+            self.program, basis.nodes, basis.transform, self.parameters, self.threads, work
+        )
         self.coefficients, self.total = torch.from_numpy(coefficients), torch.from_numpy(total)
 
     def _move_to_nodes(self) -> None:
@@ -267,8 +267,8 @@ class _Product:
         dtheta, dscale, dshift, dweight = needs
         wanted = (dtheta, dscale, dscale or dshift, dweight and not self.per_edge)
         found = list(kernels.series_backward(
-            self.tables, full.numpy(), self.basis.nodes, self.basis.transform, self.theta,
-            self.scale, self.shift, self.weight, wanted, self.threads,
+            self.program, full.numpy(), self.basis.nodes, self.basis.transform, self.parameters,
+            wanted, self.threads,
         ))  # fmt: skip
         found[1] = self._move_back(found[1], found[2]) if dscale else None
         found[2] = found[2] if dshift else None

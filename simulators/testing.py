@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qkan.circuits import lower
 
-from .base import BASES
+from .base_activations import BASES
 from .bridge import run
 from .call import LayerTensors, Request, layer_call
 from .engine import Engine

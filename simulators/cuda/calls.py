@@ -18,7 +18,7 @@ from .plan import (
     backward_shared,
     forward_shape,
     forward_shared,
-    samples_shape,
+    per_sample_shape,
 )
 from .source import OWN, POINTERS, SIZES, Kernel
 
@@ -112,7 +112,7 @@ class Call:
         if 0 in self.shape:
             return out.zero_()
         if self.kernel.own:
-            self._samples_forward(out)
+            self._per_sample_forward(out)
             return out
         if per_edge:
             chunk = max(1, math.ceil(batch / _edge_parts(self.card.processors, outs * ins)))
@@ -146,7 +146,7 @@ class Call:
                 tensor.zero_()
         elif found:
             wanted = self.shape if "weight" not in self.given else self.shape[:2]
-            back = self._samples_backward if self.kernel.own else self._backward
+            back = self._per_sample_backward if self.kernel.own else self._backward
             back(_ready("grad", grad, wanted, self.x), found)
         return tuple(found.get(name) for name in _GRADIENTS)
 
@@ -170,18 +170,18 @@ class Call:
         )  # fmt: skip
         self._finish("layer_finish", {**found, **room}, numbers)
 
-    def _samples_forward(self, out: Tensor) -> None:
+    def _per_sample_forward(self, out: Tensor) -> None:
         batch, outs, ins = self.shape
         log_lanes = min(5, (ins - 1).bit_length())
         blocks = math.ceil(batch * outs / (EDGE_THREADS >> log_lanes))
         self._launch(
-            "samples_forward", (blocks, 1, 1), EDGE_THREADS, 0, {"out": out}, log_lanes=log_lanes
+            "per_sample_forward", (blocks, 1, 1), EDGE_THREADS, 0, {"out": out}, log_lanes=log_lanes
         )
 
-    def _samples_backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
+    def _per_sample_backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
         batch, outs, ins = self.shape
         summed = any(f"d{name}" in found for name in OWN if name not in self.kernel.own)
-        shape = samples_shape(self.sizes("samples_backward"), summed)
+        shape = per_sample_shape(self.sizes("per_sample_backward"), summed)
         real, room = self.kernel.arithmetic, {"grad": grad}
         if summed and shape.chunks > 1:
             words = self.kernel.shared_words
@@ -192,8 +192,8 @@ class Call:
                    "parts": shape.parts}  # fmt: skip
         inputs = (32 >> shape.log_lanes) * shape.warps
         grid = (math.ceil(ins / inputs), shape.parts, shape.chunks)
-        self._launch("samples_backward", grid, 32 * shape.warps, 0, {**found, **room}, **numbers)
-        self._finish("samples_finish", {**found, **room}, numbers)
+        self._launch("per_sample_backward", grid, 32 * shape.warps, 0, {**found, **room}, **numbers)
+        self._finish("per_sample_finish", {**found, **room}, numbers)
 
     def _finish(self, name: str, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
         """Add up what the blocks of an adjoint pass left, if anything."""

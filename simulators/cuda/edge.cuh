@@ -294,7 +294,7 @@ QKAN_DEVICE void finish_edge(const Arguments& a, Index edge, const Real* sums) {
     Real kept = a.mask ? load(a.mask, edge) : Real(1);
     gradient.weight *= kept;
     write<0>(a, gradient, edge);
-    if constexpr (BASE != NO_BASE) {
+    if constexpr (HAS_BASE) {
         if (a.dbase_weight) store(a.dbase_weight, edge, kept * sums[BASE_SUM]);
     }
 }

@@ -108,7 +108,7 @@ def backward_shape(sizes: Sizes) -> Backward:
 
 
 @functools.lru_cache(maxsize=4096)
-def samples_shape(sizes: Sizes, summed: bool) -> Backward:
+def per_sample_shape(sizes: Sizes, summed: bool) -> Backward:
     """The adjoint shape where samples have parameters of their own: an edge is one step long.
 
     Args:

@@ -1,4 +1,4 @@
-// Numbers: conversion at loads and stores, sine and cosine, rotations, base activations.
+// Numbers: conversion at loads and stores, sine and cosine, rotations, what base activations use.
 //
 // `Real` computes, `Number` is what memory holds; the program's header declares both.
 
@@ -188,25 +188,3 @@ QKAN_DEVICE float error_function(float value) { return erff(value); }
 QKAN_DEVICE double error_function(double value) { return erf(value); }
 QKAN_DEVICE float hyperbolic(float value) { return tanhf(value); }
 QKAN_DEVICE double hyperbolic(double value) { return tanh(value); }
-
-// The base activation and its slope; comparisons are written so that NaN stays NaN.
-QKAN_DEVICE void base_activation(Real x, Real& value, Real& slope) {
-    if constexpr (BASE == SILU) {
-        Real sigmoid = Real(1) / (Real(1) + exponential(-x));
-        value = x / (Real(1) + exponential(-x));
-        slope = sigmoid * (Real(1) + x * (Real(1) - sigmoid));
-    } else if constexpr (BASE == GELU) {
-        Real below = Real(0.5) * (Real(1) + error_function(x * Real(0.70710678118654752)));
-        value = x * below;
-        slope = below + x * Real(0.39894228040143268) * exponential(Real(-0.5) * x * x);
-    } else if constexpr (BASE == RELU) {
-        value = x < Real(0) ? Real(0) : x;
-        slope = x <= Real(0) ? Real(0) : Real(1);
-    } else if constexpr (BASE == TANH) {
-        value = hyperbolic(x);
-        slope = Real(1) - value * value;
-    } else {
-        value = x;
-        slope = Real(1);
-    }
-}

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from qkan.circuits import Program, Rotation
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
 
 POINTERS = (
     "x", "theta", "scale", "shift", "weight", "base_weight", "bias", "mask", "grad", "out",
@@ -25,8 +26,6 @@ SIZES = (
 )  # fmt: skip
 """What a kernel is given, as one structure of 64-bit words: addresses, then numbers."""
 
-BASES = (None, "silu", "gelu", "relu", "tanh", "identity")
-"""The base activations that the kernels know, None for none."""
 NUMBERS = {
     torch.float32: "float",
     torch.float64: "double",
@@ -35,7 +34,7 @@ NUMBERS = {
 }
 """What memory may hold; arithmetic is in double for double, else in float."""
 KERNELS = ("layer_forward", "edges_forward", "layer_backward", "layer_finish")
-SAMPLE_KERNELS = ("samples_forward", "samples_backward", "samples_finish")
+PER_SAMPLE_KERNELS = ("per_sample_forward", "per_sample_backward", "per_sample_finish")
 """Those of a layer, and those of one whose samples have parameters of their own."""
 OWN = ("theta", "scale", "shift", "weight")
 """What each sample may have of its own."""
@@ -44,7 +43,6 @@ THREADS = 256
 SHARED = 48 * 1024
 """Bytes of shared memory that a block has without asking."""
 
-_FILES = ("rotation.cuh", "edge.cuh")
 _CONSTANT, _AFFINE, _ARCCOS = range(3)
 
 # One block a multiprocessor is all that is asked for: with a higher aim the compiler spills.
@@ -65,7 +63,7 @@ class Kernel:
         program: The lowered circuit.
         dtype: Of all tensors.
         fixed_scale: The scales when every edge has the same fixed ones, else None.
-        base: Base activation, a name in `BASES`.
+        base: The base activation, a name in `BASE_ACTIVATIONS`, or None.
         own: Which of `OWN` have a leading axis of samples.
     """
 
@@ -78,7 +76,7 @@ class Kernel:
     @property
     def names(self) -> tuple[str, ...]:
         """The kernels that its source has."""
-        return SAMPLE_KERNELS if self.own else KERNELS
+        return PER_SAMPLE_KERNELS if self.own else KERNELS
 
     @property
     def arithmetic(self) -> torch.dtype:
@@ -156,8 +154,16 @@ def source(kernel: Kernel, words: str = DEVICE) -> str:
         kernel: What it is specialised by.
         words: What stands before: the meaning of the kernels' own words for a compiler.
     """
-    files = (*_FILES, "samples.cu" if kernel.own else "kernels.cu")
-    return "\n".join([words, _header(kernel), *(_shipped(name) for name in files)])
+    return "\n".join([
+        words, _header(kernel), _shipped("rotation.cuh"), _base_activation(kernel.base),
+        _shipped("edge.cuh"), _shipped("per_sample.cu" if kernel.own else "kernels.cu"),
+    ])  # fmt: skip
+
+
+def _base_activation(base: str | None) -> str:
+    """The function that gives value and slope of the base activation, if there is one."""
+    body = "" if base is None else BASE_ACTIVATIONS[base].cuda
+    return f"QKAN_DEVICE void base_activation(Real x, Real& value, Real& slope) {{ {body} }}"
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,10 +179,10 @@ def _header(kernel: Kernel) -> str:
         "ROTATIONS": len(program.rotations), "FIRST": layout.first, "LAST": layout.last,
         "DATA": max(data, 1), "VALUES": layout.values[-1], "SUMS": kernel.sums,
         "GRADIENT_SUM": layout.sums - 1, "BASE_SUM": layout.sums, "THREADS": THREADS,
-        "BASE": BASES.index(kernel.base), "FIXED_SCALE": int(kernel.fixed_scale is not None),
+        "HAS_BASE": int(kernel.base is not None),
+        "FIXED_SCALE": int(kernel.fixed_scale is not None),
         "CONSTANT": _CONSTANT, "AFFINE": _AFFINE, "ARCCOS": _ARCCOS,
         **{f"OWN_{name.upper()}": int(name in kernel.own) for name in OWN},
-        **{(name or "no_base").upper(): n for n, name in enumerate(BASES)},
     }  # fmt: skip
     real = "double" if kernel.arithmetic == torch.float64 else "float"
     scales = kernel.fixed_scale or (0.0,) * program.num_encodings
