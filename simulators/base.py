@@ -1,4 +1,4 @@
-"""The base activation of a layer, the bias and the mask: what stands beside the circuits."""
+"""What a layer has beside its circuits: base activation, bias and mask."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def add_base_(out: Tensor, call: LayerCall) -> Tensor:
 
 
 def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradients:
-    """Complete the gradients of a layer, outside autograd.
+    """Complete the gradients of a layer whose circuits have theirs, outside autograd.
 
     Args:
         call: The call, with `needs` for what is wanted.
         grad: The gradient of the output.
-        circuits: The gradients by what `call.circuits` names, the last by the masked weight. That
-            by x is added to in place.
+        circuits: The gradients by what `call.circuits` names: x, theta, scale, shift, and the
+            weight times the mask. The part of the base activation is added to the first in place.
 
     Returns:
-        Those by all tensors of the call: mask, base activation and bias are taken into account.
+        The gradients by all tensors of the call.
     """
     dx, dtheta, dscale, dshift, dweight = circuits
     base, (x, *_, base_weight, bias, mask), needs = call.request.base, call.tensors, call.needs

@@ -1,4 +1,4 @@
-"""`expectation`: the activation of every edge, by any engine, with noise or shots if wanted."""
+"""`expectation`: the activation of every edge by any engine, if wanted with noise or shots."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def expectation(
     Args:
         circuit: Any circuit; k = circuit.num_theta, u = circuit.num_encodings.
         x: (…, i) inputs, real floats.
-        theta: (o, i, k) radians, or (…, o, i, k) for parameters of each sample's own.
+        theta: (o, i, k) radians, or (…, o, i, k) where each sample has parameters of its own.
         scale: (o, i, u), or with leading dimensions as theta; or the name of a fixed encoding
             ("linear", "binary", "ternary") or u numbers shared by all edges. None is "linear".
         shift: (o, i, u) radians, or with leading dimensions as theta. None is 0.
         engine: "auto" or one of `engines()`; a named one never falls back.
-        noise: Channels and readout errors; exact, differentiable, on the torch engine.
+        noise: Channels and readout errors, which the torch engine computes exactly.
         shots: Sample this many shots a value instead of returning the exact expectation value.
             The estimate is `shot_estimate`'s, as from a device, and carries no gradient.
         generator: For the shots; torch's default one when None.
@@ -48,8 +48,8 @@ def expectation(
         (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots.
 
     Raises:
-        SimulatorError: Shapes, dtypes or devices that do not fit, an engine that refuses, shots
-            below 1; the message shows what was found.
+        SimulatorError: Shapes, dtypes or devices do not fit, the engine refuses, or there is less
+            than one shot. The message shows what was found.
 
     Example:
         >>> import torch

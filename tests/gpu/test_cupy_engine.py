@@ -53,8 +53,8 @@ def test_half_precision_is_what_memory_holds(dtype: torch.dtype, cuda: torch.dev
 
 @pytest.mark.parametrize("base", [*BASES, None])
 def test_a_whole_layer(base: str | None, cuda: torch.device) -> None:
-    agreement.assert_whole_agrees(ENGINE, base, Shape(345, 13, 15), cuda)
-    agreement.assert_whole_agrees(ENGINE, base, Shape(1, 2, 3), cuda, bare=True)
+    agreement.assert_layer_agrees(ENGINE, base, Shape(345, 13, 15), cuda)
+    agreement.assert_layer_agrees(ENGINE, base, Shape(1, 2, 3), cuda, bare=True)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

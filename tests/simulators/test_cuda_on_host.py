@@ -78,10 +78,10 @@ def test_half_precision_is_what_memory_holds(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("base", [*BASES, None])
 def test_a_whole_layer_in_one_launch_there_and_two_back(base: str | None) -> None:
     launches_of(ENGINE)
-    agreement.assert_whole_agrees(ENGINE, base, Shape(45, 3, 5))
+    agreement.assert_layer_agrees(ENGINE, base, Shape(45, 3, 5))
     # with gradients, then without, then the way back
     assert launches_of(ENGINE) == (*("layer_forward",) * 2, "layer_backward", "layer_finish")
-    agreement.assert_whole_agrees(ENGINE, base, Shape(5, 2, 3), bare=True)
+    agreement.assert_layer_agrees(ENGINE, base, Shape(5, 2, 3), bare=True)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -168,7 +168,7 @@ def test_nothing_unwritten_is_read_and_nothing_outside_is_touched(
     monkeypatch.setattr(Tensor, "new_empty", poisoned)
     for what, found in run(ENGINE, "pz3", mine, p.grad).items():
         assert_close(found, wanted[what], what)
-    agreement.assert_whole_agrees(ENGINE, "silu", shape)
+    agreement.assert_layer_agrees(ENGINE, "silu", shape)
     assert len(wholes) > 10
     for whole in wholes:
         assert whole[:64].isnan().all() and whole[-64:].isnan().all()
