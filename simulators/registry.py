@@ -125,7 +125,7 @@ _cached = functools.lru_cache(maxsize=4096)(_select)
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which engine `auto` takes and what it thinks of each; `print` it.
+    """Which engine `auto` takes, and why; made to be printed.
 
     Attributes:
         engine: The chosen engine, or None when all refuse.

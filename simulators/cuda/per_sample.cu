@@ -1,7 +1,7 @@
-// The kernels of layers whose samples have parameters of their own: an edge meets one sample.
+// The kernels of layers whose samples have parameters of their own, where an edge meets one sample.
 //
-// A warp is a power of two of inputs, the fastest, so that it reads parameters in a row, times the
-// remaining lanes of outputs. Every sum is made in a fixed order, so results repeat to the bit.
+// The lanes of a warp are a power of two of inputs, which vary fastest, so that parameters are read in
+// a row, times a number of outputs. Every sum has a fixed order, so results repeat to the bit.
 
 // out[b, o] = Σ_i weight·φ, or out[b, o, i] = φ without a weight. 2^log_lanes lanes share the inputs
 // of an output of a sample.
