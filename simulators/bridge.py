@@ -131,16 +131,13 @@ def _program(text: str) -> Program:
 
 
 def _from_arguments(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    tensors: Sequence[Tensor | None],
-) -> tuple[Engine, LayerCall]:
+    engine: str, circuit: str, fixed: Sequence[float] | None, base: str | None,
+    *tensors: Tensor | None,
+) -> tuple[Engine, LayerCall]:  # fmt: skip
     """The engine and the call that the arguments of an operator stand for."""
-    fixed = None if fixed is None else tuple(fixed)
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
-    return get_engine(engine), layer_call(_program(circuit), held, fixed, base)
+    scales = None if fixed is None else tuple(fixed)
+    return get_engine(engine), layer_call(_program(circuit), held, scales, base)
 
 
 def _operator(engine: Engine, call: LayerCall) -> Tensor:
@@ -151,29 +148,16 @@ def _operator(engine: Engine, call: LayerCall) -> Tensor:
     )
 
 
-def _layer_values(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    *tensors: Tensor | None,
-) -> Tensor:
-    found, call = _from_arguments(engine, circuit, fixed, base, tensors)
-    return found.forward(call)[0]
+def _layer_values(*arguments: Any) -> Tensor:
+    engine, call = _from_arguments(*arguments)
+    return engine.forward(call)[0]
 
 
-def _layer_gradients(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    needs: Sequence[bool],
-    grad: Tensor,
-    *tensors: Tensor | None,
-) -> list[Tensor]:
+def _layer_gradients(*arguments: Any) -> list[Tensor]:
     """The gradients; an empty tensor where none is wanted."""
-    chosen, call = _from_arguments(engine, circuit, fixed, base, tensors)
-    found = chosen.backward(call._replace(needs=needs), grad, None)
+    options, needs, grad, tensors = arguments[:4], arguments[4], arguments[5], arguments[6:]
+    engine, call = _from_arguments(*options, *tensors)
+    found = engine.backward(call._replace(needs=needs), grad, None)
     return [grad.new_empty(0) if g is None else g for g in found]
 
 

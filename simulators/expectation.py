@@ -64,7 +64,7 @@ def expectation(
     _check(circuit, x, theta, scale, shift)
     if shots is not None and (not isinstance(shots, int) or shots < 1):
         raise SimulatorError(f"shots={shots!r}: the number of shots is a whole number, 1 or more.")
-    values = _run(program, fixed, engine, noise, x, theta, scale, shift)
+    values = _run(program, fixed, engine, noise, x, theta=theta, scale=scale, shift=shift)
     return values if shots is None else sample(values, shots, generator)
 
 
@@ -76,23 +76,19 @@ def sample(values: Tensor, shots: int, generator: torch.Generator | None = None)
 
 
 def _run(
-    program: Program,
-    fixed: tuple[float, ...] | None,
-    engine: str,
-    noise: Noise | None,
-    x: Tensor,
-    theta: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-) -> Tensor:
-    own = {"theta": theta, "scale": scale, "shift": shift}
-    per_sample = [name for name, tensor in own.items() if tensor.ndim > 3]
-    leading = torch.broadcast_shapes(x.shape[:-1], *(own[name].shape[:-3] for name in per_sample))
+    program: Program, fixed: tuple[float, ...] | None, engine: str, noise: Noise | None, x: Tensor,
+    **parameters: Tensor,
+) -> Tensor:  # fmt: skip
+    """Expectation values with any leading dimensions, which become those of one batch."""
+    per_sample = [name for name, tensor in parameters.items() if tensor.ndim > 3]
+    leading = torch.broadcast_shapes(
+        x.shape[:-1], *(parameters[name].shape[:-3] for name in per_sample)
+    )
     for name in per_sample:
-        last = own[name].shape[-3:]
-        own[name] = own[name].expand(*leading, *last).reshape(-1, *last)
+        last = parameters[name].shape[-3:]
+        parameters[name] = parameters[name].expand(*leading, *last).reshape(-1, *last)
     flat = x.expand(*leading, x.shape[-1]).reshape(-1, x.shape[-1])
-    call = layer_call(program, LayerTensors(flat, **own), fixed)
+    call = layer_call(program, LayerTensors(flat, **parameters), fixed)
     request = call.request._replace(noise=noise is not None)
     chosen = select(engine, request)
     values = run(chosen, call) if noise is None else noisy_edges(request, noise, *call.tensors[:4])

@@ -217,22 +217,16 @@ def _middle(code: Any, rows: Any, step: int, n: int) -> None:
 
 
 @inline
-def prepare(
-    code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, edge_rows: Any, n: int
-) -> None:
+def prepare(arrays: Any, index: Any, edge_rows: Any, n: int) -> None:
     """Compute the edge rows of n ≤ LANES edges.
 
     Args:
-        code: The program's integers, see `layout.HEADER`.
-        consts: Initial vector, observable, constants of the records.
-        theta: (edges·num_theta,). This and the next two may also be of the edges of one sample
-            only, which all samples share.
-        scale: (edges·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (edges·num_encodings,), or empty for zero.
+        arrays: The `EdgeArrays`.
         index: (INDEX,) which edge stands in which lane.
         edge_rows: `edge_size` numbers, written.
         n: Lanes in use.
     """
+    code, consts, theta, scale, shift, _ = arrays
     angles(code, consts, theta, scale, shift, index, edge_rows, n)
     _first(code, consts, edge_rows, n)
     _last(code, consts, edge_rows, n)

@@ -54,15 +54,20 @@ def thetas(code: Any, record: int, dtheta: Any, index: Any, rows: Any, at: int, 
 
 @inline
 def _constant(
-    code: Any, record: int, torque: int, frame: int, dtheta: Any, dshift: Any, index: Any,
-    rows: Any, n: int,
+    code: Any, record: int, torque: int, frame: int, sign: int, dtheta: Any, dshift: Any,
+    index: Any, rows: Any, n: int,
 ) -> None:  # fmt: skip
-    """Add the gradient by a constant rotation's angle: the torque's component along its axis."""
+    """Add the gradient by a constant rotation's angle, and turn the torque by the rotation.
+
+    The gradient is the component of the torque along the rotation's axis. For sign −1 the torque is
+    turned back.
+    """
     where = record_at(code, record)
     row = torque + (code[where] - frame + 2) % 3 * LANES
     thetas(code, record, dtheta, index, rows, row, n)
     if code[where + 5] >= 0:
         scatter(dshift, index, code[3], code[where + 5], rows, row, n)
+    turn_vector(rows, torque, frame, code[where], trig_at(code[0], record), sign, n)
 
 
 @inline
@@ -125,17 +130,13 @@ def _last(code: Any, rows: Any, dtheta: Any, dshift: Any, index: Any, n: int) ->
     if data > 2:
         _torque(rows, last_at(data), sums, torque, -1, n)
         for record in range(data_record(code, data - 2) + 1, closing):
-            _constant(code, record, torque, frame, dtheta, dshift, index, rows, n)
-            axis, cs = code[record_at(code, record)], trig_at(data, record)
-            turn_vector(rows, torque, frame, axis, cs, 1, n)
+            _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
             turn_three(code, rows, sums, frame, record, 1, n)
     # A', B', C' came from the observable by `_swing`: its transpose gives the state
     _unswing(rows, sums, frame, data_axis(code, data - 1), -1, n)
     _cross(rows, sums, initial_at(data) + 3 * LANES, torque, n, True)
     for record in range(closing + 1, code[1]):
-        _constant(code, record, torque, frame, dtheta, dshift, index, rows, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(rows, torque, frame, axis, cs, 1, n)
+        _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
 
 
 @spliced
@@ -143,9 +144,7 @@ def _middle(code: Any, rows: Any, step: int, dtheta: Any, dshift: Any, index: An
     """Constant rotations between two data rotations, in time order."""
     torque, frame = torque_sums_at(code, step), data_axis(code, step)
     for record in range(data_record(code, step) + 1, data_record(code, step + 1)):
-        _constant(code, record, torque, frame, dtheta, dshift, index, rows, n)
-        axis, cs = code[record_at(code, record)], trig_at(code[0], record)
-        turn_vector(rows, torque, frame, axis, cs, 1, n)
+        _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
 
 
 @spliced
@@ -156,16 +155,12 @@ def _first(code: Any, rows: Any, dtheta: Any, dshift: Any, index: Any, n: int) -
     leading = data_record(code, 0)
     _torque(rows, first_at(data), sums, torque, 1, n)
     for record in range(data_record(code, 1) - 1, leading, -1):
-        _constant(code, record, torque, frame, dtheta, dshift, index, rows, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(rows, torque, frame, axis, cs, -1, n)
+        _constant(code, record, torque, frame, -1, dtheta, dshift, index, rows, n)
         turn_three(code, rows, sums, frame, record, -1, n)
     _unswing(rows, sums, frame, data_axis(code, 0), 1, n)
     _cross(rows, initial_at(data), sums, torque, n, True)
     for record in range(leading - 1, -1, -1):
-        _constant(code, record, torque, frame, dtheta, dshift, index, rows, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(rows, torque, frame, axis, cs, -1, n)
+        _constant(code, record, torque, frame, -1, dtheta, dshift, index, rows, n)
 
 
 @spliced
@@ -185,24 +180,18 @@ def _data(
 
 
 @inline
-def finish(
-    code: Any, weight: Any, dtheta: Any, dscale: Any, dshift: Any, dweight: Any, index: Any,
-    rows: Any, n: int,
-) -> None:  # fmt: skip
+def finish(code: Any, weight: Any, grads: Any, index: Any, rows: Any, n: int) -> None:
     """Add the gradients of n edges to those of the parameters; the sums are overwritten.
 
     Args:
         code: The program's integers.
         weight: (edges,), or empty for one.
-        dtheta: (edges·num_theta,). This and the next three may also be of the edges of one sample
-            only, which all samples share, and are empty where they are not wanted.
-        dscale: (edges·num_encodings,).
-        dshift: (edges·num_encodings,).
-        dweight: (edges,).
+        grads: Of theta, scale, shift and weight, in their sizes; empty where not wanted.
         index: (INDEX,) which edge stands in which lane.
         rows: The edge rows, with the sums.
         n: Lanes in use.
     """
+    dtheta, dscale, dshift, dweight = grads
     if weight.size > 0:
         _weight(weight, dweight, index, rows, last_at(code[0]), sums_at(code) + 9 * LANES, n)
     _last(code, rows, dtheta, dshift, index, n)

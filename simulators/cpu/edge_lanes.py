@@ -330,19 +330,14 @@ def _forward_tile(
 
 @kernel
 def forward(
-    code: Any, consts: Any, x: Any, theta: Any, scale: Any, shift: Any, weight: Any, transform: Any,
-    out: Any, total: Any, mode: int, common: bool, shape: Any, block: int, counter: Any,
+    arrays: Any, x: Any, transform: Any, out: Any, total: Any, mode: int, common: bool, shape: Any,
+    block: int, counter: Any,
 ) -> None:  # fmt: skip
     """Evaluate edges, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
+        arrays: The `EdgeArrays`.
         x: (batch·in,), or the nodes (batch,) for a series.
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,); not used for single edges.
         transform: (terms·batch,) for a series.
         out: Written; zero before when values are summed.
         total: (out,) for a series, zero before: the terms of m = 0, summed over inputs.
@@ -352,15 +347,15 @@ def forward(
         block: Outputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
+    code, kind = arrays.code, arrays.theta.dtype
     batch, outs, ins = shape
-    edge_rows = np.empty(edge_size(code), theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
+    edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
     height = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.empty(INDEX, np.int64), np.zeros(height * LANES, theta.dtype)
+    index, values = np.empty(INDEX, np.int64), np.zeros(height * LANES, kind)
     for n in tiles(counter, index, (outs, ins, outs), (block, ins)):
-        prepare(code, consts, theta, scale, shift, index, edge_rows, n)
+        prepare(arrays, index, edge_rows, n)
         _forward_tile(
-            code, x, weight, transform, out, mode, common, shape, total, n,
+            code, x, arrays.weight, transform, out, mode, common, shape, total, n,
             edge_rows, sample_rows, index, values,
         )  # fmt: skip
 

@@ -230,20 +230,15 @@ def _backward_tile(
 
 @kernel
 def backward(
-    code: Any, consts: Any, x: Any, g: Any, theta: Any, scale: Any, shift: Any, weight: Any,
-    transform: Any, grads: Any, mode: int, common: bool, shape: Any, blocks: Any, counter: Any,
+    arrays: Any, x: Any, g: Any, transform: Any, grads: Any, mode: int, common: bool, shape: Any,
+    blocks: Any, counter: Any,
 ) -> None:  # fmt: skip
     """Compute the gradients of `forward`, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
+        arrays: The `EdgeArrays`.
         x: (batch·in,), or the nodes (batch,) for a series.
         g: The gradient of the output: (out·terms·in,), (batch·out·in,) or (batch·out,).
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,), or empty for one.
         transform: (terms·batch,) for a series.
         grads: dx, dtheta, dscale, dshift, dweight, added to; each may be empty when not wanted.
         mode: SERIES, EDGES or SUMS.
@@ -254,21 +249,21 @@ def backward(
     """
     batch, outs, ins = shape
     dx, dtheta, dscale, dshift, dweight = grads
-    edge_rows = np.empty(edge_size(code), theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
+    code, weight, kind = arrays.code, arrays.weight, arrays.theta.dtype
+    edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
     terms = transform.size // max(batch, 1)
-    term_rows = np.zeros((terms + 3) // 4 * 4 * LANES, theta.dtype)
-    values = np.empty((batch if mode == SERIES else 0) * LANES, theta.dtype)
+    term_rows = np.zeros((terms + 3) // 4 * 4 * LANES, kind)
+    values = np.empty((batch if mode == SERIES else 0) * LANES, kind)
     index = np.empty(INDEX, np.int64)
     sums, size = sums_at(code), sum_rows(code) * LANES
     for n in tiles(counter, index, (outs, ins, outs), blocks):
-        prepare(code, consts, theta, scale, shift, index, edge_rows, n)
+        prepare(arrays, index, edge_rows, n)
         edge_rows[sums : sums + size] = 0
         _backward_tile(
             code, x, g, weight, transform, mode, common, dx, shape, n,
             edge_rows, sample_rows, index, term_rows, values,
         )  # fmt: skip
-        finish(code, weight, dtheta, dscale, dshift, dweight, index, edge_rows, n)
+        finish(code, weight, (dtheta, dscale, dshift, dweight), index, edge_rows, n)
 
 
 @kernel

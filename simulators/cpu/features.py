@@ -14,55 +14,31 @@ from .jit import add, bind, get, inline, kernel, put, windows
 from .sincos import per_quarter, sincos, slow_sincos
 
 _LARGE = 1e4
-"""Inputs above it leave the range of the fast sine for some of their multiples."""
+"""Inputs above it are beyond the range of the fast sine."""
 
 
 @inline
-def _first_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
-    """Write cos kx, sin kx of a sample for k = 1 … min(count, 3), in one pass."""
+def _sincos(x: Any, at: int, out: Any, base: int, n: int) -> None:
+    """Write cosine and sine of the inputs of a sample."""
     one, zero = type(get(x, at))(1), type(get(x, at))(0)
     hi, lo = per_quarter(one)
-    if count >= 3:
+    largest = zero
+    for i in range(n):
+        largest = max(largest, abs(get(x, at + i)))
+    if largest > _LARGE:
         for i in range(n):
-            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
-            c2, s2 = c * c - s * s, 2 * c * s
+            s, c = slow_sincos(1.0, 0.0, 0.0, get(x, at + i))
             put(out, base + i, c)
             put(out, base + n + i, s)
-            put(out, base + 2 * n + i, c2)
-            put(out, base + 3 * n + i, s2)
-            put(out, base + 4 * n + i, c2 * c - s2 * s)
-            put(out, base + 5 * n + i, s2 * c + c2 * s)
     else:
         for i in range(n):
             s, c = sincos(hi, lo, zero, zero, get(x, at + i))
             put(out, base + i, c)
             put(out, base + n + i, s)
-            if count == 2:
-                put(out, base + 2 * n + i, c * c - s * s)
-                put(out, base + 3 * n + i, 2 * c * s)
 
 
 @inline
-def _is_large(x: Any, at: int, n: int) -> bool:
-    """Whether an input of a sample is beyond the range of the fast sine."""
-    largest = type(get(x, at))(0)
-    for i in range(n):
-        largest = max(largest, abs(get(x, at + i)))
-    return largest > _LARGE
-
-
-@inline
-def _large_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
-    """Write what `_first_harmonics` does for inputs of any size, slowly."""
-    for i in range(n):
-        for k in range(1, min(count, 3) + 1):
-            s, c = slow_sincos(float(k), 0.0, 0.0, get(x, at + i))
-            put(out, base + 2 * (k - 1) * n + i, c)
-            put(out, base + (2 * k - 1) * n + i, s)
-
-
-@inline
-def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
+def _multiple(out: Any, base: int, k: int, n: int) -> None:
     """Write cos kx, sin kx of a sample from those of x and of (k - 1)·x."""
     before, to = base + 2 * (k - 2) * n, base + 2 * (k - 1) * n
     for i in range(n):
@@ -79,37 +55,9 @@ def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
     for start, end, _, _ in windows(counter, rows, block, 1, 1):
         for b in range(start, end):
             base = b * 2 * count * ins
-            if _is_large(x, b * ins, ins):
-                _large_harmonics(x, b * ins, out, base, ins, count)
-            else:
-                _first_harmonics(x, b * ins, out, base, ins, count)
-            for k in range(4, count + 1):
-                _more_harmonics(out, base, k, ins)
-
-
-@inline
-def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int) -> None:
-    """Write ∂/∂x of the first three harmonics of a sample, in one pass."""
-    for i in range(n):
-        at = base + i
-        one = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        at += 2 * n
-        two = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        at += 2 * n
-        three = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        put(dx, to + i, one + 2 * two + 3 * three)
-
-
-@inline
-def _more_slopes(
-    grad: Any, features: Any, base: int, k: int, dx: Any, to: int, n: int, add: bool
-) -> None:
-    """Write, or add, ∂/∂x of harmonic k of a sample."""
-    factor, zero = type(get(dx, to))(k), type(get(dx, to))(0)
-    for i in range(n):
-        at = base + 2 * (k - 1) * n + i
-        slope = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        put(dx, to + i, (get(dx, to + i) if add else zero) + factor * slope)
+            _sincos(x, b * ins, out, base, ins)
+            for k in range(2, count + 1):
+                _multiple(out, base, k, ins)
 
 
 @kernel
@@ -120,12 +68,15 @@ def harmonics_backward(
     rows, ins, count = shape
     for start, end, _, _ in windows(counter, rows, block, 1, 1):
         for b in range(start, end):
-            base, to, first = b * 2 * count * ins, b * ins, 1
-            if count >= 3:
-                _first_slopes(grad, features, base, dx, to, ins)
-                first = 4
-            for k in range(first, count + 1):
-                _more_slopes(grad, features, base, k, dx, to, ins, k > 1)
+            to, zero = b * ins, type(get(dx, 0))(0)
+            for i in range(ins):
+                put(dx, to + i, zero)
+            for k in range(1, count + 1):
+                cos, sin = (2 * (b * count + k) - 2) * ins, (2 * (b * count + k) - 1) * ins
+                for i in range(ins):
+                    slope = get(features, cos + i) * get(grad, sin + i)
+                    slope -= get(features, sin + i) * get(grad, cos + i)
+                    add(dx, to + i, type(slope)(k) * slope)
 
 
 @inline

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import edge_lanes, edge_lanes_grad, per_sample, sample_lanes, sample_lanes_grad, units
+from .layout import EdgeArrays
 from .program_arrays import ProgramArrays
 from .program_arrays import program_arrays as program_arrays
 from .small import FEW
@@ -70,18 +71,18 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
     if not (samples and all_outs and ins):
         return out
     threads = units.threads(program, shape, threads)
-    code, block = (program.code, program.consts[dtype]), units.lane_block(all_outs, ins, threads)
-    given, to, nothing = _flat(p, dtype), out.reshape(-1), _NOTHING[dtype]
-    kernel, args = sample_lanes, None
+    arrays = _edge_arrays(program.code, program.consts[dtype], p)
+    to, block = out.reshape(-1), units.lane_block(all_outs, ins, threads)
+    kernel: Any
     if all_outs > outs:
-        kernel, args = per_sample, (*code, _row(x), *given, to, shape[1:], block)
+        kernel, args = per_sample, (arrays, _row(x), to, shape[1:], block)
     elif per_edge or _lies_flat(samples, outs * ins):
-        mode = edge_lanes.EDGES if per_edge else edge_lanes.SUMS
+        mode, nothing = edge_lanes.EDGES if per_edge else edge_lanes.SUMS, _NOTHING[dtype]
         rest = nothing, to, nothing, mode, False, shape[:3], block
-        kernel, args = edge_lanes, (*code, _row(x), *given, *rest)
+        kernel, args = edge_lanes, (arrays, _row(x), *rest)
     else:
         blocks = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
-        args = (*code, _transposed(x), *given, to, shape[:3], blocks)
+        kernel, args = sample_lanes, (arrays, _transposed(x), to, shape[:3], blocks)
     _do(kernel.forward, kernel.forward_task, args, threads)
     return out
 
@@ -113,22 +114,22 @@ def backward(
     if not (samples and all_outs and ins):
         return _shaped(_zeros(like, needs), like, needs)
     threads = units.threads(program, shape, threads, passes=2)
-    code, given, nothing = (program.code, program.consts[dtype]), _flat(p, dtype), _NOTHING[dtype]
+    arrays: Any = _edge_arrays(program.code, program.consts[dtype], p)
     if all_outs > outs or p.weight is None or _lies_flat(samples, outs * ins):
         grads, blocks = _zeros(like, needs), units.lane_blocks(shape, threads, like, needs)
-        args: Any = (*code, _row(x), _row(grad), *given)
+        args: Any = (arrays, _row(x), _row(grad))
         if all_outs > outs:
             args = (*args, tuple(grads), shape[1:], blocks)
             _do(per_sample.backward, per_sample.backward_task, args, threads)
         else:
             mode = edge_lanes.EDGES if p.weight is None else edge_lanes.SUMS
-            args = (*args, nothing, tuple(grads), mode, False, shape[:3], blocks)
+            args = (*args, _NOTHING[dtype], tuple(grads), mode, False, shape[:3], blocks)
             _do(edge_lanes_grad.backward, edge_lanes_grad.backward_task, args, threads)
         return _shaped(grads, like, needs)
     blocks = units.blocks(ins, samples, threads, 1 << 16)
     parts = -(-samples // blocks[1])
     grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
-    args = (*code, _row(x), _transposed(grad), *given, tuple(grads), shape[:3], blocks)
+    args = (arrays, _row(x), _transposed(grad), tuple(grads), shape[:3], blocks)
     _do(sample_lanes_grad.backward, sample_lanes_grad.backward_task, args, threads)
     return _shaped(grads, like, needs)
 
@@ -168,7 +169,7 @@ def series(
         threads = units.threads(program, shape, threads)
     code, consts, common = _shared_program(program, p.scale, dtype)
     task = Task(
-        edge_lanes.forward_task, code, consts, _row(nodes), *_flat(p, dtype), _row(transform),
+        edge_lanes.forward_task, _edge_arrays(code, consts, p), _row(nodes), _row(transform),
         out.reshape(-1), total, edge_lanes.SERIES, common, shape[:3],
         units.lane_block(outs, ins, threads), np.zeros(1, np.int64),
     )  # fmt: skip
@@ -208,7 +209,7 @@ def series_backward(
         threads = units.threads(program, shape, threads, passes=2)
         code, consts, common = _shared_program(program, p.scale, dtype)
         args: Any = (
-            code, consts, _row(nodes), _row(grad), *_flat(p, dtype), _row(transform),
+            _edge_arrays(code, consts, p), _row(nodes), _row(grad), _row(transform),
             (_NOTHING[dtype], *grads), edge_lanes.SERIES, common, shape[:3],
             (units.lane_block(outs, ins, threads), ins),
         )  # fmt: skip
@@ -244,9 +245,10 @@ def _row(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def _flat(arrays: Sequence[Array | None], dtype: np.dtype) -> list[Array]:
-    """Each array as one contiguous row, which is empty for None."""
-    return [_NOTHING[dtype] if array is None else _row(array) for array in arrays]
+def _edge_arrays(code: Array, consts: Array, p: Parameters) -> EdgeArrays:
+    """A program and parameters as the kernels take them; what is None becomes an empty row."""
+    nothing = _NOTHING[consts.dtype]
+    return EdgeArrays(code, consts, *(nothing if a is None else _row(a) for a in p))
 
 
 def _transposed(array: Array) -> Array:

@@ -19,9 +19,33 @@ first two of them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .jit import LANES, inline
+
+
+class EdgeArrays(NamedTuple):
+    """What every kernel reads of the edges, each as one contiguous row.
+
+    Where samples have parameters of their own, the edges are those of all samples; a parameter that
+    is given for the edges of one sample only is shared by all of them.
+
+    Attributes:
+        code: The program's integers, see `HEADER`.
+        consts: The program's numbers: initial vector, observable, constants of the records.
+        theta: (edges·num_theta,).
+        scale: (edges·num_encodings,), or (num_encodings,) shared by all edges.
+        shift: (edges·num_encodings,), or empty for zero.
+        weight: (edges,), or empty where the values of edges are wanted.
+    """
+
+    code: Any
+    consts: Any
+    theta: Any
+    scale: Any
+    shift: Any
+    weight: Any
+
 
 CONSTANT, AFFINE, ARCCOS, IDLE = range(4)
 """Kinds of rotation. The angle is the same for all samples; affine in x; the arccos of such; the

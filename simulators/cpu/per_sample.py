@@ -44,11 +44,9 @@ def _component(data: int, axis: int) -> int:
 
 
 @spliced
-def _there(
-    code: Any, consts: Any, x: Any, theta: Any, scale: Any, shift: Any, index: Any,
-    edge_rows: Any, sample_rows: Any, n: int,
-) -> None:  # fmt: skip
+def _there(arrays: Any, x: Any, index: Any, edge_rows: Any, sample_rows: Any, n: int) -> None:
     """Write cosine and sine of every rotation and the state after the last to the edge rows."""
+    code, consts, theta, scale, shift, _ = arrays
     data = code[0]
     angles(code, consts, theta, scale, shift, index, edge_rows, n)
     load_x(x, 0, 0, index, False, sample_rows, x_at(data), n)
@@ -76,32 +74,23 @@ def _value(consts: Any, edge_rows: Any, at: int, values: Any, n: int) -> None:
 
 
 @kernel
-def forward(
-    code: Any, consts: Any, x: Any, theta: Any, scale: Any, shift: Any, weight: Any, out: Any,
-    shape: Any, block: int, counter: Any,
-) -> None:  # fmt: skip
+def forward(arrays: Any, x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges or their weighted sums, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
+        arrays: The `EdgeArrays`.
         x: (batch·in,).
-        theta: (all_outs·in·num_theta,), or (out·in·num_theta,) shared by all samples.
-        scale: (all_outs·in·num_encodings,), or (out·in·num_encodings,), or (num_encodings,) shared
-            by all edges.
-        shift: (all_outs·in·num_encodings,), or (out·in·num_encodings,), or empty for zero.
-        weight: (all_outs·in,), or (out·in,), or empty for the values of edges.
         out: (all_outs,), zero before, or (all_outs·in,).
         shape: (all_outs, in, out): outputs of all samples, inputs, outputs of one sample.
         block: Outputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
+    code, consts, weight, kind = arrays.code, arrays.consts, arrays.weight, arrays.theta.dtype
     all_outs, ins, _ = shape
-    edge_rows = np.empty(edge_size(code), theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
-    index, values = np.empty(INDEX, np.int64), np.empty(LANES, theta.dtype)
+    edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
+    index, values = np.empty(INDEX, np.int64), np.empty(LANES, kind)
     for n in tiles(counter, index, shape, (block, ins)):
-        _there(code, consts, x, theta, scale, shift, index, edge_rows, sample_rows, n)
+        _there(arrays, x, index, edge_rows, sample_rows, n)
         _value(consts, edge_rows, _component(code[0], 0), values, n)
         if weight.size > 0:
             emit_sums(values, 0, weight, out, all_outs, ins, index, n)
@@ -193,33 +182,28 @@ def _adjoint(
 
 @kernel
 def backward(
-    code: Any, consts: Any, x: Any, g: Any, theta: Any, scale: Any, shift: Any, weight: Any,
-    grads: Any, shape: Any, blocks: Any, counter: Any,
-) -> None:  # fmt: skip
+    arrays: Any, x: Any, g: Any, grads: Any, shape: Any, blocks: Any, counter: Any
+) -> None:
     """Compute the gradients of `forward`, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
-        x: As in `forward`; so are the parameters.
+        arrays: The `EdgeArrays`.
+        x: (batch·in,).
         g: The gradient of the output, (all_outs,) or (all_outs·in,).
-        theta: Of the edges of all samples or of one sample.
-        scale: Of the edges of all samples or of one sample, or (num_encodings,).
-        shift: Of the edges of all samples or of one sample, or empty for zero.
-        weight: Of the edges of all samples or of one sample, or empty for the values of edges.
         grads: dx, dtheta, dscale, dshift, dweight, added to; each may be empty when not wanted.
-        shape: As in `forward`.
+        shape: (all_outs, in, out).
         blocks: Outputs and inputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
     dx, dtheta, dscale, dshift, dweight = grads
+    code, consts, weight, kind = arrays.code, arrays.consts, arrays.weight, arrays.theta.dtype
     # one more row holds ∂φ/∂angle of the rotation at hand
-    edge_rows = np.empty(edge_size(code) + LANES, theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
-    index, values = np.empty(INDEX, np.int64), np.empty(LANES, theta.dtype)
+    edge_rows = np.empty(edge_size(code) + LANES, kind)
+    sample_rows = np.empty(sample_size(code[0]), kind)
+    index, values = np.empty(INDEX, np.int64), np.empty(LANES, kind)
     slope, to = edge_size(code), x_at(code[0]) + LANES
     for n in tiles(counter, index, shape, blocks):
-        _there(code, consts, x, theta, scale, shift, index, edge_rows, sample_rows, n)
+        _there(arrays, x, index, edge_rows, sample_rows, n)
         _adjoint(code, consts, g, weight, dweight, index, edge_rows, values, slope, n)
         fill(sample_rows, to, 0.0, n)
         _back(code, dtheta, dscale, dshift, index, edge_rows, sample_rows, slope, n)

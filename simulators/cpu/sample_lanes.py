@@ -180,10 +180,11 @@ def _add_values(
 
 @spliced
 def _forward_unit(
-    code: Any, consts: Any, xt: Any, theta: Any, scale: Any, shift: Any, weight: Any, out: Any,
-    shape: Any, window: Any, edge_rows: Any, sample_rows: Any, index: Any, sums: Any,
+    arrays: Any, xt: Any, out: Any, shape: Any, window: Any, edge_rows: Any, sample_rows: Any,
+    index: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Some outputs of some samples, over all their edges."""
+    code, weight = arrays.code, arrays.weight
     batch, outs, ins = shape
     o_from, o_to, b_from, b_to = window
     data, span = code[0], b_to - b_from
@@ -192,7 +193,7 @@ def _forward_unit(
         lanes = min(LANES, o_to * ins - begin)
         for lane in range(lanes):
             index[lane] = begin + lane
-        prepare(code, consts, theta, scale, shift, index, edge_rows, lanes)
+        prepare(arrays, index, edge_rows, lanes)
         for b in range(b_from, b_to, LANES):
             n = min(LANES, b_to - b)
             for lane in range(lanes):
@@ -208,36 +209,25 @@ def _forward_unit(
 
 
 @kernel
-def forward(
-    code: Any, consts: Any, xt: Any, theta: Any, scale: Any, shift: Any, weight: Any, out: Any,
-    shape: Any, blocks: Any, counter: Any,
-) -> None:  # fmt: skip
+def forward(arrays: Any, xt: Any, out: Any, shape: Any, blocks: Any, counter: Any) -> None:
     """Write out[b, o] = Σ_i weight·φ, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
+        arrays: The `EdgeArrays`.
         xt: (in·batch,), transposed.
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,).
         out: (batch·out,), written.
         shape: (batch, out, in).
         blocks: Outputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
+    code, kind = arrays.code, arrays.theta.dtype
     batch, outs, ins = shape
     per_o, per_b = blocks
-    edge_rows = np.empty(edge_size(code), theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
-    index, sums = np.empty(INDEX, np.int64), np.empty(per_o * per_b, theta.dtype)
+    edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
+    index, sums = np.empty(INDEX, np.int64), np.empty(per_o * per_b, kind)
     index[EDGES_AT] = outs * ins
     for window in windows(counter, outs, per_o, batch, per_b):
-        _forward_unit(
-            code, consts, xt, theta, scale, shift, weight, out, shape, window,
-            edge_rows, sample_rows, index, sums,
-        )  # fmt: skip
+        _forward_unit(arrays, xt, out, shape, window, edge_rows, sample_rows, index, sums)
 
 
 @kernel

@@ -219,13 +219,13 @@ def _tile(
 
 @spliced
 def _backward_unit(
-    code: Any, consts: Any, x: Any, gt: Any, theta: Any, scale: Any, shift: Any, weight: Any,
-    grads: Any, shape: Any, window: Any, edge_rows: Any, sample_rows: Any, index: Any, dx_sums: Any,
+    arrays: Any, x: Any, gt: Any, dx: Any, grads: Any, shape: Any, window: Any, edge_rows: Any,
+    sample_rows: Any, index: Any, dx_sums: Any,
 ) -> None:  # fmt: skip
     """All edges at some inputs, for some samples."""
+    code, weight = arrays.code, arrays.weight
     _, outs, ins = shape
     i_from, i_to, b_from, b_to = window
-    dx, dtheta, dscale, dshift, dweight = grads
     span, edges = b_to - b_from, (i_to - i_from) * outs
     dx_sums[: (i_to - i_from) * span] = 0
     sums, size = sums_at(code), sum_rows(code) * LANES
@@ -233,14 +233,14 @@ def _backward_unit(
         lanes = min(LANES, edges - begin)
         for lane in range(lanes):
             index[lane] = (begin + lane) % outs * ins + i_from + (begin + lane) // outs
-        prepare(code, consts, theta, scale, shift, index, edge_rows, lanes)
+        prepare(arrays, index, edge_rows, lanes)
         edge_rows[sums : sums + size] = 0
         for b in range(b_from, b_to, LANES):
             _tile(
                 code, x, gt, weight, shape, begin, lanes, b, min(LANES, b_to - b),
                 edge_rows, sample_rows, index, dx_sums, b - b_from, span,
             )  # fmt: skip
-        finish(code, weight, dtheta, dscale, dshift, dweight, index, edge_rows, lanes)
+        finish(code, weight, grads, index, edge_rows, lanes)
     if dx.size > 0:
         for b in range(span):
             for i in range(i_from, i_to):
@@ -256,44 +256,37 @@ def _part(values: Any, part: int, parts: int) -> Any:
 
 @kernel
 def backward(
-    code: Any, consts: Any, x: Any, gt: Any, theta: Any, scale: Any, shift: Any, weight: Any,
-    grads: Any, shape: Any, blocks: Any, counter: Any,
-) -> None:  # fmt: skip
+    arrays: Any, x: Any, gt: Any, grads: Any, shape: Any, blocks: Any, counter: Any
+) -> None:
     """Compute the gradients of `forward`, for as many units of work as this thread gets.
 
     Args:
-        code: The program's integers.
-        consts: The program's numbers.
+        arrays: The `EdgeArrays`.
         x: (batch·in,).
         gt: (out·batch,), the gradient of the output, transposed.
-        theta: (out·in·num_theta,).
-        scale: (out·in·num_encodings,), or (num_encodings,) shared by all edges.
-        shift: (out·in·num_encodings,), or empty for zero.
-        weight: (out·in,).
         grads: dx (batch·in,), written; dtheta, dscale, dshift, dweight, added to, as many parts
             one after the other as units split the batch; each may be empty when not wanted.
         shape: (batch, out, in).
         blocks: Inputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
+    code, kind = arrays.code, arrays.theta.dtype
     batch, outs, ins = shape
     per_i, per_b = blocks
     parts = (batch + per_b - 1) // per_b
-    edge_rows = np.empty(edge_size(code), theta.dtype)
-    sample_rows = np.empty(sample_size(code[0]), theta.dtype)
-    index, dx_sums = np.empty(INDEX, np.int64), np.empty(per_i * per_b, theta.dtype)
+    edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
+    index, dx_sums = np.empty(INDEX, np.int64), np.empty(per_i * per_b, kind)
     index[EDGES_AT] = outs * ins
     dx, dtheta, dscale, dshift, dweight = grads
     for window in windows(counter, ins, per_i, batch, per_b):
         part = window[2] // per_b
         mine = (
-            dx, _part(dtheta, part, parts), _part(dscale, part, parts),
+            _part(dtheta, part, parts), _part(dscale, part, parts),
             _part(dshift, part, parts), _part(dweight, part, parts),
         )  # fmt: skip
         _backward_unit(
-            code, consts, x, gt, theta, scale, shift, weight, mine, shape, window,
-            edge_rows, sample_rows, index, dx_sums,
-        )  # fmt: skip
+            arrays, x, gt, dx, mine, shape, window, edge_rows, sample_rows, index, dx_sums
+        )
 
 
 @kernel

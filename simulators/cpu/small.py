@@ -18,6 +18,7 @@ from qkan.simulators.base_activations import BASE_ACTIVATIONS
 
 from . import edge_lanes, edge_lanes_grad, sample_lanes, sample_lanes_grad
 from .jit import exact, inline, kernel
+from .layout import EdgeArrays
 
 BASES = (None, *BASE_ACTIVATIONS)
 """The base activations; the kernels know each by its place in here."""
@@ -110,18 +111,16 @@ def forward(
     theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
     bias = _view(at[6], outs, consts)
     weight = _masked(_view(at[4], edges, consts), mask)
+    arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
     counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
     if batch < FEW and edges > batch:
         out[:] = 0
         edge_lanes.forward(
-            code, consts, x, theta, scale, shift, weight, nothing, out, nothing,
-            edge_lanes.SUMS, False, shape, outs, counter,
-        )  # fmt: skip
+            arrays, x, nothing, out, nothing, edge_lanes.SUMS, False, shape, outs, counter
+        )
     else:
         xt = _transposed(x, batch, ins)
-        sample_lanes.forward(
-            code, consts, xt, theta, scale, shift, weight, out, shape, (outs, batch), counter
-        )
+        sample_lanes.forward(arrays, xt, out, shape, (outs, batch), counter)
     if base > 0 and base_weight.size > 0:
         share = _masked(base_weight, mask)
         for b in range(batch):
@@ -157,6 +156,7 @@ def backward(
     x, g = _view(at[0], batch * ins, consts), _view(grad, batch * outs, consts)
     theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
     weight = _masked(_view(at[4], edges, consts), mask)
+    arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
     dx, dtheta = _view(to[0], batch * ins, consts), _view(to[1], edges * code[2], consts)
     dscale, dshift = _view(to[2], edges * code[3], consts), _view(to[3], edges * code[3], consts)
     dweight, dbase = _view(to[4], edges, consts), _view(to[5], edges, consts)
@@ -167,14 +167,11 @@ def backward(
     counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
     if batch < FEW and edges > batch:
         edge_lanes_grad.backward(
-            code, consts, x, g, theta, scale, shift, weight, nothing, grads,
-            edge_lanes.SUMS, False, shape, (outs, ins), counter,
-        )  # fmt: skip
+            arrays, x, g, nothing, grads, edge_lanes.SUMS, False, shape, (outs, ins), counter
+        )
     else:
         gt = _transposed(g, batch, outs)
-        sample_lanes_grad.backward(
-            code, consts, x, gt, theta, scale, shift, weight, grads, shape, (ins, batch), counter
-        )
+        sample_lanes_grad.backward(arrays, x, gt, grads, shape, (ins, batch), counter)
     if base > 0 and base_weight.size > 0:
         _base_backward(x, g, _masked(base_weight, mask), dx, dbase, shape, base)
     for b in range(batch if dbias.size > 0 else 0):

@@ -16,81 +16,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-class _Job:
-    """Work that any number of threads may join until the caller closes it."""
-
-    __slots__ = ("active", "closed", "done", "error", "lock", "work")
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.lock = threading.Lock()
-        self.done = threading.Event()
-        self.active = 0
-        self.closed = False
-        self.error: BaseException | None = None
-
-    def help(self) -> None:
-        """Take part in the work, unless it is over."""
-        with self.lock:
-            if self.closed:
-                return
-            self.active += 1
-        try:
-            self.work()
-        except BaseException as error:
-            self.error = error
-        with self.lock:
-            self.active -= 1
-            if self.closed and not self.active:
-                self.done.set()
-
-    def close(self) -> None:
-        """Let no more threads join, and wait for those that have."""
-        with self.lock:
-            self.closed = True
-            waiting = self.active > 0
-        if waiting:
-            self.done.wait()
-        if self.error is not None:
-            raise self.error
-
-
-class _Pool:
-    """Daemon threads that help with jobs; there are as many as have ever been asked for."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.lock = threading.Lock()
-        self.size = 0
-
-    def _serve(self) -> None:
-        while True:
-            self.jobs.get().help()
-
-    def run(self, work: Callable[[], None], threads: int) -> None:
-        """Call `work` here and in up to threads − 1 helpers; return when all have finished."""
-        if self.size < threads - 1:
-            with self.lock:
-                while self.size < threads - 1:
-                    threading.Thread(target=self._serve, name="qkan-kernels", daemon=True).start()
-                    self.size += 1
-        job = _Job(work)
-        for _ in range(threads - 1):
-            self.jobs.put(job)
-        try:
-            work()
-        finally:
-            job.close()
-
 
 _Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -160,14 +91,29 @@ def _team() -> _Team | None:
         return None
 
 
-_pool = _Pool()
-_forked = False
+def _run_in_pool(task: Task, threads: int) -> None:
+    """Run the task here and in up to `threads` - 1 helpers; return when all have finished."""
+    helpers = [_pool.submit(task) for _ in range(threads - 1)]
+    try:
+        task()
+    finally:
+        # a helper that has not begun is not needed any more
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+def _new_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(64, thread_name_prefix="qkan-kernels")
+
+
+_pool, _forked = _new_pool(), False
 
 
 def _forget() -> None:
     """In a forked child there are no helpers any more, nor threads of OpenMP."""
     global _pool, _forked
-    _pool, _forked = _Pool(), True
+    _pool, _forked = _new_pool(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -190,5 +136,5 @@ def run(task: Task, threads: int) -> None:
     elif team is not None:
         team.run(task, threads)
     else:
-        _pool.run(task, threads)
+        _run_in_pool(task, threads)
     task.check()
