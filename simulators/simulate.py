@@ -1,4 +1,4 @@
-"""`simulate`: the plain batched statevector call, on numpy, torch or CuPy arrays."""
+"""`simulate`: amplitudes of a circuit for a batch of angles, on numpy, torch or CuPy arrays."""
 
 from __future__ import annotations
 

@@ -13,13 +13,11 @@ import numpy as np
 
 from qkan.circuits import fourier_series, require, to_sympy
 from qkan.nn.layer import QKANLayer
+from qkan.simulators import BASE_ACTIVATIONS
 
 from .edges import edge_parameters, edge_weights
 
 sympy: Any = require("sympy", "symbolic")
-
-_SLOPES = {"silu": 1.0999, "gelu": 1.1290}
-"""The largest slope of a base activation where it is above 1."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,9 @@ class Exact:
         """How far the edge can move when its input moves by at most `error`."""
         if error == 0 or math.isinf(error):
             return error
-        base = abs(self.base_weight) * _SLOPES.get(self.layer.base or "", 1.0) * error
+        base = 0.0
+        if self.layer.base is not None:
+            base = abs(self.base_weight) * BASE_ACTIVATIONS[self.layer.base].steepest * error
         moved = 0.0
         for rotation in self.layer.program.rotations:
             if rotation.encoding is not None:
@@ -187,7 +187,7 @@ def write_edge(
     # every base activation satisfies |base(t)| ≤ |t|
     bound += abs(base - edge.base_weight) * where.largest
     if base:
-        phi = phi + number(base) * _base(sympy, str(edge.layer.base), t)
+        phi = phi + number(base) * BASE_ACTIVATIONS[str(edge.layer.base)].formula(sympy, t)
     return name, phi, bound
 
 
@@ -204,15 +204,3 @@ def _sum(terms: np.ndarray, t: Any) -> Any:
 def number(value: float) -> Any:
     """A sympy number, whole where the value is."""
     return sympy.Integer(value) if float(value).is_integer() else sympy.Float(value)
-
-
-def _base(sympy: Any, name: str, t: Any) -> Any:
-    """A base activation in sympy."""
-    writers = {
-        "silu": lambda: t / (1 + sympy.exp(-t)),
-        "gelu": lambda: t * (1 + sympy.erf(t / sympy.sqrt(2))) / 2,
-        "relu": lambda: sympy.Max(0, t),
-        "tanh": lambda: sympy.tanh(t),
-        "identity": lambda: t,
-    }
-    return writers[name]()

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qkan.circuits import ansatz, did_you_mean
 from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
+from qkan.simulators import BASE_ACTIVATIONS
 
 _BOTH: dict[str, Any] = {
     "reps": 3, "group": -1, "device": "cpu", "solver": "exact", "qml_device": "default.qubit",
@@ -32,13 +33,8 @@ _ANSATZE = {
     "pz_encoding": "pz", "rpz_encoding": "rpz", "px_encoding": "px",
     "pz": "pz", "rpz": "rpz", "px": "px", "real": "real", "mix": "mix",
 }  # fmt: skip
-_BASES = {
-    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_exact": "gelu", "relu": "relu",
-    "tanh": "tanh",
-}  # fmt: skip
-_BASE_MODULES = {
-    nn.SiLU: "silu", nn.GELU: "gelu", nn.ReLU: "relu", nn.Tanh: "tanh", nn.Identity: "identity",
-}  # fmt: skip
+_BASES = {peer: name for name, row in BASE_ACTIVATIONS.items() for peer in row.peer_names}
+_BASE_MODULES = {row.module: name for name, row in BASE_ACTIVATIONS.items()}
 _NAMES = (
     "theta", "preacts_weight", "preacts_bias", "base_weight", "postact_weights", "postact_bias",
     "mask",

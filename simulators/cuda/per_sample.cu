@@ -1,11 +1,11 @@
-// The kernels of layers whose samples have parameters of their own: an edge meets one sample.
+// The kernels of layers whose samples have parameters of their own, where an edge meets one sample.
 //
-// A warp is a power of two of inputs, the fastest, so that it reads parameters in a row, times the
-// remaining lanes of outputs. Every sum is made in a fixed order, so results repeat to the bit.
+// The lanes of a warp are a power of two of inputs, which vary fastest, so that parameters are read in
+// a row, times a number of outputs. Every sum has a fixed order, so results repeat to the bit.
 
 // out[b, o] = Σ_i weight·φ, or out[b, o, i] = φ without a weight. 2^log_lanes lanes share the inputs
 // of an output of a sample.
-QKAN_KERNEL(samples_forward)(const Arguments a) {
+QKAN_KERNEL(per_sample_forward)(const Arguments a) {
     int lanes = 1 << a.log_lanes, lane = threadIdx.x & (lanes - 1);
     Index row = ((Index)blockIdx.x * blockDim.x + threadIdx.x) >> a.log_lanes;
     Index rows = a.batch * a.outs, here = least(row, rows - 1), b = here / a.outs;
@@ -59,7 +59,7 @@ constexpr int SHARED_WORDS = (OWN_THETA ? 0 : WORDS - 2 * ENCODINGS - 1) +
 
 // The adjoint pass. A warp has 32 >> log_lanes inputs, the outputs y, y + gridDim.y, … in tiles of
 // 2^log_lanes, and `chunk` samples. Shared parameters' gradients are summed over the chunk.
-QKAN_KERNEL(samples_backward)(const Arguments a) {
+QKAN_KERNEL(per_sample_backward)(const Arguments a) {
     int lane = threadIdx.x & 31, outputs = 1 << a.log_lanes, inputs = 32 >> a.log_lanes;
     int output = lane >> (5 - a.log_lanes);
     Index tile = (Index)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
@@ -99,7 +99,7 @@ QKAN_KERNEL(samples_backward)(const Arguments a) {
 }
 
 // Add up what the blocks of the adjoint pass left: first shared parameters, then inputs.
-QKAN_KERNEL(samples_finish)(const Arguments a) {
+QKAN_KERNEL(per_sample_finish)(const Arguments a) {
     if ((Index)blockIdx.x >= a.edge_blocks) {
         finish_inputs(a, blockIdx.x - a.edge_blocks, (Real*)QKAN_SHARED);
         return;
