@@ -15,6 +15,8 @@ from typing import Any
 
 from .circuit import Circuit
 from .gates import Fixed
+from .noise import DeviceNoise
+from .noise import PulseNoise as PulseNoise  # where pickles of version 0.1.0 look for it
 
 HALF = math.pi / 2
 
@@ -38,58 +40,6 @@ class Pulse:
     name: str
     angle: float = 0.0
     slot: int | None = None
-
-
-@dataclass(frozen=True)
-class PulseNoise:
-    """What a pulse adds: (x, y) ← xy·(x, y), z ← z_factor·z + offset; arrays, one entry a qubit."""
-
-    xy: Any
-    z: Any
-    offset: Any
-
-
-@dataclass(frozen=True)
-class DeviceNoise:
-    """Noise of some qubits; every entry broadcasts to the values' shape.
-
-    Attributes:
-        sx: After each SX (and each native RX).
-        x: After each X.
-        p: P(measured 1 | prepared 0).
-        q: P(measured 0 | prepared 1).
-    """
-
-    sx: PulseNoise
-    x: PulseNoise
-    p: Any = 0.0
-    q: Any = 0.0
-
-    def read(self, z: Any) -> Any:
-        """⟨Z⟩ as the faulty readout reports it."""
-        return (1 - self.p - self.q) * z + (self.q - self.p)
-
-
-def pulse_noise(error: Any, seconds: Any, t1: Any, t2: Any, xp: Any) -> PulseNoise:
-    """The noise of one pulse from its calibration: depolarising, then thermal relaxation.
-
-    The relaxation during the pulse explains a part of the gate's error, and depolarising the
-    rest: with e1 = exp(-t/T1), e2 = exp(-t/min(T2, 2·T1)) and F = 1/2 + (2·e2 + e1)/6, the
-    probability is max(0, 2(error - (1 - F))/(2F - 1)). The device noise model of qiskit-aer.
-
-    Args:
-        error: Average gate infidelity, any shape.
-        seconds: Duration.
-        t1: Energy relaxation time in seconds; infinite for a perfect qubit.
-        t2: Dephasing time in seconds.
-        xp: `numpy` or `torch`, whose arrays the arguments are.
-    """
-    e1 = xp.exp(-seconds / t1)
-    e2 = xp.exp(-seconds / xp.minimum(t2, 2 * t1))
-    fidelity = 0.5 + (2 * e2 + e1) / 6
-    excess = 2 * (error - (1 - fidelity)) / (2 * fidelity - 1)
-    keep = 1 - (excess + abs(excess)) / 2
-    return PulseNoise(keep * e2, keep * e1, 1 - e1)
 
 
 @dataclass(frozen=True)
@@ -128,6 +78,7 @@ class Isa:
         return self._run(pairs, noise)
 
     def _run(self, pairs: list[tuple[Any, Any]], noise: DeviceNoise | None) -> Any:
+        channels = {} if noise is None else {"x": noise.x.channel, "sx": noise.sx.channel}
         x, y, z = 0.0, 0.0, 1.0
         for pulse in self.pulses:
             c, s = (
@@ -145,8 +96,7 @@ class Isa:
             else:
                 y, z = c * y - s * z, s * y + c * z
             if noise is not None:
-                after = noise.x if pulse.name == "x" else noise.sx
-                x, y, z = after.xy * x, after.xy * y, after.z * z + after.offset
+                x, y, z = channels["x" if pulse.name == "x" else "sx"].apply((x, y, z))
         return z if noise is None else noise.read(z)
 
 
