@@ -1,4 +1,4 @@
-"""What a DARUAN is: the circuit, its ansätze, its lowering, spectrum and drawings. No torch."""
+"""This room says what a DARUAN is: its circuit, ansätze, lowering, spectrum, noise and exports."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze

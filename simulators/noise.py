@@ -19,7 +19,6 @@ from .errors import SimulatorError
 Number = float | Tensor
 
 
-
 def depolarizing(p: Number) -> Channel:
     """With probability p the state becomes maximally mixed (Qiskit's p; PennyLane's is ¾ of it)."""
     _require_probability("depolarizing", p)
