@@ -1,4 +1,4 @@
-"""What a DARUAN is, without torch: circuit, ansätze, lowering, spectrum and drawings."""
+"""This room says what a DARUAN is: its circuit, ansätze, lowering, spectrum, noise and exports."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze
@@ -21,13 +21,13 @@ from .gates import Theta as Theta
 from .gates import X as X
 from .gates import Z as Z
 from .isa import FUSED as FUSED
-from .isa import DeviceNoise as DeviceNoise
 from .isa import Isa as Isa
-from .isa import PulseNoise as PulseNoise
 from .isa import fused_turns as fused_turns
 from .isa import isa as isa
 from .isa import isa_expectation as isa_expectation
-from .isa import pulse_noise as pulse_noise
+from .noise import DeviceNoise as DeviceNoise
+from .noise import PulseNoise as PulseNoise
+from .noise import pulse_noise as pulse_noise
 from .program import Program as Program
 from .program import Rotation as Rotation
 from .require import require as require

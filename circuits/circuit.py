@@ -31,11 +31,11 @@ class Circuit:
         gates: The gates, first in time first. Theta slots and encodings are numbered from 0
             without gaps; either may occur more than once.
         observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z).
-        builder: How the circuit is built for a number of repetitions; set by `ansatz`, needed
-            by `extend`, and no part of equality.
+        builder: The function that builds the circuit for a number of repetitions. `ansatz` sets
+            it and `extend` needs it; it is no part of equality.
 
     Raises:
-        CircuitError: A gap in the numbering, no encoding at all, an observable that is not one.
+        CircuitError: The numbering has a gap, no gate encodes x, or the observable is none.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, H, RY, RZ, Theta
@@ -55,7 +55,7 @@ class Circuit:
     _counts: tuple[int, int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # frozen: the only way to normalise what the caller passed
+        # a frozen dataclass can normalise what the caller passed in no other way
         object.__setattr__(self, "gates", _checked_gates(self.gates))
         object.__setattr__(self, "observable", _checked_observable(self.observable))
         thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
@@ -90,7 +90,7 @@ class Circuit:
 
     @property
     def num_encodings(self) -> int:
-        """Number of encodings; one `scale` and one `shift` of an edge for each."""
+        """Number of encodings; an edge has one `scale` and one `shift` for each."""
         return self._counts[1]
 
     @property
@@ -111,7 +111,7 @@ class Circuit:
 
     @property
     def uses_arccos(self) -> bool:
-        """Whether an encoding is an arccos, so that φ is no trigonometric polynomial."""
+        """Whether an encoding enters through its arccos: then φ is no trigonometric polynomial."""
         return any(isinstance(g.angle, Encoding) and g.angle.arccos for g in self.gates)
 
     @functools.cached_property
@@ -120,7 +120,7 @@ class Circuit:
         return lower_to_program(self.gates, self.observable_vector)
 
     def draw(self) -> Drawing:
-        """Draw the circuit: text in a terminal, a picture in a notebook."""
+        """Draw the circuit, as text in a terminal and as a picture in a notebook."""
         return Drawing(self.gates, self.observable)
 
     def _repr_html_(self) -> str:
@@ -130,8 +130,8 @@ class Circuit:
         """Return the frequencies k ≥ 0 of φ(x) = Σ_k c_k e^{ikx} for generic angles, ascending.
 
         Each is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605) whose coefficient
-        does not vanish. Found by carrying the Bloch vector as a trigonometric polynomial through
-        the program at three random draws of the angles, so what a circuit cannot reach is absent.
+        does not vanish at three random draws of the angles, so that frequencies which the circuit
+        cannot reach are absent.
 
         Args:
             scale: "linear", "binary", "ternary", or one number an encoding.
@@ -150,24 +150,24 @@ class Circuit:
         return frequencies(self.program, resolve_scale(self, scale))
 
     def with_observable(self, observable: Observable) -> Circuit:
-        """Return the same gates measured in another observable, as a bare gate list."""
+        """Return the same gates measured in another observable; it has no builder."""
         return Circuit(self.gates, observable)
 
     def extend(self, reps: int) -> Circuit:
         """Return the same ansatz with `reps` repetitions in all.
 
         Raises:
-            CircuitError: The circuit is a bare gate list, or `reps` is below today's number.
+            CircuitError: The circuit has no builder, or already more than `reps` repetitions.
         """
         if self.builder is None:
             raise CircuitError(
-                "This circuit is a bare gate list, so how it goes on is not known. "
+                "extend: this circuit is a bare gate list, and nothing says how it goes on. "
                 "Register a builder with register_ansatz(name, build) and use ansatz(name, reps)."
             )
         if reps < self.num_encodings:
             raise CircuitError(
                 f"extend({reps}): the circuit already has {self.num_encodings} repetitions, "
-                "and an extension never takes any away."
+                "and an extension takes none away."
             )
         return self.builder(reps)
 
@@ -218,7 +218,7 @@ def _checked_observable(observable: object) -> Observable:
     x, y, z = (float(value) for value in values)
     norm = math.sqrt(x * x + y * y + z * z)
     if not abs(norm - 1) < 1e-9:
-        raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that to make it 1.")
+        raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that number.")
     return (x, y, z)
 
 

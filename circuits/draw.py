@@ -11,7 +11,7 @@ _COLOURS = {"data": "#c6dbef", "trainable": "#fdd0a2", "fixed": "#eeeeee"}
 
 
 class Drawing:
-    """A drawn circuit; `print` it, or let a notebook show it.
+    """A drawn circuit, which `print` and notebooks show.
 
     Example:
         >>> from qkan.circuits import ansatz
@@ -24,7 +24,7 @@ class Drawing:
     def __init__(
         self, gates: Sequence[Gate], observable: str | tuple[float, float, float], width: int = 100
     ) -> None:
-        """Prepare to draw gates and what is measured in rows of at most `width` characters."""
+        """Draw gates and their observable in rows of at most `width` characters."""
         self.gates, self.observable, self.width = gates, observable, width
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Drawing:
     __repr__ = __str__
 
     def _rows(self) -> list[list[str]]:
-        """The labels, broken into rows that fit the width."""
+        """The labels of the gates, broken into rows that fit the width."""
         rows: list[list[str]] = [[]]
         used = 0
         for gate in self.gates:

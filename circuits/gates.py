@@ -1,11 +1,11 @@
-"""Gates and angles: the alphabet a circuit is written in.
+"""Gates and angles: what a circuit is made of.
 
 A gate is `H`, `X`, `Z` (no angle) or a rotation `RX(angle)`, `RY(angle)`, `RZ(angle)` by
 exp(-i angle σ/2). An angle, in radians, is one of
 
-* `Fixed(value)`: a number,
-* `Theta(k)`: the trainable angle in slot `k`,
-* `Encoding(u)`: the data, `scale[u]·x + shift[u]`, or its arccos.
+* `Fixed(value)`: a number;
+* `Theta(k)`: the trainable angle in slot `k`;
+* `Encoding(u)`: the data, `scale[u]·x + shift[u]`, or the arccos of that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise CircuitError(f"Fixed({self.value!r}): an angle is a finite number of radians.")
+            raise CircuitError(f"Fixed({self.value!r}): an angle is a finite number, in radians.")
 
     def __repr__(self) -> str:
         return f"Fixed({self.value!r})"
@@ -44,7 +44,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Theta:
-    """The trainable angle in slot `index` (0, 1, 2, …; a slot may be used more than once)."""
+    """The trainable angle in slot `index`: 0, 1, 2, …; several gates may share a slot."""
 
     index: int
 
@@ -167,4 +167,4 @@ def _as_angle(angle: Angle | float) -> Angle:
 
 def _require_index(kind: str, index: object) -> None:
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise CircuitError(f"{kind}({index!r}): the index is a whole number from 0 on.")
+        raise CircuitError(f"{kind}({index!r}): the index must be a whole number, 0 or more.")

@@ -1,4 +1,4 @@
-"""The exact Fourier series of an activation, carried through its `Program` term by term."""
+"""`fourier_series`: an activation with given parameters as an exact Fourier series."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fourier_series(
     """Return k, a, b with φ(x) = Σ_n a_n cos k_n·x + b_n sin k_n·x, exactly.
 
     Each frequency is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605); the scales
-    may be any numbers. The Bloch vector is carried as a trigonometric polynomial in x.
+    may be any numbers.
 
     Args:
         circuit: Any circuit without an arccos encoding.
@@ -34,7 +34,7 @@ def fourier_series(
         coefficients vanish to rounding are left out.
 
     Raises:
-        CircuitError: An arccos encoding, numbers that do not fit, over 200,000 frequencies.
+        CircuitError: An arccos encoding, numbers that do not fit, or over 200,000 frequencies.
 
     Example:
         >>> import numpy as np

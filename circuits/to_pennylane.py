@@ -1,4 +1,4 @@
-"""A circuit as a PennyLane quantum function, all samples and edges broadcast on one wire.
+"""Export to PennyLane: a quantum function that runs all samples and edges on one wire at once.
 
 Letters: o outputs, i inputs, k theta slots, u encodings, n values of one call.
 """
@@ -18,7 +18,7 @@ from .scales import resolve_scale
 
 
 def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any]:
-    """Export a circuit to PennyLane: a function of x and the parameters that applies its gates.
+    """Export a circuit to PennyLane, as a function of x and the parameters.
 
     `f(x, theta, scale=None, shift=None, *, wires=0)` computes φ = ⟨M⟩ of every value in one
     broadcast circuit. Arguments are arrays of any framework that PennyLane differentiates:
@@ -28,19 +28,19 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
 
     scale may also be the name of a fixed encoding or u numbers, and None is "linear"; shift None
     is 0. Angles are radians. Where |e| ≥ 1 an arccos has the derivative 0, as in every engine.
-    Inside the function that calls it the values are one axis (n,): those of (…), or of (…, o, i),
-    in order; a single value has none.
+    The function returns the values of (…), or of (…, o, i), in order along one axis (n,), and a
+    single value without an axis.
 
-    PennyLane's limits: parameter shift and finite differences do not differentiate broadcast
-    circuits, which `qml.transforms.broadcast_expand` splits first and `qkan.qnode` need not.
-    The values of default.qubit are double whatever the angles are; lightning's adjoint hands
+    PennyLane has three limits. Its parameter shift and finite differences cannot differentiate
+    broadcast circuits: split them with `qml.transforms.broadcast_expand`, or use `qkan.qnode`.
+    The values of default.qubit are double whatever the angles are. Lightning's adjoint gives
     PyTorch plain numbers, which become torch's default dtype.
 
     Args:
         circuit: Any circuit.
-        measure: Return the expectation value of the circuit's observable. Without, apply the
-            gates only: several circuits on wires of their own are applied first, and then
-            measured by `pennylane_observable`.
+        measure: Whether to return the expectation value of the circuit's observable. Otherwise
+            the function only applies the gates, so that several circuits can be applied on wires
+            of their own before `pennylane_observable` measures them.
 
     Returns:
         The quantum function. It raises a `CircuitError` for shapes that do not fit the circuit.
@@ -71,7 +71,7 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
 
 
 def pennylane_observable(circuit: Circuit, wires: Any = 0) -> Any:
-    """The circuit's observable on a wire: a Pauli operator, or a sum of them for a 3-vector.
+    """Return the circuit's observable on a wire: a Pauli operator, or a sum for a 3-vector.
 
     Example:
         >>> from qkan.circuits import RX, Circuit, Encoding
@@ -119,7 +119,7 @@ def broadcast_angles(
     angles = gate_angles(circuit, inputs, theta, scale, shift, qml.math)
     for k, angle in enumerate(angles):
         if shape and tuple(angle.shape) != shape:
-            # added, for not every framework can broadcast to further dimensions and differentiate
+            # zeros are added because some frameworks cannot differentiate a broadcast
             zeros = qml.math.convert_like(np.zeros(shape), angle)
             angles[k] = angle + qml.math.cast_like(zeros, angle)
     return angles, shape
@@ -130,7 +130,7 @@ def _array(value: Any) -> Any:
 
 
 def _scale(circuit: Circuit, scale: Any) -> Any:
-    """Numbers, one an encoding, or an array."""
+    """The scales as an array, or as a tuple of one number for each encoding."""
     if scale is None or isinstance(scale, str | list | tuple):
         return resolve_scale(circuit, "linear" if scale is None else scale)
     return _array(scale)

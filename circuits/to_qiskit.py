@@ -1,4 +1,4 @@
-"""A circuit in Qiskit and in OpenQASM 3, gate for gate, with the same parameters."""
+"""Exports to Qiskit and OpenQASM 3, gate by gate and with the circuit's parameters."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def to_qiskit(
 
     Args:
         circuit: Any circuit.
-        angles: (p,) radians, one for each of `circuit.parametric_gates`, in time order, to bind
-            them. None keeps parameters: the vectors θ (one entry a theta slot) and e (one an
-            encoding; e is what the rotation turns by, arccos already taken).
-        measure: Rotate the observable to Z and measure into a register `c`.
+        angles: (p,) radians to bind, one for each of `circuit.parametric_gates`, in time order.
+            None keeps parameters: a vector θ with an entry for each theta slot, and a vector e
+            with the angle of each encoding, of which an arccos has already been taken.
+        measure: Whether to rotate the observable to Z and measure into a register `c`.
 
     Returns:
         A `qiskit.QuantumCircuit`; `circuit_observable(circuit)` is what to estimate on it.
 
     Raises:
-        CircuitError: Not p finite real angles.
+        CircuitError: The angles are not p finite real numbers.
         ImportError: Qiskit is absent.
 
     Example:
@@ -58,7 +58,7 @@ def to_openqasm3(circuit: Circuit, angles: Sequence[float] | None = None) -> str
 
     Args:
         circuit: Any circuit. Another observable than Z is rotated to Z before the measurement.
-        angles: As in `to_qiskit`; None declares the parameters as `input float`.
+        angles: (p,) radians to bind, as in `to_qiskit`; None declares parameters, `input float`.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, RX, to_openqasm3

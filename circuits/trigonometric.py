@@ -1,4 +1,4 @@
-"""An activation as a trigonometric polynomial in x: its `Program` carried term by term."""
+"""The Bloch vector as a trigonometric polynomial in x, computed by running a `Program` on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Terms = dict[float, tuple[float, np.ndarray]]
 
 
 def frequencies(program: Program, scale: tuple[float, ...]) -> np.ndarray:
-    """The frequencies k ≥ 0, ascending, whose coefficient does not vanish for generic angles.
+    """Return the frequencies k ≥ 0 whose coefficient does not vanish at random angles, ascending.
 
     Raises:
         CircuitError: An arccos encoding, or over 200,000 frequencies.
@@ -35,7 +35,7 @@ def frequencies(program: Program, scale: tuple[float, ...]) -> np.ndarray:
 def carry(
     program: Program, theta: np.ndarray, scale: tuple[float, ...], shift: np.ndarray
 ) -> Terms:
-    """The final Bloch vector v(x) = Σ_k v_k e^{ikx} as its terms."""
+    """Run a program and return the terms of the final Bloch vector v(x) = Σ_k v_k e^{ikx}."""
     terms: Terms = {0.0: (0.0, np.array(program.initial, dtype=complex))}
     for rotation in program.rotations:
         angle = rotation.constant + sum(theta[k] for k in rotation.thetas)
@@ -49,7 +49,7 @@ def carry(
 
 
 def refuse_arccos(program: Program, what: str) -> None:
-    """Raise for a program whose φ is no trigonometric polynomial."""
+    """Raise a `CircuitError` where φ is no trigonometric polynomial."""
     if program.uses_arccos:
         raise CircuitError(
             f"{what}: an arccos encoding makes φ a polynomial in e and √(1-e²), which has no "
@@ -58,7 +58,7 @@ def refuse_arccos(program: Program, what: str) -> None:
 
 
 def _encode(terms: Terms, axis: int, angle: float, scale: float) -> Terms:
-    """Rotate by `scale·x + angle`: each frequency k feeds k - scale, k and k + scale."""
+    """Rotate by `scale·x + angle`: frequency k contributes to k - scale, k and k + scale."""
     fixed = np.zeros((3, 3))
     fixed[axis, axis] = 1.0
     # R(α) = fixed + e^{iα} up + e^{-iα} conj(up)
