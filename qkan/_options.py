@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, SupportsIndex
@@ -75,6 +76,17 @@ def check_optional_size(
 ) -> int | None:
     """Return None for None, and otherwise what `check_size` returns."""
     return None if value is None else check_size(name, value, " Or None.", least=least)
+
+
+def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
+    """Return a range as two floats, or raise `QKANError` unless it is one."""
+    try:
+        low, high = map(float, low_high)
+    except (TypeError, ValueError) as error:
+        raise QKANError(f"{name}={low_high!r}: wanted two numbers, (low, high).") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise QKANError(f"{name}={low_high}: wanted (low, high), finite, low below high.")
+    return low, high
 
 
 def check_probability(dropout: float) -> float:

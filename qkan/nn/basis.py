@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from qkan._options import check_choice, check_size
+from qkan._options import check_choice, check_range, check_size
 from qkan.circuits import Circuit, fixed_scale, lower
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
@@ -169,10 +169,7 @@ class Spline(_Linear):
     def __post_init__(self) -> None:
         check_size("Spline: intervals", self.intervals)
         check_size("Spline: degree", self.degree, least=0)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise QKANError(
-                f"Spline(low={self.low}, high={self.high}): wanted finite numbers, low below high."
-            )
+        check_range("Spline: (low, high)", (self.low, self.high))
 
     @override
     def start(
