@@ -46,13 +46,15 @@ def check_choice(option: str, value: object, allowed: Iterable[object], more: st
         option: The option's name, behind the name of the function where that helps.
         value: What the user passed.
         allowed: Names, and None where it is allowed.
-        more: What else the option takes, a sentence that ends the message.
+        more: A sentence at the end of the message, such as "Or a function.".
     """
     allowed = [*allowed]
     if value not in allowed:
         names = [name for name in allowed if isinstance(name, str)]
-        end = " Or None." if None in allowed else f" {more}" if more else ""
-        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{end}")
+        more = "Or None." if None in allowed else more
+        raise QKANError(
+            f"Unknown {option} {value!r}. {did_you_mean(value, names)}{more and f' {more}'}"
+        )
 
 
 def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | None = 1) -> int:
@@ -61,13 +63,13 @@ def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | 
     Args:
         name: The option's name, behind the name of the function where that helps.
         value: Whatever `operator.index` takes, a number of numpy too; not a bool.
-        more: What else the option takes, which ends the message, such as " Or None.".
+        more: A sentence at the end of the message, such as "Or None.".
         least: The lowest number that is allowed; None allows any.
     """
     whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
     if whole is None or (least is not None and whole < least):
         wanted = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise QKANError(f"{name}={value!r}: {wanted}.{more}")
+        raise QKANError(f"{name}={value!r}: {wanted}.{more and f' {more}'}")
     return whole
 
 
@@ -75,7 +77,7 @@ def check_optional_size(
     name: str, value: SupportsIndex | None, *, least: int | None = 1
 ) -> int | None:
     """Return None for None, and otherwise what `check_size` returns."""
-    return None if value is None else check_size(name, value, " Or None.", least=least)
+    return None if value is None else check_size(name, value, "Or None.", least=least)
 
 
 def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
@@ -97,7 +99,7 @@ def check_probability(dropout: float) -> float:
 
 
 def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
-    """Return the name of an encoding, or its numbers as floats."""
+    """Return an encoding's name as it is, or its numbers as floats."""
     if isinstance(encoding, str):
         return encoding
     try:

@@ -30,17 +30,17 @@ Coefficients = dict[str, Tensor]
 
 
 class Basis(ABC):
-    """A family of functions of one variable, with coefficients of each edge's own.
+    """A family of functions of one variable, of which every edge has its own coefficients.
 
     Attributes:
-        name: What users write in `basis=`, and a saved model's description of it.
+        name: The name in `basis=` and in the files of saved models.
     """
 
     name: str
 
     @property
     def duplicates(self) -> int:
-        """How many of an edge's numbers do what another one does; the weight, a factor, does."""
+        """How many numbers of an edge another one could replace, such as a factor the weight."""
         return 1
 
     @abstractmethod

@@ -161,6 +161,6 @@ def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
     if len(numbers) != 2:
         raise QKANError(f"{name}={value!r}: a number, or a pair (height, width).")
     height, width = (
-        check_size(name, n, " Or a pair (height, width).", least=least) for n in numbers
+        check_size(name, n, "Or a pair (height, width).", least=least) for n in numbers
     )
     return height, width
