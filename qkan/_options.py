@@ -21,11 +21,7 @@ ENCODINGS = ("trainable", "linear", "binary", "ternary")
 def factory_of(
     device: torch.device | str | int | None, dtype: torch.dtype | None
 ) -> dict[str, Any]:
-    """Return the keywords that make tensors on that device in that dtype.
-
-    Raises:
-        QKANError: There is no such device here, or the dtype is no real float.
-    """
+    """Return the keywords that make tensors on that device in that dtype."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -273,11 +273,7 @@ BasisLike = str | Basis | Sequence[str | Basis]
 
 
 def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
-    """Return the bases that `basis=` asks for.
-
-    Raises:
-        QKANError: An unknown name, none at all, or something that is no basis.
-    """
+    """Return the bases that `basis=` asks for."""
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
         raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")

@@ -122,11 +122,7 @@ class LayerRow(nn.Module, Generic[Layer]):
 
 
 def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the inputs and outputs of each layer of a network of these widths.
-
-    Raises:
-        QKANError: Fewer than two widths.
-    """
+    """Return the inputs and outputs of each layer of a network of these widths."""
     if not isinstance(widths, Iterable) or len(widths) < 2:
         found = [*widths] if isinstance(widths, Iterable) else widths
         raise QKANError(
