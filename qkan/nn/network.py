@@ -32,9 +32,6 @@ class LayerRow(nn.Module, Generic[Layer]):
     Attributes:
         layers: The layers, of the class's `layer_type`.
         input_range: As given.
-
-    Raises:
-        QKANError: No layer, or sizes that do not follow on each other.
     """
 
     layer_type: ClassVar[type[Any]]
@@ -46,10 +43,6 @@ class LayerRow(nn.Module, Generic[Layer]):
         super().__init__()
         if input_range is not None:
             self.input_range = check_range("input_range", input_range)
-        known: Sequence[Any] = layers
-        sizes = [(layer.in_features, layer.out_features) for layer in known]
-        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
         self.layers = nn.ModuleList(layers)
 
     @property
@@ -111,6 +104,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         Raises:
             QKANError: No layer, or sizes that do not follow on each other.
         """
+        check_sizes(layers)
         model = cls.__new__(cls)
         LayerRow.__init__(model, layers, input_range)
         return model
@@ -119,6 +113,13 @@ class LayerRow(nn.Module, Generic[Layer]):
         """The widths, and the input range if there is one."""
         ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
         return f"{self.widths}{ranged}"
+
+
+def check_sizes(layers: Sequence[Any]) -> None:
+    """Raise `QKANError` unless each layer has the outputs of the one before as its inputs."""
+    sizes = [(layer.in_features, layer.out_features) for layer in layers]
+    if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+        raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
 
 
 def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
