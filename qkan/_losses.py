@@ -27,11 +27,7 @@ LOSSES = (*_ELEMENTWISE, "cross_entropy")
 
 
 def make_loss(loss: str | Loss | None) -> Loss:
-    """Return the loss that `fit(loss=…)` asks for, which raises where its result is no scalar.
-
-    Raises:
-        QKANError: An unknown name, or something that cannot be called.
-    """
+    """Return the loss that `fit(loss=…)` asks for, which raises where its result is no scalar."""
     if loss is None:
         loss = "mse"
     if isinstance(loss, str):
@@ -85,11 +81,7 @@ def _ends(values: Tensor) -> tuple[float, float]:
 
 
 def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy of logits (n, c, …) with labels (n, …) or (n, 1), or probabilities (n, c, …).
-
-    Raises:
-        QKANError: Labels without an output, or that are no whole numbers.
-    """
+    """Cross entropy of logits (n, c, …) with labels (n, …), (n, 1) or probabilities (n, c, …)."""
     if target.shape == prediction.shape and target.dtype.is_floating_point:
         return F.cross_entropy(prediction, target)
     wanted = (*prediction.shape[:1], *prediction.shape[2:])

@@ -32,7 +32,8 @@ class Distillation:
     Attributes:
         layers: For each block, by name, its relative squared error Σ (student - teacher)² /
             Σ teacher² at each step of the first stage, on the step's batch and before the step.
-        end_to_end: The loss between the outputs at each step of the second stage, likewise.
+        end_to_end: The loss between the outputs at each step of the second stage, on the step's
+            batch and before the step.
         seconds: Since the start, up to the end of each step of both stages; an interruption does
             not count.
 
@@ -66,7 +67,7 @@ class Stage(ABC):
     """Steps of one kind.
 
     Attributes:
-        trained: What learns.
+        trained: The module that learns.
         optimizer: Of its parameters.
         scheduler: Of the optimizer.
         steps: How many to take in all.
@@ -178,7 +179,7 @@ class Stream(Batches):
     """An endless row of batches of any kind, pass after pass, that can be put back at any place.
 
     Args:
-        source: What can be gone through.
+        source: Batches, to be gone through again and again.
         generator: Rules the order, where the source draws it from torch's global generator.
     """
 
@@ -208,10 +209,10 @@ class DistillLoop(Loop):
 
     Attributes:
         stages: In their order.
-        batches: What all stages learn from.
+        batches: The data of all stages.
         replaced: The new modules, which train in training mode.
         checkpoint: The file of the state.
-        identity: What the file holds beside the state.
+        identity: Arguments and seed, which the file holds beside the state.
         history: The course so far.
         at: The number of the current stage, and the steps taken in it.
     """

@@ -154,7 +154,8 @@ class QKANAttention(nn.Module):
             is_causal: Whether query q may only attend to the keys up to its own place.
 
         Returns:
-            The outputs, and the weights (b, q, k), (b, heads, q, k), the same without b, or None.
+            The outputs, and the weights (b, q, k) or (b, heads, q, k), b left out as in the inputs,
+            or None.
             A query with no key to attend to has weights of 0.
         """
         batched = query.ndim == 3

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from qkan._options import check_choice, check_size
+from qkan._options import check_choice, check_range, check_size
 from qkan.circuits import Circuit, fixed_scale
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
@@ -30,17 +30,17 @@ Coefficients = dict[str, Tensor]
 
 
 class Basis(ABC):
-    """A family of functions of one variable, with coefficients of each edge's own.
+    """A family of functions of one variable, of which every edge has its own coefficients.
 
     Attributes:
-        name: What users write in `basis=`, and a saved model's description of it.
+        name: The name in `basis=` and in the files of saved models.
     """
 
     name: str
 
     @property
     def duplicates(self) -> int:
-        """How many of an edge's numbers do what another one does; the weight, a factor, does."""
+        """How many numbers of an edge another one could replace, such as a factor the weight."""
         return 1
 
     @abstractmethod
@@ -169,10 +169,7 @@ class Spline(_Linear):
     def __post_init__(self) -> None:
         check_size("Spline: intervals", self.intervals)
         check_size("Spline: degree", self.degree, least=0)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise QKANError(
-                f"Spline(low={self.low}, high={self.high}): wanted finite numbers, low below high."
-            )
+        check_range("Spline: (low, high)", (self.low, self.high))
 
     @override
     def start(
@@ -276,11 +273,7 @@ BasisLike = str | Basis | Sequence[str | Basis]
 
 
 def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
-    """Return the bases that `basis=` asks for.
-
-    Raises:
-        QKANError: An unknown name, none at all, or something that is no basis.
-    """
+    """Return the bases that `basis=` asks for."""
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
         raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")

@@ -92,8 +92,7 @@ class QKANConv2d(nn.Module):
         if not isinstance(self.padding, str):
             h, w = self.padding
             return w, w, h, h
-        if self.padding not in ("same", "valid"):
-            raise QKANError(f"padding={self.padding!r}: a number, a pair, 'same' or 'valid'.")
+        check_choice("padding", self.padding, ("same", "valid"), "Or a number, or a pair.")
         if self.padding == "valid":
             return 0, 0, 0, 0
         if self.stride != (1, 1):
@@ -159,9 +158,9 @@ class QKANConv2d(nn.Module):
 
 def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
     numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in numbers)
-    if len(numbers) != 2 or not whole:
-        raise QKANError(
-            f"{name}={value!r}: a whole number, {least} or more, or a pair (height, width)."
-        )
-    return numbers[0], numbers[1]
+    if len(numbers) != 2:
+        raise QKANError(f"{name}={value!r}: a number, or a pair (height, width).")
+    height, width = (
+        check_size(name, n, "Or a pair (height, width).", least=least) for n in numbers
+    )
+    return height, width

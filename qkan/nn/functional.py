@@ -216,11 +216,7 @@ def _rows(tensor: Tensor, own: int) -> Tensor:
 def _check(
     x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
 ) -> bool:
-    """Check x and the parameters, and return whether every sample has parameters of its own.
-
-    Raises:
-        QKANError: x does not fit, or the parameters do not belong to one layer of that program.
-    """
+    """Check x and the parameters, and return whether every sample has parameters of its own."""
     check_features(x, weight.shape[-1], weight.dtype)
     k, u = program.num_theta, program.num_encodings
     rows, edges = theta.shape[:-1], weight.shape[-2:]

@@ -153,16 +153,17 @@ class QKANLayer(nn.Module):
         u = self.circuit.num_encodings
         fixed = self.fixed_scale is not None
         self.theta = nn.Parameter(torch.empty(*shared, self.circuit.num_theta, **factory))
-        self._register("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
+        self.register_tensor("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
         duplicate = fixed and len(self.program.merged_shifts) == u
-        self._register("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
+        self.register_tensor("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
         self.weight = nn.Parameter(torch.empty(*edges, **factory))
         for name, shape, wanted in (("base_weight", edges, self.base), ("bias", edges[:1], bias)):
             value = nn.Parameter(torch.empty(*shape, **factory)) if wanted else None
             self.register_parameter(name, value)
         self.register_buffer("mask", torch.empty(*edges, **factory))
 
-    def _register(self, name: str, value: Tensor, *, trainable: bool) -> None:
+    def register_tensor(self, name: str, value: Tensor, *, trainable: bool) -> None:
+        """Hold a tensor as a parameter if it is trainable, and as a buffer if it is not."""
         if trainable:
             self.register_parameter(name, nn.Parameter(value))
         else:

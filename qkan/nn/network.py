@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from qkan._habits import LAYER, guided, tensor_of
+from qkan._options import check_range
 from qkan.errors import QKANError, ScaleWarning, warn
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
@@ -31,9 +32,6 @@ class LayerRow(nn.Module, Generic[Layer]):
     Attributes:
         layers: The layers, of the class's `layer_type`.
         input_range: As given.
-
-    Raises:
-        QKANError: No layer, or sizes that do not follow on each other.
     """
 
     layer_type: ClassVar[type[Any]]
@@ -43,11 +41,8 @@ class LayerRow(nn.Module, Generic[Layer]):
         self, layers: Sequence[Layer], input_range: tuple[float, float] | None = None
     ) -> None:
         super().__init__()
-        self.input_range = check_range(input_range)
-        known: Sequence[Any] = layers
-        sizes = [(layer.in_features, layer.out_features) for layer in known]
-        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        if input_range is not None:
+            self.input_range = check_range("input_range", input_range)
         self.layers = nn.ModuleList(layers)
 
     @property
@@ -82,7 +77,10 @@ class LayerRow(nn.Module, Generic[Layer]):
 
     def map_input(self, x: Tensor) -> Tensor:
         """Return x as the first layer sees it, with `input_range` mapped to [-π/2, π/2]."""
-        return map_range(x, self.input_range)
+        if self.input_range is None:
+            return x
+        low, high = self.input_range
+        return (x - (low + high) / 2) * (math.pi / (high - low))
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this network again, as JSON values."""
@@ -106,6 +104,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         Raises:
             QKANError: No layer, or sizes that do not follow on each other.
         """
+        check_sizes(layers)
         model = cls.__new__(cls)
         LayerRow.__init__(model, layers, input_range)
         return model
@@ -116,12 +115,15 @@ class LayerRow(nn.Module, Generic[Layer]):
         return f"{self.widths}{ranged}"
 
 
-def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the inputs and outputs of each layer of a network of these widths.
+def check_sizes(layers: Sequence[Any]) -> None:
+    """Raise `QKANError` unless each layer has the outputs of the one before as its inputs."""
+    sizes = [(layer.in_features, layer.out_features) for layer in layers]
+    if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+        raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
 
-    Raises:
-        QKANError: Fewer than two widths.
-    """
+
+def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the inputs and outputs of each layer of a network of these widths."""
     if not isinstance(widths, Iterable) or len(widths) < 2:
         found = [*widths] if isinstance(widths, Iterable) else widths
         raise QKANError(
@@ -213,24 +215,3 @@ def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> Non
             "there: check the units of x, or train with an input_range that covers them.",
             ScaleWarning,
         )
-
-
-def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
-    """Map `input_range` linearly to [-π/2, π/2]; with None return x as it is."""
-    if input_range is None:
-        return x
-    low, high = input_range
-    return (x - (low + high) / 2) * (math.pi / (high - low))
-
-
-def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the range as floats, or raise `QKANError` unless it is one."""
-    if input_range is None:
-        return None
-    try:
-        low, high = map(float, input_range)
-    except (TypeError, ValueError) as error:
-        raise QKANError(f"input_range={input_range!r}: wanted two numbers, (low, high).") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
-    return (low, high)

@@ -18,7 +18,7 @@ from qkan._options import check_choice
 from qkan.errors import QKANError
 
 from .functional import BASES
-from .network import LayerRow
+from .network import LayerRow, check_sizes
 
 SPLINE_BASES = ("silu", "identity")
 """Base activations that other packages' spline KANs know."""
@@ -166,6 +166,7 @@ class SplineKAN(LayerRow[SplineLayer]):
     deviation: float | None = None
 
     def __init__(self, layers: Sequence[SplineLayer]) -> None:
+        check_sizes(layers)
         super().__init__(layers)
 
     @classmethod

@@ -39,7 +39,7 @@ def outside_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a function compute in a thread of its own, where none of torch's modes is active.
 
     A layer may be built under `FakeTensorMode`, a default device, a function transform or autocast.
-    The start needs real numbers all the same. A mode holds for one thread only.
+    The start needs real numbers even then, and a mode holds for one thread only.
     """
 
     @functools.wraps(function)

@@ -97,7 +97,7 @@ def _extend_layer(
             grown[key] = (old, _grown(name, old, growths, trainable))
         if isinstance(old, nn.Parameter) != trainable:
             delattr(layer, name)
-            layer._hold(name, grown[key][1], trainable=trainable)
+            layer.register_tensor(name, grown[key][1], trainable=trainable)
         setattr(layer, name, grown[key][1])
     layer.circuit, layer.program = plan.circuit, plan.program
     layer.encoding, layer.fixed_scale = plan.encoding, plan.fixed_scale

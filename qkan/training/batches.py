@@ -32,12 +32,7 @@ Source = Pair | DataLoader[Any]
 
 
 def check_data(data: object, role: str) -> Data:
-    """Check the data as far as no batch need be loaded, and return a `TensorDataset` as its pair.
-
-    Raises:
-        QKANError: The data are no pair, dataset or loader, are empty, or are a pair of different
-            lengths or with values that are not finite. The message names the role and the sample.
-    """
+    """Check data as far as no batch need be loaded; return a `TensorDataset` as its pair."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, tuple | list):
@@ -61,9 +56,6 @@ def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data
 
     Where the targets are classes, whole numbers or only 0 and 1, each class has its share in both
     parts, and at least one sample in the first.
-
-    Raises:
-        QKANError: The data are a DataLoader, or the fraction leaves one part empty.
     """
     if isinstance(data, DataLoader):
         raise QKANError(
@@ -138,11 +130,7 @@ def _labels(data: Data) -> Tensor | None:
 
 
 def as_source(data: Data, batch_size: int | None, role: str) -> Source:
-    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair.
-
-    Raises:
-        QKANError: The samples are not pairs.
-    """
+    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair."""
     if isinstance(data, tuple | DataLoader):
         return data
     if batch_size is not None:
@@ -222,11 +210,7 @@ class Batches:
         return self._batch_size is None and isinstance(self._source, tuple)
 
     def peek(self) -> Pair:
-        """Return the next batch (x, y) without taking it.
-
-        Raises:
-            QKANError: There is none, or it is not a pair.
-        """
+        """Return the next batch (x, y) without taking it."""
         if self._ahead is None:
             self._begin(self._epoch + 1, 0)
         if self._ahead is None:
@@ -234,11 +218,7 @@ class Batches:
         return self._ahead
 
     def take(self) -> Pair:
-        """Return the next batch (x, y) and go past it.
-
-        Raises:
-            QKANError: There is none, or it is not a pair.
-        """
+        """Return the next batch (x, y) and go past it."""
         batch = self.peek()
         self._ahead = next(self._iterator, None)
         self.taken += 1
@@ -283,11 +263,7 @@ def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device
 
 
 def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> Iterator[Pair]:
-    """Yield one epoch of a loader, with randomness from `seed` and not torch's global generator.
-
-    Raises:
-        QKANError: A batch is not a pair of tensors.
-    """
+    """Yield one epoch of a loader, with randomness from `seed` and not torch's global generator."""
     for batch in seeded_pass(loader, seed):
         yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
 

@@ -49,11 +49,7 @@ class Checkpoint:
         return time.monotonic() >= self._due
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was last written, or None when there is no file.
-
-        Raises:
-            QKANError: The file is truncated, or no checkpoint.
-        """
+        """Return what was last written, or None when there is no file."""
         if not self.path.exists():
             return None
         try:
@@ -69,12 +65,7 @@ class Checkpoint:
         return content
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replace the file.
-
-        Raises:
-            QKANError: The content could not be read back without running code.
-            OSError: The file cannot be written.
-        """
+        """Replace the file."""
         begin = time.monotonic()
         content = {"format": _FORMAT, **content}
         if not self._checked:
@@ -86,11 +77,7 @@ class Checkpoint:
         self._due = now + max(1.0, 20 * (now - begin))
 
     def compare(self, content: dict[str, Any], arguments: dict[str, str], steps: int) -> None:
-        """Check that the file's run had these arguments and has taken at most `steps`.
-
-        Raises:
-            QKANError: The message lists every argument that differs, and both its values.
-        """
+        """Raise `QKANError` unless the file's run had these arguments and took at most `steps`."""
         saved, taken = content["arguments"], content["state"]["steps"]
         names = [name for name in arguments if saved.get(name) != arguments[name]]
         if names:

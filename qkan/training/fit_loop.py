@@ -39,8 +39,8 @@ class FitLoop(Loop):
         model: Trained in place.
         optimizer: Of the model's parameters.
         scheduler: Of the optimizer.
-        batches: What the model is trained on.
-        loss: What is minimised.
+        batches: Of the training data.
+        loss: The function that is minimised.
         steps: Steps to take in all.
         validation: Decides which parameters are best.
         batch_size: Of the validation.
@@ -48,7 +48,7 @@ class FitLoop(Loop):
         checkpoint: The file of the state.
         units: Of the targets, where they are not those of the model's outputs. While the loop runs
             the model computes outputs of its own size; afterwards its last layer has the units.
-        identity: What the checkpoint's file holds beside the state: arguments and seed.
+        identity: Arguments and seed, which the checkpoint holds beside the state.
         history: The course so far.
         best: The tensors with the lowest validation loss.
         waited: Evaluations since then.

@@ -149,7 +149,7 @@ def _warn_spread(
     warn(
         f"Layer {name}: input {worst} of the {role} data has the mean {given.mean().item():.4g} "
         f"and the spread {given.std(correction=0).item():.4g}, where the encoding makes angles of "
-        f"{spread[worst].item():.3g} radians: the activations wave between the samples and learn "
-        f"them by heart. {_remedy(x, ranged)}, (x - x.mean(0)) / x.std(0).",
+        f"{spread[worst].item():.3g} radians: the activations oscillate between the samples and "
+        f"overfit. {_remedy(x, ranged)}, (x - x.mean(0)) / x.std(0).",
         ScaleWarning,
     )

@@ -20,9 +20,9 @@ class Loop(ABC):
     """Steps in a row that can stop and go on exactly where they stopped.
 
     Attributes:
-        batches: What is learnt from.
+        batches: Of the data to learn from.
         checkpoint: The file of the state, or None.
-        identity: What the file holds beside the state: arguments and seed.
+        identity: Arguments and seed, which the file holds beside the state.
         device: Where the model draws its random numbers.
     """
 
@@ -39,7 +39,7 @@ class Loop(ABC):
     @property
     @abstractmethod
     def learner(self) -> tuple[nn.Module, torch.optim.Optimizer, LRScheduler | None]:
-        """What learns in the current step, its optimizer and its scheduler."""
+        """The module that learns in the current step, its optimizer and its scheduler."""
 
     @property
     @abstractmethod
@@ -66,10 +66,7 @@ class Loop(ABC):
             self.write()
 
     def elapsed(self) -> float:
-        """Seconds since the run began, without the time between an interruption and its resumption.
-
-        To be called in `take_step`.
-        """
+        """Seconds since the run began, without interruptions; for `take_step`."""
         return time.perf_counter() - self._start
 
     def is_due(self) -> bool:

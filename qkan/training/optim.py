@@ -30,12 +30,7 @@ _DEFAULT_LR = {"LBFGS": 1.0, "Adam": 1e-2, "AdamW": 1e-3}
 def make_optimizer(
     optimizer: OptimizerLike, model: nn.Module, lr: float | None
 ) -> torch.optim.Optimizer:
-    """Return the optimizer that `fit(model, optimizer=…, lr=…)` asks for.
-
-    Raises:
-        QKANError: An unknown name, an lr that cannot be right or that has no place here, nothing
-            to train, or an optimizer of other parameters.
-    """
+    """Return the optimizer that `fit(model, optimizer=…, lr=…)` asks for."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise QKANError(
@@ -70,11 +65,7 @@ def make_optimizer(
 def make_scheduler(
     scheduler: SchedulerLike | None, optimizer: torch.optim.Optimizer, steps: int
 ) -> LRScheduler | None:
-    """Return the scheduler that `fit(scheduler=…, steps=…)` asks for.
-
-    Raises:
-        QKANError: An unknown name, or a function that makes no scheduler.
-    """
+    """Return the scheduler that `fit(scheduler=…, steps=…)` asks for."""
     if scheduler is None:
         return None
     if isinstance(scheduler, str):

@@ -21,7 +21,7 @@ class Ranks:
         model: The model, wrapped or not.
 
     Attributes:
-        module: The model inside the wrapper, whose forward waits for nobody.
+        module: The model inside the wrapper, whose forward does not wait for other processes.
         count: How many processes there are.
         number: The number of this process.
         first: Whether this process shows the bar and writes files.

@@ -23,9 +23,9 @@ REGRESSION = ("mse", "l1", "huber")
 """Losses by name whose targets are measured in the units of the outputs."""
 
 _SCALES, _OFFSET, _CALIBRATED = (0.5, 4.0), 1.5, 5.0
-"""Training copes with targets whose spread is between these multiples of the outputs' spread, and
-whose mean is at most so many spreads away. Outputs that follow the targets may be so many times too
-large or too small."""
+"""Training copes with targets whose spread is between `_SCALES` times that of the outputs and whose
+mean is at most `_OFFSET` spreads away. Outputs that follow the targets but are up to `_CALIBRATED`
+times too large or too small are those of a trained model."""
 _FAR = 100.0
 
 
