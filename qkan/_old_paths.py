@@ -16,7 +16,7 @@ _MOVED = {
     "hybrid.attention hybrid.conv _watch",
     "training": "fit _training>loop _data>batches optim checkpoint history _ranks _inputs _units",
     "interpret": "importance fisher explain plot _draw_edge _draw_network _figure symbolic formula "
-    "_formula_writer _edge_formula _forms _search _refit edges",
+    "_formula_writer _edge_formula>formula _forms _search _refit edges",
     "surgery": "extend _growth prune fold to_kan export",
     "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman feynman_equations",
     "tabular": "_roughness table_model estimators _estimator _estimator_options "

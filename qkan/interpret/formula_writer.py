@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qkan.circuits import require
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 
-from .edge_formula import Exact, Range, number, short, sympy, write_edge
+from .edge_formula import Exact, Range, number, short, write_edge
 from .edges import as_seen, bias_of, edge_outputs, layers_of
 from .forms import Fitted, Form, rank
 from .formula import EdgeFormula, Formula, evaluate
 from .search import search
+
+sympy: Any = require("sympy", "symbolic")
 
 _POINTS = 400
 """Samples of an edge that a form is fitted to."""

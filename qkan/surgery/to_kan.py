@@ -34,11 +34,11 @@ from qkan.nn.splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
 from qkan.simulators import expectation
 
 _POINTS = 12
-"""Points of a fit for each of its unknowns."""
+"""Points of a fit for each number that is fitted."""
 _LEAST, _MOST, _PER_PERIOD = 5, 4096, 8
 """Intervals of a grid, at least and at most, and for each period of an activation."""
 _LARGE = 0.02
-"""Deviation of an output, in its spreads, that is warned of."""
+"""A deviation from the model that is a larger share of an output's spread is warned of."""
 
 
 def to_kan(
