@@ -122,10 +122,11 @@ def bias_of(layer: QKANLayer) -> Tensor:
 
 def edge_angles(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
     """Theta (o, i, k), scale and shift (o, i, u), differentiable; with groups o is 1."""
-    theta, scale, shift = layer.theta, layer.scale, layer.shift
     if layer.group is None:
-        return theta, scale, shift
-    theta, scale, shift = (_spread(value, layer.in_features) for value in (theta, scale, shift))
+        return layer.theta, layer.scale, layer.shift
+    theta, scale, shift = (
+        _spread(value, layer.in_features) for value in (layer.theta, layer.scale, layer.shift)
+    )
     return theta, scale, shift
 
 
