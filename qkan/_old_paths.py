@@ -17,7 +17,7 @@ _MOVED = {
     "training": "fit _training>fit_loop _data>batches optim checkpoint history _ranks _inputs "
     "_units",
     "interpret": "importance fisher explain plot _draw_edge _draw_network _figure symbolic formula "
-    "_formula_writer _edge_formula _forms _search _refit edges",
+    "_formula_writer _edge_formula>formula _forms _search _refit edges",
     "surgery": "extend _growth prune fold to_kan export",
     "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman",
     "tabular": "_roughness table_model estimators _estimator _estimator_options "

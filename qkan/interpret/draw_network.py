@@ -121,8 +121,8 @@ def draw_network(
     Args:
         figure_class: matplotlib's `Figure`.
         levels: The layers, first one first.
-        names: Of the inputs and of the outputs.
-        title: Over it, or nothing.
+        names: Names of the inputs and of the outputs.
+        title: What stands above the network, or nothing.
     """
     most = max(len(level.shown) for level in levels)
     nodes = [levels[0].inputs, *(level.outputs for level in levels)]

@@ -42,8 +42,8 @@ class Exact:
         theta: (k,) radians.
         scale: (u,).
         shift: (u,) radians.
-        weight: Mask included.
-        base_weight: Mask included.
+        weight: The weight, 0 where the edge is masked.
+        base_weight: The base weight, 0 where the edge is masked.
     """
 
     layer: QKANLayer

@@ -122,11 +122,10 @@ def bias_of(layer: QKANLayer) -> Tensor:
 
 def edge_angles(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
     """Theta (o, i, k), scale and shift (o, i, u), differentiable; with groups o is 1."""
-    theta, scale, shift = layer.theta, layer.scale, layer.shift
     if layer.group is None:
-        return theta, scale, shift
+        return layer.theta, layer.scale, layer.shift
     theta, scale, shift = (
-        expand_groups(value, layer.in_features) for value in (theta, scale, shift)
+        expand_groups(value, layer.in_features) for value in (layer.theta, layer.scale, layer.shift)
     )
     return theta, scale, shift
 

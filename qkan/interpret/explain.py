@@ -9,7 +9,7 @@ from qkan.errors import QKANError
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import on_layer_input, unwrapped
-from qkan.simulators import Explanation
+from qkan.simulators import Explanation, Request
 from qkan.simulators import explain as explain_request
 
 
@@ -49,8 +49,12 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
 
 def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
     """Say what `engine="auto"` takes for one layer and inputs x (b, i), without running it."""
-    request = layer_request(
-        x.to(compute_dtype(layer.weight.dtype, layer.readout)), layer.theta, layer.program,
-        layer.fixed_scale, layer.readout, layer.group is not None,
-    )  # fmt: skip
-    return explain_request(request)
+    return explain_request(
+        request_of(layer, x.to(compute_dtype(layer.weight.dtype, layer.readout)))
+    )
+
+
+def request_of(layer: QKANLayer, x: Tensor) -> Request:
+    """What a layer asks of an engine for inputs x (b, i)."""
+    shared = layer.group is not None
+    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)

@@ -19,9 +19,12 @@ from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
-TOLERANCE = 1e-12
+_TOLERANCE = 1e-12
+"""Singular values, and norms of columns, that are at most this share of the largest count as 0."""
 _POINTS = 257
+"""Inputs of a circuit where none are given."""
 _SPREAD = 0.3
+"""Standard deviation of what a draw adds to the parameters."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,12 +141,8 @@ def redundancy(
     circuit = isinstance(model, Circuit)
     model, x = _problem(model, x, encoding, generator)
     names = tuple(_names(model, strip=circuit))
-    jacobians = [_jacobian(_moved(model, generator), x) for _ in range(draws)]
-    values, jacobian = max(
-        ((torch.linalg.svdvals(jacobian), jacobian) for jacobian in jacobians),
-        key=lambda found: _rank(found[0]),
-    )
-    rank = _rank(values)
+    found = [_ranked(_jacobian(_moved(model, generator), x)) for _ in range(draws)]
+    rank, values, jacobian = max(found, key=lambda draw: draw[0])
     padded = torch.zeros(len(names), dtype=torch.float64)
     padded[: len(values)] = values.square()
     return Redundancy(len(names), rank, names, padded, _groups(jacobian, rank, names))
@@ -217,32 +216,32 @@ def _moved(model: nn.Module, generator: torch.Generator) -> nn.Module:
     return moved
 
 
-def _rank(singular_values: Tensor) -> int:
-    return int((singular_values > TOLERANCE * singular_values.max()).sum())
+def _ranked(jacobian: Tensor) -> tuple[int, Tensor, Tensor]:
+    """The rank of a Jacobian, its singular values, and the Jacobian."""
+    values = torch.linalg.svdvals(jacobian)
+    return int((values > _TOLERANCE * values.max()).sum()), values, jacobian
 
 
 def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[str, ...], int]:
     """The smallest sets of columns that depend on nothing outside their set."""
+    from scipy.cluster.hierarchy import DisjointSet
     from scipy.linalg import qr, solve_triangular
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     size = jacobian.norm(dim=0)
-    idle = (size <= TOLERANCE * size.max()).cpu().numpy()
-    columns = (jacobian / size.where(size > TOLERANCE * size.max(), 1.0)).cpu()
-    triangle, order = qr(columns.numpy(), mode="r", pivoting=True)
+    idle = size <= _TOLERANCE * size.max()
+    columns = jacobian / size.where(~idle, math.inf)
+    triangle, order = qr(columns.cpu().numpy(), mode="r", pivoting=True)
+    independent, dependent = order[:rank].tolist(), order[rank:].tolist()
     # each dependent column is a sum of some independent ones; those that share one belong together
     needs = abs(solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])) > 1e-6
-    independent, dependent = needs.nonzero()
-    links = (order[:rank][independent], order[rank:][dependent])
-    graph = coo_array((needs[needs], links), shape=(len(names), len(names)))
-    _, label = connected_components(graph, directed=False)
-    found: dict[tuple[str, ...], int] = {(names[k],): 0 for k in idle.nonzero()[0]}
-    for group in dict.fromkeys(label.tolist()):
-        members = (label == group).nonzero()[0]
+    sets = DisjointSet(range(len(names)))
+    for i, d in zip(*needs.nonzero(), strict=True):
+        sets.merge(independent[i], dependent[d])
+    found: dict[tuple[str, ...], int] = {(names[k],): 0 for k in idle.nonzero().flatten().tolist()}
+    for members in sets.subsets():
         if len(members) > 1:
-            enough = len({*members.tolist()} & {*order[:rank].tolist()})
-            found[tuple(names[k] for k in members)] = enough
+            enough = len(members & {*independent})
+            found[tuple(names[k] for k in sorted(members))] = enough
     return found
 
 

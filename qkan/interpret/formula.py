@@ -59,13 +59,13 @@ class Formula:
         inputs: The symbols of the inputs.
         layers: For each layer the symbols of its nodes with their expressions in the symbols of
             the layer before. One layer only, when the formula was composed and fitted again.
-        edges: What became of each edge.
-        bound: What the formula cannot be wrong by for inputs in the data's range, apart from
+        edges: The formula of each edge.
+        bound: What the formula's error cannot exceed for inputs in the data's range, apart from
             floating-point rounding; None when an edge is a fitted form.
         error: Largest absolute difference from the model on the data.
         rmse: Root mean square difference from the model on the data.
-        fitted: Of a composed formula, each output with its numbers as they were fitted, before any
-            was set to a simple value or rounded.
+        fitted: Where the formula was composed: each output with its numbers as they were fitted,
+            before any was set to a simple value or rounded.
     """
 
     inputs: tuple[Any, ...]
@@ -83,7 +83,7 @@ class Formula:
 
     @property
     def exprs(self) -> tuple[Any, ...]:
-        """Each output in the inputs alone, hidden nodes put in."""
+        """Each output in the inputs alone."""
         known: dict[Any, Any] = {}
         for nodes in self.layers:
             known = {symbol: expr.xreplace(known) for symbol, expr in nodes}
@@ -122,10 +122,10 @@ class Formula:
         self.rmse = float(np.sqrt(np.mean(difference**2)))
 
     def latex(self, *, composed: bool = False) -> str:
-        """LaTeX, one definition a line, or one line an output with hidden nodes put in.
+        """Return LaTeX with one definition a line, or with one line an output.
 
         Args:
-            composed: Whether hidden nodes are put in, which can be long.
+            composed: Whether to write each output in the inputs alone, which can be long.
         """
         sympy = require("sympy", "symbolic")
         layers = [list(zip(self.outputs, self.exprs, strict=True))] if composed else self.layers
@@ -137,7 +137,7 @@ class Formula:
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def table(self) -> str:
-        """The edges in a table: what each became, its error, and the next best form."""
+        """Return a table of the edges: what each became, its error, and the next best forms."""
         rows = [("edge", "is", "rmse", "bound", "next best")]
         for edge in self.edges:
             others = [
@@ -160,7 +160,7 @@ class Formula:
 
     def _repr_latex_(self) -> str | None:
         latex = self.latex()
-        # a notebook shows the shortened text instead
+        # where there is no LaTeX, a notebook shows the shortened text
         return f"$\\displaystyle {latex}$" if len(latex) <= LONG else None
 
 

@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qkan.circuits import require
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 
-from .edge_formula import Exact, Range, number, short, sympy, write_edge
+from .edge_formula import Exact, Range, number, short, write_edge
 from .edges import as_seen, bias_of, edge_outputs, layers_of
 from .forms import Fitted, Form, rank
 from .formula import EdgeFormula, Formula, evaluate
 from .search import search
+
+sympy: Any = require("sympy", "symbolic")
 
 _POINTS = 400
 """Samples of an edge that a form is fitted to."""
@@ -32,7 +35,7 @@ class Settings:
     """What a formula may change.
 
     Attributes:
-        tolerance: Of an edge, relative to the spread of the node it leads to.
+        tolerance: How far an edge may be changed, relative to the spread of the node it leads to.
         digits: Decimals to round numbers to, or None.
         library: The forms to recognise, or None.
         search: Whether to search for a formula where none of them fits.
@@ -49,7 +52,7 @@ class Writer:
 
     Args:
         network: As `exact_network` returns it.
-        values: Of every node, as `node_values` returns them.
+        values: The values of every node, as `node_values` returns them.
         settings: What may be changed.
     """
 
@@ -108,7 +111,7 @@ class Writer:
         Args:
             place: Layer, output and input.
             edge: Its parameters.
-            symbol: Of its input node.
+            symbol: The symbol of its input node.
             before: The bound on that node's error.
             y: The edge's values on the data.
         """

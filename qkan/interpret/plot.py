@@ -62,7 +62,7 @@ def plot(
         model: A `QKAN` or a `QKANLayer`; or a `TableModel`, which is drawn in the units of its
             table.
         x: (…, i) data, two samples or more.
-        names: Of the inputs; when None those of a table's columns, or x₁, x₂, ….
+        names: Names of the inputs; when None those of a table's columns, or x₁, x₂, ….
         outputs: Names of the outputs; when None those of a table's targets or classes, or f.
         formula: What `symbolic` returned for this model: its forms are written over their boxes,
             and the formula on top where it is short.
@@ -73,7 +73,8 @@ def plot(
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: A model or data that cannot be right, or not finite: the message names the layer.
+        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
+            names and a formula that do not fit; the message says which.
         ImportError: matplotlib is absent; the extra "plot" installs it.
 
     Example:
@@ -125,7 +126,7 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model that cannot be right.
+        QKANError: No such edge, a model that is no QKAN, or numbers that are not finite.
     """
     layer, parameters = _edge(_opened(model, "plot_circuit")[0], edge, "plot_circuit")
     return _drawn(draw_circuit, layer.circuit, parameters, _place(edge))
@@ -142,8 +143,8 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model that cannot be right.
-        CircuitError: An arccos encoding, which has no spectrum.
+        QKANError: No such edge, a model that is no QKAN, or numbers that are not finite.
+        CircuitError: The circuit has an arccos encoding, so φ has no spectrum.
     """
     network, units = _opened(model, "plot_spectrum")
     layer, (theta, scale, shift) = _edge(network, edge, "plot_spectrum")
@@ -165,19 +166,20 @@ def plot_bloch(
 ) -> Any:
     """Draw where one edge's qubit ends on the Bloch sphere as its input runs over its range.
 
-    φ is the component along the arrow.
+    φ is the component of the path along the arrow.
 
     Args:
         model: A `QKAN` or a `QKANLayer`; or a `TableModel`, in the units of its table.
         x: (…, i) data, which sets the range.
         edge: Layer, output and input, each from 0 on.
-        name: Of the edge's input; when None that of a table's column, or x.
+        name: Name of the edge's input; when None that of a table's column, or x.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model or data that cannot be right.
+        QKANError: No such edge, a model that is no QKAN, data of another width, or numbers that are
+            not finite.
     """
     network, units = _opened(model, "plot_bloch")
     layer, parameters = _edge(network, edge, "plot_bloch")

@@ -1,4 +1,4 @@
-"""`symbolic`: a model as a formula, exact, cut under a true bound, or in elementary functions."""
+"""`symbolic`: a model as a formula, exact, cut under a proven bound, or in elementary functions."""
 
 from __future__ import annotations
 
@@ -28,33 +28,35 @@ def symbolic(
 ) -> Formula:
     """Return a model as a formula, with its error against the model.
 
-    Without options it is exact: each activation is a finite trigonometric polynomial with
+    Without options the formula is exact: each activation is a finite trigonometric polynomial with
     frequencies Σ_u s_u·scale[u], s_u ∈ {-1, 0, 1} (arXiv 2008.08605), or the closed form of its
     circuit where that has an arccos. Readout, base activation, weights, mask, groups, bias and
     `input_range` are part of it.
 
-    With `tolerance` or `digits`, small harmonics are dropped or merged with a near one and numbers
-    rounded; `Formula.bound` is what this can change for inputs in the range of x, and true.
+    With `tolerance` or `digits`, small harmonics are dropped or merged with a near one, and numbers
+    are rounded; `Formula.bound` is a proven bound on the change, for inputs in the range of x.
 
-    With `forms`, edges that an elementary function a·f(b·x + c) + d fits are replaced by it; when
-    all are, the composed formula is merged, and all its numbers are fitted again to the model.
-    With `search`, genetic programming (pyoperon) looks for a formula where no form fits.
+    With `forms`, edges that an elementary function a·f(b·x + c) + d fits are replaced by it. When
+    all edges are, the layers are composed into one expression an output, and all its numbers are
+    fitted again to the model. With `search`, genetic programming (pyoperon) looks for a formula
+    where no form fits.
 
     Args:
         model: A `QKAN` or a `QKANLayer`.
         x: (…, i) data: sets the range of every node, and the formula's error is measured on it.
             None takes points spread over `input_range`, or over ±π/2 without one.
-        forms: "elementary" for the whole library, names from it, or `Form`s of one's own.
-        search: Search for a formula for edges that no form fits: seconds an edge, always the same
-            result for the same data.
+        forms: "elementary" for all forms of the library, or names from it and `Form`s of your own.
+        search: Search for a formula for edges that no form fits. It takes seconds an edge, and the
+            same data give the same formula.
         tolerance: How far an edge may be changed, relative to the spread (standard deviation) of
             the node it leads to: the bound on what is cut, or the root mean square error of a form.
             None is 0 without forms and 0.02 with them.
         digits: Decimals to round numbers to. None keeps them all, or 4 with forms.
-        names: Of the inputs; x_1, x_2, … when None.
+        names: Names of the inputs; x_1, x_2, … when None.
 
     Raises:
-        QKANError: A model, data, a form or an option that cannot be right.
+        QKANError: A model that is no QKAN, data that do not fit it, numbers that are not finite, an
+            unknown form, or an option out of its range.
         ImportError: sympy is absent, which the extra "symbolic" installs, or pyoperon for a
             search, which "operon" does.
 

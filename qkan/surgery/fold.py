@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from qkan._options import check_size
 from qkan.errors import QKANError
 from qkan.interpret.edges import bias_of, edge_angles, edge_weights, layers_by_name
-from qkan.nn.functional import check_features, compute_dtype, layer_request
+from qkan.interpret.explain import request_of
+from qkan.nn.functional import check_features, compute_dtype
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, LayerRow
 from qkan.nn.watch import is_hooked, unwrapped
@@ -241,8 +242,7 @@ def refuse_fold(layer: QKANLayer) -> str | None:
 
 def fourier_request(layer: QKANLayer) -> Request:
     """The request of a layer to the `fourier` engine, for an empty batch."""
-    x, shared = layer.weight.new_empty(0, layer.in_features), layer.group is not None
-    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
+    return request_of(layer, layer.weight.new_empty(0, layer.in_features))
 
 
 @torch.no_grad()

@@ -122,11 +122,11 @@ def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment
     """The alignment whose block begins at `start`; None where the rest is not the short circuit."""
     rest = long.gates[:start] + long.gates[start + size :]
     renamed: dict[Theta | Encoding, Theta | Encoding] = {}
-    for old, new in zip(short.gates, rest, strict=True):
-        if not _same_kind(old, new):
+    for old, other in zip(short.gates, rest, strict=True):
+        if not _same_kind(old, other):
             return None
-        if isinstance(old.angle, Theta | Encoding) and isinstance(new.angle, Theta | Encoding):
-            if renamed.setdefault(_plain(old.angle), _plain(new.angle)) != _plain(new.angle):
+        if isinstance(old.angle, Theta | Encoding) and isinstance(other.angle, Theta | Encoding):
+            if renamed.setdefault(_plain(old.angle), _plain(other.angle)) != _plain(other.angle):
                 return None
     back = {new: old.index for old, new in renamed.items()}
     if len(back) != len(renamed):

@@ -34,11 +34,11 @@ from qkan.nn.splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
 from qkan.simulators import expectation
 
 _POINTS = 12
-"""Points of a fit for each of its unknowns."""
+"""Points of a fit for each number that is fitted."""
 _LEAST, _MOST, _PER_PERIOD = 5, 4096, 8
 """Intervals of a grid, at least and at most, and for each period of an activation."""
 _LARGE = 0.02
-"""Deviation of an output, in its spreads, that is warned of."""
+"""A deviation from the model that is a larger share of an output's spread is warned of."""
 
 
 def to_kan(
@@ -61,7 +61,7 @@ def to_kan(
         grid: Intervals of every grid. The error of a smooth activation falls with its
             (degree + 1)-th power. None takes 5, and more where the activations are faster: 8 for
             each period of their highest frequency within the range of a node.
-        degree: Of the splines.
+        degree: Degree of the splines.
         margin: How far grids reach beyond the range of the data, as a share of it.
         adaptive: From 0, equidistant knots, to just below 1, knots at the quantiles of the data.
 
@@ -73,7 +73,8 @@ def to_kan(
         `input_range`, it becomes part of the splines.
 
     Raises:
-        QKANError: Options, a model or data that cannot be right.
+        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
+            an option out of its range.
 
     Example:
         >>> import torch
@@ -216,7 +217,7 @@ def from_kan(
         A QKAN of the same widths, in the dtype of the KAN unless an option says otherwise.
 
     Raises:
-        QKANError: No spline KAN, or options that cannot be right.
+        QKANError: Something that is no spline KAN, or an option out of its range.
 
     Example:
         >>> import torch
@@ -281,11 +282,11 @@ def _fit_edges(
     """Fit a·φ + d to every edge from every start, and keep the best start of each.
 
     Args:
-        circuit: Of all edges.
+        circuit: The circuit of all edges.
         points: (n, i).
         curves: (n, o, i).
         start: Theta, scale and shift of s starts, (s·o, i, …).
-        steps: Of LBFGS.
+        steps: Steps of LBFGS.
 
     Returns:
         Theta, scale and shift (o, i, …), a and d (o, i).

@@ -199,8 +199,8 @@ class TableModel(nn.Module):
             # of two classes the one logit is the second's
             logits = self.classes if len(self.classes) > 2 else self.classes[1:]
             outputs = tuple(f"{self.targets[0]}={label}" for label in logits)
-        scales = (s.detach().cpu() for s in (self.mean, self.scale, self.target_scale))
-        return DataUnits(self.network, *scales, self.columns, outputs)
+        mean, scale, size = (s.cpu() for s in (self.mean, self.scale, self.target_scale))
+        return DataUnits(self.network, mean, scale, size, self.columns, outputs)
 
     def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
         """Return the inputs (n, i), in float64, of the rows of a table.
