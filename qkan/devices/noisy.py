@@ -64,7 +64,7 @@ def noisy(
         model: Any module with `QKANLayer`s in it.
         device: A backend: each edge gets the mean noise of the qubits that will measure it, the
             heaviest edges those of the best. Or a noise from `device_noise` for all alike.
-        fused: Whether each circuit runs as one rotation; None: as the backend does.
+        fused: Whether each circuit runs as one rotation; None: as it does on the backend.
 
     Raises:
         QKANError: A model without circuits; a calibration that lacks something.
@@ -106,7 +106,7 @@ def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> 
 
 def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
     """The noise of each edge of a layer, of the qubits that a backend deals its values to."""
-    device_noise(backend)  # says what is missing
+    device_noise(backend)  # raises where the calibration lacks something
     noise = backend.calibration().device_noise(backend.layout)
 
     def of(circuits: LayerCircuits) -> DeviceNoise:
@@ -128,7 +128,7 @@ def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
 
 
 def _means(values: np.ndarray[Any, np.dtype[np.float64]], parts: int) -> Any:
-    """Means over equal parts of a row, whose ends may lie within an entry; NaN is the median."""
+    """Means over equal parts of a row, whose ends may cut an entry; NaN counts as the median."""
     known = np.where(np.isnan(values), np.nanmedian(values), values)
     total = np.concatenate([[0.0], np.cumsum(known)])
     ends = np.linspace(0, len(known), parts + 1)

@@ -95,7 +95,7 @@ class QKANExperts(nn.ModuleList):
 
 
 class _Signature(NamedTuple):
-    """What layers have in common that are computed together."""
+    """What layers must have in common to be computed together."""
 
     program: Program
     fixed_scale: tuple[float, ...] | None
@@ -129,7 +129,7 @@ def _alike(experts: Sequence[nn.Module]) -> bool:
 
 
 def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
-    """The outputs of experts for rows x (r, n), of which the first sizes[0] are the first one's."""
+    """The outputs of experts for rows x (r, n): the first sizes[0] are for the first expert."""
     hidden = _linear([expert.down for expert in experts], x, sizes)
     for place in range(len(experts[0].qkan.layers)):
         layers = [cast(QKANLayer, expert.qkan.layers[place]) for expert in experts]
