@@ -1,4 +1,4 @@
-"""What must be right before anything is submitted: finite parameters and inputs, by name."""
+"""Checks before anything is submitted: what is not finite is named."""
 
 from __future__ import annotations
 

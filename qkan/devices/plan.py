@@ -29,8 +29,8 @@ class StagePlan:
 
     Attributes:
         name: The layer that is measured, or all of them.
-        values: Circuits with bound angles.
-        cost: What the backend says of that many.
+        values: How many circuits with bound angles are measured.
+        cost: What the backend says they cost.
     """
 
     name: str
@@ -56,22 +56,22 @@ class Plan:
 
     @property
     def values(self) -> int:
-        """Circuits with bound angles."""
+        """How many circuits with bound angles are measured."""
         return sum(stage.values for stage in self.stages)
 
     @property
     def rows(self) -> int:
-        """Bound parameter sets, each measuring many values at once."""
+        """How many bound parameter sets there are; each measures many values at once."""
         return sum(stage.cost.rows for stage in self.stages)
 
     @property
     def jobs(self) -> int:
-        """Jobs in the device's queue."""
+        """How many jobs enter the device's queue."""
         return sum(stage.cost.jobs for stage in self.stages)
 
     @property
     def executions(self) -> int:
-        """Rows × shots."""
+        """How many shots are taken in all: rows × shots."""
         return sum(stage.cost.executions for stage in self.stages)
 
     @property
@@ -81,13 +81,13 @@ class Plan:
 
     @property
     def seconds_left(self) -> float | None:
-        """Of the budget, before the run; None on an emulator."""
+        """Seconds left of the budget before the run; None on an emulator."""
         known = (stage.cost.seconds_left for stage in self.stages)
         return min((left for left in known if left is not None), default=None)
 
     @property
     def account_seconds_left(self) -> float | None:
-        """On the account's instance, before the run; None on an emulator or without a limit."""
+        """Seconds left on the account's instance before the run; None where nothing limits them."""
         known = (stage.cost.account_seconds_left for stage in self.stages)
         return min((left for left in known if left is not None), default=None)
 
@@ -173,7 +173,7 @@ def estimate(
             that on its paid plans. Not for tables and training.
 
     Returns:
-        The plan: a submission for each layer, or one for all of them but in mode "sequential".
+        The plan: in mode "sequential" a submission for each layer, else one for all of them.
 
     Raises:
         QKANError: A model without circuits, a NaN or an infinity (named), an unknown mode.

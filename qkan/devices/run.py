@@ -225,7 +225,7 @@ def _result(
 
 @contextmanager
 def resumable(run: Run, again: str = "qkan.resume({!r})") -> Iterator[None]:
-    """Tell whoever sees a failure or Ctrl-C how to go on: `again`, with the run's directory."""
+    """Add to a failure or Ctrl-C how to go on: the call `again`, with the run's directory."""
     try:
         yield
     except (KeyboardInterrupt, ValueError) as error:

@@ -29,7 +29,7 @@ _MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
 
 
 def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
-    """What makes a run this one and no other: digests of the model and of its inputs."""
+    """What tells a run from any other: digests of the model and of its inputs, and the mode."""
     digest = hashlib.sha256()
     for name, module in model.named_modules():
         options = module.config() if isinstance(module, QKANLayer) else module.extra_repr()
@@ -44,7 +44,7 @@ def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
 
 
 def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str) -> None:
-    """Write what `resume` needs into a run's directory, unless it is there."""
+    """Write what `resume` needs into a run's directory, unless it is there already."""
     if (folder / _RUN).exists():
         return
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
@@ -78,8 +78,8 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
 def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]:
     """Measure tasks at the angles that are kept with the run for this call, if it keeps any.
 
-    A process that takes over may round otherwise, with other threads or on another machine; what
-    is paid for must be asked for with the same bits.
+    A process that takes over may round differently, with other threads or on another machine; but
+    what has been paid for is found again only by the same bits.
     """
     if run.path is None:
         return run.measure(tasks)

@@ -165,7 +165,7 @@ class Block:
 
     @property
     def weight(self) -> Tensor:
-        """That of the first linear map, whose device and dtype are those of the block's input."""
+        """The first linear map's weight; it has the device and dtype of the block's input."""
         weight = next(iter(self.linears.values())).weight
         assert isinstance(weight, Tensor)
         return weight
@@ -184,7 +184,7 @@ class Block:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs."""
+        """How many inputs and outputs the block has."""
         maps = [*self.linears.values()]
         first, last = linear_sizes(maps[0]), linear_sizes(maps[-1])
         assert first is not None and last is not None
@@ -204,19 +204,19 @@ class ExpertBank(Block):
 
     @property
     def weight(self) -> Tensor:
-        """The experts' last maps."""
+        """The weights of the experts' last maps."""
         weight = self.module.down_proj
         assert isinstance(weight, Tensor)
         return weight
 
     @property
     def linears(self) -> dict[str, nn.Module]:
-        """None: the maps are no modules."""
+        """An empty dict, for the maps are no modules."""
         return {}
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs of an expert."""
+        """How many inputs and outputs an expert has."""
         size = _bank_size(self.module)
         assert size is not None
         return size, size
@@ -234,7 +234,7 @@ _BANK = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "down_proj
 
 
 def _bank_size(module: nn.Module) -> int | None:
-    """Inputs of each expert, where a module is a bank that is called with a router's choice."""
+    """The inputs of an expert, if a module is a bank of experts that is called by a router."""
     down, count = attribute(module, "down_proj"), attribute(module, "num_experts")
     if not isinstance(down, nn.Parameter) or down.ndim != 3 or len(down) != count:
         return None
@@ -248,7 +248,7 @@ def _bank_size(module: nn.Module) -> int | None:
 
 
 def left_experts(model: nn.Module, blocks: Sequence[Block]) -> list[tuple[str, nn.Module]]:
-    """Modules with the weights of several experts that are in none of the blocks."""
+    """Modules that hold the weights of several experts and belong to none of the blocks."""
     gone = {module for block in blocks for module in block.parts}
     return [
         (name, module)

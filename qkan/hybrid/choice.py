@@ -13,7 +13,7 @@ from .blocks import Block, block_of, find_blocks
 from .probe import candidates
 
 Where = str | Callable[[str, nn.Module], bool]
-"""A pattern of names, or a test of a name and the module of that name."""
+"""A pattern of names, or a function that is true for a name and its module."""
 
 
 def chosen_blocks(model: nn.Module, where: Where | None) -> list[Block]:

@@ -39,7 +39,7 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 
 def find_mask(teacher: nn.Module, batch: Any, name: str, mask: Mask | None) -> Tensor | None:
-    """Which tokens of a batch count for the block of that name, flat; "" for the output."""
+    """Which tokens of a batch count, flat, for the block of that name or, named "", the output."""
     if mask is not None:
         found = mask(batch)
         if found is not None and (not isinstance(found, Tensor) or found.dtype != torch.bool):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from qkan.circuits import Program
 from qkan.errors import QKANError
 from qkan.nn.functional import BASES, compute_dtype
 from qkan.nn.hqkan import HQKAN
@@ -94,24 +93,14 @@ class QKANExperts(nn.ModuleList):
         return cls([HQKAN.from_config(one, **factory) for one in each])
 
 
-class _Signature(NamedTuple):
-    """What layers have in common that are computed together."""
-
-    program: Program
-    fixed_scale: tuple[float, ...] | None
-    base: str | None
-    sizes: tuple[int, int]
-    bias: bool
-
-
-def _signature(layer: nn.Module) -> _Signature | None:
+def _signature(layer: nn.Module) -> tuple[object, ...] | None:
     """What a layer shares with those it can be computed together with; None if it cannot."""
     if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:
         return None
     if refuse_fold(layer) is not None:
         return None
     sizes = (layer.in_features, layer.out_features)
-    return _Signature(layer.program, layer.fixed_scale, layer.base, sizes, layer.bias is not None)
+    return layer.program, layer.fixed_scale, layer.base, sizes, layer.bias is not None
 
 
 def _alike(experts: Sequence[nn.Module]) -> bool:
@@ -129,7 +118,7 @@ def _alike(experts: Sequence[nn.Module]) -> bool:
 
 
 def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
-    """The outputs of experts for rows x (r, n), of which the first sizes[0] are the first one's."""
+    """The outputs of experts for rows x (r, n): the first sizes[0] are for the first expert."""
     hidden = _linear([expert.down for expert in experts], x, sizes)
     for place in range(len(experts[0].qkan.layers)):
         layers = [cast(QKANLayer, expert.qkan.layers[place]) for expert in experts]

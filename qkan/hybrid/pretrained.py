@@ -24,8 +24,8 @@ _WHERE_FROM = (
 )  # fmt: skip
 _OURS = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Options for transformers that make it say what does not fit."""
-# what building from an edited configuration can raise
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What building a module from an edited configuration can raise."""
 
 
 def from_pretrained(
@@ -99,7 +99,7 @@ def from_pretrained(
 
 
 def _with_modules(built: Any) -> Any:
-    """A class of models whose constructor also exchanges the blocks, and that is otherwise it."""
+    """A subclass under the same name whose constructor also exchanges the blocks."""
 
     def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
         built.__init__(self, config, *args, **kwargs)
@@ -114,7 +114,7 @@ def _with_modules(built: Any) -> Any:
 
 
 def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.Module) -> None:
-    """Start a module as its model does; what it starts inside a block from outside is gone."""
+    """Start a module as its model does; parts of replaced blocks, which are gone, are skipped."""
     try:
         start(module)
     except AttributeError:

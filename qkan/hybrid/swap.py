@@ -80,7 +80,7 @@ def _state(module: nn.Module) -> tuple[bool, list[Any]]:
 
 
 def passed(x: Tensor) -> Tensor:
-    """Return x; stands where a function has nothing left to do."""
+    """Return x; it takes the place of a function of a block that was replaced."""
     return x
 
 
@@ -111,7 +111,7 @@ def _at(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 def _turn_switches(model: nn.Module, block: Block) -> None:
-    """Turn off what runs around replaced blocks, and on again when the last of them is back."""
+    """Switch off what would compute replaced blocks itself; on again when the last one is back."""
     switch = block.kind.switch
     if switch is None:
         return
