@@ -67,7 +67,7 @@ build/gpu:
 	for room in circuits simulators backends; do cp -rs $(CURDIR)/$$room build/gpu/qkan/; done
 
 test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
-	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default --junitxml=build/gpu-tests.xml
+	$(GPU_RUN) -P -m pytest tests/gpu --full -o filterwarnings=default --junitxml=build/gpu-tests.xml
 
 bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-gpu left of ten minutes
 	$(GPU_RUN) benchmarks/gpu.py
