@@ -23,8 +23,8 @@ def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
     records = _read(folder / OLD_LOG)
     if not records and any(folder.glob("*.npz")):
         raise BackendError(
-            f"{folder / OLD_LOG} is empty, and results are beside it, so jobs may be paid for that "
-            "nobody knows of. Restore it from a copy, or start a run in another directory."
+            f"{folder / OLD_LOG} is empty, and results are beside it, so it may have held "
+            "paid jobs. Restore it from a copy, or start a run in another directory."
         )
     blobs = {r["file"]: _result(folder, r) for r in records if r["kind"] == "done"}
     for file in [*folder.glob("angles-*.npz"), *folder.glob("quarantine-*.txt")]:

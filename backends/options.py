@@ -194,7 +194,7 @@ def make_options(given: Mapping[str, Any]) -> Options:
 def describe_options(options: Options) -> dict[str, Any]:
     """All options of a run, as JSON values from which `restore_options` makes them again."""
     described = dataclasses.asdict(options)
-    # whether to wait is decided by whoever opens a run, and is no property of the run
+    # each process that opens a run decides whether it waits, so this is no property of the run
     del described["wait"]
     if options.store is not None:
         # the budget is kept there, in whatever folder the run is opened again

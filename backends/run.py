@@ -96,7 +96,7 @@ class QiskitRun(Run):
         """Cancel the jobs that have not finished and return their ids.
 
         A process that waits for them submits nothing more. What finishes while the cancellation
-        travels is kept, for whoever opens the run again.
+        travels is kept, and is there when the run is opened again.
 
         Raises:
             BackendError: The provider does not answer; the message names the jobs left.

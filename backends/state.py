@@ -188,7 +188,7 @@ class RunState:
         return True
 
     def add_note(self, text: str) -> None:
-        """Keep a sentence for whoever reads the run, unless it is kept already."""
+        """Keep a sentence for the readers of the run, unless it is kept already."""
         self.write("note", when=lambda: text not in self.notes, text=text)
 
     @property
@@ -329,7 +329,8 @@ _STATE_AFTER = {
 }  # fmt: skip
 """The kinds of record that tell of one job, and the state that it has from then on.
 
-"stray" tells of a duplicate; "unsure" and "stray" leave the state as it is.
+The kinds keep the names that older stores have: "stray" tells of a duplicate, "stranger" of a job
+that this store has no plan of, and "stop" of a cancellation of the run.
 """
 
 

@@ -158,8 +158,8 @@ class Store:
         if traces:
             state = "is empty" if file.exists() else "is missing"
             raise BackendError(
-                f"{file} {state}, and {traces[0]} beside it tells of a run, so jobs may be paid "
-                "for that nobody knows of. Restore it from a copy, or name another directory."
+                f"{file} {state}, and {traces[0]} beside it tells of a run, so it may have "
+                "held paid jobs. Restore it from a copy, or name another directory."
             )
         return Database(file, _TABLES)
 
