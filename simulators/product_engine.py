@@ -65,6 +65,16 @@ class Expansion(ABC):
 class ProductEngine(Engine):
     """An engine that computes a layer as features times coefficients."""
 
+    def refuse(self, request: Request) -> str | None:
+        """It refuses noise, parameters per sample, and an arccos; engines refuse more than that."""
+        if request.noise:
+            return "channels act after single gates; noise runs on the torch engine"
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
+        if request.program.uses_arccos:
+            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        return None
+
     @abstractmethod
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
         """The expansion for these inputs, or None where the fused kernel is faster."""
