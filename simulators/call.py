@@ -81,6 +81,9 @@ Gradients = tuple[Tensor | None, ...]
 
 ALL = (True,) * len(LayerTensors._fields)
 
+NOISE_REFUSED = "channels act after single gates; noise runs on the torch engine"
+"""Why an engine that computes lowered circuits refuses noise."""
+
 
 class LayerCall(NamedTuple):
     """One call of a layer: a request and its tensors, which have one dtype and are on one device.

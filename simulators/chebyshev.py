@@ -60,12 +60,9 @@ class ChebyshevEngine(ProductEngine):
 
     def refuse(self, request: Request) -> str | None:
         """It refuses an arccos, noise, parameters per sample, and dtypes it has no bound for."""
-        if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample give each sample coefficients of its own"
-        if request.program.uses_arccos:
-            return "an arccos encoding makes φ no band-limited function of x"
+        reason = super().refuse(request)
+        if reason is not None:
+            return reason
         if request.dtype not in (torch.float32, torch.float64):
             return f"it computes in float32 and float64, not {request.dtype}"
         return None

@@ -32,12 +32,9 @@ class FourierEngine(ProductEngine):
 
     def refuse(self, request: Request) -> str | None:
         """It refuses scales that are trainable or no integers, an arccos, too many harmonics."""
-        if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample give each sample coefficients of its own"
-        if request.program.uses_arccos:
-            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        reason = super().refuse(request)
+        if reason is not None:
+            return reason
         if request.fixed_scale is None:
             return "the scales are trainable, so the frequencies differ from edge to edge"
         if any(scale != round(scale) for scale in request.fixed_scale):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .autocast import without_autocast
 from .base import add_base_, backward_beside
-from .call import Gradients, LayerCall, Request
+from .call import NOISE_REFUSED, Gradients, LayerCall, Request
 from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale
 from .cpu.numba_engine import NumbaEngine
 from .cpu.threads import Task, run
@@ -64,6 +64,16 @@ class Expansion(ABC):
 
 class ProductEngine(Engine):
     """An engine that computes a layer as features times coefficients."""
+
+    def refuse(self, request: Request) -> str | None:
+        """It refuses noise, parameters per sample, and an arccos; engines refuse more than that."""
+        if request.noise:
+            return NOISE_REFUSED
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
+        if request.program.uses_arccos:
+            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        return None
 
     @abstractmethod
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:

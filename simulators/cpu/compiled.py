@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qkan.simulators.call import LayerTensors, Request
+from qkan.simulators.call import NOISE_REFUSED, LayerTensors, Request
 from qkan.simulators.errors import SimulatorError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DTYPES = (torch.float32, torch.float64)
 def refuse_on_cpu(request: Request) -> str | None:
     """Why the compiled CPU kernels cannot take a request, or None."""
     if request.noise:
-        return "channels act after single gates; noise runs on the torch engine"
+        return NOISE_REFUSED
     if request.device.type != "cpu":
         return f"it runs on the CPU, and the tensors are on {request.device}"
     if request.dtype not in DTYPES:

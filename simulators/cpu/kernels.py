@@ -74,6 +74,7 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
     arrays = _edge_arrays(program.code, program.consts[dtype], p)
     to, block = out.reshape(-1), units.lane_block(all_outs, ins, threads)
     kernel: Any
+    args: Any
     if all_outs > outs:
         kernel, args = per_sample, (arrays, _row(x), to, shape[1:], block)
     elif per_edge or _lies_flat(samples, outs * ins):
@@ -114,7 +115,7 @@ def backward(
     if not (samples and all_outs and ins):
         return _shaped(_zeros(like, needs), like, needs)
     threads = units.threads(program, shape, threads, passes=2)
-    arrays: Any = _edge_arrays(program.code, program.consts[dtype], p)
+    arrays = _edge_arrays(program.code, program.consts[dtype], p)
     if all_outs > outs or p.weight is None or _lies_flat(samples, outs * ins):
         grads, blocks = _zeros(like, needs), units.lane_blocks(shape, threads, like, needs)
         args: Any = (arrays, _row(x), _row(grad))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qkan.circuits import require
 from qkan.simulators.base import add_base_, backward_beside
-from qkan.simulators.call import Gradients, LayerCall, Request
+from qkan.simulators.call import NOISE_REFUSED, Gradients, LayerCall, Request
 from qkan.simulators.engine import Engine
 
 from .calls import Call, Card, own_names
@@ -49,7 +49,7 @@ class CupyEngine(Engine):
     def refuse(self, request: Request) -> str | None:
         """It refuses noise, other devices and dtypes, a missing CuPy, and very long circuits."""
         if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
+            return NOISE_REFUSED
         return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
