@@ -35,7 +35,7 @@ class HQKAN(nn.Module):
 
     The QKAN has latent² edges. For many latent nodes `group=` shares activations, or
     `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` does
-    without `up`: an MLP with learnt activations (`experiments/char_lm.py` has it too).
+    without `up`: an MLP with learnt activations (`experiments/language/char_lm.py` has it too).
 
     Args:
         in_features: Inputs.
