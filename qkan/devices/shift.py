@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from qkan.circuits import Circuit, Encoding, Gate, Rotation, Theta
+from qkan.circuits import Circuit, Encoding, Gate, Rotation, Theta, lower
 
 
 @functools.lru_cache(maxsize=256)
@@ -33,9 +33,9 @@ def shifted_gates(circuit: Circuit) -> tuple[tuple[Rotation, int], ...]:
             encodings.append(position)
         gates.append(Gate(gate.name, angle))
     # with a slot of its own for every gate the same rotations come out, and they name their gates
-    untied = Circuit(tuple(gates), circuit.observable).program
+    untied = lower(Circuit(tuple(gates), circuit.observable))
     return tuple(
         (rotation, thetas[own.thetas[0]] if own.encoding is None else encodings[own.encoding])
-        for rotation, own in zip(circuit.program.rotations, untied.rotations, strict=True)
+        for rotation, own in zip(lower(circuit).rotations, untied.rotations, strict=True)
         if not own.is_constant
     )

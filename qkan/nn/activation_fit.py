@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qkan.circuits import Circuit, Program, did_you_mean, resolve_scale
+from qkan.circuits import Circuit, Program, did_you_mean, lower, resolve_scale
 from qkan.errors import QKANError
 from qkan.simulators import BASES, edge_values
 
@@ -94,7 +94,7 @@ def fit_activation(
     if readout not in READOUTS:
         raise QKANError(f"Unknown readout {readout!r}. {did_you_mean(readout, READOUTS)}")
     fixed = None if encoding == "trainable" else resolve_scale(circuit, encoding)
-    return fitted(circuit.program, fixed, activation, readout, offset)
+    return fitted(lower(circuit), fixed, activation, readout, offset)
 
 
 @functools.lru_cache(maxsize=256)

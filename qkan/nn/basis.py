@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from qkan.circuits import Circuit, did_you_mean, fixed_scale
+from qkan.circuits import Circuit, did_you_mean, fixed_scale, lower
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
 from qkan.simulators import expectation
@@ -110,11 +110,11 @@ class Daruan(Basis):
     @override
     def duplicates(self) -> int:
         # shifts that the circuit merges with a theta
-        return 0 if self._without_shift else len(self._circuit.program.merged_shifts)
+        return 0 if self._without_shift else len(lower(self._circuit).merged_shifts)
 
     @property
     def _without_shift(self) -> bool:
-        return self._fixed is not None and len(self._circuit.program.merged_shifts) == self.reps
+        return self._fixed is not None and len(lower(self._circuit).merged_shifts) == self.reps
 
     @override
     def start(
@@ -143,7 +143,7 @@ class Daruan(Basis):
         shift = coefficients.get("shift", theta.new_zeros(1))
         return qkan_layer(
             x, theta, scale.expand(size), shift.expand(size), weight,
-            program=self._circuit.program, fixed_scale=self._fixed, base=None,
+            program=lower(self._circuit), fixed_scale=self._fixed, base=None,
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from qkan.circuits import (
     Circuit,
     did_you_mean,
     from_json,
+    lower,
     to_json,
 )
 from qkan.circuits.ansatz import Builder
@@ -146,7 +147,7 @@ class QKANLayer(nn.Module):
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         self.circuit = circuit_of(ansatz, reps)
-        self.program = self.circuit.program
+        self.program = lower(self.circuit)
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         self.group = check_group(group, self.in_features)
