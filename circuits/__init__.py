@@ -1,4 +1,4 @@
-"""This room says what a DARUAN is: its circuit, ansätze, lowering, spectrum, noise and exports."""
+"""What a DARUAN is, without torch: circuit, ansätze, lowering, spectrum and drawings."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze
