@@ -34,7 +34,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactEdge:
     """One edge's parameters as numbers, and what follows from them.
 
     Attributes:
@@ -54,7 +54,7 @@ class Exact:
     base_weight: float
 
     @classmethod
-    def of(cls, layer: QKANLayer, output: int, input: int) -> Exact:
+    def of(cls, layer: QKANLayer, output: int, input: int) -> ExactEdge:
         """The edge between two nodes of a layer."""
         theta, scale, shift = (v.numpy() for v in edge_parameters(layer, output, input))
         weight, base_weight = (float(w[output, input]) for w in edge_weights(layer))
@@ -152,7 +152,7 @@ def rounded(terms: np.ndarray, digits: int | None, where: Range) -> tuple[np.nda
 
 
 def write_edge(
-    edge: Exact, t: Any, where: Range, budget: float, digits: int | None
+    edge: ExactEdge, t: Any, where: Range, budget: float, digits: int | None
 ) -> tuple[str, Any, float]:
     """Write an edge down.
 

@@ -17,7 +17,7 @@ from qkan.circuits import require
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 
-from .edge_formula import Exact, Range, number, short, write_edge
+from .edge_formula import ExactEdge, Range, number, short, write_edge
 from .edges import as_seen, bias_of, edge_outputs, layers_of
 from .forms import Fitted, Form, rank
 from .formula import EdgeFormula, Formula, evaluate
@@ -93,7 +93,7 @@ class Writer:
             bias = short(biases[o], self.settings.digits)
             terms, bound = [number(bias)], abs(bias - biases[o])
             for i in range(layer.in_features):
-                edge = Exact.of(layer, o, i)
+                edge = ExactEdge.of(layer, o, i)
                 found = self._edge((n, o, i), edge, symbols[i], errors[i], outputs[:, o, i])
                 self.edges.append(found)
                 terms.append(found.expr)
@@ -104,7 +104,12 @@ class Writer:
         return nodes
 
     def _edge(
-        self, place: tuple[int, int, int], edge: Exact, symbol: Any, before: float, y: np.ndarray
+        self,
+        place: tuple[int, int, int],
+        edge: ExactEdge,
+        symbol: Any,
+        before: float,
+        y: np.ndarray,
     ) -> EdgeFormula:
         """One edge, as a form if one fits, else written out.
 

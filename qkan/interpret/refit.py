@@ -57,16 +57,16 @@ def tidy(expr: Any) -> Any:
 def refit(
     expr: Any, symbols: tuple[Any, ...], data: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Any, Any]:
-    """Fit all numbers of an expression to (x, y), and simplify those that may be simple.
+    """Fit all numbers of an expression to data, and set those to simple values that allow it.
 
     Args:
         expr: An expression in `symbols`.
-        symbols: One an input.
+        symbols: The symbols of the inputs.
         data: x (b, i) and y (b,).
 
     Returns:
-        The expression with its numbers fitted, and the same with those simple that may be; twice
-        the merged expression when it has too many numbers or none.
+        The expression with its numbers fitted, and with some of these set to simple values. Both
+        are only merged, and not fitted, where there are too many numbers or none.
     """
     expr = tidy(expr)
     skeleton, numbers = _skeleton(expr)

@@ -61,7 +61,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
         >>> longer.layers[0].circuit.num_encodings, torch.allclose(longer(x), model(x), atol=1e-5)
         (4, True)
 
-    Source: layer extension, arXiv 2509.14026.
+    This is the layer extension of arXiv 2509.14026.
     """
     check_size("extend: reps", reps)
     longer: Model = copy.deepcopy(unwrapped(model))
