@@ -43,9 +43,10 @@ def run(
 ) -> DeviceResult:
     """Measure a model on a device: its circuits there, the classical rest in torch, here.
 
-    Layer after layer, all edges and samples of a layer in as few jobs as hold them. Nothing that
-    is paid for is run twice: the same call with the same `store`, or `resume`, goes on where a
-    run stopped. A group's activation is measured once a sample and input, a pruned edge never.
+    Layers are measured one after the other, all edges and samples of a layer in as few jobs as hold
+    them. Nothing that is paid for is run twice: the same call with the same `store`, or `resume`,
+    goes on where a run stopped. A group's activation is measured once for each sample and input, a
+    pruned edge never.
 
     Standard errors are carried to the outputs to first order, by the simulator's slopes, with all
     correlations between hidden values and between the values of one qubit, at the price of a
@@ -112,13 +113,13 @@ def resume(
     progress: bool = True,
     resubmit: bool = False,
 ) -> DeviceResult:
-    """Go on with a run that was interrupted, in any process; what is there is not run again.
+    """Go on with a run that was interrupted, in any process; what was measured is not run again.
 
     Args:
         source: The run's directory, or its partial result.
         backend: The device it runs on, or its name; None: the backend of the run, made again with
             the options that it had.
-        model: Needed where the model is none that `save` knows, such as an nn.Sequential.
+        model: The model, needed where `save` does not know its kind, such as an nn.Sequential.
         progress: As in `run`.
         resubmit: As in `run`.
 

@@ -265,7 +265,7 @@ def _spectrum(circuit: Circuit, scale: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _coefficients(frequencies: Tensor) -> Tensor:
-    """(e,) how many coefficients each edge has."""
+    """(e,) the number of coefficients of each edge."""
     return 2.0 * (~frequencies.isnan()).sum(-1) - 1
 
 

@@ -38,12 +38,13 @@ def on_device(
 ) -> OnDevice:
     """Let a model's circuits run on a device inside a `with`, forward and backward.
 
-    ∂φ/∂α = (φ(α + π/2) - φ(α - π/2))/2 for the angle α of each rotation of the lowered circuit,
-    all edges and samples shifted at once: two row sets for each rotation that carries a parameter
-    or x, gates that merge counted once ("pz" at 3 repetitions: 16). They travel in the forward
-    pass's job. From ∂φ/∂α follow those of theta, scale (times x), shift and x (times scale), so
-    networks of several layers train; where |e| ≥ 1 an arccos has the derivative 0. Weights, bases
-    and whatever stands between the layers are differentiated in torch. First derivatives only.
+    Gradients are measured by parameter shift, ∂φ/∂α = (φ(α + π/2) - φ(α - π/2))/2 for the angle α
+    of each rotation of the lowered circuit, all edges and samples at once. This takes two row sets
+    for each rotation that carries a parameter or x, gates that merge counted once ("pz" at 3
+    repetitions: 16), in the same job as the forward pass. From ∂φ/∂α follow those of theta, scale
+    (times x), shift and x (times scale), so networks of several layers train; where |e| ≥ 1 an
+    arccos has the derivative 0. Weights, bases and whatever stands between the layers are
+    differentiated in torch. There are first derivatives only.
 
     Args:
         model: Any module with `QKANLayer`s in it; `fit`, an optimizer or plain calls use it as

@@ -1,4 +1,4 @@
-"""What must hold before anything is replaced; every error names the module."""
+"""Checks before anything is replaced; every error names the module."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def _make_scheduler(
 def _describe(
     teacher: nn.Module, student: nn.Module, batches: Iterable[Any], stages: Sequence[Stage]
 ) -> dict[str, str]:
-    """What must be the same when a run goes on."""
+    """A description of everything that must be the same when a run goes on."""
     found = {
         "teacher": describe_model(teacher),
         "student": describe_model(student),
