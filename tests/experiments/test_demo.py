@@ -28,7 +28,7 @@ def demo(load: Callable[[str], Any]) -> Any:
 @pytest.fixture(scope="module")
 def results(demo: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("demo")
-    regression = demo.regress(range(3), out, **QUICK)
+    regression = demo.regress(range(2), out, **QUICK)
     halves = {
         "regression": regression,
         "device": demo.device.study(regression["shown"], out, points=5, steps=1, checked=1),

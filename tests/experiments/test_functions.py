@@ -225,6 +225,7 @@ def test_a_study_records_draws_and_reports(
         monkeypatch.setattr(script, "BANDS", {1: (2,), 2: (2, 4)})
     if name == "noise":
         monkeypatch.setattr(script, "LEVELS", (None, 10))
+        monkeypatch.setattr(script, "EXAMPLES", script.EXAMPLES[:2])
     options = ["--seeds", "1", "--steps", "1", "--workers", "0", "--out", str(tmp_path)]
     script.main([*arguments, *options])
     record = json.loads((tmp_path / f"{name}.json").read_text())
