@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .errors import DivergenceWarning as DivergenceWarning
     from .errors import QKANError as QKANError
     from .errors import ScaleWarning as ScaleWarning
+    from .hybrid.activations import replace_activation as replace_activation
     from .hybrid.distill import Distillation as Distillation
     from .hybrid.distill import distill_ffn as distill_ffn
     from .hybrid.experts import QKANExperts as QKANExperts
@@ -141,6 +142,7 @@ _EXPORTS = {
     ".io.feynman": "FeynmanEquation feynman feynman_names",
     ".io.files": "load save",
     ".io.from_qkan": "from_qkan",
+    ".hybrid.activations": "replace_activation",
     ".hybrid.distill": "Distillation distill_ffn",
     ".hybrid.experts": "QKANExperts",
     ".hybrid.pretrained": "from_pretrained",

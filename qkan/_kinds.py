@@ -15,6 +15,7 @@ _HOMES = {
     "QKANLayer": "qkan.nn.layer",
     "KAN": "qkan.nn.kan",
     "KANLayer": "qkan.nn.kan",
+    "DARUAN": "qkan.nn.activation",
     "HQKAN": "qkan.nn.hqkan",
     "QKANConv2d": "qkan.nn.conv",
     "QKANAttention": "qkan.nn.attention",

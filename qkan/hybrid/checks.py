@@ -27,7 +27,7 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
     """Raise `QKANError` unless each of the blocks can leave the model."""
     uses: Uses = defaultdict(list)
     for name, module in model.named_modules():
-        _check_wrapper(module)
+        check_unwrapped(module, "replace_ffn")
         for key, parameter in module.named_parameters(prefix=name, recurse=False):
             uses[parameter].append((key, module))
     taken: dict[nn.Module, str] = {}
@@ -47,11 +47,12 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
         _check_parameters(block, parts, uses, frozen)
 
 
-def _check_wrapper(module: nn.Module) -> None:
+def check_unwrapped(module: nn.Module, caller: str) -> None:
+    """Raise if a module is one that distributes the parameters which it found in a model."""
     kind = type(module).__name__
     if kind in _WRAPPERS:
         raise QKANError(
-            f"replace_ffn: a {kind} is around blocks of the model; it knows the parameters that "
+            f"{caller}: a {kind} is around blocks of the model; it knows the parameters that "
             "were there when it was built, and would not bring the gradients of new ones together "
             "over the processes. Replace in the model first, and wrap it after."
         )

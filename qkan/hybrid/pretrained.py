@@ -15,6 +15,7 @@ from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.hugging_face import FORMAT, resolved
 
+from .activations import rebuild as rebuild_activations
 from .blocks import block_of, find_blocks
 from .swap import Swap
 
@@ -196,9 +197,13 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
 
 def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
     """Put modules of these descriptions, without values, where the record says; return them."""
+    learning = {n: entry for n, entry in modules.items() if entry["kind"] == "DARUAN"}
+    new = _rebuild_activations(model, learning)
     blocks = {block.name: block for block in find_blocks(model)}
     replacements = []
     for written, entry in modules.items():
+        if written in learning:
+            continue
         name = resolved(model, written)
         block = (
             None if name is None else blocks.get(name) or block_of(name, model.get_submodule(name))
@@ -221,4 +226,20 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
                 f"{entry['kind']}: {error}"
             ) from error
     Swap(model, replacements).apply()
-    return {new for _, new in replacements}
+    return new | {module for _, module in replacements}
+
+
+def _rebuild_activations(model: nn.Module, entries: dict[str, dict[str, Any]]) -> set[nn.Module]:
+    """Put activations that learn where the record says, with the old ones as their bases."""
+    found = {}
+    for written, entry in entries.items():
+        owner, _, name = written.rpartition(".")
+        holder = resolved(model, owner)
+        found[f"{holder}.{name}" if holder else name] = entry
+    try:
+        return rebuild_activations(model, found)
+    except _MISFITS as error:
+        raise QKANError(
+            f"from_pretrained: what config.json says about the activations {', '.join(entries)} "
+            f"does not fit a {type(model).__name__}: {error}"
+        ) from error

@@ -91,7 +91,8 @@ def replace_ffn(
     check_blocks(model, blocks, frozen=frozen)
     replacements = [(block, block.replacement(make)) for block in blocks]
     check_new_modules(model, replacements)
-    replaced = Replaced(model, replacements)
+    left = left_experts(model, [block for block, _ in replacements])
+    replaced = Replaced(model, replacements, left=[name for name, _ in left])
     hugging_face.own_config(model)
     replaced._swap.apply()
     try:
@@ -123,18 +124,20 @@ class Replaced(Sequence[str]):
     flops: tuple[int, int]
     left: list[str]
 
-    def __init__(self, model: nn.Module, replacements: list[tuple[Block, nn.Module]]) -> None:
+    def __init__(
+        self, model: nn.Module, replacements: list[tuple[Block, nn.Module]], *, left: list[str]
+    ) -> None:
         blocks = [block for block, _ in replacements]
         old = {part for block in blocks for part in block.parts}
         new = {part for _, module in replacements for part in module.modules()}
         self.before, self.after = count_parameters(old), count_parameters(new)
         self.flops = (count_flops(old), count_flops(new))
-        self.left = [name for name, _ in left_experts(model, blocks)]
+        self.left = left
         self._model = model
         self._recorded = hugging_face.recorded(model)
         self._swap = Swap(model, replacements)
         self._rows = {
-            block.name: f"{type(block.slot).__name__} → {type(module).__name__}"
+            block.name: f"{_described(block.slot)} → {type(module).__name__}"
             for block, module in replacements
         }
 
@@ -171,3 +174,8 @@ class Replaced(Sequence[str]):
         rows = (f"{name}: {row}" for name, row in self._rows.items())
         left = (f"{name}: experts of another kind, left as they were" for name in self.left)
         return "\n  ".join([f"{len(self)} replaced, {head}, {flops}", *rows, *left])
+
+
+def _described(old: object) -> str:
+    """What stood in the place of a new module: the class of a module, the name of a function."""
+    return type(old).__name__ if isinstance(old, nn.Module) else getattr(old, "__name__", "?")

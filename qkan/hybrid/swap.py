@@ -43,7 +43,7 @@ class Swap:
         try:
             for change in self._changes:
                 old = getattr(change.holder, change.attribute)
-                setattr(change.holder, change.attribute, change.value)
+                _set(*change)
                 self._done.append((change, old))
             for block, _ in self._replacements:
                 _turn_switches(self._model, block)
@@ -61,7 +61,7 @@ class Swap:
                     f"module now, a {type(found).__name__}; undo the later replacement first."
                 )
         for change, old in reversed(self._done):
-            setattr(change.holder, change.attribute, old)
+            _set(change.holder, change.attribute, old)
         for (block, new), (mode, numbers) in zip(self._replacements, self._states, strict=True):
             _turn_switches(self._model, block)
             mode_now, numbers_now = _state(new)
@@ -77,6 +77,13 @@ def _state(module: nn.Module) -> tuple[bool, list[Any]]:
     """A module's mode, and the device and dtype of its numbers, if it has any."""
     like = next((p for p in module.parameters() if p.is_floating_point()), None)
     return module.training, [] if like is None else [like.device, like.dtype]
+
+
+def _set(holder: nn.Module, name: str, value: object) -> None:
+    """Set an attribute, also where a module takes the place of a function or the reverse."""
+    if name in holder._modules and not isinstance(value, nn.Module):
+        delattr(holder, name)
+    setattr(holder, name, value)
 
 
 def passed(x: Tensor) -> Tensor:

@@ -19,29 +19,22 @@ from qkan._options import (
     factory_of,
     scale_of,
 )
-from qkan.circuits import Circuit, from_json, lower, to_json
+from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
-from qkan.simulators import LayerTensors, engines, layer_call, run, select
+from qkan.simulators import BASES, LayerTensors, engines, layer_call, run, select
 from qkan.simulators.waves import add_waves, count_waves, wave_terms
 
-from .functional import Activations, _spread, check_features, compute_dtype
+from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
-from .start import write
+from .starts import write
 
 
 def _relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "relu2": _relu2,
-    "tanh": torch.tanh,
-    "identity": lambda x: x,
-}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**BASES, "relu2": _relu2}
 """Activations by name, as torch computes them; "relu2" is ReLU squared."""
 
 Base = str | nn.Module | Callable[[Tensor], Tensor]
@@ -143,7 +136,7 @@ class DARUAN(nn.Module):
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
         self.circuit = circuit_of(ansatz, reps)
-        self.program = lower(self.circuit)
+        self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         count = count_waves(self.program, self.fixed_scale)
@@ -193,9 +186,9 @@ class DARUAN(nn.Module):
             )  # fmt: skip
             return add_waves(x, base, terms)
         flat = x.reshape(-1, last)
-        theta, scale, shift = (_spread(t, last) for t in (theta, scale, shift))
+        theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
         values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
-        added = values * _spread(amplitude.unsqueeze(1), last).squeeze(-1)
+        added = values * expand_groups(amplitude.unsqueeze(1), last).squeeze(-1)
         return base + added.view(x.shape).to(base.dtype)
 
     def _values(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -214,19 +207,14 @@ class DARUAN(nn.Module):
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this activation again, as JSON values.
 
-        Raises:
-            QKANError: The base is a module or a function, which has no name to be written by.
+        A base that is a module or a function is described by its name, and has to be passed to
+        `from_config`.
         """
-        if not (self.base is None or isinstance(self.base, str)):
-            kind = getattr(self.base, "__name__", type(self.base).__name__)
-            raise QKANError(
-                f"DARUAN: its base is {kind}, which cannot be written as a name. Build it with one "
-                f"of {', '.join(ACTIVATIONS)} as base, or save its state_dict."
-            )
+        named = self.base is None or isinstance(self.base, str)
         return {
             "features": self.features,
             "group": self.group,
-            "base": self.base,
+            "base": self.base if named else {"passed": _named(self.base)},
             "circuit": to_json(self.circuit),
             "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
             "amplitude": self.start,
@@ -234,9 +222,28 @@ class DARUAN(nn.Module):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **factory: Any) -> DARUAN:
-        """Build the activation that `config` described; `factory` is device and dtype."""
+    def from_config(
+        cls, config: dict[str, Any], *, base: Base | None = None, **factory: Any
+    ) -> DARUAN:
+        """Build the activation that `config` described.
+
+        Args:
+            config: The description.
+            base: What was there, where it is a module or a function; not asked for otherwise.
+            **factory: Device and dtype.
+
+        Raises:
+            QKANError: The base was a module or a function, and none is passed.
+        """
         options = {name: value for name, value in config.items() if name != "circuit"}
+        if isinstance(options["base"], dict):
+            if base is None:
+                raise QKANError(
+                    f"DARUAN: its base is {options['base']['passed']}, a module or a function, "
+                    f"which a file does not hold. Build it with one of {', '.join(ACTIVATIONS)} as "
+                    "base; or keep its state_dict, build the model and load that."
+                )
+            options["base"] = base
         return cls(**options, ansatz=from_json(config["circuit"]), **factory)
 
     def duplicate_parameters(self) -> int:
@@ -247,12 +254,14 @@ class DARUAN(nn.Module):
         """The options, and the circuit's ansatz."""
         name = getattr(self.circuit.builder, "name", None)
         circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
-        base = "" if isinstance(self.base, nn.Module) else f", base={_named(self.base)}"
+        function = not (self.base is None or isinstance(self.base, str | nn.Module))
+        named = _named(self.base) if function else repr(self.base)  # type: ignore[arg-type]
+        base = "" if isinstance(self.base, nn.Module) else f", base={named}"
         return f"{self.features}, group={self.group}{base}, {circuit}, encoding={self.encoding!r}"
 
 
-def _named(base: Base | None) -> str:
-    return repr(base) if base is None or isinstance(base, str) else getattr(base, "__name__", "?")
+def _named(base: Base) -> str:
+    return getattr(base, "__name__", type(base).__name__)
 
 
 def _number(name: str, value: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import add, bind, get, inline, kernel, next_index, put
+from .jit import add, bind, get, inline, kernel, put, windows
 from .sincos import per_quarter, sincos, slow_sincos
 
 
@@ -55,14 +55,11 @@ def waves(
         shape: (b, i, count).
         fastest: The largest |ω|.
         block: Rows of a unit of work.
-        counter: The number of the next unit.
+        counter: (1,) int64, 0, which all threads share.
     """
     rows, width, count = shape
-    while True:
-        start = next_index(counter) * block
-        if start >= rows:
-            break
-        for b in range(start, min(start + block, rows)):
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        for b in range(start, end):
             at = b * width
             for i in range(width):
                 put(out, at + i, get(base, at + i) + get(terms, i))
@@ -126,16 +123,12 @@ def waves_backward(
         shape: (b, i, count).
         fastest: The largest |ω|.
         block: Rows of a unit of work.
-        counter: The number of the next unit.
+        counter: (1,) int64, 0, which all threads share.
     """
     rows, width, count = shape
-    while True:
-        unit = next_index(counter)
-        start = unit * block
-        if start >= rows:
-            break
-        to = unit * (1 + 3 * count) * width
-        for b in range(start, min(start + block, rows)):
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        to = start // block * (1 + 3 * count) * width
+        for b in range(start, end):
             at = b * width
             for i in range(width):
                 add(sums, to + i, get(grad, at + i))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 from zoo import DOCS, ZOO, Kind, pattern, written
 
-from qkan import HQKAN, from_pretrained, replace_ffn
+from qkan import DARUAN, HQKAN, from_pretrained, replace_activation, replace_ffn
 from qkan.hybrid.blocks import find_blocks
 
 CHOSEN = ZOO if os.environ.get("QKAN_ZOO") == "all" else ZOO[3::10]
@@ -113,3 +113,23 @@ def test_the_table_of_families_is_theirs() -> None:
 
 def test_the_zoo_has_no_family_twice() -> None:
     assert len({kind.name for kind in ZOO}) == len(ZOO) >= 70
+
+
+@pytest.mark.parametrize("kind", CHOSEN, ids=lambda kind: kind.name)
+@pytest.mark.filterwarnings("ignore")
+def test_the_activations_of_a_family(kind: Kind, tmp_path: Path) -> None:
+    model = kind.build()
+    inputs = kind.inputs(model)
+    before = outputs(model, inputs)
+    replaced = replace_activation(model)
+    assert torch.equal(outputs(model, inputs), before)
+    for module in model.modules():
+        if isinstance(module, DARUAN):
+            nn.init.constant_(module.amplitude, 0.5)
+    changed = outputs(model, inputs)
+    assert not torch.equal(changed, before)
+    model.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path, model_class=type(model))
+    assert torch.equal(outputs(again, inputs), changed)
+    replaced.undo()
+    assert torch.equal(outputs(model, inputs), before)
