@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from functions.regression import FORMULA, RANGE, WIDTHS, mse, sample
 from qkan import QKAN, History, effective_parameters, fit, fit_extending
-from qkan.surgery.extend import in_a_row
+from qkan.surgery.fit_extending import in_a_row
 
 REPS = (1, 5, 10, 15, 20)
 STEPS = 100

@@ -345,7 +345,7 @@ def test_chebyshev_meets_its_tolerance_and_its_domain() -> None:
     wanted = c.edges("torch", tensors)
     for tolerance in (1e-1, 1e-3, 1e-6, 1e-9):
         engine = ChebyshevEngine(tolerance=tolerance)
-        assert engine.basis(call.request, tensors[0], tensors[2]) is not None
+        assert engine.expansion(call.request, tensors[0], tensors[2]) is not None
         error = float((run(engine, call) - wanted).abs().max())
         assert error <= tolerance
     wide = ChebyshevEngine(domain=(-8.0, 8.0))
@@ -359,8 +359,8 @@ def test_chebyshev_leaves_a_bad_bargain_to_the_fused_kernel() -> None:
     x, theta, scale, shift, weight = (t.detach() for t in (*c.problem.inputs, c.problem.weight))
     engine = ChebyshevEngine()
     call = c.call((100 * x, theta, scale, shift, weight))
-    assert engine.basis(call.request, x, scale) is not None
-    assert engine.basis(call.request, 100 * x, scale) is None
+    assert engine.expansion(call.request, x, scale) is not None
+    assert engine.expansion(call.request, 100 * x, scale) is None
     assert torch.equal(run(engine, call), run(get_engine("numba"), call))
 
 
