@@ -100,16 +100,16 @@ def measure(rounds: int) -> dict[str, Any]:
 def _work() -> dict[str, Callable[[], object]]:
     from qkan.circuits import ansatz, lower
     from qkan.simulators.cpu import kernels
-    from qkan.simulators.cpu.compiled import tables
 
     case = CASES[CASE]
     values = arrays(case)
-    given = tuple(values[name] for name in ("x", "theta", "scale", "shift", "weight"))
-    program = tables(lower(ansatz(case.ansatz, case.reps)))
+    x = values["x"]
+    p = kernels.Parameters(*(values[name] for name in ("theta", "scale", "shift", "weight")))
+    program = kernels.program_arrays(lower(ansatz(case.ansatz, case.reps)))
     grad = np.ones((case.batch, case.out_features), np.float32)
     return {
-        "forward": lambda: kernels.forward(program, *given, 1),
-        "backward": lambda: kernels.backward(program, grad, *given),
+        "forward": lambda: kernels.forward(program, x, p),
+        "backward": lambda: kernels.backward(program, grad, x, p),
     }
 
 

@@ -1,8 +1,9 @@
 """Run a lowered circuit for every (sample, output, input) edge, fast, with gradients."""
 
 from .autocast import autocast_dtype as autocast_dtype
-from .base import BASES as BASES
 from .base import with_base as with_base
+from .base_activations import BASE_ACTIVATIONS as BASE_ACTIVATIONS
+from .base_activations import BASES as BASES
 from .bloch import TorchEngine
 from .bloch import edge_values as edge_values
 from .bridge import run as run

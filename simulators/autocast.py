@@ -1,4 +1,4 @@
-"""Autocast on any device: whether it is on, and how to compute outside of it."""
+"""Autocast on any device: whether it is on, and how to switch it off for some operations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which operations on a tensor's device keep the precision of what they get."""
+    """A context without autocast on the tensor's device, which costs nothing where none is on."""
     kind = tensor.device.type
-    return _AS_IT_IS if autocast_dtype(kind) is None else torch.autocast(kind, enabled=False)
+    return _NOTHING_TO_DO if autocast_dtype(kind) is None else torch.autocast(kind, enabled=False)
 
 
-_AS_IT_IS = nullcontext()
+_NOTHING_TO_DO = nullcontext()
 
 
 def autocast_dtype(kind: str) -> torch.dtype | None:

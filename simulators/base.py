@@ -1,32 +1,12 @@
-"""The base activation of a layer, the bias and the mask: what stands beside the circuits."""
+"""What a layer has beside its circuits: base activation, bias and mask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .base_activations import BASE_ACTIVATIONS, BASES
 from .call import Gradients, LayerCall, LayerTensors, masked
-
-BASES: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "tanh": torch.tanh,
-    "identity": lambda x: x,
-}
-"""Base activations by name."""
-
-_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "silu": torch.ops.aten.silu_backward,
-    "gelu": torch.ops.aten.gelu_backward,
-    "relu": lambda grad, x: torch.ops.aten.threshold_backward(grad, x, 0),
-    "tanh": lambda grad, x: torch.ops.aten.tanh_backward(grad, x.tanh()),
-    "identity": lambda grad, x: grad,
-}
-"""From the gradient of base(x), and x, to that of x."""
 
 
 def with_base(out: Tensor, tensors: LayerTensors, base: str | None) -> Tensor:
@@ -46,16 +26,16 @@ def add_base_(out: Tensor, call: LayerCall) -> Tensor:
 
 
 def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradients:
-    """Complete the gradients of a layer, outside autograd.
+    """Complete the gradients of a layer whose circuits have theirs, outside autograd.
 
     Args:
         call: The call, with `needs` for what is wanted.
         grad: The gradient of the output.
-        circuits: The gradients by what `call.circuits` names, the last by the masked weight. That
-            by x is added to in place.
+        circuits: The gradients by what `call.circuits` names: x, theta, scale, shift, and the
+            weight times the mask. The part of the base activation is added to the first in place.
 
     Returns:
-        Those by all tensors of the call: mask, base activation and bias are taken into account.
+        The gradients by all tensors of the call.
     """
     dx, dtheta, dscale, dshift, dweight = circuits
     base, (x, *_, base_weight, bias, mask), needs = call.request.base, call.tensors, call.needs
@@ -65,7 +45,7 @@ def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradi
         if needs[5]:
             dbase = masked(grad.T @ BASES[base](x), mask)
         if needs[0]:
-            extra = _BACKWARD[base](grad @ masked(base_weight, mask), x)
+            extra = BASE_ACTIVATIONS[base].backward(grad @ masked(base_weight, mask), x)
             dx = extra if dx is None else dx.add_(extra)
     dbias = grad.sum(0) if needs[6] and bias is not None else None
     return dx, dtheta, dscale, dshift, dweight, dbase, dbias, None

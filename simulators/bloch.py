@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Program, Rotation, lower_gates
+from qkan.circuits.angles import arccos
 
 from .base import with_base
 from .call import LayerCall, LayerTensors, Request, is_tracing
@@ -22,22 +23,22 @@ Bloch = tuple[Tensor | float, Tensor | float, Tensor | float]
 
 
 class TorchEngine(Engine):
-    """The fallback that runs everything, and that other engines' second derivatives go to."""
+    """The engine that runs everything, and that computes second derivatives for all others."""
 
     name = "torch"
 
     def refuse(self, request: Request) -> str | None:
-        """Never."""
+        """It refuses nothing."""
         return None
 
     def cost(self, request: Request) -> float:
-        """A few microseconds an operation, and memory traffic of each intermediate."""
+        """The time of every operation on tensors, and of the memory that it passes over."""
         operations = 40 * max(len(request.program.rotations), 1)
         elements = request.batch * request.edges
         return operations * (4e-6 + 1.2e-9 * elements)
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
-        """The output; parameters may have leading sample dimensions, half precision is widened."""
+        """Compute the output; half precision is computed in float32."""
         request, dtype = call.request, call.tensors.x.dtype
         tensors = LayerTensors(*map(_single, call.tensors))  # type: ignore[arg-type]
         x, theta, scale, shift, weight = call._replace(tensors=tensors).circuits
@@ -49,7 +50,7 @@ class TorchEngine(Engine):
 
 
 def _single(tensor: Tensor | None) -> Tensor | None:
-    """Half precision as float32, in which every engine computes it."""
+    """The tensor, or its float32 copy where it is of half precision."""
     return tensor.float() if tensor is not None and tensor.dtype in _HALF else tensor
 
 
@@ -84,16 +85,16 @@ def edge_values(
 def noisy_edges(
     request: Request, noise: Noise, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
-    """φ on every edge with a channel after each gate and readout error; nothing is merged."""
-    circuit = request.program.circuit
+    """φ on every edge with a channel after each gate of the circuit, and with readout errors."""
+    program = request.program
     vector: Bloch = (0.0, 0.0, 1.0)
-    for gate, rotations in zip(circuit.gates, lower_gates(circuit), strict=True):
+    for gate, rotations in zip(program.gates, lower_gates(program), strict=True):
         for rotation in rotations:
             turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
             vector = rotate(vector, rotation.axis, turn)
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
-    return noise.read(_project(vector, circuit.observable_vector, x, theta))
+    return noise.read(_project(vector, program.measured, x, theta))
 
 
 def angle(
@@ -109,18 +110,11 @@ def angle(
         total = total + theta[..., k]
     if rotation.encoding is not None:
         u = rotation.encoding
-        # fixed scales are numbers: no buffer of low precision can round them
+        # fixed scales are plain numbers, so that a buffer of low precision cannot round them
         factor = scale[..., u] if isinstance(scale, Tensor) else scale[u]
         encoded = factor * x.unsqueeze(-2) + shift[..., u]
-        total = total + (arccos(encoded) if rotation.arccos else encoded)
+        total = total + (arccos(encoded, torch) if rotation.arccos else encoded)
     return total if isinstance(total, Tensor) else theta.new_tensor(total)
-
-
-def arccos(e: Tensor) -> Tensor:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
-    inside = e.abs() < 1
-    outside = e.detach().clamp(-1, 1).arccos()
-    return torch.where(inside, torch.where(inside, e, 0.0).arccos(), outside)
 
 
 def rotate(vector: Bloch, axis: int, angle: Tensor) -> Bloch:
@@ -134,12 +128,11 @@ def rotate(vector: Bloch, axis: int, angle: Tensor) -> Bloch:
 
 
 def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tensor) -> Tensor:
-    """Observable · vector, expanded to every edge."""
+    """The component of the vector along the observable, expanded to every edge."""
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
-    # a tracer has tensors for sizes, and would warn of the comparison
-    traced = is_tracing()
-    if not isinstance(value, Tensor) or traced or value.shape != shape:
-        # what depends on no sample still belongs to the graph of all arguments
+    # a tracer, whose sizes are tensors, would warn of the comparison
+    if not isinstance(value, Tensor) or is_tracing() or value.shape != shape:
+        # a value that depends on no argument still gets a graph, in which all gradients are zero
         value = value + 0 * (x.unsqueeze(-2) + theta.sum(-1))
     return value

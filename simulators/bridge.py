@@ -1,8 +1,9 @@
-"""The one bridge from engines to torch: `run` evaluates a layer call by an engine.
+"""The bridge from engines to torch: `run` evaluates a layer call by an engine.
 
-It gives every engine what torch users expect: autograd, second derivatives and forward mode and
-`torch.func` transforms (through the torch engine), `vmap` over parameters, and a place inside
-`torch.compile`, on meta and on fake tensors (as an operator with a shape rule).
+An engine only computes values and gradients. The bridge gives it what torch users expect besides:
+autograd; second derivatives, forward mode and `torch.func` transforms, which the torch engine
+computes; `vmap` over parameters; and one operator with a shape rule, by which `torch.compile` and
+meta and fake tensors take the call.
 """
 
 from __future__ import annotations
@@ -14,21 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from qkan.circuits import Program, from_json, lower
+from qkan.circuits import Program, from_json
 
 from .autocast import without_autocast
-from .base import BASES
+from .base_activations import BASES
 from .bloch import TorchEngine
-from .call import (
-    Gradients,
-    LayerCall,
-    LayerTensors,
-    layer_call,
-    masked,
-)
+from .call import Gradients, LayerCall, LayerTensors, has_values, layer_call, masked
 from .engine import Engine
 from .registry import get_engine, select
 
@@ -47,42 +41,36 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
     request, tensors, _ = call
     if tensors.mask is not None and tensors.mask.requires_grad:
         return _FALLBACK.forward(call)[0]
-    # asked in this order, for a compiler knows no more than the first of these questions
-    if torch.compiler.is_compiling() or not _is_ordinary(tensors.x):
-        return _out_of_the_ordinary(engine, call)
+    # a compiler sees only the first question of `has_values`
+    if not has_values(tensors.x) or _is_observed():
+        return _run_recorded(engine, call)
     if not torch.is_grad_enabled():
         return engine.forward(call)[0]
     return _Layer.apply(engine, request, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _is_ordinary(x: Tensor) -> bool:
-    """Whether the tensors have numbers, and nobody but autograd listens to what becomes of them."""
-    return not (
-        torch._C._are_functorch_transforms_active()
-        or x.is_meta
-        or isinstance(x, FakeTensor)
-        or torch._C._is_tracing()
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+def _is_observed() -> bool:
+    """Whether forward mode or a dispatch mode wants to see every operator."""
+    return forward_ad._current_level >= 0 or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _are_many(grad: Tensor) -> bool:
-    """Whether a gradient is one name for many, as `is_grads_batched` passes them."""
-    of = torch._C._functorch
-    return bool(of.is_legacy_batchedtensor(grad) or of.is_functorch_wrapped_tensor(grad))
+    """Whether a gradient stands for many gradients, as `is_grads_batched` passes them."""
+    functorch = torch._C._functorch
+    return bool(
+        functorch.is_legacy_batchedtensor(grad) or functorch.is_functorch_wrapped_tensor(grad)
+    )
 
 
-def _out_of_the_ordinary(engine: Engine, call: LayerCall) -> Tensor:
-    """A call that is compiled, traced, transformed, or has no numbers.
+def _run_recorded(engine: Engine, call: LayerCall) -> Tensor:
+    """Evaluate a call that is compiled, traced, transformed, observed, or has no numbers.
 
-    What differentiates operators itself is given plain ones; everything else sees one operator.
+    What differentiates operators by itself gets plain operators; all others get one operator.
     """
-    if torch.compiler.is_compiling():
-        return _operator(engine, call)
-    transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
-    if transformed or torch._C._is_tracing() or forward_ad._current_level >= 0:
-        return _FALLBACK.forward(call)[0]
+    if not torch.compiler.is_compiling():
+        transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
+        if transformed or torch._C._is_tracing() or forward_ad._current_level >= 0:
+            return _FALLBACK.forward(call)[0]
     return _operator(engine, call)
 
 
@@ -94,10 +82,10 @@ def _only_vmap() -> bool:
 
 
 class _Layer(torch.autograd.Function):
-    """A call as one node of the graph.
+    """A call as one node of autograd's graph.
 
-    A backward pass that is itself differentiated, or given many gradients at once, goes to the
-    torch engine.
+    The torch engine computes a backward pass that is itself differentiated, or that gets many
+    gradients at once.
     """
 
     @staticmethod
@@ -120,7 +108,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _differentiable_backward(call: LayerCall, grad: Tensor) -> Gradients:
-    """The gradients as a graph that can be differentiated again, by the torch engine."""
+    """The gradients by the torch engine, as a graph that can be differentiated again."""
     with torch.enable_grad():
         output = _FALLBACK.forward(call)[0]
         wanted = [t for t, need in zip(call.tensors, call.needs, strict=True) if need]
@@ -134,67 +122,51 @@ _TENSORS = ", ".join(
     f"Tensor{'?' if name in LayerTensors._field_defaults else ''} {name}"
     for name in LayerTensors._fields
 )
-_NAMED = "str engine, str circuit, float[]? fixed_scale, str? base"
+_OPTIONS = "str engine, str circuit, float[]? fixed_scale, str? base"
 
 
 @functools.lru_cache(maxsize=1024)
 def _program(text: str) -> Program:
-    return lower(from_json(json.loads(text)))
+    return from_json(json.loads(text)).program
 
 
-def _named(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    tensors: Sequence[Tensor | None],
-) -> tuple[Engine, LayerCall]:
-    """The engine and the call that an operator's arguments stand for."""
-    fixed = None if fixed is None else tuple(fixed)
+def _from_arguments(
+    engine: str, circuit: str, fixed: Sequence[float] | None, base: str | None,
+    *tensors: Tensor | None,
+) -> tuple[Engine, LayerCall]:  # fmt: skip
+    """The engine and the call that the arguments of an operator stand for."""
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
-    return get_engine(engine), layer_call(_program(circuit), held, fixed, base)
+    scales = None if fixed is None else tuple(fixed)
+    return get_engine(engine), layer_call(_program(circuit), held, scales, base)
 
 
 def _operator(engine: Engine, call: LayerCall) -> Tensor:
-    """The call as one operator, for graphs, dispatch modes and tensors without values."""
+    """Evaluate a call as one operator, for graphs, dispatch modes and tensors without numbers."""
     request = call.request
     return _layer(  # type: ignore[no-any-return]
         engine.name, request.program.text, request.fixed_scale, request.base, *call.tensors
     )
 
 
-def _layer_values(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    *tensors: Tensor | None,
-) -> Tensor:
-    found, call = _named(engine, circuit, fixed, base, tensors)
-    return found.forward(call)[0]
+def _layer_values(*arguments: Any) -> Tensor:
+    engine, call = _from_arguments(*arguments)
+    return engine.forward(call)[0]
 
 
-def _layer_gradients(
-    engine: str,
-    circuit: str,
-    fixed: Sequence[float] | None,
-    base: str | None,
-    needs: Sequence[bool],
-    grad: Tensor,
-    *tensors: Tensor | None,
-) -> list[Tensor]:
+def _layer_gradients(*arguments: Any) -> list[Tensor]:
     """The gradients; an empty tensor where none is wanted."""
-    chosen, call = _named(engine, circuit, fixed, base, tensors)
-    found = chosen.backward(call._replace(needs=needs), grad, None)
+    options, needs, grad, tensors = arguments[:4], arguments[4], arguments[5], arguments[6:]
+    engine, call = _from_arguments(*options, *tensors)
+    found = engine.backward(call._replace(needs=needs), grad, None)
     return [grad.new_empty(0) if g is None else g for g in found]
 
 
 _layer: Any = torch.library.custom_op(
-    "qkan::layer", _layer_values, mutates_args=(), schema=f"({_NAMED}, {_TENSORS}) -> Tensor"
+    "qkan::layer", _layer_values, mutates_args=(), schema=f"({_OPTIONS}, {_TENSORS}) -> Tensor"
 )
 _layer_backward: Any = torch.library.custom_op(
     "qkan::layer_backward", _layer_gradients, mutates_args=(),
-    schema=f"({_NAMED}, bool[] needs, Tensor grad, {_TENSORS}) -> Tensor[]",
+    schema=f"({_OPTIONS}, bool[] needs, Tensor grad, {_TENSORS}) -> Tensor[]",
 )  # fmt: skip
 
 
@@ -217,7 +189,7 @@ def _(
     ]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.options = inputs[:4]
     ctx.save_for_backward(*inputs[4:])
 
@@ -226,7 +198,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     tensors, needs = ctx.saved_tensors, list(ctx.needs_input_grad[4:])
     with without_autocast(grad):
         found = _layer_backward(*ctx.options, needs, grad, *tensors)
-    # a tensor that the layer does not use, a base weight without a base, has an empty gradient
+    # the gradient is empty for a tensor that the layer does not use: a base weight without a base
     gradients = (
         g if need and g.shape == tensor.shape else None
         for g, tensor, need in zip(found, tensors, needs, strict=True)
@@ -234,7 +206,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (None, None, None, None, *gradients)
 
 
-_layer.register_autograd(_backward, setup_context=_keep)
+_layer.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 @_layer.register_vmap  # type: ignore[untyped-decorator]
@@ -242,7 +214,11 @@ def _(
     info: Any, in_dims: tuple[int | None, ...], engine: str, circuit: str, fixed: Any, base: Any,
     *tensors: Tensor | None,
 ) -> tuple[Tensor, int]:  # fmt: skip
-    """Samples are folded into the batch; parameters become those of each sample."""
+    """Map the operator over a dimension of its tensors.
+
+    Where only x is mapped, the samples join the batch. Where parameters are, and each set of them
+    has one sample, it becomes a call with parameters per sample. All else is a call for each.
+    """
     mapped = LayerTensors(*(dim is not None for dim in in_dims[4:]))  # type: ignore[arg-type]
     moved = [
         t if t is None or dim is None else t.movedim(dim, 0)
@@ -252,8 +228,8 @@ def _(
     program, fixed = _program(circuit), None if fixed is None else tuple(fixed)
     own = max(t.ndim - bool(m) for t, m in zip(held[1:4], mapped[1:4], strict=True)) > 3
     if not own and not any(mapped[1:]):
-        folded = held._replace(x=held.x.flatten(0, 1))
-        out = run(get_engine(engine), layer_call(program, folded, fixed, base))
+        joined = held._replace(x=held.x.flatten(0, 1))
+        out = run(get_engine(engine), layer_call(program, joined, fixed, base))
         return out.unflatten(0, held.x.shape[:2]), 0
     if not own and held.x.shape[-2] == 1:
         return _own_parameters(program, held, mapped, fixed, base, info.batch_size), 0
@@ -268,7 +244,7 @@ def _own_parameters(
     program: Program, held: LayerTensors, mapped: LayerTensors,
     fixed: tuple[float, ...] | None, base: str | None, batch: int,
 ) -> Tensor:  # fmt: skip
-    """One sample for each set of parameters, (batch, 1, …): a call with parameters per sample."""
+    """Evaluate one sample for each set of parameters, (batch, 1, …), in a single call."""
     x, theta, scale, shift, weight, base_weight, bias, mask = held
     x = x.squeeze(1) if mapped.x else x.expand(batch, -1)
     if fixed is not None:

@@ -1,4 +1,4 @@
-"""What an engine is given: a request, which says all but the numbers, and the tensors.
+"""What an engine is given: the tensors, and a request that says everything but their numbers.
 
 Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 """
@@ -18,7 +18,7 @@ _CPU = torch.device("cpu")
 
 
 class Request(NamedTuple):
-    """What an engine is asked to run: everything but the numbers.
+    """What an engine is asked to run: everything but the numbers in the tensors.
 
     Attributes:
         program: The lowered circuit.
@@ -81,16 +81,19 @@ Gradients = tuple[Tensor | None, ...]
 
 ALL = (True,) * len(LayerTensors._fields)
 
+NOISE_REFUSED = "channels act after single gates; noise runs on the torch engine"
+"""Why an engine that computes lowered circuits refuses noise."""
+
 
 class LayerCall(NamedTuple):
-    """One call of a layer: the request and its tensors, all in one dtype on one device.
+    """One call of a layer: a request and its tensors, which have one dtype and are on one device.
 
     The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
     sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i).
 
     Attributes:
-        request: Everything but the numbers.
-        tensors: The numbers.
+        request: Sizes, dtype, device, circuit and options.
+        tensors: The inputs and the parameters.
         needs: For each of the tensors whether its gradient is wanted; only a backward pass asks.
     """
 
@@ -100,7 +103,7 @@ class LayerCall(NamedTuple):
 
     @property
     def circuits(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """X, theta, scale, shift, and the weight times the mask: what the circuits depend on."""
+        """What the circuits depend on: x, theta, scale, shift, and the weight times the mask."""
         x, theta, scale, shift, weight, _, _, mask = self.tensors
         return x, theta, scale, shift, None if weight is None else masked(weight, mask)
 
@@ -138,22 +141,27 @@ def layer_call(
 
 
 def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
-    """The weights of the edges that are left, in the dtype of the weight."""
+    """The weights times the mask of pruned edges, in the dtype of the weights."""
     # a mixed precision policy may cast the parameters and leave the buffers as they are
     return weight if mask is None else weight * mask.to(weight.dtype)
 
 
 def is_tracing() -> bool:
     """Whether `torch.jit.trace`, or an exporter built on it, records this call."""
-    # a compiler knows no such question
+    # a compiler cannot trace through the second question
     return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
-def is_traced(x: Tensor) -> bool:
-    """Whether a graph or shapes are wanted of this call, and x has no numbers yet."""
-    return torch.compiler.is_compiling() or x.is_meta or is_tracing() or isinstance(x, FakeTensor)
+def is_recorded(x: Tensor) -> bool:
+    """Whether only a graph or shapes are wanted of this call: x has no numbers, or not yet."""
+    return (
+        torch.compiler.is_compiling()
+        or x.is_meta
+        or torch._C._is_tracing()
+        or isinstance(x, FakeTensor)
+    )
 
 
 def has_values(x: Tensor) -> bool:
     """Whether the numbers of a tensor can be read now."""
-    return not (is_traced(x) or torch._C._are_functorch_transforms_active())
+    return not (is_recorded(x) or torch._C._are_functorch_transforms_active())

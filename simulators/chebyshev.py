@@ -24,11 +24,11 @@ from .cpu.compiled import arrays, refuse_on_cpu
 from .cpu.threads import Task
 from .errors import SimulatorError
 from .fourier import product_cost
-from .product_engine import Basis, ProductEngine
-from .products import chebyshev_features, chebyshev_map, contract, left_over, values_at, widest
+from .product_engine import Expansion, ProductEngine
+from .products import chebyshev_features, chebyshev_map, contract, edge_by_edge, values_at, widest
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
-"""The degrees in plain torch operators, few so that compiled shapes stay the same."""
+"""The degrees used in plain torch operators: few, so that shapes seldom change."""
 _ALL_DEGREES = range(DEGREES[0], DEGREES[-1] + 1)
 _TYPICAL_RANGE = 3.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
@@ -44,7 +44,9 @@ _FLAT = 0.3
 
 @dataclass
 class ChebyshevEngine(ProductEngine):
-    """One matrix product for trainable scales; a batch that is a bad bargain goes to `numba`.
+    """The engine of one matrix product for trainable scales.
+
+    A batch that needs so high a degree that a product saves nothing is computed edge by edge.
 
     Args:
         tolerance: Bound on the truncation error of each edge's value. None is the rounding level
@@ -57,33 +59,30 @@ class ChebyshevEngine(ProductEngine):
     name: str = field(default="chebyshev", init=False)
 
     def refuse(self, request: Request) -> str | None:
-        """An arccos, noise, parameters per sample, a dtype it has no bound for."""
-        if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample give each sample coefficients of its own"
-        if request.program.uses_arccos:
-            return "an arccos encoding makes φ no band-limited function of x"
+        """It refuses an arccos, noise, parameters per sample, and dtypes it has no bound for."""
+        reason = super().refuse(request)
+        if reason is not None:
+            return reason
         if request.dtype not in (torch.float32, torch.float64):
             return f"it computes in float32 and float64, not {request.dtype}"
         return None
 
     def cost(self, request: Request) -> float:
-        """That of the product at the degree that inputs of unit variance need at scale 1.2."""
+        """The cost of the product at the degree that inputs of unit variance need at scale 1.2."""
         scale = request.fixed_scale or (1.2,) * request.program.num_encodings
         z = request.program.bandwidth(scale) * _TYPICAL_RANGE
-        # what `_degree` finds, as a line
+        # a straight line through the degrees that `_degree` finds
         degree = 12 + 1.35 * z if request.dtype == torch.float32 else 20 + 1.45 * z
         if degree > min(DEGREES[-1], request.batch):
             return math.inf
         return product_cost(request, int(degree) + 1)
 
     def plain(self, call: LayerCall) -> bool:
-        """On other devices than the CPU."""
+        """Plain operators run on other devices than the CPU."""
         return refuse_on_cpu(call.request) is not None
 
     def _degree(self, z: float, dtype: torch.dtype, degrees: Sequence[int]) -> int | None:
-        """The first of the degrees, in rising order, whose bound meets the tolerance."""
+        """The least of the degrees, in rising order, whose bound meets the tolerance, if any."""
         tolerance = self.tolerance or torch.finfo(dtype).eps
         found = bisect.bisect_left(degrees, z, key=lambda degree: widest(degree, tolerance))
         return degrees[found] if found < len(degrees) else None
@@ -122,19 +121,19 @@ class ChebyshevEngine(ProductEngine):
         z = (widest_band * half).max().clamp(min=_NARROWEST)
         return middle, half.maximum(z / widest_band.clamp(min=_FLAT)), float(z)
 
-    def _expansion(
+    def _fitting(
         self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]
     ) -> tuple[int, Tensor, Tensor] | None:
-        """Degree, middle and half width, or None when the fused kernel is the better bargain."""
+        """Degree, middle and half width of the ranges, or None where a product saves nothing."""
         middle, half, z = self._extent(request, x, scale)
         degree = self._degree(z, x.dtype, degrees) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
         return degree, middle, half
 
-    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
+    def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
         """The polynomials of the degree that this batch and these scales need."""
-        found = self._expansion(request, x, scale, _ALL_DEGREES)
+        found = self._fitting(request, x, scale, _ALL_DEGREES)
         if found is None:
             return None
         degree, middle, half = found
@@ -142,17 +141,17 @@ class ChebyshevEngine(ProductEngine):
         return _Polynomials(nodes, transform, degree, (middle.numpy(), half.numpy()))
 
     def plain_forward(self, call: LayerCall) -> Tensor:
-        """The output in plain torch operators.
+        """Compute the output in plain torch operators.
 
-        The degree depends on the numbers. Where they cannot be read, in a graph or on meta tensors,
-        the fused kernel or the torch engine takes the call.
+        The degree depends on the numbers. Where these cannot be read, in a graph or on meta
+        tensors, the call is computed edge by edge.
         """
         request, x = call.request, call.tensors.x
         found = None
         if has_values(x) and not _is_being_captured(x):
-            found = self._expansion(request, x, call.tensors.scale, DEGREES)
+            found = self._fitting(request, x, call.tensors.scale, DEGREES)
         if found is None:
-            return left_over(call)
+            return edge_by_edge(call)
         with without_autocast(x):
             out = self._sum(call, *found)
         return out if request.per_edge else with_base(out, call.tensors, request.base)
@@ -166,24 +165,24 @@ class ChebyshevEngine(ProductEngine):
 
 
 def _is_being_captured(x: Tensor) -> bool:
-    """Whether a graph of the device records this call, so that no number is computed yet."""
-    place: Any = torch.get_device_module(x.device)
-    ask = getattr(place, "is_current_stream_capturing", None)
+    """Whether a CUDA graph records this call, so that no number is computed yet."""
+    device: Any = torch.get_device_module(x.device)
+    ask = getattr(device, "is_current_stream_capturing", None)
     return ask is not None and bool(ask())
 
 
 def _compiled_extent(
     x: Tensor, scale: Tensor, uses: tuple[int, ...], width: float | None
 ) -> tuple[Tensor, Tensor, float]:
-    """The same in one pass of compiled code; `width` is the bandwidth of fixed scales."""
+    """Compute `_extent` in one pass of compiled code; `width` is the bandwidth of fixed scales."""
     import numpy as np
 
-    from .cpu import features as _features
+    from .cpu import features
 
     values, scales = arrays((x, scale))
     middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
     number = values.dtype.type
-    z = _features.extent(
+    z = features.extent(
         np.ascontiguousarray(values).reshape(-1),
         np.ascontiguousarray(scales if width is None else scales[:0]).reshape(-1),
         np.array(uses, values.dtype), number(width or 0), (len(x), x.shape[1]),
@@ -198,30 +197,25 @@ def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
     return nodes.numpy(), rows.numpy()
 
 
-class _Polynomials(Basis):
-    """T_k((x - middle)/half) for k = 1 … count."""
+class _Polynomials(Expansion):
+    """The Chebyshev polynomials T_k((x - middle)/half) for k = 1 … count."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from .cpu import features as _features
+        from .cpu import features
 
         assert self.affine is not None
-        block, _ = _features.blocks(x.shape, self.count, threads)
-        args = (
-            x.reshape(-1), out.reshape(-1), *self.affine, (*x.shape, self.count), block,
-            _features.counter(),
+        return Task(
+            features.chebyshev_task, x.reshape(-1), out.reshape(-1), *self.affine,
+            (*x.shape, self.count), features.block(x.shape, self.count, threads),
+            features.counter(),
         )  # fmt: skip
-        return Task(_features.chebyshev_task, *args)
 
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
-        import numpy as np
-
-        from .cpu import features as _features
+    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
+        from .cpu import features
 
         assert self.affine is not None
-        block, units = _features.blocks(dx.shape, self.count, threads)
-        scratch = np.empty(units * dx.shape[1], dx.dtype)
-        args = (
-            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), scratch, self.affine[1],
-            (*dx.shape, self.count), block, _features.counter(),
+        return Task(
+            features.chebyshev_backward_task, grad.reshape(-1), values.reshape(-1),
+            dx.reshape(-1), self.affine[1], (*dx.shape, self.count),
+            features.block(dx.shape, self.count, threads), features.counter(),
         )  # fmt: skip
-        return Task(_features.chebyshev_backward_task, *args)

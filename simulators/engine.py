@@ -1,6 +1,6 @@
-"""What an engine is: a way to evaluate φ on every (sample, output, input) edge, with gradients.
+"""What an engine is: a way to evaluate φ on every edge for every sample, with gradients.
 
-An engine consumes the `Program` of a request (or the circuit in it) and never an ansatz name.
+An engine reads a request's lowered `Program`, or the circuit in it, never the name of an ansatz.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .errors import SimulatorError
 
 
 class Engine(ABC):
-    """A way to run a layer call. `refuse`, `cost`, `forward` and `backward` are all there is to it.
+    """A way to run a layer call, by its methods `refuse`, `cost`, `forward` and `backward`.
 
-    `forward` and `backward` are given plain tensors and need not know of autograd: `run` gives an
-    engine what torch users expect of it. An engine whose `forward` is made of torch operators
-    needs no `backward`: autograd follows its `forward`.
+    `forward` and `backward` get plain tensors and need not know of autograd: `run` provides what
+    torch users expect. An engine whose `forward` is made of torch operators needs no `backward`,
+    for autograd differentiates its `forward`.
 
     Attributes:
         name: What users write in `engine=`.
@@ -40,7 +40,7 @@ class Engine(ABC):
     def plain(self, call: LayerCall) -> bool:
         """Whether `forward` is made of torch operators for this call, so that autograd follows it.
 
-        It is where an engine has no `backward` of its own.
+        Unless overridden this is true for an engine without a `backward`.
         """
         return type(self).backward is Engine.backward
 

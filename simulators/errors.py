@@ -1,4 +1,4 @@
-"""The one exception class of this room."""
+"""The exception class of the simulators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expectation`: the activation of every edge, by any engine, with noise or shots if wanted."""
+"""`expectation`: the activation of every edge by any engine, if wanted with noise or shots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qkan.circuits import Circuit, Program, lower, resolve_scale, shot_estimate
+from qkan.circuits import Circuit, Program, resolve_scale, shot_estimate
 
 from .bloch import noisy_edges
 from .bridge import run
@@ -34,12 +34,12 @@ def expectation(
     Args:
         circuit: Any circuit; k = circuit.num_theta, u = circuit.num_encodings.
         x: (…, i) inputs, real floats.
-        theta: (o, i, k) radians, or (…, o, i, k) for parameters of each sample's own.
+        theta: (o, i, k) radians, or (…, o, i, k) where each sample has parameters of its own.
         scale: (o, i, u), or with leading dimensions as theta; or the name of a fixed encoding
             ("linear", "binary", "ternary") or u numbers shared by all edges. None is "linear".
         shift: (o, i, u) radians, or with leading dimensions as theta. None is 0.
         engine: "auto" or one of `engines()`; a named one never falls back.
-        noise: Channels and readout errors; exact, differentiable, on the torch engine.
+        noise: Channels and readout errors, which the torch engine computes exactly.
         shots: Sample this many shots a value instead of returning the exact expectation value.
             The estimate is `shot_estimate`'s, as from a device, and carries no gradient.
         generator: For the shots; torch's default one when None.
@@ -48,8 +48,8 @@ def expectation(
         (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots.
 
     Raises:
-        SimulatorError: Shapes, dtypes or devices that do not fit, an engine that refuses, shots
-            below 1; the message shows what was found.
+        SimulatorError: Shapes, dtypes or devices do not fit, the engine refuses, or there is less
+            than one shot. The message shows what was found.
 
     Example:
         >>> import torch
@@ -58,13 +58,13 @@ def expectation(
         >>> expectation(ansatz("pz"), torch.randn(5, 3), theta).shape
         torch.Size([5, 2, 3])
     """
-    program = lower(circuit)
+    program = circuit.program
     fixed, scale = _scale(circuit, theta, scale)
     shift = theta.new_zeros(circuit.num_encodings) if shift is None else shift
     _check(circuit, x, theta, scale, shift)
     if shots is not None and (not isinstance(shots, int) or shots < 1):
         raise SimulatorError(f"shots={shots!r}: the number of shots is a whole number, 1 or more.")
-    values = _run(program, fixed, engine, noise, x, theta, scale, shift)
+    values = _run(program, fixed, engine, noise, x, theta=theta, scale=scale, shift=shift)
     return values if shots is None else sample(values, shots, generator)
 
 
@@ -76,23 +76,19 @@ def sample(values: Tensor, shots: int, generator: torch.Generator | None = None)
 
 
 def _run(
-    program: Program,
-    fixed: tuple[float, ...] | None,
-    engine: str,
-    noise: Noise | None,
-    x: Tensor,
-    theta: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-) -> Tensor:
-    own = {"theta": theta, "scale": scale, "shift": shift}
-    per_sample = [name for name, tensor in own.items() if tensor.ndim > 3]
-    leading = torch.broadcast_shapes(x.shape[:-1], *(own[name].shape[:-3] for name in per_sample))
+    program: Program, fixed: tuple[float, ...] | None, engine: str, noise: Noise | None, x: Tensor,
+    **parameters: Tensor,
+) -> Tensor:  # fmt: skip
+    """Expectation values with any leading dimensions, which become those of one batch."""
+    per_sample = [name for name, tensor in parameters.items() if tensor.ndim > 3]
+    leading = torch.broadcast_shapes(
+        x.shape[:-1], *(parameters[name].shape[:-3] for name in per_sample)
+    )
     for name in per_sample:
-        last = own[name].shape[-3:]
-        own[name] = own[name].expand(*leading, *last).reshape(-1, *last)
+        last = parameters[name].shape[-3:]
+        parameters[name] = parameters[name].expand(*leading, *last).reshape(-1, *last)
     flat = x.expand(*leading, x.shape[-1]).reshape(-1, x.shape[-1])
-    call = layer_call(program, LayerTensors(flat, **own), fixed)
+    call = layer_call(program, LayerTensors(flat, **parameters), fixed)
     request = call.request._replace(noise=noise is not None)
     chosen = select(engine, request)
     values = run(chosen, call) if noise is None else noisy_edges(request, noise, *call.tensors[:4])

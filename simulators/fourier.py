@@ -15,28 +15,26 @@ from torch import Tensor
 
 from .autocast import autocast_dtype, without_autocast
 from .base import with_base
-from .call import LayerCall, Request, is_traced
+from .call import LayerCall, Request, is_recorded
 from .cpu.compiled import refuse_on_cpu
 from .cpu.threads import Task
-from .product_engine import Basis, ProductEngine
+from .product_engine import Expansion, ProductEngine
 from .products import contract, fourier_map, harmonics, values_at
 
 MOST_HARMONICS = 512
+"""A product with more features than that would cost more than the other engines."""
 
 
 class FourierEngine(ProductEngine):
-    """Exact for fixed integer scales; one sine and cosine an input, then a product."""
+    """The exact engine for fixed integer scales: one sine and cosine an input, then a product."""
 
     name = "fourier"
 
     def refuse(self, request: Request) -> str | None:
-        """Scales that are trainable or no integers, an arccos, too many harmonics, noise."""
-        if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
-        if request.batched_theta:
-            return "parameters that differ per sample give each sample coefficients of its own"
-        if request.program.uses_arccos:
-            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        """It refuses scales that are trainable or no integers, an arccos, too many harmonics."""
+        reason = super().refuse(request)
+        if reason is not None:
+            return reason
         if request.fixed_scale is None:
             return "the scales are trainable, so the frequencies differ from edge to edge"
         if any(scale != round(scale) for scale in request.fixed_scale):
@@ -47,17 +45,17 @@ class FourierEngine(ProductEngine):
         return None
 
     def cost(self, request: Request) -> float:
-        """The product, the features, and the edges at the nodes."""
+        """The time of the product, of the features, and of the edges at the nodes."""
         return product_cost(request, 2 * _harmonics(request) + 1)
 
     def plain(self, call: LayerCall) -> bool:
-        """On other devices, and where a compiler or an exporter looks for operators it knows."""
-        return refuse_on_cpu(call.request) is not None or is_traced(call.tensors.x)
+        """Plain operators run on other devices than the CPU, and wherever a graph is recorded."""
+        return refuse_on_cpu(call.request) is not None or is_recorded(call.tensors.x)
 
     def plain_forward(self, call: LayerCall) -> Tensor:
-        """The output in plain torch operators, differentiable to any order.
+        """Compute the output in plain torch operators, differentiable to any order.
 
-        Under autocast the coefficients and the features keep their precision, the product does not.
+        Under autocast only the product is rounded, not its factors' computation.
         """
         x, theta, scale, shift, weight = call.circuits
         with without_autocast(x):
@@ -69,16 +67,16 @@ class FourierEngine(ProductEngine):
         return with_base(out, call.tensors, call.request.base)
 
     def product_dtype(self, request: Request) -> torch.dtype | None:
-        """That of autocast, which rounds matrix products."""
+        """The dtype of autocast, which rounds matrix products."""
         return autocast_dtype(request.device.type) if request.dtype == torch.float32 else None
 
-    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis:
-        """Harmonics up to the bandwidth."""
-        return _basis(_harmonics(request), x.dtype)
+    def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion:
+        """The harmonics up to the bandwidth."""
+        return _harmonic_expansion(_harmonics(request), x.dtype)
 
 
 def fourier_coefficients(request: Request, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """What `harmonics` of an input are multiplied by, (1 + 2·count, o, i), in plain operators."""
+    """The Fourier coefficients of every edge, (1 + 2·count, o, i), in the order of `harmonics`."""
     nodes, rows = fourier_map(_harmonics(request), theta)
     values = values_at(request, nodes, theta, scale, shift)
     coefficients: Tensor = torch.tensordot(rows, values, 1)
@@ -88,8 +86,9 @@ def fourier_coefficients(request: Request, theta: Tensor, scale: Tensor, shift: 
 def product_cost(request: Request, features: int) -> float:
     """Estimated seconds of a training step of a layer with so many features an input.
 
-    Fitted to `benchmarks/`, two cores: a call, the edges at the nodes, features, three products;
-    2.4 ms at 1024×64→64 with 7 features, 11 ms with 33, 23 ms at 1024×256→256 with 7.
+    The sum of a constant, the edges at the nodes, the features and three products, fitted to
+    `benchmarks/` on two cores: 2.4 ms at 1024×64→64 with 7 features, 11 ms with 33, 23 ms at
+    1024×256→256 with 7.
     """
     if request.device.type == "cuda":
         return _cuda_cost(request, features)
@@ -98,22 +97,22 @@ def product_cost(request: Request, features: int) -> float:
     start = 600e-6 if fused else 1e-3
     node = (1.0e-9 if fused else 10e-9) * operations
     product = 5e-11 if request.dtype == torch.float32 else 1e-10
-    cells = request.batch * request.in_features * features
+    numbers = request.batch * request.in_features * features
     return (
         start
         + node * features * request.edges
-        + 1.2e-9 * cells
-        + product * cells * request.out_features
+        + 1.2e-9 * numbers
+        + product * numbers * request.out_features
     )
 
 
 def _cuda_cost(request: Request, features: int) -> float:
-    """The same on a GPU, counted and not measured: launches, nodes, traffic, three products."""
+    """The cost on a GPU by a count of launches, nodes, memory traffic and three products."""
     wide = 2.0 if request.dtype == torch.float64 else 1.0
     operations = max(len(request.program.rotations), 1)
-    cells = request.batch * request.in_features * features
+    numbers = request.batch * request.in_features * features
     node = 6e-12 * operations * features * request.edges
-    return 400e-6 + wide * (node + 2e-11 * cells + 1.5e-13 * cells * request.out_features)
+    return 400e-6 + wide * (node + 2e-11 * numbers + 1.5e-13 * numbers * request.out_features)
 
 
 def _harmonics(request: Request) -> int:
@@ -122,29 +121,28 @@ def _harmonics(request: Request) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _basis(count: int, dtype: torch.dtype) -> _Harmonics:
+def _harmonic_expansion(count: int, dtype: torch.dtype) -> _Harmonics:
     nodes, rows = fourier_map(count, torch.empty(0, dtype=dtype, device="cpu"))
     return _Harmonics(nodes.numpy(), rows.numpy(), 2 * count)
 
 
 @dataclass(frozen=True, slots=True)
-class _Harmonics(Basis):
+class _Harmonics(Expansion):
     """cos kx, sin kx for k = 1 … count/2."""
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from .cpu import features as _features
+        from .cpu import features
 
-        block, _ = _features.blocks(x.shape, self.count, threads)
-        shape, counter = (*x.shape, self.count // 2), _features.counter()
-        flat, room = x.reshape(-1), out.reshape(-1)
-        return Task(_features.harmonics_task, flat, room, shape, block, counter)
-
-    def features_backward(self, grad: Any, features: Any, dx: Any, threads: int) -> Task:
-        from .cpu import features as _features
-
-        block, _ = _features.blocks(dx.shape, self.count, threads)
-        args = (
-            grad.reshape(-1), features.reshape(-1), dx.reshape(-1), (*dx.shape, self.count // 2),
-            block, _features.counter(),
+        return Task(
+            features.harmonics_task, x.reshape(-1), out.reshape(-1), (*x.shape, self.count // 2),
+            features.block(x.shape, self.count, threads), features.counter(),
         )  # fmt: skip
-        return Task(_features.harmonics_backward_task, *args)
+
+    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
+        from .cpu import features
+
+        return Task(
+            features.harmonics_backward_task, grad.reshape(-1), values.reshape(-1),
+            dx.reshape(-1), (*dx.shape, self.count // 2),
+            features.block(dx.shape, self.count, threads), features.counter(),
+        )  # fmt: skip

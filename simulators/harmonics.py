@@ -1,4 +1,7 @@
-"""Cosines and sines of the multiples of an input, by the compiled recurrence."""
+"""A product with cosines and sines of the multiples of an input, for folded models.
+
+The compiled recurrence makes the features, chunk by chunk, so that few of them exist at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from .cpu.compiled import DTYPES, INSTALLED
 
 _CHUNK_BYTES = 6 << 20
 _FEWEST = 1 << 16
-"""Inputs times multiples; below it plain operators are as fast."""
+"""Inputs times multiples below which plain operators are as fast."""
 
 
 def can_fuse_harmonics(x: Tensor, count: int) -> bool:
-    """Whether `add_harmonics` takes these inputs and is worth its call: many, eager, on a CPU."""
+    """Whether `add_harmonics` can take these inputs, and is faster than plain operators."""
     return (
-        # first of all: a compiler must not see that the size decides
+        # asked first, for a compiler must not see that the size decides
         not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and x.numel() * count >= _FEWEST
@@ -30,9 +33,10 @@ def can_fuse_harmonics(x: Tensor, count: int) -> bool:
 
 
 def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> Tensor:
-    """constant[o] + Σ cos(k·x[b,i])·product[2k-2,i,o] + sin(k·x[b,i])·product[2k-1,i,o], k ≤ count.
+    """constant[o] + Σ cos(k·x[b,i])·product[2k-2,i,o] + sin(k·x[b,i])·product[2k-1,i,o].
 
-    The batch passes in chunks that fit the caches; nothing is differentiable.
+    The sum is over the inputs i and k = 1 … count.
+    The batch passes in chunks that fit the caches. The result is not differentiable.
 
     Args:
         x: (b, i), float32 or float64, on the CPU.
@@ -43,7 +47,7 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     Returns:
         (b, o).
     """
-    from .cpu import features as _features
+    from .cpu import features
     from .cpu.threads import Task, run
 
     x, threads = x.detach().resolve_neg().contiguous(), torch.get_num_threads()
@@ -52,9 +56,11 @@ def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> T
     room = x.new_empty(min(step, len(x)), width)
     out = product.new_empty(len(x), product.shape[1])
     for part, rows in zip(x.split(step), out.split(step), strict=True):
-        block, _ = _features.blocks(tuple(part.shape), 2 * count, threads)
-        features, shape = room[: len(part)], (*part.shape, count)
-        flat = (part.reshape(-1).numpy(), features.view(-1).numpy())
-        run(Task(_features.harmonics_task, *flat, shape, block, _features.counter()), threads)
-        torch.addmm(constant, features.to(product.dtype), product, out=rows)
+        values, block = room[: len(part)], features.block(tuple(part.shape), 2 * count, threads)
+        task = Task(
+            features.harmonics_task, part.reshape(-1).numpy(), values.view(-1).numpy(),
+            (*part.shape, count), block, features.counter(),
+        )  # fmt: skip
+        run(task, threads)
+        torch.addmm(constant, values.to(product.dtype), product, out=rows)
     return out

@@ -1,4 +1,4 @@
-"""What engines are tested on: circuits, shapes and random problems as data, and comparisons.
+"""What engines are tested with: circuits, shapes and random problems, and the comparisons.
 
 Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 """
@@ -16,7 +16,7 @@ EXACT = 1e-10
 
 
 def assert_close(found: Tensor, wanted: Tensor, what: str, tolerance: float = EXACT) -> None:
-    """Shapes equal, NaN in the same places, errors below tolerance·(1 + |wanted|) elsewhere."""
+    """Assert equal shapes, NaN in the same places, and errors below tolerance·(1 + |wanted|)."""
     assert found.shape == wanted.shape, f"{what}: shape {found.shape}, wanted {wanted.shape}"
     found, wanted = found.detach().double(), wanted.detach().double()
     nan = wanted.isnan()
@@ -29,7 +29,7 @@ def assert_close(found: Tensor, wanted: Tensor, what: str, tolerance: float = EX
 def assert_as_exact_as(
     found: Tensor, plain: Tensor, exact: Tensor, slack: float, what: str
 ) -> None:
-    """The error against `exact` is at most twice that of the plain implementation, plus slack."""
+    """Assert that the error is at most twice that of the plain implementation, plus slack."""
     assert found.shape == exact.shape, f"{what}: shape {found.shape}, wanted {exact.shape}"
     if not exact.numel():
         return
@@ -41,7 +41,7 @@ TILTED = (0.48, -0.6, 0.64)
 
 
 def own_circuit() -> Circuit:
-    """All that a user may do at once: tied thetas, a tied encoding, fixed angles, a tilt."""
+    """Everything that is allowed at once: thetas and an encoding that occur twice, fixed angles."""
     return Circuit(
         (
             RX(0.3), RY(Theta(0)), RZ(Encoding(1)), RX(Encoding(0)), X, RY(Theta(1)),
@@ -52,7 +52,7 @@ def own_circuit() -> Circuit:
 
 
 def mixed_encodings() -> Circuit:
-    """An arccos and an affine encoding beside each other."""
+    """A circuit with an arccos and an affine encoding."""
     gates = (
         RY(Theta(0)), RX(Encoding(0, arccos=True)), RX(Theta(1)), RZ(Theta(2)), RZ(Encoding(1)),
         RY(0.7),
@@ -61,12 +61,12 @@ def mixed_encodings() -> Circuit:
 
 
 def bare_encoding() -> Circuit:
-    """No theta at all."""
+    """A circuit without thetas."""
     return Circuit((H, RZ(Encoding(0)), RY(0.4)))
 
 
 def unmoved() -> Circuit:
-    """The input never reaches the observable: φ is constant."""
+    """A circuit whose input never reaches the observable, so that φ is constant."""
     return Circuit((RZ(Encoding(0)), RZ(Theta(0))))
 
 
@@ -112,14 +112,14 @@ class Problem:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """X, theta, scale and shift."""
+        """The tensors x, theta, scale and shift."""
         return self.x, self.theta, self.scale, self.shift
 
 
 def problem(
     circuit: Circuit, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Problem:
-    """A problem at scale ≠ 1, |x| ≠ 1, shift ≠ 0; leaves that require a gradient."""
+    """A random problem whose tensors are leaves; scales differ from 1, shifts from 0."""
     g = torch.Generator().manual_seed(seed)
     k, u = circuit.num_theta, circuit.num_encodings
     # encodings through arccos stay mostly inside [-1, 1], with some clamped

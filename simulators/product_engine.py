@@ -1,8 +1,9 @@
 """A layer as one matrix product on the CPU: what `fourier` and `chebyshev` share.
 
-Coefficients of every edge come from a few nodes by the fused kernel, features of the inputs from a
-compiled recurrence, and one product joins them. The batch passes in chunks that fit the caches, so
-that memory stays bounded; the backward pass recomputes the features.
+The fused kernel evaluates every edge at a few nodes and makes coefficients of the values, a
+compiled recurrence makes features of the inputs, and one product joins them. The batch passes in
+chunks that fit the caches, so that memory stays bounded. The backward pass computes the features
+again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from .autocast import without_autocast
 from .base import add_base_, backward_beside
-from .call import Gradients, LayerCall, Request
-from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale, tables
+from .call import NOISE_REFUSED, Gradients, LayerCall, Request
+from .cpu.compiled import arrays, as_tensors, check_on_cpu, shared_scale
 from .cpu.numba_engine import NumbaEngine
 from .cpu.threads import Task, run
 from .engine import Engine
@@ -31,7 +32,7 @@ _CHUNK_BYTES = 6 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Basis(ABC):
+class Expansion(ABC):
     """Functions of one input that a layer is expanded in.
 
     Attributes:
@@ -49,60 +50,76 @@ class Basis(ABC):
 
     @abstractmethod
     def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Task:
-        """The work that writes the features of x (b, i) to out (b, m, i); threads share it."""
+        """The work of writing the features of x (b, i) to out (b, m, i)."""
 
     @abstractmethod
     def features_backward(
-        self, grad: np.ndarray, features: np.ndarray, dx: np.ndarray, threads: int
+        self, grad: np.ndarray, values: np.ndarray, dx: np.ndarray, threads: int
     ) -> Task:
-        """The work that writes the gradient by x (b, i) to dx, from that of the features."""
+        """The work of writing the gradient by x (b, i) to dx.
+
+        `values` are the features (b, m, i), and `grad` is the gradient by them.
+        """
 
 
 class ProductEngine(Engine):
-    """An engine whose layer is features times coefficients."""
+    """An engine that computes a layer as features times coefficients."""
+
+    def refuse(self, request: Request) -> str | None:
+        """It refuses noise, parameters per sample, and an arccos; engines refuse more than that."""
+        if request.noise:
+            return NOISE_REFUSED
+        if request.batched_theta:
+            return "parameters that differ per sample give each sample coefficients of its own"
+        if request.program.uses_arccos:
+            return "an arccos encoding makes φ no trigonometric polynomial in x"
+        return None
 
     @abstractmethod
-    def basis(self, request: Request, x: Tensor, scale: Tensor) -> Basis | None:
-        """The basis for these inputs, or None where the fused kernel is the better bargain."""
+    def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
+        """The expansion for these inputs, or None where the fused kernel is faster."""
 
     def product_dtype(self, request: Request) -> torch.dtype | None:
-        """What the products round their factors to, or None for the precision of the inputs."""
+        """The dtype that products round their factors to, or None for that of the inputs."""
         return None
 
     @abstractmethod
     def plain_forward(self, call: LayerCall) -> Tensor:
-        """The output in plain torch operators, wherever the compiled kernels do not run."""
+        """Compute the output in plain torch operators, where the compiled kernels do not run."""
 
     def forward(self, call: LayerCall) -> tuple[Tensor, _Product | None]:
-        """The output, and the coefficients for the backward pass."""
+        """Compute the output, and keep the coefficients for the backward pass."""
         if self.plain(call):
             return self.plain_forward(call), None
         check_on_cpu(call.tensors)
         request, x = call.request, call.tensors.x
-        basis = self.basis(request, x, call.tensors.scale)
-        if basis is None:
+        expansion = self.expansion(request, x, call.tensors.scale)
+        if expansion is None:
             return _KERNEL.forward(call)
         low = self.product_dtype(request)
         with without_autocast(x):
-            product = _Product(call, basis, low)
+            product = _Product(call, expansion, low)
             return add_base_(product.forward(call.tensors.bias), call), product
 
     def backward(self, call: LayerCall, grad: Tensor, state: _Product | None) -> Gradients:
-        """The gradients of the expansion."""
+        """Compute the gradients, exact for the expansion."""
         if state is None:
-            basis = self.basis(call.request, call.tensors.x, call.tensors.scale)
-            if basis is None:
+            expansion = self.expansion(call.request, call.tensors.x, call.tensors.scale)
+            if expansion is None:
                 return _KERNEL.backward(call, grad, None)
-            state = _Product(call, basis, self.product_dtype(call.request))
+            state = _Product(call, expansion, self.product_dtype(call.request))
         return backward_beside(call, grad, state.backward(grad, call.needs[:5]))
 
 
 _KERNEL = NumbaEngine()
-"""What takes a call for which a product is a bad bargain."""
+"""The engine of calls for which a product saves nothing."""
 
 
 class _Scratch(threading.local):
-    """Room for one chunk in each thread, kept: fresh pages cost as much as filling them."""
+    """Memory for one chunk, kept for the next call of the same thread.
+
+    To fill memory that is new to the process takes twice as long.
+    """
 
     def __init__(self) -> None:
         self.rooms: dict[Any, Any] = {}
@@ -123,70 +140,66 @@ def _scratch(size: int, dtype: Any, what: str) -> Any:
 class _Product:
     """One call: the coefficients, and the chunks of the batch."""
 
-    def __init__(self, call: LayerCall, basis: Basis, low: torch.dtype | None = None) -> None:
+    def __init__(
+        self, call: LayerCall, expansion: Expansion, low: torch.dtype | None = None
+    ) -> None:
+        import numpy as np
+
         from .cpu import kernels
 
         request = call.request
-        x, self.theta, scale, self.shift, weight = arrays(call.circuits)
-        self.basis, self.threads = basis, torch.get_num_threads()
+        x, theta, scale, shift, weight = arrays(call.circuits)
+        self.expansion, self.threads = expansion, torch.get_num_threads()
         self.per_edge, self.low = weight is None, low
         self.x = x if x.flags.c_contiguous else x.copy()
-        self.scale = shared_scale(request, scale)
-        self._move_to_nodes()
-        self.tables = tables(request.program)
-        self.weight = self._ones() if weight is None else weight
-        self.sizes = (request.out_features, basis.count, request.in_features)
+        scale, shift = self._at_nodes(shared_scale(request, scale), shift)
+        weight = np.ones(theta.shape[:2], theta.dtype) if weight is None else weight
+        self.parameters = kernels.Parameters(theta, scale, shift, weight)
+        self.program = kernels.program_arrays(request.program)
+        self.sizes = (request.out_features, expansion.count, request.in_features)
         self._first = self._room(0) if len(self.x) else None
         work = None if self._first is None else self._features(*self._first)
         coefficients, total = kernels.series(
-            self.tables, basis.nodes, basis.transform, self.theta, self.scale, self.shift,
-            self.weight, self.threads, work,
-        )  # fmt: skip
+            self.program, expansion.nodes, expansion.transform, self.parameters, self.threads, work
+        )
         self.coefficients, self.total = torch.from_numpy(coefficients), torch.from_numpy(total)
 
-    def _move_to_nodes(self) -> None:
-        """scale·x + shift, with x = middle + half·t, as an encoding of t."""
+    def _at_nodes(self, scale: Any, shift: Any) -> tuple[Any, Any]:
+        """Scale and shift of t, where x = middle + half·t: the nodes are values of t."""
         import numpy as np
 
-        if self.basis.affine is not None:
-            middle, half = (array[:, None] for array in self.basis.affine)
-            self.shift = self.shift + self.scale * middle
-            self.scale = self.scale * half
-            if self.scale.ndim == 2:
-                self.scale = np.broadcast_to(self.scale, self.shift.shape)
+        if self.expansion.affine is None:
+            return scale, shift
+        middle, half = (array[:, None] for array in self.expansion.affine)
+        return np.broadcast_to(scale * half, shift.shape), shift + scale * middle
 
     def _move_back(self, dscale: Any, dshift: Any) -> Any:
-        """The gradient of the scale of x, from those of the encoding of t."""
-        if self.basis.affine is None:
+        """The gradient by the scale of x, from those by scale and shift of t."""
+        if self.expansion.affine is None:
             return dscale
-        middle, half = (array[:, None] for array in self.basis.affine)
+        middle, half = (array[:, None] for array in self.expansion.affine)
         return dscale * half + dshift * middle
 
-    def _ones(self) -> Any:
-        import numpy as np
-
-        return np.ones(self.theta.shape[:2], self.theta.dtype)
-
     def _room(self, start: int) -> tuple[slice, Any]:
-        """The chunk of the batch that starts there, and room for its features (b, m, i)."""
+        """The chunk of the batch that begins at `start`, and memory for its features (b, m, i)."""
         batch, ins = self.x.shape
-        row = max(self.basis.count * ins, 1)
+        row = max(self.expansion.count * ins, 1)
         step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
         rows = slice(start, min(start + step, batch))
         room = _scratch(step * row, self.x.dtype, "features")[: (rows.stop - start) * row]
-        return rows, room.reshape(-1, self.basis.count, ins)
+        return rows, room.reshape(-1, self.expansion.count, ins)
 
     def _features(self, rows: slice, room: Any) -> Task:
-        return self.basis.features(self.x[rows], room, self.threads)
+        return self.expansion.features(self.x[rows], room, self.threads)
 
     def _chunks(self) -> Iterator[tuple[slice, Any]]:
-        """Slices of the batch, each with its features (b, m, i)."""
+        """Yield slices of the batch, each with its features (b, m, i)."""
         start = 0
         while start < len(self.x):
             rows, room = self._room(start)
             if self._first is None:
                 run(self._features(rows, room), self.threads)
-            # the first chunk was filled beside the coefficients; its room is soon used again
+            # the first chunk was filled beside the coefficients, and its memory is used again
             self._first = None
             yield rows, room
             start = rows.stop
@@ -210,7 +223,7 @@ class _Product:
         return out
 
     def _rounded(self, one: Tensor, other: Tensor) -> Tensor:
-        """A product whose factors are rounded, as autocast asks for."""
+        """The product of rounded factors, as autocast asks for."""
         return (one.to(self.low) @ other.to(self.low)).to(self.coefficients.dtype)
 
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
@@ -226,7 +239,7 @@ class _Product:
             if dx is not None:
                 slopes = self._slopes(grad[rows], values)
                 run(
-                    self.basis.features_backward(slopes, features, dx[rows], self.threads),
+                    self.expansion.features_backward(slopes, features, dx[rows], self.threads),
                     self.threads,
                 )
         parameters = self._coefficients_backward(grad, dc, needs[1:])
@@ -239,7 +252,7 @@ class _Product:
         elif self.low is not None:
             dc += self._rounded(values.flatten(1).T, grad).view_as(dc)
         else:
-            # this way round the product is faster than its transpose
+            # the transpose of this product is slower
             dc.flatten(0, 1).addmm_(values.flatten(1).T, grad)
 
     def _slopes(self, grad: Tensor, values: Tensor) -> Any:
@@ -256,7 +269,7 @@ class _Product:
     def _coefficients_backward(
         self, grad: Tensor, dc: Tensor | None, needs: Sequence[bool]
     ) -> Sequence[Any]:
-        """The gradients by the parameters, from that by the coefficients but the first."""
+        """The gradients by the parameters, from those by all coefficients but the constant."""
         from .cpu import kernels
 
         if dc is None:
@@ -267,8 +280,8 @@ class _Product:
         dtheta, dscale, dshift, dweight = needs
         wanted = (dtheta, dscale, dscale or dshift, dweight and not self.per_edge)
         found = list(kernels.series_backward(
-            self.tables, full.numpy(), self.basis.nodes, self.basis.transform, self.theta,
-            self.scale, self.shift, self.weight, wanted, self.threads,
+            self.program, full.numpy(), self.expansion.nodes, self.expansion.transform,
+            self.parameters, wanted, self.threads,
         ))  # fmt: skip
         found[1] = self._move_back(found[1], found[2]) if dscale else None
         found[2] = found[2] if dshift else None

@@ -1,8 +1,8 @@
 """What `fourier` and `chebyshev` share: a layer as one matrix product, features times coefficients.
 
-Every edge is evaluated at a few nodes, a fixed linear map turns node values into coefficients, and
-each sample only enters through features of its inputs. All in plain torch here: any device, any
-dtype, derivatives of any order, and a graph of plain operators for compilers and exporters.
+Every edge is evaluated at a few nodes, a fixed linear map turns the values there into coefficients,
+and a sample enters only through features of its inputs. Here all that is in plain torch operators:
+for any device and dtype, for derivatives of any order, for graphs of compilers and exporters.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def values_at(
     """
     x = nodes if nodes.ndim == 2 else nodes[:, None].expand(-1, request.in_features)
     call = layer_call(request.program, LayerTensors(x, theta, scale, shift), request.fixed_scale)
-    return left_over(call)
+    return edge_by_edge(call)
 
 
-def left_over(call: LayerCall) -> Tensor:
-    """A call on a device other than the CPU, by the CUDA kernel or in plain operators."""
+def edge_by_edge(call: LayerCall) -> Tensor:
+    """Evaluate a call without a product: by the CUDA kernels where they can, else in operators."""
     cupy = get_engine("cupy")
     able = not is_exporting() and cupy.refuse(call.request) is None
     return run(cupy if able else get_engine("torch"), call)
 
 
 def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> Tensor:
-    """Coefficients times features, summed over what is not asked for.
+    """The product of features and coefficients, summed over features and, with a weight, inputs.
 
     Args:
         features: (b, i, f).
@@ -63,9 +63,9 @@ def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> T
 
 
 def harmonics(x: Tensor, count: int) -> Tensor:
-    """Cos kx and sin kx for k = 1 … count by angle addition, (b, i) → (b, i, 1 + 2·count).
+    """The features 1, cos kx and sin kx for k = 1 … count, (b, i) → (b, i, 1 + 2·count).
 
-    One sine and cosine an input; the first feature is 1.
+    One sine and cosine an input is computed; angle addition gives the others.
     """
     cosine, sine = [x.cos()], [x.sin()]
     for k in range(2, count + 1):
@@ -89,13 +89,13 @@ def fourier_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The n = 2·count + 1 nodes 2πj/n, and the (n, n) matrix from values at them to the
-        coefficients of `harmonics`, exact for trigonometric polynomials of that degree; computed
-        in float64, in the dtype and on the device of `like`.
+        coefficients of `harmonics`, exact for trigonometric polynomials of that degree. They are
+        computed in float64, and given in the dtype and on the device of `like`.
     """
     n = 2 * count + 1
     j = torch.arange(n, device=like.device)
     turn = 2 * math.pi / n
-    # whole turns go while the product is still an integer
+    # whole turns are left out while the product is still an exact integer
     angles = (j[1 : count + 1, None] * j % n).double() * turn
     pairs = torch.stack([angles.cos(), angles.sin()], 1).flatten(0, 1) * (2 / n)
     rows = torch.cat([torch.full_like(pairs[:1], 1 / n), pairs])
@@ -106,7 +106,7 @@ def chebyshev_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Chebyshev nodes in (-1, 1) and the cosine transform to coefficients of T_0 … T_{count-1}.
 
     Returns:
-        (count,) and (count, count), computed in float64, in dtype and on the device of `like`.
+        (count,) and (count, count), computed in float64, in the dtype and on the device of `like`.
     """
     k = torch.arange(count, device=like.device).double()
     angles = math.pi * (k + 0.5) / count

@@ -1,7 +1,7 @@
-"""The `reference` engine: statevectors in numpy, one circuit at a time. Slow, short, the truth.
+"""The `reference` engine: statevectors in numpy, one circuit at a time, slow and easy to check.
 
-It runs the circuit's own gates, not the lowered program, and its gradients are the parameter-shift
-rule, so that it shares nothing with what it is compared to.
+Tests compare the other engines to it. It shares no code with them: it runs the gates of the circuit
+and not the lowered program, and its gradients are those of the parameter-shift rule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAULI = {"X": _FIXED["X"], "Y": np.array([[0, -1j], [1j, 0]]), "Z": _FIXED["Z"]
 
 
 def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
-    """U|0⟩ as two amplitudes; `angles` in radians, one for each parametric gate, in time order."""
+    """U|0⟩ as two amplitudes; `angles` has one a parametric gate, in time order, in radians."""
     state = np.array([1, 0], dtype=complex)
     values = iter(angles)
     for gate in circuit.gates:
@@ -43,7 +43,8 @@ def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
 
 def measure(circuit: Circuit, angles: np.ndarray) -> float:
     """⟨M⟩ of one circuit with bound angles."""
-    with np.errstate(invalid="ignore"):  # an infinite angle gives NaN, as in every engine
+    # an infinite angle gives NaN, as in every engine
+    with np.errstate(invalid="ignore"):
         state = statevector(circuit, angles)
     matrix = sum(n * _PAULI[axis] for n, axis in zip(circuit.observable_vector, "XYZ", strict=True))
     return float((state.conj() @ matrix @ state).real)
@@ -88,12 +89,12 @@ def gradient(
 
 
 class ReferenceEngine(Engine):
-    """Ground truth for tests; `auto` never takes it."""
+    """The engine that tests hold the others to; `auto` never takes it."""
 
     name = "reference"
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, parameters per sample, and anything but the CPU."""
+        """It refuses noise, parameters per sample, and tensors that are not on the CPU."""
         if request.noise:
             return "it knows pure states only; noise runs on the torch engine"
         if request.batched_theta:
@@ -103,13 +104,13 @@ class ReferenceEngine(Engine):
         return None
 
     def cost(self, request: Request) -> float:
-        """About a millisecond a circuit and its parameter shifts."""
+        """About a millisecond for each circuit with its parameter shifts."""
         return 1.0 + 1e-3 * request.batch * request.edges
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
-        """The output, from one statevector a sample and edge."""
+        """Compute the output from one statevector for each sample and edge."""
         x, theta, scale, shift = _arrays(*call.tensors[:4])
-        circuit = call.request.program.circuit
+        circuit = _circuit(call)
         found = np.empty((x.shape[0], *theta.shape[:2]))
         for b, o, i in np.ndindex(found.shape):
             angles = bind(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
@@ -117,7 +118,7 @@ class ReferenceEngine(Engine):
         return _sum(call, torch.from_numpy(found).to(call.tensors.x.dtype)), None
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
-        """The gradients by parameter shift, and by autograd those of the sum over the edges."""
+        """Compute the gradients of circuits by parameter shift, all others by autograd."""
         edges = self.forward(call._replace(tensors=call.tensors._replace(weight=None)))[0]
         with torch.enable_grad():
             held = LayerTensors(*(
@@ -129,17 +130,21 @@ class ReferenceEngine(Engine):
             found = iter(torch.autograd.grad(out, inputs, grad, materialize_grads=True))
         dedges, dx = next(found), next(found)
         beside = [None if t is None else next(found) for t in held[4:]]
-        shifted = _shift_backward(call.request.program.circuit, dedges, call.tensors[:4])
+        shifted = _shift_backward(_circuit(call), dedges, call.tensors[:4])
         gradients = (dx + shifted[0], *shifted[1:], *beside)
         return tuple(g if need else None for g, need in zip(gradients, call.needs, strict=True))
 
 
 def _sum(call: LayerCall, edges: Tensor) -> Tensor:
-    """The output of a layer with these values of its edges; the values where no weight is given."""
+    """The output of a layer whose edges have these values; without a weight the values."""
     weight = call.circuits[-1]
     if weight is None:
         return edges
     return with_base((edges * weight).sum(-1), call.tensors, call.request.base)
+
+
+def _circuit(call: LayerCall) -> Circuit:
+    return Circuit(call.request.program.gates, call.request.program.measured)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

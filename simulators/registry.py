@@ -1,4 +1,4 @@
-"""The registry: which engines there are, which of them takes a request, and why not the others."""
+"""Which engines there are, which of them takes a request, and why not the others."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .errors import SimulatorError
 _ENGINES: dict[str, Engine] = {}
 
 _EXPORTED = ("fourier", "torch")
-"""Engines that an exported graph holds as plain torch operators, the better one first."""
+"""Engines that are made of plain torch operators in an exported graph, the faster one first."""
 
 
 def register_engine(engine: Engine) -> None:
-    """Make an engine known by its name: to `engine=`, to `auto` and to `explain`.
+    """Make an engine known to `engine=`, to `auto` and to `explain` by its name.
 
-    `qkan.simulators.testing.check_engine` says whether it computes what the others do.
+    `qkan.simulators.testing.check_engine` tests whether it computes what the others do.
 
     Args:
         engine: An instance of an `Engine`.
 
     Raises:
-        SimulatorError: It is no engine, or its name is not a new one.
+        SimulatorError: It is no engine, or it has no name, or one that is taken.
     """
     name = getattr(engine, "name", None)
     if not isinstance(engine, Engine):
@@ -74,14 +74,14 @@ def select(name: str, request: Request) -> Engine:
     Raises:
         SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
     """
-    # a compiler traces through the choice and would warn of the cache
+    # a compiler would warn of the cache, and traces through the choice
     traced = torch.compiler.is_compiling() or is_tracing()
     return _select(name, request) if traced else _cached(name, request)
 
 
 def _select(name: str, request: Request) -> Engine:
     if name == "auto":
-        # a program for other machines and any batch: no choice by this machine's cost of this one
+        # an exported program runs on other machines and batches, so costs here say nothing
         return _exported(request) if is_exporting() else _cheapest(request)
     engine = get_engine(name)
     reason = engine.refuse(request)
@@ -125,11 +125,11 @@ _cached = functools.lru_cache(maxsize=4096)(_select)
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which engine `auto` takes and what it thinks of each; `print` it.
+    """Which engine `auto` takes, and why; made to be printed.
 
     Attributes:
-        engine: The chosen one, None when all refuse.
-        verdicts: For each engine its reason to refuse, or its estimated cost.
+        engine: The chosen engine, or None when all refuse.
+        verdicts: For each engine its name, and its reason to refuse or its estimated cost.
     """
 
     engine: str | None

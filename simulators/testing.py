@@ -1,8 +1,8 @@
-"""The agreement suite: what every engine owes, as assertions that anyone's engine can be given to.
+"""The agreement suite: assertions that every engine must pass, those of other packages too.
 
-`check_engine(engine)` runs all of it. The truth is the `torch` engine in float64 on the CPU, which
-the tests of this package prove against statevectors. Letters: b samples, o outputs, i inputs,
-k theta slots, u encodings.
+`check_engine(engine)` runs them all. An engine is compared to the `torch` engine in float64 on the
+CPU, which the tests of this package compare to statevectors. Letters: b samples, o outputs,
+i inputs, k theta slots, u encodings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qkan.circuits import lower
 
-from .base import BASES
+from .base_activations import BASES
 from .bridge import run
 from .call import LayerTensors, Request, layer_call
 from .engine import Engine
@@ -32,7 +32,7 @@ from .registry import get_engine
 NAMES = LayerTensors._fields[:7]
 CPU = torch.device("cpu")
 SMALL = Shape(2, 2, 2)
-"""Few enough numbers for differences by each of them."""
+"""Sizes small enough for difference quotients by every number."""
 Found = dict[str, Tensor]
 
 
@@ -43,7 +43,7 @@ def request_for(
     device: torch.device = CPU,
     fixed: bool = False,
 ) -> Request:
-    """The request of a layer of a circuit; fixed scales are 1, 2, 3 …"""
+    """The request of a layer; its scales are trainable, or fixed at 1, 2, 3 …"""
     program = lower(CIRCUITS[circuit])
     return Request(
         program, shape.b, shape.o, shape.i, dtype, device, _scales(circuit) if fixed else None
@@ -55,7 +55,7 @@ def _scales(circuit: str) -> tuple[float, ...]:
 
 
 def leaves(p: Problem, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """X, theta, scale, shift, weight as leaves of a dtype on a device."""
+    """The tensors x, theta, scale, shift, weight as leaves of a dtype on a device."""
     tensors = (p.x, p.theta, p.scale, p.shift, p.weight)
     return tuple(t.detach().to(device, dtype).requires_grad_() for t in tensors)
 
@@ -67,7 +67,7 @@ def evaluate(
     fixed: bool = False,
     base: str | None = None,
 ) -> Tensor:
-    """The output of a layer, from as many of `LayerTensors` as are given; of edges from four."""
+    """The output of a layer, from the first of `LayerTensors`; from four the values of edges."""
     scales = _scales(circuit) if fixed else None
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
     return run(engine, layer_call(lower(CIRCUITS[circuit]), held, scales, base))
@@ -81,7 +81,7 @@ def value_and_gradients(
     fixed: bool = False,
     base: str | None = None,
 ) -> Found:
-    """The output of `evaluate` and the gradients by all tensors but a mask, on the CPU."""
+    """The output of `evaluate` and the gradients by all tensors but the mask, on the CPU."""
     value = evaluate(engine, circuit, tensors, fixed, base)
     named = {n: t for n, t in zip(NAMES, tensors, strict=False) if t is not None}
     found = torch.autograd.grad(
@@ -94,7 +94,7 @@ def value_and_gradients(
 
 
 def case(circuit: str, shape: Shape, fixed: bool = False) -> Problem:
-    """A random problem in float64, with the fixed scales where they are wanted."""
+    """A random problem in float64; `fixed` sets its scales to 1, 2, 3 …"""
     p = problem(CIRCUITS[circuit], shape, seed=5)
     if fixed:
         p.scale = torch.tensor(_scales(circuit), dtype=torch.float64).expand_as(p.scale).clone()
@@ -104,7 +104,7 @@ def case(circuit: str, shape: Shape, fixed: bool = False) -> Problem:
 def assert_agrees(
     engine: Engine, circuit: str, shape: Shape, device: torch.device = CPU, fixed: bool = False
 ) -> None:
-    """Layer and edges, values and all gradients, in float64."""
+    """Compare values and all gradients, of the layer and of its edges, in float64."""
     p = case(circuit, shape, fixed)
     truth = get_engine("torch")
     per_edge = torch.cos(torch.arange(shape.b * shape.o * shape.i).double())
@@ -120,7 +120,7 @@ def assert_agrees(
 def assert_as_exact_as_torch(
     engine: Engine, circuit: str, shape: Shape, device: torch.device = CPU
 ) -> None:
-    """In float32 the error is at most twice that of plain torch operators."""
+    """Assert that in float32 the error is at most twice that of plain torch operators."""
     p = case(circuit, shape)
     single = leaves(p, torch.float32, CPU)
     double = tuple(t.detach().double().requires_grad_() for t in single)
@@ -140,7 +140,7 @@ def assert_as_exact_as_torch(
 def assert_half_is_rounded_float32(
     engine: Engine, dtype: torch.dtype, device: torch.device = CPU
 ) -> None:
-    """Inputs and outputs in half precision, all between in float32."""
+    """Assert that half precision is computed in float32 and rounded at the end."""
     p = case("pz3", Shape(37, 3, 5))
     half = leaves(p, dtype, device)
     single = tuple(t.detach().float().requires_grad_() for t in half)
@@ -151,10 +151,10 @@ def assert_half_is_rounded_float32(
         assert torch.equal(found, wanted[what].to(dtype)), what
 
 
-def assert_whole_agrees(
+def assert_layer_agrees(
     engine: Engine, base: str | None, shape: Shape, device: torch.device = CPU, bare: bool = False
 ) -> None:
-    """A whole layer: mask, base activation, bias; `bare` leaves out mask and bias."""
+    """Compare a layer with mask, base activation and bias; `bare` leaves out mask and bias."""
     p = case("pz3", shape)
     generator = torch.Generator().manual_seed(7)
 
@@ -166,7 +166,7 @@ def assert_whole_agrees(
     mask = None if bare else (normal(shape.o, shape.i) > -0.5).double()
     grad = normal(shape.b, shape.o)
 
-    def whole(engine: Engine, device: torch.device) -> Found:
+    def layer(engine: Engine, device: torch.device) -> Found:
         mine: list[Tensor | None] = [
             t.detach().to(device).requires_grad_() for t in (*first, *extra)
         ]
@@ -177,13 +177,13 @@ def assert_whole_agrees(
         assert torch.equal(value.cpu(), found["value"])
         return found
 
-    wanted = whole(get_engine("torch"), CPU)
-    for what, found in whole(engine, device).items():
+    wanted = layer(get_engine("torch"), CPU)
+    for what, found in layer(engine, device).items():
         assert_close(found, wanted[what], what)
 
 
 def assert_a_bad_sample_stays_alone(engine: Engine, bad: float, device: torch.device = CPU) -> None:
-    """NaN or an infinite input spoils its own row of the output and its own ∂/∂x."""
+    """Assert that NaN or an infinite input changes only its row of the output and its own ∂/∂x."""
     p = case("pz3", Shape(67, 3, 4))
     p.x = p.x.detach().clone()
     p.x[41, 1] = bad
@@ -199,7 +199,7 @@ def assert_a_bad_sample_stays_alone(engine: Engine, bad: float, device: torch.de
 def assert_large_inputs_stay_exact(
     engine: Engine, dtype: torch.dtype, device: torch.device = CPU
 ) -> None:
-    """An angle of any size: the error is that of rounding scale·x + shift, at most twice."""
+    """Assert that for large x the error is at most twice that of rounding scale·x + shift."""
     for size in (1e2, 1e4, 1e6, 1e14):
         p = case("pz3", Shape(33, 2, 3))
         p.x = p.x.detach() * size
@@ -215,7 +215,7 @@ def assert_large_inputs_stay_exact(
 
 
 def assert_the_arccos_is_flat_from_one_on(engine: Engine, device: torch.device = CPU) -> None:
-    """The derivative of arccos e is 0 for |e| ≥ 1, and nothing is NaN."""
+    """Assert that the derivative of arccos e is 0 for |e| ≥ 1, and that nothing is NaN."""
     values = (1.0, -1.0, 1.5, -3.0, 0.5)
     p = case("px1", Shape(len(values), 1, 1))
     mine = list(leaves(p, torch.float64, device))
@@ -230,7 +230,7 @@ def assert_the_arccos_is_flat_from_one_on(engine: Engine, device: torch.device =
 def assert_differentiable_twice(
     engine: Engine, device: torch.device = CPU, shape: Shape = SMALL
 ) -> None:
-    """First derivatives against differences, second ones against those of the first."""
+    """Compare first derivatives to difference quotients, second ones to those of the first."""
     p = case("own", shape)
     mine = leaves(p, torch.float64, device)
     torch.autograd.gradcheck(lambda *t: evaluate(engine, "own", t), mine)
@@ -239,7 +239,7 @@ def assert_differentiable_twice(
 
 
 def assert_no_sample_is_no_output(engine: Engine, device: torch.device = CPU) -> None:
-    """An empty batch gives an empty output and zero gradients."""
+    """Assert that an empty batch gives an empty output and zero gradients."""
     p = case("pz1", Shape(0, 3, 5))
     found = value_and_gradients(engine, "pz1", leaves(p, torch.float64, device), p.grad)
     assert found["value"].shape == (0, 3) and found["x"].shape == (0, 5)
@@ -248,18 +248,18 @@ def assert_no_sample_is_no_output(engine: Engine, device: torch.device = CPU) ->
 
 
 def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, int]:
-    """Run the whole agreement suite on an engine, wherever it does not refuse.
+    """Run the agreement suite on an engine, wherever it does not refuse.
 
     Args:
         engine: The engine; it need not be registered.
-        device: Where the tensors are that it is given.
+        device: Where its tensors are.
 
     Returns:
-        For each check the number of cases that it ran on, at least one in all.
+        For each kind of check the number of cases.
 
     Raises:
-        AssertionError: A value or a gradient is off, or the engine refuses all there is; the
-            message says which, and by how much.
+        AssertionError: A value or a gradient is off, or the engine refuses every case. The message
+            says which, and by how much.
 
     Example:
         >>> from qkan.simulators import get_engine
@@ -285,14 +285,14 @@ def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, 
 
 
 def _check_layers(engine: Engine, device: torch.device, ran: dict[str, int]) -> None:
-    """Whole layers, half precision and the inputs that need care, with trainable scales."""
+    """Check layers with all their parts, half precision, and inputs that need care."""
     layer = request_for("pz3", Shape(45, 13, 15), torch.float64, device)
     if engine.refuse(layer) is not None:
         return
     for base in (*BASES, None):
         if engine.refuse(layer._replace(base=base)) is None:
-            assert_whole_agrees(engine, base, Shape(45, 13, 15), device)
-            assert_whole_agrees(engine, base, Shape(1, 2, 3), device, bare=True)
+            assert_layer_agrees(engine, base, Shape(45, 13, 15), device)
+            assert_layer_agrees(engine, base, Shape(1, 2, 3), device, bare=True)
             ran["base"] += 1
     for dtype in (torch.bfloat16, torch.float16):
         if engine.computes_half and engine.refuse(layer._replace(dtype=dtype)) is None:

@@ -21,7 +21,7 @@ import torch
 
 from qkan.simulators.cuda.calls import Card
 from qkan.simulators.cuda.cupy_engine import CupyEngine
-from qkan.simulators.cuda.source import KERNELS, SAMPLE_KERNELS, Kernel, source
+from qkan.simulators.cuda.source import KERNELS, PER_SAMPLE_KERNELS, Kernel, source
 
 SHIM = Path(__file__).parent / "cuda_host.h"
 OPTIONS = (
@@ -59,7 +59,7 @@ def _unit(code: str) -> str:
         f'extern "C" int run_{name}(const unsigned* grid, unsigned threads, unsigned bytes,'
         " int backwards, const void* arguments) { return host::run(grid, threads, bytes,"
         f" backwards, [](const void* a) {{ k::{name}(*(const k::Arguments*)a); }}, arguments); }}"
-        for name in (*KERNELS, *SAMPLE_KERNELS)
+        for name in (*KERNELS, *PER_SAMPLE_KERNELS)
         if f"QKAN_KERNEL({name})" in code
     )
     return f'#include "{SHIM}"\nnamespace k {{\n{code}\n}}\n{runs}\n'

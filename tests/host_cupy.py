@@ -23,7 +23,7 @@ from host_card import address_of
 from numpy.typing import NDArray
 
 from qkan.simulators import get_engine
-from qkan.simulators.cuda.source import DEVICE, KERNELS, POINTERS, SAMPLE_KERNELS
+from qkan.simulators.cuda.source import DEVICE, KERNELS, PER_SAMPLE_KERNELS, POINTERS
 
 REGISTERS = 128
 """Registers of a thread that every kernel is said to take: 16 warps a multiprocessor."""
@@ -104,7 +104,7 @@ class RawModule:
 
     def get_function(self, name: str) -> _Function:
         """A kernel by name."""
-        assert name in (*KERNELS, *SAMPLE_KERNELS)
+        assert name in (*KERNELS, *PER_SAMPLE_KERNELS)
         return _Function(self.library, name)
 
 

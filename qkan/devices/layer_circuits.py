@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from qkan.backends import Task
-from qkan.circuits import Theta
+from qkan.circuits.angles import gate_angles
 from qkan.errors import QKANError
 from qkan.nn.functional import amplitude
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import evaluating
 from qkan.simulators import edge_values
-from qkan.simulators.bloch import arccos
 
 Evaluate = Callable[["LayerCircuits"], Tensor]
 """From the circuits of a layer's call to φ of its edges in use, (n, e)."""
@@ -97,16 +96,9 @@ class LayerCircuits:
 
     def angles(self) -> Tensor:
         """The angle of each parametric gate, (n, e, p) radians, differentiable."""
-        fixed, columns = self.layer.fixed_scale, []
-        for gate in self.layer.circuit.parametric_gates:
-            angle = gate.angle
-            if isinstance(angle, Theta):
-                columns.append(self.theta[:, angle.index].expand_as(self.x))
-                continue
-            u = angle.index  # type: ignore[union-attr]
-            encoded = self.x * (fixed[u] if fixed else self.scale[:, u]) + self.shift[:, u]
-            columns.append(arccos(encoded) if angle.arccos else encoded)  # type: ignore[union-attr]
-        return torch.stack(columns, -1)
+        scale = self.layer.fixed_scale or self.scale
+        columns = gate_angles(self.layer.circuit, self.x, self.theta, scale, self.shift, torch)
+        return torch.stack(torch.broadcast_tensors(*columns), -1)
 
     def weights(self) -> Tensor:
         """(e,) how much each edge counts: |weight|, summed over what a group feeds."""

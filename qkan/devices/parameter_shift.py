@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qkan.circuits import Circuit, Encoding, Gate, Rotation, Theta, lower
+from qkan.circuits import Circuit, Encoding, Gate, Rotation, Theta
 from qkan.errors import QKANError
 
 
@@ -52,12 +52,12 @@ def shifted_rotations(circuit: Circuit) -> tuple[ShiftedRotation, ...]:
             encodings.append(position)
         gates.append(Gate(gate.name, angle))
     # with a slot of its own for every gate the same rotations come out, and they name their gates
-    untied = lower(Circuit(tuple(gates), circuit.observable))
+    untied = Circuit(tuple(gates), circuit.observable).program
     return tuple(
         ShiftedRotation(
             rotation, thetas[own.thetas[0]] if own.encoding is None else encodings[own.encoding]
         )
-        for rotation, own in zip(lower(circuit).rotations, untied.rotations, strict=True)
+        for rotation, own in zip(circuit.program.rotations, untied.rotations, strict=True)
         if not own.is_constant
     )
 

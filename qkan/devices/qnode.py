@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.backends.pennylane_backend import pennylane_device
+from qkan.backends.pennylane.backend import pennylane_device
 from qkan.circuits import Circuit, Rotation, pennylane_observable, require, resolve_scale
-from qkan.circuits.to_pennylane import apply_gates, gate_angles
+from qkan.circuits.to_pennylane import apply_gates, broadcast_angles
 from qkan.errors import QKANError
 from qkan.simulators.bloch import angle as rotation_angle
 
@@ -108,7 +108,7 @@ class PennyLaneNode:
     ) -> Tensor:
         """φ of every value: (…), or (…, o, i) where theta is (o, i, k)."""
         _check(x=x, theta=theta, scale=scale, shift=shift)
-        angles, shape = gate_angles(self.circuit, x, theta, scale, shift)
+        angles, shape = broadcast_angles(self.circuit, x, theta, scale, shift)
         if not math.prod(shape):
             return torch.stack(angles).sum(0)
         if self.shifts:

@@ -117,8 +117,8 @@ def resume(
 
     Args:
         source: The run's directory, or its partial result.
-        backend: The device it runs on, or its name; None: the `QiskitBackend` of the run, with the
-            options that it had.
+        backend: The device it runs on, or its name; None: the backend of the run, made again with
+            the options that it had.
         model: The model, needed where `save` does not know its kind, such as an nn.Sequential.
         progress: As in `run`.
         resubmit: As in `run`.

@@ -16,14 +16,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from qkan._files import write_whole
+from qkan._kinds import kind_of
 from qkan.backends import Backend, BackendError, Measurement, Run, Task
 from qkan.backends.store import from_bytes, to_bytes
 from qkan.errors import QKANError
-from qkan.io.files import KINDS, load, save, write_whole
+from qkan.io.files import load, save
 from qkan.nn.layer import QKANLayer
 from qkan.training.checkpoint import model_tensors
-
-from .named import describe_backend
 
 _MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
 
@@ -48,9 +48,9 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
     if (folder / _RUN).exists():
         return
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
-    if type(model) in KINDS.values():
+    if kind_of(model) is not None:
         save(model, folder / _MODEL)
-    run = {"about": about(model, x, mode), "backend": describe_backend(backend)}
+    run = {"about": about(model, x, mode), "backend": backend.describe()}
     write_whole(folder / _RUN, json.dumps(run, indent=1).encode())
 
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from qkan._options import check_choice, check_size
 from qkan.errors import QKANError
-from qkan.training.batches import describe
+from qkan.training.batches import describe, order_generator
 from qkan.training.checkpoint import Checkpoint, describe_model
 from qkan.training.optim import (
     OptimizerLike,
@@ -25,7 +25,7 @@ from qkan.training.optim import (
 
 from .block_pairs import find_pairs
 from .comparison import Mask, OutputLoss, find_mask, output_loss
-from .stages import BlockStage, OutputStage, Run, Stage, Stream
+from .stages import BlockStage, DistillLoop, OutputStage, Stage, Stream
 from .stages import Distillation as Distillation
 
 
@@ -60,7 +60,7 @@ def distill_ffn(
     the relative error; blocks that are near in it may still give poor outputs together until the
     second stage. A step of the first stage is a whole pass of the teacher: where time is short,
     write inputs and outputs of the blocks down once, `fit` each block to them with a loss of your
-    own, and pass steps=0; `experiments/_students.py` does so.
+    own, and pass steps=0; `experiments/language/students.py` does so.
 
     Padding does not count: tokens where a batch's "attention_mask" (b, s) is 0, or
     "decoder_attention_mask" in the decoder of an encoder-decoder model.
@@ -136,22 +136,22 @@ def distill_ffn(
             stages.append(BlockStage(*parts, teacher, pairs, mask))
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else file.read()
-    generator = _generator(seed, saved)
-    run = Run(stages, Stream(batches, generator), replaced, file)
-    run.history.layers = {pair.name: [] for pair in pairs}
+    generator = order_generator(seed, saved["seed"] if saved else None)
+    loop = DistillLoop(stages, Stream(batches, generator), replaced, file)
+    loop.history.layers = {pair.name: [] for pair in pairs}
     if file is not None:
         arguments = _describe(teacher, student, batches, stages) | {
             "names": str([pair.name for pair in pairs]), "seed": str(seed),
             "loss": str(getattr(loss, "__qualname__", loss)),
         }  # fmt: skip
-        run.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
-            run.restore(file, saved)
+            file.compare(saved, arguments, steps + end_to_end_steps)
+            loop.restore(saved)
     try:
-        run.go(progress)
+        return loop.run(progress)
     finally:
         student.zero_grad()
-    return run.history
 
 
 def _check_models(teacher: nn.Module, student: nn.Module, train: str) -> None:
@@ -218,17 +218,6 @@ def _make_scheduler(
             "distill_ffn: a plateau scheduler needs a validation loss; use scheduler='cosine'."
         )
     return made
-
-
-def _generator(seed: int | None, saved: dict[str, Any] | None) -> torch.Generator:
-    """The generator of the batch order; without a seed, the one of the run that goes on."""
-    generator = torch.Generator()
-    known = saved["seed"] if seed is None and saved is not None else seed
-    if known is None:
-        generator.seed()
-    else:
-        generator.manual_seed(known)
-    return generator
 
 
 def _describe(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from qkan._kinds import KINDS, class_of
 from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.hugging_face import FORMAT, resolved
@@ -194,9 +195,7 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
 
 
 def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
-    """Put new modules where the record says, without their values, and return them."""
-    from qkan.io.files import KINDS
-
+    """Put modules of these descriptions, without values, where the record says; return them."""
     blocks = {block.name: block for block in find_blocks(model)}
     replacements = []
     for written, entry in modules.items():
@@ -215,7 +214,7 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
                 f"{', '.join(KINDS)}. Upgrade with pip install -U qkan-hybrid."
             )
         try:
-            replacements.append((block, KINDS[entry["kind"]].from_config(entry["config"])))
+            replacements.append((block, class_of(entry["kind"]).from_config(entry["config"])))
         except _MISFITS as error:
             raise QKANError(
                 f"from_pretrained: what config.json says about {written} does not make a "

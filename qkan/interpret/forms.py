@@ -61,7 +61,7 @@ class Fitted:
         return self.a * self.form.function(self.b * x + self.c) + self.d
 
     def expr(self, sympy: Any, x: Any) -> Any:
-        """The same in sympy; an exact 1 or 0 among b and c is left out."""
+        """The sympy expression of this at x; an exact 1 or 0 among b and c is left out."""
         u = (x if self.b == 1 else sympy.Float(self.b) * x) + (sympy.Float(self.c) if self.c else 0)
         return sympy.Float(self.a) * self.form.build(sympy, u) + sympy.Float(self.d)
 

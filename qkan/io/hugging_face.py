@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from qkan._kinds import kind_of
+
 FORMAT = 1
 """The record's version; `from_pretrained` reads this one and all before."""
 
@@ -75,11 +77,9 @@ def recorded(model: nn.Module) -> set[str]:
 
 def describe(module: nn.Module) -> dict[str, Any]:
     """The kind of a module, and its configuration if `from_pretrained` can build it from that."""
-    from .files import KINDS
-
-    kind = type(module).__name__
-    known: Any = module if KINDS.get(kind) is type(module) else None
-    return {"kind": kind, "config": None if known is None else known.config()}
+    known: Any = module
+    config = None if kind_of(module) is None else known.config()
+    return {"kind": type(module).__name__, "config": config}
 
 
 def resolved(model: nn.Module, name: str) -> str | None:

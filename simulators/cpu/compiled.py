@@ -1,8 +1,10 @@
-"""What the engines on compiled CPU kernels share: what they refuse, and tensors as numpy arrays."""
+"""What the engines on compiled CPU kernels share: what they refuse, tensors as numpy arrays.
+
+This file imports no numba, so that an engine can be asked before anything is compiled.
+"""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qkan.circuits import Program
-from qkan.simulators.call import LayerTensors, Request
+from qkan.simulators.call import NOISE_REFUSED, LayerTensors, Request
 from qkan.simulators.errors import SimulatorError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from .kernels import Tables
 
 INSTALLED = importlib.util.find_spec("numba") is not None
 DTYPES = (torch.float32, torch.float64)
@@ -26,7 +25,7 @@ DTYPES = (torch.float32, torch.float64)
 def refuse_on_cpu(request: Request) -> str | None:
     """Why the compiled CPU kernels cannot take a request, or None."""
     if request.noise:
-        return "channels act after single gates; noise runs on the torch engine"
+        return NOISE_REFUSED
     if request.device.type != "cpu":
         return f"it runs on the CPU, and the tensors are on {request.device}"
     if request.dtype not in DTYPES:
@@ -36,29 +35,15 @@ def refuse_on_cpu(request: Request) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=1024)
-def tables(program: Program) -> Tables:
-    """The program as the kernels take it."""
-    from .kernels import tables as build
-
-    rotations = tuple(
-        (r.axis, r.constant, r.thetas, -1 if r.encoding is None else r.encoding, r.arccos)
-        for r in program.rotations
-    )
-    return build(
-        program.initial, program.observable, rotations, program.num_theta, program.num_encodings
-    )
-
-
 def shared_scale(request: Request, scale: np.ndarray) -> Any:
-    """One row of scales where every edge has the same fixed ones."""
+    """The scales (u,) where every edge has the same fixed ones, else those of every edge."""
     import numpy as np
 
     return scale if request.fixed_scale is None else np.array(request.fixed_scale, scale.dtype)
 
 
 def check_on_cpu(tensors: LayerTensors) -> None:
-    """Raise `SimulatorError` unless all tensors are where x is: kernels would read elsewhere."""
+    """Raise `SimulatorError` unless all tensors are on the CPU, whose memory the kernels read."""
     for name, tensor in zip(tensors._fields, tensors, strict=True):
         if tensor is not None and not tensor.is_cpu:
             raise SimulatorError(
@@ -72,5 +57,5 @@ def arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
 
 
 def as_tensors(found: Sequence[Any]) -> tuple[Tensor | None, ...]:
-    """Arrays as tensors on the same memory."""
+    """The arrays as tensors on the same memory."""
     return tuple(None if a is None else torch.from_numpy(a) for a in found)

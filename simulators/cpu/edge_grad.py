@@ -1,9 +1,9 @@
-"""From an edge's sums over samples to the gradients of its parameters.
+"""From sums over the samples of an edge to the gradients of its parameters.
 
 With v the state and λ the adjoint at one point of the circuit, the derivative by the angle of a
-rotation there about a is a·(v × λ). The torque v × λ turns with the state, so one torque, summed
-over samples, serves all constant rotations between two data rotations. The kernels provide, with
-g the gradient of φ, weight aside for the last,
+rotation there about the axis a is a·(v × λ). The torque v × λ turns with the state. So one torque,
+summed over the samples, serves all constant rotations between two data rotations. The kernels
+provide these sums; g is the gradient of φ, and "weighted" says that the edge's weight is in them:
 
     Σ cos·λ, Σ sin·λ, Σ λ          at v_1, weighted         (cos, sin of the first data angle)
     Σ cos·g·v, Σ sin·g·v, Σ g·v    where A', B', C' meet v  (cos, sin of the last data angle)
@@ -15,210 +15,188 @@ from __future__ import annotations
 
 from typing import Any
 
-from .edge import (
+from .edge import row_of, turn_three, turn_vector
+from .jit import LANES, add, get, inline, put, spliced
+from .layout import (
     AFFINE,
     ARCCOS,
     data_axis,
     data_record,
+    data_sums_at,
     first_at,
     initial_at,
     last_at,
     last_frame,
     record_at,
-    row_of,
     sum_rows,
     sums_at,
+    torque_sums_at,
     trig_at,
-    turn_three,
-    turn_vector,
 )
-from .jit import LANES, get, inline, put, spliced
 
 
 @inline
-def torque_sums_at(code: Any, step: int) -> int:
-    """Offset of the torque after Z_step, 1 ≤ step ≤ R−3."""
-    return sums_at(code) + (15 + 3 * step) * LANES
-
-
-@inline
-def data_sums_at(code: Any, step: int) -> int:
-    """Offset of a data rotation's three sums."""
-    return sums_at(code) + (18 + 3 * max(code[0] - 3, 0) + 3 * step) * LANES
-
-
-@inline
-def scatter(target: Any, index: Any, stride: int, offset: int, w: Any, at: int, n: int) -> None:
-    """target[stride·index + offset] += a row, when the target is wanted."""
+def scatter(target: Any, index: Any, stride: int, offset: int, rows: Any, at: int, n: int) -> None:
+    """Add a row to number `offset` of the `stride` numbers of each edge, unless target is empty."""
     if target.size > 0:
         row = row_of(target, index, stride)
         for lane in range(n):
-            where = get(index, row + lane) * stride + offset
-            put(target, where, get(target, where) + get(w, at + lane))
+            add(target, get(index, row + lane) * stride + offset, get(rows, at + lane))
 
 
 @inline
-def thetas(code: Any, record: int, dtheta: Any, index: Any, w: Any, at: int, n: int) -> None:
-    """Add an angle's gradient to those of its thetas."""
+def thetas(code: Any, record: int, dtheta: Any, index: Any, rows: Any, at: int, n: int) -> None:
+    """Add the gradient by a rotation's angle to the gradients by the thetas in it."""
     where = record_at(code, record)
     for k in range(code[where + 3], code[where + 4]):
-        scatter(dtheta, index, code[2], code[k], w, at, n)
+        scatter(dtheta, index, code[2], code[k], rows, at, n)
 
 
 @inline
 def _constant(
-    code: Any, record: int, torque: int, frame: int, dtheta: Any, dshift: Any, index: Any, w: Any,
-    n: int,
+    code: Any, record: int, torque: int, frame: int, sign: int, dtheta: Any, dshift: Any,
+    index: Any, rows: Any, n: int,
 ) -> None:  # fmt: skip
-    """Gradient of a constant rotation's angle: the torque's component along its axis."""
+    """Add the gradient by a constant rotation's angle, and turn the torque by the rotation.
+
+    The gradient is the component of the torque along the rotation's axis. For sign −1 the torque is
+    turned back.
+    """
     where = record_at(code, record)
     row = torque + (code[where] - frame + 2) % 3 * LANES
-    thetas(code, record, dtheta, index, w, row, n)
+    thetas(code, record, dtheta, index, rows, row, n)
     if code[where + 5] >= 0:
-        scatter(dshift, index, code[3], code[where + 5], w, row, n)
+        scatter(dshift, index, code[3], code[where + 5], rows, row, n)
+    turn_vector(rows, torque, frame, code[where], trig_at(code[0], record), sign, n)
 
 
 @inline
-def _cross(w: Any, a: int, b: int, target: int, n: int, begin: bool) -> None:
-    """Target (+)= a × b, all by offsets."""
+def _cross(rows: Any, a: int, b: int, target: int, n: int, begin: bool) -> None:
+    """Set the vector `target` to a × b, or add it unless `begin`; all are offsets."""
     for m in range(3):
         p, q = (m + 1) % 3 * LANES, (m + 2) % 3 * LANES
         for lane in range(n):
-            old = get(w, target + m * LANES + lane)
-            new = get(w, a + p + lane) * get(w, b + q + lane)
-            new -= get(w, a + q + lane) * get(w, b + p + lane)
-            put(w, target + m * LANES + lane, new if begin else old + new)
+            old = get(rows, target + m * LANES + lane)
+            new = get(rows, a + p + lane) * get(rows, b + q + lane)
+            new -= get(rows, a + q + lane) * get(rows, b + p + lane)
+            put(rows, target + m * LANES + lane, new if begin else old + new)
 
 
 @inline
-def _unswing(w: Any, at: int, frame: int, axis: int, sign: int, n: int) -> None:
-    """Transpose of `_swing`, in place: three adjoints at `at` become that of the vector."""
+def _unswing(rows: Any, at: int, frame: int, axis: int, sign: int, n: int) -> None:
+    """The transpose of `_swing`, in place: the adjoints of a, b, c become that of the vector."""
     i = at + (axis - frame) % 3 * LANES
     j = at + (axis - frame + 1) % 3 * LANES
     k = at + (axis - frame + 2) % 3 * LANES
     for lane in range(n):
-        qi, qj = get(w, i + 3 * LANES + lane), get(w, j + 3 * LANES + lane)
-        put(w, i + lane, get(w, i + lane) + (qj if sign > 0 else -qj))
-        put(w, j + lane, get(w, j + lane) - (qi if sign > 0 else -qi))
-        put(w, k + lane, get(w, k + 6 * LANES + lane))
+        qi, qj = get(rows, i + 3 * LANES + lane), get(rows, j + 3 * LANES + lane)
+        add(rows, i + lane, qj if sign > 0 else -qj)
+        add(rows, j + lane, -qi if sign > 0 else qi)
+        put(rows, k + lane, get(rows, k + 6 * LANES + lane))
 
 
 @spliced
-def _weight(weight: Any, dweight: Any, index: Any, w: Any, vectors: int, sums: int, n: int) -> None:
-    """Gradient of the edge weight, then the weight on the last sums."""
+def _weight(
+    weight: Any, dweight: Any, index: Any, rows: Any, vectors: int, sums: int, n: int
+) -> None:
+    """Add the gradient by the edge's weight, then multiply the last nine sums by the weight."""
     row_of_weight = row_of(weight, index, 1)
     for lane in range(n):
         edge = get(index, row_of_weight + lane)
         value = get(weight, edge)
         total = value - value
         for row in range(9):
-            part = get(w, sums + row * LANES + lane)
-            total += part * get(w, vectors + row * LANES + lane)
-            put(w, sums + row * LANES + lane, value * part)
+            part = get(rows, sums + row * LANES + lane)
+            total += part * get(rows, vectors + row * LANES + lane)
+            put(rows, sums + row * LANES + lane, value * part)
         if dweight.size > 0:
-            put(dweight, edge, get(dweight, edge) + total)
+            add(dweight, edge, total)
 
 
 @inline
-def _torque(w: Any, vectors: int, sums: int, torque: int, sign: int, n: int) -> None:
-    """Sum over three vectors of vector × sum (sign −1: sum × vector)."""
+def _torque(rows: Any, vectors: int, sums: int, torque: int, sign: int, n: int) -> None:
+    """Write the torque of three vectors: the sum of vector × its sums (sign −1: sums × vector)."""
     for vector in range(3):
         a, b = vectors + 3 * vector * LANES, sums + 3 * vector * LANES
-        _cross(w, a if sign > 0 else b, b if sign > 0 else a, torque, n, vector == 0)
+        _cross(rows, a if sign > 0 else b, b if sign > 0 else a, torque, n, vector == 0)
 
 
 @spliced
-def _last(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
-    """Rotations before the last data rotation, then the closing ones, in time order."""
+def _last(code: Any, rows: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
+    """Constant rotations before the last data rotation, then those after it, in time order."""
     data, frame, sums = code[0], last_frame(code), sums_at(code) + 9 * LANES
     torque = sums_at(code) + sum_rows(code) * LANES
     closing = data_record(code, data - 1)
     if data > 2:
-        _torque(w, last_at(data), sums, torque, -1, n)
+        _torque(rows, last_at(data), sums, torque, -1, n)
         for record in range(data_record(code, data - 2) + 1, closing):
-            _constant(code, record, torque, frame, dtheta, dshift, index, w, n)
-            axis, cs = code[record_at(code, record)], trig_at(data, record)
-            turn_vector(w, torque, frame, axis, cs, 1, n)
-            turn_three(code, w, sums, frame, record, 1, n)
-    # The state after the last data rotation is the transpose of how the observable was swung.
-    _unswing(w, sums, frame, data_axis(code, data - 1), -1, n)
-    _cross(w, sums, initial_at(data) + 3 * LANES, torque, n, True)
+            _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
+            turn_three(code, rows, sums, frame, record, 1, n)
+    # A', B', C' came from the observable by `_swing`: its transpose gives the state
+    _unswing(rows, sums, frame, data_axis(code, data - 1), -1, n)
+    _cross(rows, sums, initial_at(data) + 3 * LANES, torque, n, True)
     for record in range(closing + 1, code[1]):
-        _constant(code, record, torque, frame, dtheta, dshift, index, w, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(w, torque, frame, axis, cs, 1, n)
+        _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
 
 
 @spliced
-def _middle(code: Any, w: Any, step: int, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
-    """Rotations between two data rotations, in time order."""
+def _middle(code: Any, rows: Any, step: int, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
+    """Constant rotations between two data rotations, in time order."""
     torque, frame = torque_sums_at(code, step), data_axis(code, step)
     for record in range(data_record(code, step) + 1, data_record(code, step + 1)):
-        _constant(code, record, torque, frame, dtheta, dshift, index, w, n)
-        axis, cs = code[record_at(code, record)], trig_at(code[0], record)
-        turn_vector(w, torque, frame, axis, cs, 1, n)
+        _constant(code, record, torque, frame, 1, dtheta, dshift, index, rows, n)
 
 
 @spliced
-def _first(code: Any, w: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
-    """Rotations after the first data rotation, then the leading ones, against time."""
+def _first(code: Any, rows: Any, dtheta: Any, dshift: Any, index: Any, n: int) -> None:
+    """Constant rotations after the first data rotation, then those before it, against time."""
     data, frame, sums = code[0], data_axis(code, 1), sums_at(code)
     torque = sums + sum_rows(code) * LANES
     leading = data_record(code, 0)
-    _torque(w, first_at(data), sums, torque, 1, n)
+    _torque(rows, first_at(data), sums, torque, 1, n)
     for record in range(data_record(code, 1) - 1, leading, -1):
-        _constant(code, record, torque, frame, dtheta, dshift, index, w, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(w, torque, frame, axis, cs, -1, n)
-        turn_three(code, w, sums, frame, record, -1, n)
-    _unswing(w, sums, frame, data_axis(code, 0), 1, n)
-    _cross(w, initial_at(data), sums, torque, n, True)
+        _constant(code, record, torque, frame, -1, dtheta, dshift, index, rows, n)
+        turn_three(code, rows, sums, frame, record, -1, n)
+    _unswing(rows, sums, frame, data_axis(code, 0), 1, n)
+    _cross(rows, initial_at(data), sums, torque, n, True)
     for record in range(leading - 1, -1, -1):
-        _constant(code, record, torque, frame, dtheta, dshift, index, w, n)
-        axis, cs = code[record_at(code, record)], trig_at(data, record)
-        turn_vector(w, torque, frame, axis, cs, -1, n)
+        _constant(code, record, torque, frame, -1, dtheta, dshift, index, rows, n)
 
 
 @spliced
 def _data(
-    code: Any, w: Any, step: int, dtheta: Any, dscale: Any, dshift: Any, index: Any, n: int
+    code: Any, rows: Any, step: int, dtheta: Any, dscale: Any, dshift: Any, index: Any, n: int
 ) -> None:
-    """A data rotation's own thetas, scale and shift."""
+    """The thetas, scale and shift of a data rotation."""
     record, sums = data_record(code, step), data_sums_at(code, step)
     where = record_at(code, record)
     kind, u = code[where + 1], code[where + 2]
-    thetas(code, record, dtheta, index, w, sums, n)
+    thetas(code, record, dtheta, index, rows, sums, n)
     if kind == AFFINE or kind == ARCCOS:
-        # Where the shift was split off, it is the shift of a constant rotation.
+        # in a program whose shifts are split off the shift belongs to a constant rotation
         if kind == ARCCOS or code[where + 5] >= 0:
-            scatter(dshift, index, code[3], u, w, sums + (kind == ARCCOS) * LANES, n)
-        scatter(dscale, index, code[3], u, w, sums + 2 * LANES, n)
+            scatter(dshift, index, code[3], u, rows, sums + (kind == ARCCOS) * LANES, n)
+        scatter(dscale, index, code[3], u, rows, sums + 2 * LANES, n)
 
 
 @inline
-def finish(
-    code: Any, weight: Any, dtheta: Any, dscale: Any, dshift: Any, dweight: Any, index: Any,
-    w: Any, n: int,
-) -> None:  # fmt: skip
-    """Add the gradients of n edges to the parameters'; uses up the sums in the workspace.
+def finish(code: Any, weight: Any, grads: Any, index: Any, rows: Any, n: int) -> None:
+    """Add the gradients of n edges to those of the parameters; the sums are overwritten.
 
     Args:
         code: The program's integers.
         weight: (edges,), or empty for one.
-        dtheta: (edges·num_theta,), or of the edges of one sample, or empty when not wanted, as the
-            following.
-        dscale: (edges·num_encodings,).
-        dshift: (edges·num_encodings,).
-        dweight: (edges,).
+        grads: Of theta, scale, shift and weight, in their sizes; empty where not wanted.
         index: (INDEX,) which edge stands in which lane.
-        w: The workspace that `prepare` and the kernel filled.
+        rows: The edge rows, with the sums.
         n: Lanes in use.
     """
+    dtheta, dscale, dshift, dweight = grads
     if weight.size > 0:
-        _weight(weight, dweight, index, w, last_at(code[0]), sums_at(code) + 9 * LANES, n)
-    _last(code, w, dtheta, dshift, index, n)
+        _weight(weight, dweight, index, rows, last_at(code[0]), sums_at(code) + 9 * LANES, n)
+    _last(code, rows, dtheta, dshift, index, n)
     for step in range(1, code[0] - 2):
-        _middle(code, w, step, dtheta, dshift, index, n)
-    _first(code, w, dtheta, dshift, index, n)
+        _middle(code, rows, step, dtheta, dshift, index, n)
+    _first(code, rows, dtheta, dshift, index, n)
     for step in range(code[0]):
-        _data(code, w, step, dtheta, dscale, dshift, index, n)
+        _data(code, rows, step, dtheta, dscale, dshift, index, n)

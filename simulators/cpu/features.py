@@ -1,6 +1,7 @@
 """Compiled features of the inputs for the engines that are matrix products, and their derivatives.
 
-Layout (b, m, i): feature m of input i. The constant feature is left out; it needs no product.
+Features are stored as (b, m, i): feature m of input i of sample b. The constant feature is left
+out, for it needs no product.
 """
 
 from __future__ import annotations
@@ -9,59 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from .jit import bind, get, inline, kernel, next_index, put
+from .jit import add, bind, get, inline, kernel, put, windows
 from .sincos import per_quarter, sincos, slow_sincos
 
 _LARGE = 1e4
+"""Inputs above it are beyond the range of the fast sine."""
 
 
 @inline
-def _first_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
-    """Cos kx, sin kx of a row for k = 1 … min(count, 3), in one pass."""
+def _sincos(x: Any, at: int, out: Any, base: int, n: int) -> None:
+    """Write cosine and sine of the inputs of a sample."""
     one, zero = type(get(x, at))(1), type(get(x, at))(0)
     hi, lo = per_quarter(one)
-    if count >= 3:
+    largest = zero
+    for i in range(n):
+        largest = max(largest, abs(get(x, at + i)))
+    if largest > _LARGE:
         for i in range(n):
-            s, c = sincos(hi, lo, zero, zero, get(x, at + i))
-            c2, s2 = c * c - s * s, 2 * c * s
+            s, c = slow_sincos(1.0, 0.0, 0.0, get(x, at + i))
             put(out, base + i, c)
             put(out, base + n + i, s)
-            put(out, base + 2 * n + i, c2)
-            put(out, base + 3 * n + i, s2)
-            put(out, base + 4 * n + i, c2 * c - s2 * s)
-            put(out, base + 5 * n + i, s2 * c + c2 * s)
     else:
         for i in range(n):
             s, c = sincos(hi, lo, zero, zero, get(x, at + i))
             put(out, base + i, c)
             put(out, base + n + i, s)
-            if count == 2:
-                put(out, base + 2 * n + i, c * c - s * s)
-                put(out, base + 3 * n + i, 2 * c * s)
 
 
 @inline
-def _is_large(x: Any, at: int, n: int) -> bool:
-    """Whether an input of a row is beyond the range of the fast sine."""
-    largest = type(get(x, at))(0)
-    for i in range(n):
-        largest = max(largest, abs(get(x, at + i)))
-    return largest > _LARGE
-
-
-@inline
-def _large_harmonics(x: Any, at: int, out: Any, base: int, n: int, count: int) -> None:
-    """The same for inputs of any size, slowly."""
-    for i in range(n):
-        for k in range(1, min(count, 3) + 1):
-            s, c = slow_sincos(float(k), 0.0, 0.0, get(x, at + i))
-            put(out, base + 2 * (k - 1) * n + i, c)
-            put(out, base + (2 * k - 1) * n + i, s)
-
-
-@inline
-def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
-    """Cos kx, sin kx of a row from those of x and of (k - 1)·x."""
+def _multiple(out: Any, base: int, k: int, n: int) -> None:
+    """Write cos kx, sin kx of a sample from those of x and of (k - 1)·x."""
     before, to = base + 2 * (k - 2) * n, base + 2 * (k - 1) * n
     for i in range(n):
         c, s = get(out, base + i), get(out, base + n + i)
@@ -72,69 +50,38 @@ def _more_harmonics(out: Any, base: int, k: int, n: int) -> None:
 
 @kernel
 def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
-    """out[b, 2k-2, i], out[b, 2k-1, i] = cos k·x, sin k·x for k = 1 … count, by angle addition."""
+    """Write cos k·x to out[b, 2k-2, i] and sin k·x to out[b, 2k-1, i] for k = 1 … count."""
     rows, ins, count = shape
-    while True:
-        start = next_index(counter) * block
-        if start >= rows:
-            break
-        for b in range(start, min(start + block, rows)):
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        for b in range(start, end):
             base = b * 2 * count * ins
-            if _is_large(x, b * ins, ins):
-                _large_harmonics(x, b * ins, out, base, ins, count)
-            else:
-                _first_harmonics(x, b * ins, out, base, ins, count)
-            for k in range(4, count + 1):
-                _more_harmonics(out, base, k, ins)
-
-
-@inline
-def _first_slopes(grad: Any, features: Any, base: int, dx: Any, to: int, n: int) -> None:
-    """Dx of the first three harmonics of a row, in one pass."""
-    for i in range(n):
-        at = base + i
-        one = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        at += 2 * n
-        two = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        at += 2 * n
-        three = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        put(dx, to + i, one + 2 * two + 3 * three)
-
-
-@inline
-def _more_slopes(
-    grad: Any, features: Any, base: int, k: int, dx: Any, to: int, n: int, add: bool
-) -> None:
-    """Dx of harmonic k of a row, added or put."""
-    factor, zero = type(get(dx, to))(k), type(get(dx, to))(0)
-    for i in range(n):
-        at = base + 2 * (k - 1) * n + i
-        slope = get(features, at) * get(grad, at + n) - get(features, at + n) * get(grad, at)
-        put(dx, to + i, (get(dx, to + i) if add else zero) + factor * slope)
+            _sincos(x, b * ins, out, base, ins)
+            for k in range(2, count + 1):
+                _multiple(out, base, k, ins)
 
 
 @kernel
 def harmonics_backward(
     grad: Any, features: Any, dx: Any, shape: Any, block: int, counter: Any
 ) -> None:
-    """dx[b, i] = Σ_k k·(cos k·x · grad_sin - sin k·x · grad_cos)."""
+    """Write dx[b, i] = Σ_k k·(cos k·x · grad_sin - sin k·x · grad_cos)."""
     rows, ins, count = shape
-    while True:
-        start = next_index(counter) * block
-        if start >= rows:
-            break
-        for b in range(start, min(start + block, rows)):
-            base, to, first = b * 2 * count * ins, b * ins, 1
-            if count >= 3:
-                _first_slopes(grad, features, base, dx, to, ins)
-                first = 4
-            for k in range(first, count + 1):
-                _more_slopes(grad, features, base, k, dx, to, ins, k > 1)
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        for b in range(start, end):
+            to, zero = b * ins, type(get(dx, 0))(0)
+            for i in range(ins):
+                put(dx, to + i, zero)
+            for k in range(1, count + 1):
+                cos, sin = (2 * (b * count + k) - 2) * ins, (2 * (b * count + k) - 1) * ins
+                for i in range(ins):
+                    slope = get(features, cos + i) * get(grad, sin + i)
+                    slope -= get(features, sin + i) * get(grad, cos + i)
+                    add(dx, to + i, type(slope)(k) * slope)
 
 
 @inline
 def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
-    """Least and greatest of each input; returns 0, or NaN where one is not finite."""
+    """Write least and greatest value of each input; returns 0, or NaN where one is not finite."""
     bad = type(get(x, 0))(0)
     for i in range(ins):
         low[i], high[i] = x[i], x[i]
@@ -151,10 +98,10 @@ def _ranges(x: Any, rows: int, ins: int, low: Any, high: Any) -> Any:
 def extent(
     x: Any, scale: Any, uses: Any, fixed: float, shape: Any, limits: Any, middle: Any, half: Any
 ) -> Any:
-    """The range of every input, and the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
+    """Write every input's range, and return the widest angle max_oi half_i·Σ_u uses_u·|scale_oiu|.
 
-    All ranges are as wide as that angle allows: the degree follows from it alone, and a slope
-    divides the rounding of the coefficients by the width of its range.
+    The degree of an expansion follows from the widest angle alone. So all ranges are made as wide
+    as it allows: a slope divides the rounding of the coefficients by the width of its range.
 
     Args:
         x: (batch·in,), at least one sample.
@@ -162,9 +109,8 @@ def extent(
         uses: (num_encodings,) how often each encoding occurs.
         fixed: The bandwidth of every edge where the scales are fixed.
         shape: (batch, in).
-        limits: Ranges are wider than the data by the first of these factors. The widest angle is
-            at least the second. An input whose edges have a bandwidth below the third counts as
-            if they had that one.
+        limits: A factor by which ranges are wider than the data; the least value of the widest
+            angle; the least bandwidth, at which edges of a lower one are counted.
         middle: (in,), written.
         half: (in,), written.
 
@@ -199,13 +145,10 @@ def extent(
 def chebyshev(
     x: Any, out: Any, middle: Any, half: Any, shape: Any, block: int, counter: Any
 ) -> None:
-    """out[b, k-1, i] = T_k(t), t = (x - middle[i])/half[i], for k = 1 … count."""
+    """Write out[b, k-1, i] = T_k(t), t = (x - middle[i])/half[i], for k = 1 … count."""
     rows, ins, count = shape
-    while True:
-        start = next_index(counter) * block
-        if start >= rows:
-            break
-        for b in range(start, min(start + block, rows)):
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        for b in range(start, end):
             base = b * count * ins
             for i in range(ins):
                 put(out, base + i, (get(x, b * ins + i) - get(middle, i)) / get(half, i))
@@ -222,66 +165,60 @@ def chebyshev(
 
 @kernel
 def chebyshev_backward(
-    grad: Any, features: Any, dx: Any, scratch: Any, half: Any, shape: Any, block: int,
-    counter: Any,
+    grad: Any, features: Any, dx: Any, half: Any, shape: Any, block: int, counter: Any,
 ) -> None:  # fmt: skip
-    """dx[b, i] = Σ_k k·U_{k-1}(t)·grad[b, k-1, i] / half[i], with U_k = T_k + t·U_{k-1}."""
+    """Write dx[b, i] = Σ_k k·U_{k-1}(t)·grad[b, k-1, i] / half[i], with U_k = T_k + t·U_{k-1}."""
     rows, ins, count = shape
-    while True:
-        unit = next_index(counter)
-        start = unit * block
-        if start >= rows:
-            break
-        u = unit * ins
-        for b in range(start, min(start + block, rows)):
+    u = np.empty(ins, dx.dtype)
+    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+        for b in range(start, end):
             base, to = b * count * ins, b * ins
             for i in range(ins):
-                put(scratch, u + i, type(get(dx, to))(1))
+                put(u, i, type(get(dx, to))(1))
                 put(dx, to + i, get(grad, base + i))
             for k in range(2, count + 1):
                 row = base + (k - 1) * ins
                 factor = type(get(dx, to))(k)
                 for i in range(ins):
                     t = get(features, base + i)
-                    value = get(features, row - ins + i) + t * get(scratch, u + i)
-                    put(scratch, u + i, value)
-                    put(dx, to + i, get(dx, to + i) + factor * value * get(grad, row + i))
+                    value = get(features, row - ins + i) + t * get(u, i)
+                    put(u, i, value)
+                    add(dx, to + i, factor * value * get(grad, row + i))
             for i in range(ins):
                 put(dx, to + i, get(dx, to + i) / get(half, i))
 
 
-def blocks(shape: tuple[int, ...], count: int, threads: int) -> tuple[int, int]:
-    """Rows of a unit of work, and the number of units, for inputs (b, i)."""
+def block(shape: tuple[int, ...], count: int, threads: int) -> int:
+    """Samples of a unit of work, for inputs (b, i) with `count` features each."""
     rows, ins = shape
     work = max(1, ins * count)
-    block = max(1, min(-(-rows // (4 * threads)), -(-(1 << 16) // work)))
-    return block, -(-rows // block)
+    return max(1, min(-(-rows // (4 * threads)), -(-(1 << 16) // work)))
 
 
 def counter() -> np.ndarray:
-    """A fresh shared counter of units."""
+    """A fresh counter of units, which the threads of a task share."""
     return np.zeros(1, np.int64)
 
 
 @kernel
 def harmonics_task(room: Any, *args: Any) -> Any:
-    """`harmonics` bound to its arguments."""
+    """Bind `harmonics` to its arguments."""
     return bind(harmonics, room, args)
 
 
 @kernel
 def harmonics_backward_task(room: Any, *args: Any) -> Any:
-    """`harmonics_backward` bound to its arguments."""
+    """Bind `harmonics_backward` to its arguments."""
     return bind(harmonics_backward, room, args)
 
 
 @kernel
 def chebyshev_task(room: Any, *args: Any) -> Any:
-    """`chebyshev` bound to its arguments."""
+    """Bind `chebyshev` to its arguments."""
     return bind(chebyshev, room, args)
 
 
 @kernel
 def chebyshev_backward_task(room: Any, *args: Any) -> Any:
-    """`chebyshev_backward` bound to its arguments."""
+    """Bind `chebyshev_backward` to its arguments."""
     return bind(chebyshev_backward, room, args)

@@ -1,7 +1,8 @@
-"""Compilation of the CPU kernels: a forgiving disk cache and the few instructions numba lacks.
+"""How the CPU kernels are compiled, cached and started, and the instructions that numba lacks.
 
-The kernels address flat scratch arrays by row offsets. `get` and `put` skip the wrap-around of
-negative indices and slicing, which would hide from LLVM that two rows never overlap.
+The kernels keep their intermediate numbers in flat arrays, as rows of `LANES` numbers that are
+found by offsets. They read and write them by `get` and `put`, which do without numba's handling of
+negative indices: with it LLVM could not see that two rows never overlap, and would not vectorise.
 """
 
 from __future__ import annotations
@@ -20,27 +21,31 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 LANES = 128
-"""Samples, or edges, that one scratch row holds: rows of all kernels fit the first-level caches."""
+"""Numbers in a row, one for each sample or each edge: all rows of a kernel fit the first cache."""
 
-# Reordering a sum is what lets it vectorise; nothing here may assume that NaN never comes.
+# A sum vectorises only if it may be reordered. The flags that assume that no NaN occurs stay off.
 RELAXED = {"reassoc", "nsz", "contract"}
-ROOM = 512
-"""Words that a bound kernel's arguments may take, the mark of a failure before them."""
-# Said aloud, for a function that says nothing takes its first caller's flags.
+# Both flags are written out: a function without flags would be compiled with its caller's.
 EXACT = {"fastmath": False, "error_model": "numpy"}
+ROOM = 512
+"""64-bit words for the arguments of a bound kernel; the first of them says whether it failed."""
 
 
 @functools.cache
 def _sources() -> str:
-    """A digest of the source files of this room, which hold all kernels."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    """A digest of all source files that hold compiled code."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in (*sorted(folder.glob("*.py")), folder.parent / "base_activations.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 class _Cache(FunctionCache):
-    """A cache that knows the callees' source too, and whose failure costs only time."""
+    """A cache on disk of compiled kernels.
+
+    numba's own cache compares only the source of the kernel itself, not that of the functions that
+    it calls: this one compares all of it. Where the disk fails, the kernel is compiled again.
+    """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _sources())
@@ -59,22 +64,22 @@ class _Cache(FunctionCache):
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile a step whose sums over a row may be reordered."""
+    """Compile a function whose sums over a row may be reordered."""
     return numba.njit(fastmath=RELAXED, error_model="numpy")(function)
 
 
 def spliced(function: Callable[..., Any]) -> Any:
-    """Put a step with one caller into its caller: compiled once, not once by itself as well."""
+    """Put the body of a function into its only caller, so that it is compiled once, not twice."""
     return numba.njit(inline="always", fastmath=RELAXED, error_model="numpy")(function)
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Compile a step whose rounding errors are part of its method."""
+    """Compile a function in which no operation may be reordered, for its rounding errors count."""
     return numba.njit(**EXACT)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile an entry point: releases the interpreter lock, is cached on disk where possible."""
+    """Compile a function that Python calls: it runs without the interpreter lock and is cached."""
     compiled = numba.njit(nogil=True, fastmath=RELAXED, error_model="numpy")(function)
     try:
         compiled._cache = _Cache(function)
@@ -112,6 +117,71 @@ def add(array: Any, index: Any, value: Any) -> None:
     put(array, index, get(array, index) + value)
 
 
+@inline
+def get2(rows: Any, at: int) -> Any:
+    """The numbers of one lane in two rows that follow each other."""
+    return get(rows, at), get(rows, at + LANES)
+
+
+@inline
+def put2(rows: Any, at: int, a: Any, b: Any) -> None:
+    """Set the numbers of one lane in two rows that follow each other."""
+    put(rows, at, a)
+    put(rows, at + LANES, b)
+
+
+@inline
+def get3(rows: Any, at: int) -> Any:
+    """The vector of one lane, whose components stand in three rows that follow each other."""
+    return get(rows, at), get(rows, at + LANES), get(rows, at + 2 * LANES)
+
+
+@inline
+def put3(rows: Any, at: int, x: Any, y: Any, z: Any) -> None:
+    """Set the vector of one lane, in three rows that follow each other."""
+    put(rows, at, x)
+    put(rows, at + LANES, y)
+    put(rows, at + 2 * LANES, z)
+
+
+@inline
+def add3(rows: Any, at: int, x: Any, y: Any, z: Any) -> None:
+    """Add to the vector of one lane, in three rows that follow each other."""
+    put3(rows, at, get(rows, at) + x, get(rows, at + LANES) + y, get(rows, at + 2 * LANES) + z)
+
+
+@inline
+def get9(rows: Any, at: int) -> Any:
+    """The numbers of one lane in nine rows: a matrix by rows, or three vectors."""
+    return get3(rows, at) + get3(rows, at + 3 * LANES) + get3(rows, at + 6 * LANES)
+
+
+@inline
+def windows(counter: Any, height: int, per_row: int, width: int, per_column: int) -> Any:
+    """Yield units of work of a rectangle until none is left for this thread.
+
+    The rectangle is cut into windows. All threads that work on it share the counter, which says how
+    many windows have been taken, so that each window goes to one thread.
+
+    Args:
+        counter: (1,) int64, 0 before the first thread begins.
+        height: Rows of the rectangle.
+        per_row: Rows of a window.
+        width: Columns of the rectangle.
+        per_column: Columns of a window.
+
+    Yields:
+        First row, end of the rows, first column, end of the columns.
+    """
+    across = (width + per_column - 1) // per_column
+    count = (height + per_row - 1) // per_row * across
+    unit = next_index(counter)
+    while unit < count:
+        top, left = unit // across * per_row, unit % across * per_column
+        yield top, min(top + per_row, height), left, min(left + per_column, width)
+        unit = next_index(counter)
+
+
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c, rounded once."""
@@ -124,7 +194,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def quadrant(typingctx: Any, s: Any, c: Any, rounded: Any) -> Any:
-    """(s, c) of the remainder turned by as many quarter turns as the low bits of `rounded` say."""
+    """(s, c) turned by a number of quarter turns, which stands in the low bits of `rounded`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind, width = args[0].type, signature.args[0].bitwidth
@@ -145,7 +215,7 @@ def quadrant(typingctx: Any, s: Any, c: Any, rounded: Any) -> Any:
 
 @intrinsic
 def next_index(typingctx: Any, counter: Any) -> Any:
-    """counter[0]++ of an int64 array, as one indivisible step; returns the value before."""
+    """Increase counter[0] of an int64 array in one atomic step; returns the value before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -156,7 +226,10 @@ def next_index(typingctx: Any, counter: Any) -> Any:
 
 
 def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A value whose arrays nobody counts references to: who binds them keeps them alive."""
+    """A copy of a value in which arrays own no memory, so that no references are counted.
+
+    Whoever binds the arrays keeps them alive.
+    """
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
         array.meminfo = cgutils.get_null_value(array.meminfo.type)
@@ -171,10 +244,11 @@ def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 @intrinsic
 def bind(typingctx: Any, function: Any, room: Any, args: Any) -> Any:
-    """Keep the arguments of a kernel in `room`, and return (entry, address) to call it by.
+    """Write the arguments of a kernel to `room`, and return (entry, address) to call it by.
 
-    `entry` is a C function void (void *) that calls the kernel when given `address`, from any
-    thread and without the interpreter. It sets room[0] where the kernel fails: out of memory.
+    `entry` is the address of a C function void (void *), which calls the kernel when it is given
+    `address`. Any thread may call it, and needs no Python interpreter to do so. It sets room[0]
+    where the kernel fails, which it does only where it finds no memory.
     """
     call = function.get_call_type(typingctx, args.types, {})
 
@@ -209,7 +283,7 @@ def bind(typingctx: Any, function: Any, room: Any, args: Any) -> Any:
 
 @intrinsic
 def _call(typingctx: Any, entry: Any, address: Any) -> Any:
-    """Call a bound kernel."""
+    """Call a bound kernel from compiled code."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]).as_pointer()
@@ -229,5 +303,5 @@ def _in_turn(first: int, first_at: int, second: int, second_at: int) -> None:
 
 @kernel
 def in_turn_task(room: Any, *args: Any) -> Any:
-    """Two bound kernels as one: entry and address of each."""
+    """Bind two bound kernels as one, which calls one after the other."""
     return bind(_in_turn, room, args)

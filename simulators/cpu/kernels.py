@@ -1,302 +1,145 @@
 """Fused CPU kernels: a program on every edge, its weighted sum over inputs, and all gradients.
 
-Plain functions on numpy arrays, float32 or float64 (computed in that precision; sums over the
-batch are made of tiles). Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
+Plain functions on numpy arrays of float32 or float64, computed in that precision; they choose which
+of the compiled kernels runs and divide its work among threads. Letters: b samples, o outputs,
+i inputs, k theta slots, u encodings.
 
-Any of theta, scale, shift and weight may have a leading axis b: each sample has numbers of its own
-then, and what has no such axis is shared by all samples, its gradient being summed over them.
+φ_oi(x) = n·R_L ··· R_1 v on edge (o, i); the angle of a rotation is constant, affine in x, or the
+arccos of such, plus thetas. Nothing of size b·o·i is stored: beside its results a call holds one
+transposed copy of x or of the gradient and, for each thread, some 100 kB and b numbers. Results do
+not depend on which thread does what, and are the same from run to run for one number of threads.
 
-φ_oi(x) = n·R_L ··· R_1 v on edge (o, i), the angle of a rotation being affine in x or the arccos of
-such, plus thetas. Nothing of size b·o·i is stored: beside its results a call holds one transposed
-copy of x or of the gradient and, for each thread, some 100 kB and b numbers. Results do not
-depend on which thread does what and are the same from run to run for one number of threads.
-
-Sine and cosine err by less than 1.3e-7 (float32, angle's offset zero) or 2e-16 (float64) whatever
-the angle. NaN and ±inf in a sample give NaN in its own outputs only.
+Sine and cosine err by less than 1.3e-7 (float32, without an offset) or 2e-16 (float64) whatever the
+angle. NaN and ±inf in a sample give NaN in its own outputs only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import lanes as _lanes
-from . import lanes_grad as _lanes_grad
-from . import own as _own
-from . import samples as _samples
-from . import samples_grad as _samples_grad
-from . import work as _work
+from . import edge_lanes, edge_lanes_grad, per_sample, sample_lanes, sample_lanes_grad, units
+from .layout import EdgeArrays
+from .program_arrays import ProgramArrays
+from .program_arrays import program_arrays as program_arrays
 from .small import FEW
-from .tables import Tables as Tables
-from .tables import tables as tables
 from .threads import Task, run
-from .work import NOTHING, Gradients, flat, shaped, zeros
-from .work import is_small as is_small
 
 Array = np.ndarray
+Gradients = tuple[Array | None, ...]
+
+_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+"""The empty array that tells a kernel that something is not there, or not wanted."""
 
 
-def _program(t: Tables, scale: Array, dtype: np.dtype) -> tuple[Array, Array, bool]:
-    """Code, constants, and whether the data angles at a node are common to all edges."""
-    if scale.ndim == 1 and t.shared_code is not None:
-        return t.shared_code, t.shared_consts[dtype], True
-    return t.code, t.consts[dtype], False
+class Parameters(NamedTuple):
+    """The parameters of every edge, in any memory layout.
+
+    Each may have a leading axis b: every sample has numbers of its own then. What has no such axis
+    is shared by all samples, and its gradient is summed over them.
+
+    Attributes:
+        theta: (o, i, k), radians.
+        scale: (o, i, u); or (u,) for the same on every edge, which has no gradient.
+        shift: (o, i, u), radians, or None for zero.
+        weight: (o, i), or None where the value of each edge is wanted.
+    """
+
+    theta: Array
+    scale: Array
+    shift: Array | None
+    weight: Array | None = None
 
 
-def forward(
-    t: Tables,
-    x: Array,
-    theta: Array,
-    scale: Array,
-    shift: Array | None,
-    weight: Array,
-    threads: int = 1,
-) -> Array:
-    """out[b, o] = Σ_i weight[o, i]·φ_oi(x[b, i]).
+def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -> Array:
+    """out[b, o] = Σ_i weight[o, i]·φ_oi(x[b, i]), or out[b, o, i] = φ_oi(x[b, i]) without a weight.
 
     Args:
-        t: The program.
-        x: (b, i), any memory layout, as all arrays.
-        theta: (o, i, k) or (b, o, i, k), radians.
-        scale: (o, i, u) or (b, o, i, u), or (u,) for the same on every edge.
-        shift: (o, i, u) or (b, o, i, u), or None for zero.
-        weight: (o, i) or (b, o, i).
+        program: The program.
+        x: (b, i), in any memory layout.
+        p: The parameters.
         threads: At most so many work at once.
 
     Returns:
-        (b, o).
+        (b, o), or (b, o, i).
     """
-    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
-    dtype, size = x.dtype, (len(x), outs)
-    if not (batch and rows and ins):
-        return np.zeros(size, dtype)
-    threads = _work.threads(t, shape, threads)
-    if rows > outs:
-        return _own_values(t, shape, (x, theta, scale, shift, weight), threads)
-    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
-    counter = np.zeros(1, np.int64)
-    if batch < FEW and rows * ins > batch:
-        out = np.zeros(size, dtype)
-        args: Any = (
-            t.code, t.consts[dtype], flat(x, dtype), *parameters, NOTHING[dtype],
-            out.reshape(-1), NOTHING[dtype], _lanes.SUMS, False, shape[:3],
-            _work.lane_block(rows, ins, threads), counter,
-        )  # fmt: skip
-        run(Task(_lanes.forward_task, *args), threads)
+    samples, all_outs, ins, outs = shape = units.shape(x, *p)
+    dtype, per_edge = x.dtype, p.weight is None
+    out = np.empty((len(x), outs, ins), dtype) if per_edge else np.zeros((len(x), outs), dtype)
+    if not (samples and all_outs and ins):
         return out
-    out = np.empty(size, dtype)
-    blocks = _work.blocks(outs, min(batch, 4096), threads, 1 << 16)
-    args = (
-        t.code, t.consts[dtype], _transposed(x), *parameters, out.reshape(-1), shape[:3],
-        blocks, counter,
-    )  # fmt: skip
-    run(Task(_samples.forward_task, *args), threads)
+    threads = units.threads(program, shape, threads)
+    arrays = _edge_arrays(program.code, program.consts[dtype], p)
+    to, block = out.reshape(-1), units.lane_block(all_outs, ins, threads)
+    kernel: Any
+    args: Any
+    if all_outs > outs:
+        kernel, args = per_sample, (arrays, _row(x), to, shape[1:], block)
+    elif per_edge or _lies_flat(samples, outs * ins):
+        mode, nothing = edge_lanes.EDGES if per_edge else edge_lanes.SUMS, _NOTHING[dtype]
+        rest = nothing, to, nothing, mode, False, shape[:3], block
+        kernel, args = edge_lanes, (arrays, _row(x), *rest)
+    else:
+        blocks = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
+        kernel, args = sample_lanes, (arrays, _transposed(x), to, shape[:3], blocks)
+    _do(kernel.forward, kernel.forward_task, args, threads)
     return out
-
-
-def _transposed(array: Array) -> Array:
-    """A matrix by columns, as one row."""
-    rows, columns = array.shape
-    if rows == 1 or columns == 1:
-        return np.ascontiguousarray(array).reshape(-1)
-    if array.T.flags.c_contiguous:
-        return array.T.reshape(-1)
-    result = np.empty(array.size, array.dtype)
-    _samples.transpose(np.ascontiguousarray(array).reshape(-1), result, rows, columns)
-    return result
 
 
 def backward(
-    t: Tables,
+    program: ProgramArrays,
     grad: Array,
     x: Array,
-    theta: Array,
-    scale: Array,
-    shift: Array | None,
-    weight: Array,
+    p: Parameters,
     needs: Sequence[bool] = (True, True, True, True, True),
     threads: int = 1,
 ) -> Gradients:
-    """Gradients of `forward`; recomputes the states instead of storing them.
+    """The gradients of `forward`; the states are computed again instead of stored.
 
     Args:
-        t: The program.
-        grad: (b, o), the gradient of the output.
-        x: As in `forward`, as the following.
-        theta: (o, i, k) or (b, o, i, k).
-        scale: (o, i, u) or (b, o, i, u), or (u,), whose gradient cannot be asked for.
-        shift: (o, i, u) or (b, o, i, u), or None.
-        weight: (o, i) or (b, o, i).
-        needs: Which of dx, dtheta, dscale, dshift, dweight are wanted.
+        program: The program.
+        grad: The gradient of the output, in its shape.
+        x: (b, i), in any memory layout.
+        p: The parameters.
+        needs: Which of the gradients by x, theta, scale, shift, weight are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dx, dtheta, dscale, dshift, dweight in the shapes of what was given, None where not wanted.
+        Five gradients in the shapes of what was given, None where not wanted.
     """
-    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift, weight)
-    dtype = x.dtype
-    like = (x, theta, scale, shift, weight)
-    needs = (*needs[:2], needs[2] and scale.ndim > 1, *needs[3:])
-    if not (batch and rows and ins):
-        return shaped(zeros(like, needs), like, needs)
-    threads = _work.threads(t, shape, threads, passes=2)
-    if rows > outs:
-        return _own_gradients(t, shape, grad, like, needs, threads)
-    parameters = flat(theta, dtype), flat(scale, dtype), flat(shift, dtype), flat(weight, dtype)
-    counter = np.zeros(1, np.int64)
-    if batch < FEW and rows * ins > batch:
-        grads = zeros(like, needs)
-        args: Any = (
-            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), *parameters,
-            NOTHING[dtype], tuple(grads), _lanes.SUMS, False, shape[:3],
-            _work.lane_blocks(shape, threads, like, needs), counter,
-        )  # fmt: skip
-        run(Task(_lanes_grad.backward_task, *args), threads)
-        return shaped(grads, like, needs)
-    blocks = _work.blocks(ins, batch, threads, 1 << 16)
-    parts = -(-batch // blocks[1])
-    grads = zeros(like[:1], needs[:1]) + zeros(like[1:], needs[1:], parts)
-    args = (
-        t.code, t.consts[dtype], flat(x, dtype), _transposed(grad), *parameters, tuple(grads),
-        shape[:3], blocks, counter,
-    )  # fmt: skip
-    run(Task(_samples_grad.backward_task, *args), threads)
-    return shaped(grads, like, needs)
-
-
-def _do(kernel: Any, bound: Any, args: Any, threads: int) -> None:
-    """Call a kernel, without the microseconds that a task takes where one thread does it."""
-    if threads == 1:
-        kernel(*args)
-    else:
-        run(Task(bound, *args), threads)
-
-
-def _own_values(
-    t: Tables, shape: _work.Shape, given: tuple[Array | None, ...], threads: int
-) -> Array:
-    """Outputs, or the values of edges, where samples have parameters of their own."""
-    _, rows, ins, outs = shape
-    x, *parameters = (flat(array, given[0].dtype) for array in given)  # type: ignore[union-attr]
-    size = (rows // outs, outs, ins) if given[4] is None else (rows // outs, outs)
-    out = np.zeros(size, x.dtype)
-    args: Any = (
-        t.code, t.consts[x.dtype], x, *parameters, out.reshape(-1), shape[1:],
-        _work.lane_block(rows, ins, threads), np.zeros(1, np.int64),
-    )  # fmt: skip
-    _do(_own.forward, _own.forward_task, args, threads)
-    return out
-
-
-def _own_gradients(
-    t: Tables,
-    shape: _work.Shape,
-    grad: Array,
-    given: tuple[Array | None, ...],
-    needs: Sequence[bool],
-    threads: int,
-) -> Gradients:
-    """Gradients where samples have parameters of their own."""
-    dtype = given[0].dtype  # type: ignore[union-attr]
-    x, *parameters = (flat(array, dtype) for array in given)
-    grads = zeros(given, needs)
-    args: Any = (
-        t.code, t.consts[dtype], x, flat(grad, dtype), *parameters, tuple(grads), shape[1:],
-        _work.lane_blocks(shape, threads, given, needs), np.zeros(1, np.int64),
-    )  # fmt: skip
-    _do(_own.backward, _own.backward_task, args, threads)
-    return shaped(grads, given, needs)
-
-
-def edges(
-    t: Tables, x: Array, theta: Array, scale: Array, shift: Array | None, threads: int = 1
-) -> Array:
-    """φ on every edge, for plots, pruning and shared activations.
-
-    Args:
-        t: The program.
-        x: As in `forward`, as the following.
-        theta: (o, i, k) or (b, o, i, k).
-        scale: (o, i, u) or (b, o, i, u), or (u,).
-        shift: (o, i, u) or (b, o, i, u), or None.
-        threads: At most so many work at once.
-
-    Returns:
-        (b, o, i).
-    """
-    _, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
-    dtype = x.dtype
-    out = np.empty((len(x), outs, ins), dtype)
-    if not out.size:
-        return out
-    threads = _work.threads(t, shape, threads)
-    if rows > outs:
-        return _own_values(t, shape, (x, theta, scale, shift, None), threads)
-    args: Any = (
-        t.code, t.consts[dtype], flat(x, dtype), flat(theta, dtype), flat(scale, dtype),
-        flat(shift, dtype), NOTHING[dtype], NOTHING[dtype], out.reshape(-1), NOTHING[dtype],
-        _lanes.EDGES, False, shape[:3], _work.lane_block(rows, ins, threads),
-        np.zeros(1, np.int64),
-    )  # fmt: skip
-    run(Task(_lanes.forward_task, *args), threads)
-    return out
-
-
-def edges_backward(
-    t: Tables,
-    grad: Array,
-    x: Array,
-    theta: Array,
-    scale: Array,
-    shift: Array | None,
-    needs: Sequence[bool] = (True, True, True, True),
-    threads: int = 1,
-) -> Gradients:
-    """Gradients of `edges`.
-
-    Args:
-        t: The program.
-        grad: (b, o, i).
-        x: As in `forward`, as the following.
-        theta: (o, i, k) or (b, o, i, k).
-        scale: (o, i, u) or (b, o, i, u), or (u,).
-        shift: (o, i, u) or (b, o, i, u), or None.
-        needs: Which of dx, dtheta, dscale, dshift are wanted.
-        threads: At most so many work at once.
-
-    Returns:
-        dx, dtheta, dscale, dshift in the shapes of what was given, None where not wanted.
-    """
-    batch, rows, ins, outs = shape = _work.shape(x, theta, scale, shift)
-    dtype = x.dtype
-    like = (x, theta, scale, shift)
-    needs = (*needs[:2], needs[2] and scale.ndim > 1, needs[3])
-    grads = zeros(like, needs)
-    if batch and rows and ins:
-        threads = _work.threads(t, shape, threads, passes=2)
-        if rows > outs:
-            given = (*like, None)
-            return _own_gradients(t, shape, grad, given, (*needs, False), threads)[:4]
-        args: Any = (
-            t.code, t.consts[dtype], flat(x, dtype), flat(grad, dtype), flat(theta, dtype),
-            flat(scale, dtype), flat(shift, dtype), NOTHING[dtype], NOTHING[dtype],
-            (*grads, NOTHING[dtype]), _lanes.EDGES, False, shape[:3],
-            _work.lane_blocks(shape, threads, like, needs), np.zeros(1, np.int64),
-        )  # fmt: skip
-        run(Task(_lanes_grad.backward_task, *args), threads)
-    return shaped(grads, like, needs)
+    samples, all_outs, ins, outs = shape = units.shape(x, *p)
+    dtype, like = x.dtype, (x, *p)
+    needs = (*needs[:2], needs[2] and p.scale.ndim > 1, *needs[3:])
+    if not (samples and all_outs and ins):
+        return _shaped(_zeros(like, needs), like, needs)
+    threads = units.threads(program, shape, threads, passes=2)
+    arrays = _edge_arrays(program.code, program.consts[dtype], p)
+    if all_outs > outs or p.weight is None or _lies_flat(samples, outs * ins):
+        grads, blocks = _zeros(like, needs), units.lane_blocks(shape, threads, like, needs)
+        args: Any = (arrays, _row(x), _row(grad))
+        if all_outs > outs:
+            args = (*args, tuple(grads), shape[1:], blocks)
+            _do(per_sample.backward, per_sample.backward_task, args, threads)
+        else:
+            mode = edge_lanes.EDGES if p.weight is None else edge_lanes.SUMS
+            args = (*args, _NOTHING[dtype], tuple(grads), mode, False, shape[:3], blocks)
+            _do(edge_lanes_grad.backward, edge_lanes_grad.backward_task, args, threads)
+        return _shaped(grads, like, needs)
+    blocks = units.blocks(ins, samples, threads, 1 << 16)
+    parts = -(-samples // blocks[1])
+    grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
+    args = (arrays, _row(x), _transposed(grad), tuple(grads), shape[:3], blocks)
+    _do(sample_lanes_grad.backward, sample_lanes_grad.backward_task, args, threads)
+    return _shaped(grads, like, needs)
 
 
 def series(
-    t: Tables,
+    program: ProgramArrays,
     nodes: Array,
     transform: Array,
-    theta: Array,
-    scale: Array,
-    shift: Array | None,
-    weight: Array,
+    p: Parameters,
     threads: int = 1,
     beside: Task | None = None,
 ) -> tuple[Array, Array]:
@@ -305,21 +148,18 @@ def series(
     With features (b, m, i) the layer is features.view(b, m·i) @ out.view(o, m·i).T.
 
     Args:
-        t: The program.
+        program: The program.
         nodes: (n,), shared by all edges.
         transform: (m, n).
-        theta: (o, i, k).
-        scale: (o, i, u); (u,), the same on every edge, is faster.
-        shift: (o, i, u) or None.
-        weight: (o, i).
+        p: The parameters, shared by all samples, with a weight; a scale (u,) is faster.
         threads: At most so many work at once.
         beside: More work for the same threads.
 
     Returns:
-        (o, m, i), and (o,), its first terms summed over inputs.
+        (o, m, i), and (o,): the coefficients of m = 0, summed over inputs.
     """
-    dtype = theta.dtype
-    outs, ins = theta.shape[:2]
+    dtype = p.theta.dtype
+    outs, ins = p.theta.shape[:2]
     shape = (len(nodes), outs, ins, outs)
     out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
     if not out.size:
@@ -327,62 +167,120 @@ def series(
             run(beside, threads)
         return out, total
     if beside is None:
-        threads = _work.threads(t, shape, threads)
-    code, consts, common = _program(t, scale, dtype)
-    args: Any = (
-        code, consts, flat(nodes, dtype), flat(theta, dtype), flat(scale, dtype),
-        flat(shift, dtype), flat(weight, dtype), flat(transform, dtype), out.reshape(-1),
-        total, _lanes.SERIES, common, shape[:3], _work.lane_block(outs, ins, threads),
-        np.zeros(1, np.int64),
+        threads = units.threads(program, shape, threads)
+    code, consts, common = _shared_program(program, p.scale, dtype)
+    task = Task(
+        edge_lanes.forward_task, _edge_arrays(code, consts, p), _row(nodes), _row(transform),
+        out.reshape(-1), total, edge_lanes.SERIES, common, shape[:3],
+        units.lane_block(outs, ins, threads), np.zeros(1, np.int64),
     )  # fmt: skip
-    task = Task(_lanes.forward_task, *args)
     run(task if beside is None else beside.then(task), threads)
     return out, total
 
 
 def series_backward(
-    t: Tables,
+    program: ProgramArrays,
     grad: Array,
     nodes: Array,
     transform: Array,
-    theta: Array,
-    scale: Array,
-    shift: Array | None,
-    weight: Array,
+    p: Parameters,
     needs: Sequence[bool] = (True, True, True, True),
     threads: int = 1,
 ) -> Gradients:
-    """Gradients of `series` by the parameters.
+    """The gradients of the first result of `series` by the parameters.
 
     Args:
-        t: The program.
+        program: The program.
         grad: (o, m, i).
         nodes: (n,).
         transform: (m, n).
-        theta: (o, i, k).
-        scale: (o, i, u) or (u,).
-        shift: (o, i, u) or None.
-        weight: (o, i).
-        needs: Which of dtheta, dscale, dshift, dweight are wanted.
+        p: The parameters.
+        needs: Which of the gradients by theta, scale, shift, weight are wanted.
         threads: At most so many work at once.
 
     Returns:
-        dtheta, dscale, dshift, dweight, None where not wanted.
+        Four gradients, None where not wanted.
     """
-    dtype = theta.dtype
-    outs, ins = theta.shape[:2]
+    dtype = p.theta.dtype
+    outs, ins = p.theta.shape[:2]
     shape = (len(nodes), outs, ins, outs)
-    like = (theta, scale, shift, weight)
-    needs = (needs[0], needs[1] and scale.ndim > 1, *needs[2:])
-    grads = zeros(like, needs)
+    needs = (needs[0], needs[1] and p.scale.ndim > 1, *needs[2:])
+    grads = _zeros(p, needs)
     if outs and ins and len(transform):
-        threads = _work.threads(t, shape, threads, passes=2)
-        code, consts, common = _program(t, scale, dtype)
+        threads = units.threads(program, shape, threads, passes=2)
+        code, consts, common = _shared_program(program, p.scale, dtype)
         args: Any = (
-            code, consts, flat(nodes, dtype), flat(grad, dtype), flat(theta, dtype),
-            flat(scale, dtype), flat(shift, dtype), flat(weight, dtype),
-            flat(transform, dtype), (NOTHING[dtype], *grads), _lanes.SERIES, common, shape[:3],
-            (_work.lane_block(outs, ins, threads), ins), np.zeros(1, np.int64),
+            _edge_arrays(code, consts, p), _row(nodes), _row(grad), _row(transform),
+            (_NOTHING[dtype], *grads), edge_lanes.SERIES, common, shape[:3],
+            (units.lane_block(outs, ins, threads), ins),
         )  # fmt: skip
-        run(Task(_lanes_grad.backward_task, *args), threads)
-    return shaped(grads, like, needs)
+        _do(edge_lanes_grad.backward, edge_lanes_grad.backward_task, args, threads)
+    return _shaped(grads, p, needs)
+
+
+def _lies_flat(samples: int, edges: int) -> bool:
+    """Whether a layer has so few samples that edges fill the vector lanes better."""
+    return samples < FEW and edges > samples
+
+
+def _shared_program(
+    program: ProgramArrays, scale: Array, dtype: np.dtype
+) -> tuple[Array, Array, bool]:
+    """Code, constants, and whether all edges have the same data angles at a node."""
+    if scale.ndim == 1 and program.shared_code is not None:
+        return program.shared_code, program.shared_consts[dtype], True
+    return program.code, program.consts[dtype], False
+
+
+def _do(kernel: Any, bound: Any, args: tuple[Any, ...], threads: int) -> None:
+    """Run a kernel; for one thread without the microseconds that a task takes."""
+    args = (*args, np.zeros(1, np.int64))
+    if threads == 1:
+        kernel(*args)
+    else:
+        run(Task(bound, *args), threads)
+
+
+def _row(array: Array) -> Array:
+    """An array's numbers as one contiguous row."""
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _edge_arrays(code: Array, consts: Array, p: Parameters) -> EdgeArrays:
+    """A program and parameters as the kernels take them; what is None becomes an empty row."""
+    nothing = _NOTHING[consts.dtype]
+    return EdgeArrays(code, consts, *(nothing if a is None else _row(a) for a in p))
+
+
+def _transposed(array: Array) -> Array:
+    """The transpose of a matrix as one contiguous row."""
+    rows, columns = array.shape
+    if rows == 1 or columns == 1 or array.T.flags.c_contiguous:
+        return _row(array.T)
+    result = np.empty(array.size, array.dtype)
+    sample_lanes.transpose(_row(array), result, rows, columns)
+    return result
+
+
+def _zeros(like: Sequence[Array | None], needs: Sequence[bool], parts: int = 1) -> list[Array]:
+    """Room for `parts` gradients of each array one after the other; empty where not wanted."""
+    dtype = next(array.dtype for array in like if array is not None)
+    return [
+        np.zeros(array.size * parts, dtype) if need and array is not None else _NOTHING[dtype]
+        for array, need in zip(like, needs, strict=True)
+    ]
+
+
+def _shaped(
+    gradients: list[Array], like: Sequence[Array | None], needs: Sequence[bool]
+) -> Gradients:
+    """Gradients in their arrays' shapes, parts summed in order; None where not wanted."""
+    shaped: list[Array | None] = []
+    for gradient, array, need in zip(gradients, like, needs, strict=True):
+        if array is None or not need:
+            shaped.append(None)
+        elif gradient.size > array.size:
+            shaped.append(gradient.reshape(-1, *array.shape).sum(0))
+        else:
+            shaped.append(gradient.reshape(array.shape))
+    return tuple(shaped)

@@ -13,7 +13,7 @@ from qkan.simulators.base import add_base_, backward_beside
 from qkan.simulators.call import Gradients, LayerCall, Request
 from qkan.simulators.engine import Engine
 
-from .compiled import arrays, as_tensors, check_on_cpu, refuse_on_cpu, shared_scale, tables
+from .compiled import arrays, as_tensors, check_on_cpu, refuse_on_cpu, shared_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,16 +22,16 @@ _CPU = torch.device("cpu")
 
 
 class NumbaEngine(Engine):
-    """Forward and adjoint in one compiled pass over tiles of samples; nothing large is stored."""
+    """One compiled pass over tiles forward and one backward; nothing of size b·o·i is stored."""
 
     name = "numba"
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, other devices and dtypes, no numba."""
+        """It refuses noise, other devices and dtypes, and a machine without numba."""
         return refuse_on_cpu(request)
 
     def cost(self, request: Request) -> float:
-        """A call, and the arithmetic of each data rotation on each edge and sample.
+        """The time of a call, and of each data rotation on each edge and sample.
 
         Fitted to `benchmarks/`, two cores: 0.3 ms at 8×4→4, 13 ms at 1024×64→64 with 3 rotations.
         """
@@ -40,26 +40,26 @@ class NumbaEngine(Engine):
         return 250e-6 + 1.1e-9 * wide * request.batch * request.edges * max(data, 1)
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
-        """The output; of a small layer in a single compiled call."""
+        """Compute the output; that of a small layer in a single compiled call."""
         found = _small_call(call)
         if found is None:
             check_on_cpu(call.tensors)
             out, bias = _values(call), call.tensors.bias
             return add_base_(out if bias is None else out.add_(bias), call), None
-        from . import small as _small
+        from .small import forward
 
         small, at, _copies = found
         out = torch.empty(small.shape[:2], dtype=call.request.dtype, device=_CPU)
-        _small.forward(*small.program, at, out.data_ptr(), small.shape, small.base)
+        forward(*small.program, at, out.data_ptr(), small.shape, small.base)
         return out, None
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
-        """The gradients, recomputing the states; of a small layer in a single compiled call."""
-        # not the addresses of the forward pass: a saved tensor may have moved since
+        """Compute the gradients; those of a small layer in a single compiled call."""
+        # the addresses of the forward pass are of no use: a saved tensor may have moved since
         found = _small_call(call)
         if found is None or grad.dtype is not call.request.dtype:
             return backward_beside(call, grad, _gradients(call, grad))
-        from . import small as _small
+        from .small import backward
 
         small, at, _copies = found
         room = [
@@ -70,7 +70,7 @@ class NumbaEngine(Engine):
         ]
         to = tuple(0 if tensor is None else tensor.data_ptr() for tensor in room)
         grad = grad.resolve_neg().contiguous()
-        _small.backward(*small.program, at, grad.data_ptr(), to, small.shape, small.base)
+        backward(*small.program, at, grad.data_ptr(), to, small.shape, small.base)
         return (*room, None)
 
 
@@ -78,35 +78,31 @@ def _values(call: LayerCall) -> Tensor:
     """The circuits' part of the output, (b, o), or the value of each edge, (b, o, i)."""
     from . import kernels
 
-    x, theta, scale, shift, weight = arrays(call.circuits)
-    scale = shared_scale(call.request, scale)
-    t, threads = tables(call.request.program), torch.get_num_threads()
-    if weight is None:
-        return torch.from_numpy(kernels.edges(t, x, theta, scale, shift, threads))
-    return torch.from_numpy(kernels.forward(t, x, theta, scale, shift, weight, threads))
+    x, *parameters = arrays(call.circuits)
+    parameters[1] = shared_scale(call.request, parameters[1])
+    program, threads = kernels.program_arrays(call.request.program), torch.get_num_threads()
+    return torch.from_numpy(kernels.forward(program, x, kernels.Parameters(*parameters), threads))
 
 
 def _gradients(call: LayerCall, grad: Tensor) -> Gradients:
     """The gradients by what `call.circuits` names."""
     from . import kernels
 
-    x, theta, scale, shift, weight, g = arrays((*call.circuits, grad))
-    scale, needs = shared_scale(call.request, scale), call.needs
-    t, threads = tables(call.request.program), torch.get_num_threads()
-    if weight is None:
-        found = kernels.edges_backward(t, g, x, theta, scale, shift, needs[:4], threads)
-        return (*as_tensors(found), None)
-    return as_tensors(kernels.backward(t, g, x, theta, scale, shift, weight, needs[:5], threads))
+    g, x, *parameters = arrays((grad, *call.circuits))
+    parameters[1] = shared_scale(call.request, parameters[1])
+    program, threads = kernels.program_arrays(call.request.program), torch.get_num_threads()
+    p = kernels.Parameters(*parameters)
+    return as_tensors(kernels.backward(program, g, x, p, call.needs[:5], threads))
 
 
 class _SmallRequest(NamedTuple):
-    """A call that is over in no time: what the compiled code needs besides the tensors.
+    """What the compiled code of `small` needs besides the tensors.
 
     Attributes:
-        program: Integers and numbers of the program, and fixed scales (u,) or nothing.
+        program: Integers and numbers of the program, and fixed scales (u,) or an empty array.
         shape: (batch, out, in).
-        base: Number of the base activation.
-        sizes: Numbers in x and in each of the layer's tensors.
+        base: Index of the base activation in `small.BASES`.
+        sizes: How many numbers each tensor of the call must have.
     """
 
     program: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -117,25 +113,23 @@ class _SmallRequest(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def _small_request(request: Request) -> _SmallRequest | None:
-    """What a small call needs, or None for a large one."""
+    """What a small request needs, or None for one that the general kernels take."""
     import numpy as np
 
-    from . import kernels
-    from . import small as _small
+    from .program_arrays import program_arrays
+    from .small import BASES
+    from .units import is_small
 
-    t = tables(request.program)
-    if (
-        request.per_edge
-        or request.batched_theta
-        or not kernels.is_small(t, request.batch, request.edges)
-    ):
+    t = program_arrays(request.program)
+    small = is_small(t, request.batch, request.edges)
+    if request.per_edge or request.batched_theta or not small:
         return None
     kind = np.dtype(np.float32 if request.dtype == torch.float32 else np.float64)
     program = (t.code, t.consts[kind], np.array(request.fixed_scale or (), kind))
     batch, outs, ins = shape = (request.batch, request.out_features, request.in_features)
     edges, k, u = outs * ins, request.program.num_theta, request.program.num_encodings
     sizes = (batch * ins, edges * k, edges * u, edges * u, edges, edges, outs, edges)
-    return _SmallRequest(program, shape, _small.BASES.index(request.base), sizes)
+    return _SmallRequest(program, shape, BASES.index(request.base), sizes)
 
 
 def _small_call(
@@ -143,7 +137,8 @@ def _small_call(
 ) -> tuple[_SmallRequest, tuple[int, ...], list[Tensor]] | None:
     """What a small call needs, its tensors' addresses, and copies to keep until it is over.
 
-    None where a tensor is not as many plain numbers as it must be: that goes the general way.
+    None for a large call, and where a tensor is not just as many numbers in memory as it must be:
+    the general kernels take those.
     """
     request = call.request
     small = _small_request(request)
@@ -154,7 +149,7 @@ def _small_call(
         if tensor is None:
             at.append(0)
             continue
-        # a parameter is no view of another tensor with all signs turned
+        # asked of other tensors only: a parameter is never a view with all signs turned
         own = type(tensor) is Parameter
         if (
             tensor.dtype is not request.dtype

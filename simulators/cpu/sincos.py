@@ -1,10 +1,10 @@
 """Sine and cosine of an angle affine in the data, as straight-line code that vectorises.
 
-Angles are counted in quarter turns: t = 2·angle/π = k + r with k the nearest integer, |r| ≤ 1/2;
-sin and cos of πr/2 are minimax polynomials in r², and k modulo 4 swaps and signs them. The angle
-s·x + a enters as 2s/π and 2a/π, each split in two parts, so the product is never rounded as a
-whole: the error does not grow with the angle as that of sin(fl(s·x + a)) does. Valid while
-|2s·x/π| ≤ 2^16 in float32, 2^40 in float64.
+Angles are counted in quarter turns: t = 2·angle/π = k + r with k the nearest integer, |r| ≤ 1/2.
+Sine and cosine of πr/2 are minimax polynomials in r², and k modulo 4 says whether to swap them and
+which signs they get. The angle s·x + a enters as 2s/π and 2a/π, each as a sum of two numbers, so
+that the product is never rounded as a whole: the error does not grow with the angle, as that of
+sin(fl(s·x + a)) does. This is valid while |2s·x/π| ≤ 2^16 in float32, 2^40 in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .jit import EXACT, exact, fma, quadrant
 _F = np.float32
 _PER_QUARTER_32 = (_F(0.6366197466850281), _F(2.5682552973194106e-08))
 _PER_QUARTER_64 = (0.6366197723675814, -3.935735335036497e-17)
-# Adding 1.5·2^mantissa rounds to an integer, whose value modulo 4 is then in the lowest bits.
+# Adding 1.5·2^mantissa rounds a number to an integer, whose lowest bits are then those of the sum.
 _ROUNDER_32, _ROUNDER_64 = _F(1.5 * 2**23), 1.5 * 2.0**52
 _ONE_32, _QUARTER_32, _FOUR_32 = _F(1), _F(0.25), _F(4)
 _SIN_32 = tuple(
@@ -85,7 +85,7 @@ def _sincos64(s_hi: Any, s_lo: Any, a_hi: Any, a_lo: Any, x: Any) -> Any:
 
 
 def quarter_turns(angle: Any) -> Any:
-    """2·angle/π as a sum of two parts, modulo 4 and within ±2, of one float type."""
+    """2·angle/π modulo 4, within ±2, as a sum of two numbers of one float type."""
     raise NotImplementedError("compiled code only")
 
 
@@ -109,7 +109,7 @@ def _quarter_turns64(angle: Any) -> Any:
 
 
 def per_quarter(scale: Any) -> Any:
-    """2·scale/π as a sum of two parts, of one float type."""
+    """2·scale/π as a sum of two numbers of one float type."""
     raise NotImplementedError("compiled code only")
 
 
@@ -127,7 +127,8 @@ def _per_quarter(scale: Any) -> Any:
 def limit4(x: Any) -> Any:
     """Fourth power of the quarter turns up to which `sincos` is valid for x's float type.
 
-    The fourth powers of a row sum to a bound of its largest that vectorises.
+    Callers compare it to the sum of a row's fourth powers, which bounds the largest of them and,
+    unlike a maximum, vectorises.
     """
     raise NotImplementedError("compiled code only")
 
@@ -154,7 +155,7 @@ def slow_sincos(scale: float, a_hi: float, a_lo: float, x: float) -> tuple[float
 def arccos_sincos(scale: float, shift: float, cosine: float, sine: float, x: float) -> Any:
     """(sin, cos) of arccos e + offset, e = scale·x + shift clamped to ±1, and d arccos e / de.
 
-    `cosine`, `sine` are the offset's. The derivative is 0 for |e| ≥ 1; NaN stays NaN.
+    `cosine` and `sine` are those of the offset. The derivative is 0 for |e| ≥ 1; NaN stays NaN.
     """
     one, zero = type(x)(1), type(x)(0)
     e = scale * x + shift

@@ -1,27 +1,27 @@
-"""A whole layer in one call of compiled code on one thread, for calls that are over in no time.
+"""A whole layer in one call of compiled code on one thread, for layers of few samples and edges.
 
-Where the arithmetic takes microseconds, what counts is the way there: tensors come as addresses,
-and mask, base activation and bias are part of the same call. The circuits are evaluated by the
-kernels of `_lanes` and `_samples`. Letters: b samples, o outputs, i inputs.
+The arithmetic of such a call takes microseconds, and so would each step of Python on the way to it.
+So tensors come as addresses, and mask, base activation and bias are part of the same compiled call.
+The circuits are evaluated by the kernels of `edge_lanes` and `sample_lanes`. Letters: b samples,
+o outputs, i inputs.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from . import lanes as _lanes
-from . import lanes_grad as _lanes_grad
-from . import samples as _samples
-from . import samples_grad as _samples_grad
-from .jit import exact, inline, kernel
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
 
-BASES = (None, "identity", "relu", "tanh", "silu", "gelu")
-"""Base activations by the number that the kernels know them by."""
+from . import edge_lanes, edge_lanes_grad, sample_lanes, sample_lanes_grad
+from .jit import exact, inline, kernel
+from .layout import EdgeArrays
+
+BASES = (None, *BASE_ACTIVATIONS)
+"""The base activations; the kernels know each by its place in here."""
 
 FEW = 24
 """With fewer samples than this the edges fill the vector lanes better."""
@@ -46,37 +46,34 @@ def _view(address: int, size: int, like: Any) -> Any:
 
 @inline
 def _masked(weight: Any, mask: Any) -> Any:
-    """A product of both, or the weight itself where there is no mask."""
+    """The weight times the mask, or the weight itself where there is no mask."""
     return weight * mask if mask.size > 0 else weight
 
 
-@exact
-def _base(kind: int, x: Any) -> Any:
-    """The base activation and its derivative."""
-    one, half = type(x)(1), type(x)(0.5)
-    if kind == 1:
-        return x, one
-    if kind == 2:
-        # NaN stays NaN
-        return (type(x)(0), type(x)(0)) if x <= 0 else (x, one)
-    if kind == 3:
-        h = math.tanh(x)
-        return h, one - h * h
-    if kind == 4:
-        gate = one / (one + math.exp(-x))
-        return x * gate, gate * (one + x * (one - gate))
-    gate = half * (one + math.erf(x * type(x)(math.sqrt(0.5))))
-    bell = math.exp(-half * x * x) * type(x)(1 / math.sqrt(2 * math.pi))
-    return x * gate, gate + x * bell
+def _compiled_bases() -> Any:
+    """One compiled function from a base activation's number and x to value and slope."""
+
+    def otherwise(number: int, here: Any, rest: Any) -> Any:
+        return exact(lambda kind, x: here(x) if kind == number else rest(kind, x))
+
+    scalars = [exact(row.scalar) for row in BASE_ACTIVATIONS.values()]
+    last = scalars[-1]
+    chain = exact(lambda kind, x: last(x))
+    for number in range(len(scalars) - 1, 0, -1):
+        chain = otherwise(number, scalars[number - 1], chain)
+    return chain
+
+
+_base = _compiled_bases()
 
 
 @inline
 def _transposed(source: Any, rows: int, columns: int) -> Any:
-    """A matrix by columns."""
+    """The transpose of a matrix as one row."""
     if rows == 1 or columns == 1:
         return source
     target = np.empty(source.size, source.dtype)
-    _samples.transpose(source, target, rows, columns)
+    sample_lanes.transpose(source, target, rows, columns)
     return target
 
 
@@ -96,7 +93,7 @@ def _parameters(code: Any, like: Any, shared: Any, at: Any, edges: int) -> Any:
 def forward(
     code: Any, consts: Any, shared: Any, at: Any, to: int, shape: Any, base: int
 ) -> None:  # fmt: skip
-    """The output of a layer.
+    """Compute the output of a layer.
 
     Args:
         code: The program's integers.
@@ -114,18 +111,16 @@ def forward(
     theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
     bias = _view(at[6], outs, consts)
     weight = _masked(_view(at[4], edges, consts), mask)
+    arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
     counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
     if batch < FEW and edges > batch:
         out[:] = 0
-        _lanes.forward(
-            code, consts, x, theta, scale, shift, weight, nothing, out, nothing, _lanes.SUMS, False,
-            shape, outs, counter,
-        )  # fmt: skip
+        edge_lanes.forward(
+            arrays, x, nothing, out, nothing, edge_lanes.SUMS, False, shape, outs, counter
+        )
     else:
         xt = _transposed(x, batch, ins)
-        _samples.forward(
-            code, consts, xt, theta, scale, shift, weight, out, shape, (outs, batch), counter
-        )
+        sample_lanes.forward(arrays, xt, out, shape, (outs, batch), counter)
     if base > 0 and base_weight.size > 0:
         share = _masked(base_weight, mask)
         for b in range(batch):
@@ -143,24 +138,25 @@ def forward(
 def backward(
     code: Any, consts: Any, shared: Any, at: Any, grad: int, to: Any, shape: Any, base: int
 ) -> None:  # fmt: skip
-    """The gradients of `forward`.
+    """Compute the gradients of `forward`.
 
     Args:
-        code: As in `forward`, as all that is not named here.
-        consts: As in `forward`.
-        shared: As in `forward`.
-        at: As in `forward`.
-        grad: Address of the output's gradient (b·o,), contiguous.
+        code: The program's integers.
+        consts: The program's numbers, of the tensors' dtype.
+        shared: Scales (u,) that all edges have in common, or empty.
+        at: Addresses of the tensors, as in `forward`.
+        grad: Address of the gradient of the output (b·o,), contiguous.
         to: Addresses of the gradients by x, theta, scale, shift, weight, base_weight, bias; 0
             where one is not wanted.
-        shape: As in `forward`.
-        base: As in `forward`.
+        shape: (batch, out, in), none of them 0.
+        base: Index of the base activation in `BASES`.
     """
     batch, outs, ins = shape
     edges = outs * ins
     x, g = _view(at[0], batch * ins, consts), _view(grad, batch * outs, consts)
     theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
     weight = _masked(_view(at[4], edges, consts), mask)
+    arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
     dx, dtheta = _view(to[0], batch * ins, consts), _view(to[1], edges * code[2], consts)
     dscale, dshift = _view(to[2], edges * code[3], consts), _view(to[3], edges * code[3], consts)
     dweight, dbase = _view(to[4], edges, consts), _view(to[5], edges, consts)
@@ -170,15 +166,12 @@ def backward(
     grads = (dx, dtheta, dscale, dshift, dweight)
     counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
     if batch < FEW and edges > batch:
-        _lanes_grad.backward(
-            code, consts, x, g, theta, scale, shift, weight, nothing, grads, _lanes.SUMS, False,
-            shape, (outs, ins), counter,
-        )  # fmt: skip
+        edge_lanes_grad.backward(
+            arrays, x, g, nothing, grads, edge_lanes.SUMS, False, shape, (outs, ins), counter
+        )
     else:
         gt = _transposed(g, batch, outs)
-        _samples_grad.backward(
-            code, consts, x, gt, theta, scale, shift, weight, grads, shape, (ins, batch), counter
-        )
+        sample_lanes_grad.backward(arrays, x, gt, grads, shape, (ins, batch), counter)
     if base > 0 and base_weight.size > 0:
         _base_backward(x, g, _masked(base_weight, mask), dx, dbase, shape, base)
     for b in range(batch if dbias.size > 0 else 0):
@@ -195,7 +188,7 @@ def backward(
 def _base_backward(
     x: Any, g: Any, weight: Any, dx: Any, dbase: Any, shape: Any, base: int
 ) -> None:  # fmt: skip
-    """Add the base activation's part to the gradients by x and by its weight."""
+    """Add the part of the base activation to the gradients by x and by its weight."""
     batch, outs, ins = shape
     for b in range(batch):
         for i in range(ins):

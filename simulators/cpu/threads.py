@@ -1,14 +1,14 @@
 """Several threads for compiled code.
 
-A kernel and its arguments become a `Task`, which threads enter without the interpreter: a Python
-function that two threads call costs tens of microseconds before its first instruction.
+A kernel and its arguments become a `Task`, which threads enter without the Python interpreter: a
+Python function called by two threads costs tens of microseconds before its first instruction.
 
-torch's OpenMP threads keep spinning for milliseconds after every product. Threads of our own would
-share the cores with them, so where torch's OpenMP runtime is loaded its team does the work: it is
-awake, and it is the same that torch uses next. Elsewhere, and in a forked child, where that
-runtime would hang, a pool of plain threads takes its place: it may be used by several callers at
-once, and a caller never waits for a helper to start: it works through the units itself, helpers
-join while units are left, and it waits only for those that have joined.
+torch's OpenMP threads keep spinning for milliseconds after every matrix product, and threads of our
+own would have to share the cores with them. So where torch's OpenMP runtime is loaded, its threads
+do the work: they are awake, and torch uses the same ones next. Elsewhere a pool of plain threads
+takes their place, and also in a forked child, where the OpenMP runtime would hang. Several callers
+may use the pool at once. A caller does not wait for helpers to start: it works through the units
+itself, helpers join while units are left, and it waits only for those that have joined.
 """
 
 from __future__ import annotations
@@ -16,81 +16,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-class _Job:
-    """Work that any number of threads may join until the caller closes it."""
-
-    __slots__ = ("active", "closed", "done", "error", "lock", "work")
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.lock = threading.Lock()
-        self.done = threading.Event()
-        self.active = 0
-        self.closed = False
-        self.error: BaseException | None = None
-
-    def help(self) -> None:
-        """Join, unless the job is over."""
-        with self.lock:
-            if self.closed:
-                return
-            self.active += 1
-        try:
-            self.work()
-        except BaseException as error:
-            self.error = error
-        with self.lock:
-            self.active -= 1
-            if self.closed and not self.active:
-                self.done.set()
-
-    def close(self) -> None:
-        """Let nobody join any more and wait for those who have."""
-        with self.lock:
-            self.closed = True
-            waiting = self.active > 0
-        if waiting:
-            self.done.wait()
-        if self.error is not None:
-            raise self.error
-
-
-class _Pool:
-    """Daemon threads that help with jobs; grows to what is asked for."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.lock = threading.Lock()
-        self.size = 0
-
-    def _serve(self) -> None:
-        while True:
-            self.jobs.get().help()
-
-    def run(self, work: Callable[[], None], threads: int) -> None:
-        """Call `work` here and in up to threads − 1 helpers; return when all have finished."""
-        if self.size < threads - 1:
-            with self.lock:
-                while self.size < threads - 1:
-                    threading.Thread(target=self._serve, name="qkan-kernels", daemon=True).start()
-                    self.size += 1
-        job = _Job(work)
-        for _ in range(threads - 1):
-            self.jobs.put(job)
-        try:
-            work()
-        finally:
-            job.close()
-
 
 _Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -98,10 +29,10 @@ _Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 class Task:
     """A kernel bound to its arguments, which takes units of work until none is left.
 
-    Calling it once more or less changes nothing but who does the work.
+    Any number of threads may call it at the same time; they share the units.
 
     Args:
-        bound: A kernel module's `…_task`, which binds the kernel.
+        bound: The function `…_task` of a kernel, which binds it to arguments.
         *args: The kernel's arguments.
     """
 
@@ -114,11 +45,11 @@ class Task:
         self.entry, self.address = bound(self.room, *args)
 
     def __call__(self) -> None:
-        """Call the entry on the arguments that were bound."""
+        """Run the kernel in this thread."""
         _Entry(self.entry)(self.address)
 
     def then(self, other: Task) -> Task:
-        """Both as one: whoever finds no more work here goes on there."""
+        """Both tasks as one: a thread that finds no more work in the first goes on to the other."""
         from .jit import in_turn_task
 
         task = Task(in_turn_task, self.entry, self.address, other.entry, other.address)
@@ -144,30 +75,45 @@ class _Team:
         self._parallel.restype = None
 
     def run(self, task: Task, threads: int) -> None:
-        """Do the task in a team of `threads`, this thread included; return when all have."""
+        """Run the task in `threads` threads, this one included; return when all have finished."""
         self._parallel(task.entry, task.address, threads, 0)
 
 
 @functools.cache
 def _team() -> _Team | None:
-    """The team of the runtime that torch computes with; None where there is none to be found."""
+    """The threads that torch computes with, or None where they are not found."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
         paths = {line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}
-        # Other packages bring copies of their own: their threads would be as foreign as ours.
+        # other packages bring copies of the runtime, whose threads are not those of torch
         return _Team(sorted(paths, key=lambda path: ("torch" not in path, path))[0])
     except (OSError, AttributeError, IndexError):
         return None
 
 
-_pool = _Pool()
-_forked = False
+def _run_in_pool(task: Task, threads: int) -> None:
+    """Run the task here and in up to `threads` - 1 helpers; return when all have finished."""
+    helpers = [_pool.submit(task) for _ in range(threads - 1)]
+    try:
+        task()
+    finally:
+        # a helper that has not begun is not needed any more
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+def _new_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(64, thread_name_prefix="qkan-kernels")
+
+
+_pool, _forked = _new_pool(), False
 
 
 def _forget() -> None:
-    """In a forked child the helpers are gone, and so are the team's."""
+    """In a forked child there are no helpers any more, nor threads of OpenMP."""
     global _pool, _forked
-    _pool, _forked = _Pool(), True
+    _pool, _forked = _new_pool(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -175,7 +121,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(task: Task, threads: int) -> None:
-    """Do a task with up to `threads` threads at once, this one included.
+    """Run a task in up to `threads` threads at once, this one included.
 
     Args:
         task: The work.
@@ -190,5 +136,5 @@ def run(task: Task, threads: int) -> None:
     elif team is not None:
         team.run(task, threads)
     else:
-        _pool.run(task, threads)
+        _run_in_pool(task, threads)
     task.check()

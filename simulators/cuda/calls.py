@@ -1,4 +1,4 @@
-"""One call of a layer on CUDA kernels: what is allocated, what is launched, what comes back."""
+"""One call of a layer on CUDA kernels: which memory it needs, and which kernels it launches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .plan import (
     backward_shared,
     forward_shape,
     forward_shared,
-    samples_shape,
+    per_sample_shape,
 )
 from .source import OWN, POINTERS, SIZES, Kernel
 
@@ -31,7 +31,7 @@ class Card(ABC):
     """A device with compiled kernels on it.
 
     Attributes:
-        processors: Its multiprocessors.
+        processors: How many multiprocessors it has.
     """
 
     processors: int
@@ -47,9 +47,9 @@ class Card(ABC):
         """Run a kernel.
 
         Args:
-            name: Which.
-            grid: Blocks.
-            threads: Of a block.
+            name: The kernel's name.
+            grid: Blocks in three dimensions.
+            threads: Threads of a block.
             shared: Bytes of shared memory of a block.
             words: The kernel's one argument, a structured array of one element.
         """
@@ -65,15 +65,15 @@ def own_names(tensors: Sequence[Tensor | None]) -> frozenset[str]:
 
 
 class Call:
-    """A layer, or all its edges where there is no weight, on one batch.
+    """A layer on one batch, or all its edges where there is no weight.
 
     Args:
-        card: Where it runs.
-        kernel: What the card compiled.
+        card: The device.
+        kernel: What its kernels are specialised by.
         x: (b, i).
         tensors: theta, scale, shift, weight and, for a whole layer, base_weight, bias and mask, in
-            the shapes of `LayerTensors`; those that are left out are None. What `kernel.own` names
-            has an axis of samples before, and then there are the first four only.
+            the shapes of `LayerTensors`; those that are left out are None. Where `kernel.own` names
+            any, these have a leading axis of samples, and only the first four may be given.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Call:
         if 0 in self.shape:
             return out.zero_()
         if self.kernel.own:
-            self._samples_forward(out)
+            self._per_sample_forward(out)
             return out
         if per_edge:
             chunk = max(1, math.ceil(batch / _edge_parts(self.card.processors, outs * ins)))
@@ -132,7 +132,7 @@ class Call:
         """The gradients by x, theta, scale, shift, weight, base_weight, bias; None unless needed.
 
         Args:
-            grad: That of the output, (b, o), or of the values (b, o, i).
+            grad: The gradient of the output, (b, o), or of the values of edges, (b, o, i).
             needs: Which of the seven are wanted.
         """
         sources = ("x", *_NAMES[:6])
@@ -146,54 +146,42 @@ class Call:
                 tensor.zero_()
         elif found:
             wanted = self.shape if "weight" not in self.given else self.shape[:2]
-            back = self._samples_backward if self.kernel.own else self._backward
-            back(_ready("grad", grad, wanted, self.x), found)
+            self._backward(_ready("grad", grad, wanted, self.x), found)
         return tuple(found.get(name) for name in _GRADIENTS)
 
-    def _backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
-        batch, outs, ins = self.shape
-        sizes = self.sizes("layer_backward")
-        shape = backward_shape(sizes)
-        parameters = len(found) > ("dx" in found)
-        real = self.kernel.arithmetic
-        room = {"grad": grad}
-        if parameters and shape.chunks > 1:
-            room["edge_sums"] = self.x.new_empty((shape.chunks, sizes.sums, ins, outs), dtype=real)
-        if "dx" in found:
-            room["input_sums"] = self.x.new_empty((shape.parts, ins, batch), dtype=real)
-        numbers = {"log_lanes": shape.log_lanes, "chunk": shape.chunk, "chunks": shape.chunks,
-                   "parts": shape.parts}  # fmt: skip
-        grid = (math.ceil(ins / shape.warps), shape.parts, shape.chunks)
-        self._launch(
-            "layer_backward", grid, 32 * shape.warps, backward_shared(sizes, shape),
-            {**found, **room}, **numbers,
-        )  # fmt: skip
-        self._finish("layer_finish", {**found, **room}, numbers)
-
-    def _samples_forward(self, out: Tensor) -> None:
+    def _per_sample_forward(self, out: Tensor) -> None:
         batch, outs, ins = self.shape
         log_lanes = min(5, (ins - 1).bit_length())
         blocks = math.ceil(batch * outs / (EDGE_THREADS >> log_lanes))
         self._launch(
-            "samples_forward", (blocks, 1, 1), EDGE_THREADS, 0, {"out": out}, log_lanes=log_lanes
+            "per_sample_forward", (blocks, 1, 1), EDGE_THREADS, 0, {"out": out}, log_lanes=log_lanes
         )
 
-    def _samples_backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
+    def _backward(self, grad: Tensor, found: dict[str, Tensor]) -> None:
+        """Launch the adjoint pass, and the kernel that adds up what its blocks leave."""
         batch, outs, ins = self.shape
-        summed = any(f"d{name}" in found for name in OWN if name not in self.kernel.own)
-        shape = samples_shape(self.sizes("samples_backward"), summed)
-        real, room = self.kernel.arithmetic, {"grad": grad}
+        kernels = "per_sample" if self.kernel.own else "layer"
+        sizes = self.sizes(f"{kernels}_backward")
+        if self.kernel.own:
+            summed = any(f"d{name}" in found for name in OWN if name not in self.kernel.own)
+            shape = per_sample_shape(sizes, summed)
+            inputs, shared = (32 >> shape.log_lanes) * shape.warps, 0
+            sums = (shape.chunks, self.kernel.shared_words, outs, ins)
+        else:
+            summed = len(found) > ("dx" in found)
+            shape = backward_shape(sizes)
+            inputs, shared = shape.warps, backward_shared(sizes, shape)
+            sums = (shape.chunks, sizes.sums, ins, outs)
+        tensors, real = {**found, "grad": grad}, self.kernel.arithmetic
         if summed and shape.chunks > 1:
-            words = self.kernel.shared_words
-            room["edge_sums"] = self.x.new_empty((shape.chunks, words, outs, ins), dtype=real)
+            tensors["edge_sums"] = self.x.new_empty(sums, dtype=real)
         if "dx" in found:
-            room["input_sums"] = self.x.new_empty((shape.parts, ins, batch), dtype=real)
+            tensors["input_sums"] = self.x.new_empty((shape.parts, ins, batch), dtype=real)
         numbers = {"log_lanes": shape.log_lanes, "chunk": shape.chunk, "chunks": shape.chunks,
                    "parts": shape.parts}  # fmt: skip
-        inputs = (32 >> shape.log_lanes) * shape.warps
         grid = (math.ceil(ins / inputs), shape.parts, shape.chunks)
-        self._launch("samples_backward", grid, 32 * shape.warps, 0, {**found, **room}, **numbers)
-        self._finish("samples_finish", {**found, **room}, numbers)
+        self._launch(f"{kernels}_backward", grid, 32 * shape.warps, shared, tensors, **numbers)
+        self._finish(f"{kernels}_finish", tensors, numbers)
 
     def _finish(self, name: str, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
         """Add up what the blocks of an adjoint pass left, if anything."""
@@ -208,7 +196,7 @@ class Call:
             )  # fmt: skip
 
     def sizes(self, name: str) -> Sizes:
-        """What the launch shape of a kernel depends on."""
+        """The numbers that the launch shape of a kernel depends on."""
         card = self.card
         itemsize = self.kernel.arithmetic.itemsize
         resident = card.resident(name)
@@ -241,10 +229,10 @@ def _edge_parts(processors: int, edges: int) -> int:
 
 
 def _ready(name: str, tensor: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A tensor's numbers in a row, in the dtype and on the device of x.
+    """A contiguous tensor with the same numbers, in the dtype of x.
 
     Raises:
-        SimulatorError: Another shape or another device; a kernel would read beyond the end.
+        SimulatorError: Another shape or device than wanted: a kernel would read beyond the end.
     """
     if tensor.shape != shape or tensor.device != like.device:
         raise SimulatorError(

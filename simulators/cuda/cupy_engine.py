@@ -1,9 +1,9 @@
 """The `cupy` engine: fused CUDA kernels, compiled at run time for each circuit.
 
-CuPy compiles `kernels.cu` with what `_cuda_source` generates from the Program, and launches it on
-torch's current stream and the tensors' own device. Tensors are handed over as addresses, what a
-DLPack capsule holds without the capsule: nothing is copied, and torch's allocator owns all memory,
-so that a CUDA graph can capture a call.
+CuPy compiles the text that `source` makes of the shipped CUDA files and the Program, and launches
+the kernels on torch's current stream and the tensors' own device. Tensors are handed over as
+addresses: nothing is copied, and torch's allocator owns all memory, so that a CUDA graph can
+capture a call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qkan.circuits import require
 from qkan.simulators.base import add_base_, backward_beside
-from qkan.simulators.call import Gradients, LayerCall, Request
+from qkan.simulators.call import NOISE_REFUSED, Gradients, LayerCall, Request
 from qkan.simulators.engine import Engine
 
 from .calls import Call, Card, own_names
@@ -29,15 +29,15 @@ _INSTALLED = importlib.util.find_spec("cupy") is not None
 
 
 class CupyEngine(Engine):
-    """Forward and adjoint on a CUDA card; nothing of size b·o·i is stored.
+    """Forward and adjoint pass on a CUDA card; nothing of size b·o·i is stored.
 
-    One launch forward with base activation and bias, two backward. Parameter gradients are block
-    sums added in a fixed order: two runs agree to the bit. bfloat16 and float16 are what memory
-    holds; arithmetic is in float32 then, in float64 for float64.
+    A layer with base activation and bias takes one launch forward and two backward. Gradients of
+    parameters are sums of blocks in a fixed order, so that two runs agree to the bit. bfloat16 and
+    float16 are converted when read and written; the arithmetic is in float32 then.
 
     Args:
-        unreachable: Why kernels cannot run on tensors of a device, or None where they can. Nothing
-            else in the engine asks what kind of device it has.
+        unreachable: Returns why kernels cannot run on tensors of a device, or None where they can.
+            Nothing else in the engine asks what kind of device it has, which lets tests replace it.
     """
 
     name = "cupy"
@@ -47,30 +47,30 @@ class CupyEngine(Engine):
         self.unreachable = no_nvidia_gpu if unreachable is None else unreachable
 
     def refuse(self, request: Request) -> str | None:
-        """Noise, tensors elsewhere, other dtypes, no CuPy, huge circuits."""
+        """It refuses noise, other devices and dtypes, a missing CuPy, and very long circuits."""
         if request.noise:
-            return "channels act after single gates; noise runs on the torch engine"
+            return NOISE_REFUSED
         return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
-        """Launches, and the arithmetic of each data rotation on each edge and sample.
+        """The time of the launches, and of each data rotation on each edge and sample.
 
-        Counted, not measured: about 80 instructions a data rotation, there and back, on a card
-        that does 15·10¹² a second.
+        It is counted, not measured: about 80 instructions a data rotation, forward and backward,
+        on a card that does 15·10¹² a second.
         """
         data = sum(r.encoding is not None for r in request.program.rotations)
         wide = 2.0 if request.dtype == torch.float64 else 1.0
         return 60e-6 + 6e-12 * wide * request.batch * request.edges * max(data, 1)
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
-        """The output of a layer in one launch, or the values of all edges."""
+        """Compute the output of a layer in one launch, or the values of all edges."""
         if not call.request.batched_theta:
             return self._launches(call, call.tensors).forward(), None
         out, bias = self._launches(call, call.circuits).forward(), call.tensors.bias
         return add_base_(out if bias is None else out.add_(bias), call), None
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
-        """The gradients of a layer in two launches, recomputing the states."""
+        """Compute the gradients of a layer in two launches, which compute the states again."""
         if not call.request.batched_theta:
             return (*self._launches(call, call.tensors).backward(grad, call.needs[:7]), None)
         needs = (*call.needs[:5], False, False)
@@ -78,11 +78,11 @@ class CupyEngine(Engine):
         return backward_beside(call, grad, circuits)
 
     def _launches(self, call: LayerCall, tensors: Sequence[Tensor | None]) -> Call:
-        """The kernels of a call: of the whole layer, or of its circuits alone."""
+        """The kernels of a call: of the layer with all its tensors, or of its circuits alone."""
         request, x = call.request, call.tensors.x
-        whole = len(tensors) > 5 and call.tensors.base_weight is not None
+        with_base = len(tensors) > 5 and call.tensors.base_weight is not None
         own = own_names(tensors[1:]) if request.batched_theta else frozenset()
-        base = request.base if whole else None
+        base = request.base if with_base else None
         kernel = Kernel(request.program, x.dtype, request.fixed_scale, base, own)
         return Call(self.card(kernel, x.device), kernel, x, tensors[1:])
 
@@ -120,21 +120,21 @@ def _install() -> str:
 
 
 def _missing() -> str:
-    """What else this machine lacks, without waking the driver."""
+    """What else this machine lacks, found without a call of the CUDA driver."""
     lacks = ["a torch built with CUDA"] if torch.version.cuda is None else []
     lacks += [] if _INSTALLED else [f"CuPy, {_install()}"]
     return f" (it also needs {' and '.join(lacks)})" if lacks else ""
 
 
 class _CupyCard(Card):
-    """A device, and kernels that CuPy compiled for it."""
+    """A device with kernels that CuPy compiled for it."""
 
     def __init__(self, kernel: Kernel, device: torch.device) -> None:
         self.kernel, self.device = kernel, device
         self.processors = _processors(device)
 
     def resident(self, name: str) -> int:
-        """Warps that a multiprocessor holds at once, by the registers of a kernel."""
+        """Warps of a kernel that a multiprocessor holds at once, by the kernel's registers."""
         return _resident(self.kernel, name, self.device)
 
     def launch(
@@ -153,7 +153,7 @@ class _CupyCard(Card):
 
 @functools.lru_cache(maxsize=256)
 def _functions(kernel: Kernel) -> dict[str, Any]:
-    """The kernels by name; CuPy keeps what it compiled on disk, for each kind of card."""
+    """The kernels by name; CuPy keeps compiled ones on disk for each kind of card."""
     cupy = require("cupy", "cuda")
     module = cupy.RawModule(code=source(kernel), options=("-std=c++17",))
     return {name: module.get_function(name) for name in kernel.names}

@@ -1,8 +1,8 @@
-// One edge: what belongs to it and not to the sample, its value, its adjoint, its gradients.
+// One edge: what does not depend on the sample, its value, its adjoint, its gradients.
 //
-// The program's header unrolls a lowered circuit: Rotation<0> … Rotation<ROTATIONS - 1> in time
-// order, of which FIRST … LAST - 1 begin and end with one that the data enter. Those before turn
-// the initial vector, those after turn the observable back: both once an edge.
+// The header has the rotations of a lowered circuit, Rotation<0> … Rotation<ROTATIONS - 1> in time
+// order. FIRST is the first whose angle depends on x, LAST one after the last such. Rotations before
+// FIRST turn the initial vector, those from LAST on turn the observable back: both once an edge.
 
 struct Edge {
     Real initial[3];
@@ -156,7 +156,7 @@ QKAN_DEVICE Real dot(const Real* a, const Real* b) {
     return fused(a[0], b[0], fused(a[1], b[1], a[2] * b[2]));
 }
 
-// φ at x, and what the way back needs.
+// φ at x, and in the trace what the adjoint pass needs.
 QKAN_DEVICE Real evaluate(const Edge& e, Real x, Trace& t) {
     QKAN_UNROLL
     for (int m = 0; m < 3; ++m) t.state[m] = e.initial[m];
@@ -294,7 +294,7 @@ QKAN_DEVICE void finish_edge(const Arguments& a, Index edge, const Real* sums) {
     Real kept = a.mask ? load(a.mask, edge) : Real(1);
     gradient.weight *= kept;
     write<0>(a, gradient, edge);
-    if constexpr (BASE != NO_BASE) {
+    if constexpr (HAS_BASE) {
         if (a.dbase_weight) store(a.dbase_weight, edge, kept * sums[BASE_SUM]);
     }
 }

@@ -29,7 +29,7 @@ QKAN_DEVICE Sample own_sample(const Arguments& a, Index b, Index end, Index i) {
     Sample mine = {Real(0), Real(0), Real(0)};
     if (b < end) {
         mine.x = load(a.x, b * a.ins + i);
-        if constexpr (BASE != NO_BASE) base_activation(mine.x, mine.base, mine.slope);
+        if constexpr (HAS_BASE) base_activation(mine.x, mine.base, mine.slope);
     }
     return mine;
 }
@@ -38,13 +38,13 @@ QKAN_DEVICE Sample own_sample(const Arguments& a, Index b, Index end, Index i) {
 template <bool BACK>
 QKAN_DEVICE Sample from_lane(const Sample& mine, int lane) {
     Sample found = {__shfl_sync(ALL, mine.x, lane), Real(0), Real(0)};
-    if constexpr (BASE != NO_BASE) found.base = __shfl_sync(ALL, mine.base, lane);
-    if constexpr (BASE != NO_BASE && BACK) found.slope = __shfl_sync(ALL, mine.slope, lane);
+    if constexpr (HAS_BASE) found.base = __shfl_sync(ALL, mine.base, lane);
+    if constexpr (HAS_BASE && BACK) found.slope = __shfl_sync(ALL, mine.slope, lane);
     return found;
 }
 
 QKAN_DEVICE Real base_weight(const Arguments& a, Index edge) {
-    if constexpr (BASE == NO_BASE) return Real(0);
+    if constexpr (!HAS_BASE) return Real(0);
     Real weight = load(a.base_weight, edge);
     return a.mask ? weight * load(a.mask, edge) : weight;
 }
@@ -114,7 +114,7 @@ QKAN_DEVICE void group_backward(const Arguments& a, const Place& p, const Edge& 
         Real g = counts ? gradient_at(a, b + from, o, i) : Real(0);
         Real dx = adjoin(e, one.x, g, sums);
         sums[GRADIENT_SUM] += g;
-        if constexpr (BASE != NO_BASE) {
+        if constexpr (HAS_BASE) {
             sums[BASE_SUM] = fused(g, one.base, sums[BASE_SUM]);
             dx = fused(g * base, one.slope, dx);
         }

@@ -1,12 +1,13 @@
-"""Launch shapes of the CUDA kernels, chosen by a rule from sizes and the card.
+"""Launch shapes of the CUDA kernels: how a layer is divided into blocks and warps of a card.
 
-The rule is a count: a launch takes as many steps as its longest warp, times how often its warps
-fill the card. A step is one sample on one edge; what comes once an edge counts as `PREPARE` steps,
-and a line of memory that a warp touches as `LINE`: x and the gradient have a line a sample, an
-edge's parameters a line each. So a warp of many outputs loads x seldom, one of many samples the
-parameters.
-The numbers in it stand for arithmetic counted in the kernels, not for measurements: the sweep of
-`benchmarks/gpu.py` measures all shapes that the rule chooses from and says how far it is off.
+The shape with the fewest estimated steps is taken. A launch takes as many steps as its longest
+warp, times the number of times that its warps fill the card. A step is one sample on one edge.
+What is done once an edge counts as `PREPARE` steps, and each line of memory that a warp touches as
+`LINE` steps: x and the gradient have a line a sample, an edge has a line for each parameter. So a
+warp of many outputs loads x seldom, and a warp of many samples the parameters.
+
+The constants are counts of the arithmetic in the kernels, not measurements. `benchmarks/gpu.py`
+measures all shapes that are chosen from, and says how far the rule is from the best of them.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from .source import SHARED, THREADS
 PREPARE = 4
 """Steps that an edge's constants take, and its sums at the end."""
 LINE = 0.05
-"""Steps that a line of memory takes going forward; a step of the adjoint pass is twice as long."""
+"""Steps that a line of memory takes in the forward pass; a backward step is twice as long."""
 BUSY = 16
-"""Warps of a multiprocessor that keep its arithmetic busy."""
+"""Warps that keep the arithmetic of a multiprocessor busy."""
 WORKSPACE = 16 << 20
-"""Bytes of sums over parts of the batch, and of ∂/∂x over parts of the outputs, each at most; of
-the latter there are up to two however large one is."""
+"""The most bytes of sums over parts of the batch, and of ∂/∂x over parts of the outputs. Two parts
+of the outputs are allowed whatever their size."""
 MOST_BLOCKS = 1024
 """Parts along the second and third dimension of a grid."""
 SUMMED = 8
-"""The least samples of a chunk that leaves sums: these are a small part of what samples have."""
+"""The least samples of a chunk that leaves sums, so that the sums are little beside the samples."""
 _TURNS = 64
+"""The most groups of samples times outputs of a warp in the forward pass."""
 FINISH_THREADS = 256
 
 
 class Sizes(NamedTuple):
-    """What a launch shape depends on.
+    """The numbers that a launch shape depends on.
 
     Attributes:
         batch: Samples b.
@@ -68,7 +70,7 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """An adjoint launch: `chunks` of `chunk` samples; the outputs are split among `parts` blocks.
+    """An adjoint launch: the batch is split in `chunks` of `chunk` samples, the outputs in `parts`.
 
     A warp has 2^log_lanes outputs of one input at a time, a block `warps` inputs.
     """
@@ -97,27 +99,27 @@ def fits(sums: int, itemsize: int) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def forward_shape(sizes: Sizes) -> Forward:
-    """The forward shape of the fewest steps."""
+    """The forward shape with the fewest steps."""
     return min(forward_shapes(sizes), key=lambda shape: forward_steps(sizes, shape))
 
 
 @functools.lru_cache(maxsize=4096)
 def backward_shape(sizes: Sizes) -> Backward:
-    """The adjoint shape of the fewest steps."""
+    """The adjoint shape with the fewest steps."""
     return min(backward_shapes(sizes), key=lambda shape: backward_steps(sizes, shape))
 
 
 @functools.lru_cache(maxsize=4096)
-def samples_shape(sizes: Sizes, summed: bool) -> Backward:
-    """The adjoint shape where samples have parameters of their own: an edge is one step long.
+def per_sample_shape(sizes: Sizes, summed: bool) -> Backward:
+    """The adjoint shape where samples have parameters of their own, so that an edge has one sample.
 
     Args:
-        sizes: What it depends on.
+        sizes: The sizes of the call.
         summed: Whether gradients are summed over samples, so that each chunk of them leaves sums.
     """
     log_inputs = min(5, (sizes.ins - 1).bit_length())
     log_lanes = min(5 - log_inputs, (sizes.outs - 1).bit_length())
-    # lanes that no output needs take inputs
+    # lanes that are not needed for outputs are used for inputs
     tiles = math.ceil(sizes.ins / (32 >> log_lanes))
     fill = sizes.processors * min(BUSY, sizes.resident)
     least = SUMMED if summed else 1
@@ -163,7 +165,7 @@ def backward_shapes(sizes: Sizes) -> Iterator[Backward]:
 
 
 def forward_steps(sizes: Sizes, shape: Forward) -> float:
-    """Estimated length of a forward launch."""
+    """The estimated steps of a forward launch."""
     outputs = 1 << shape.log_lanes
     blocks = math.ceil(sizes.batch / (32 * shape.groups)) * math.ceil(sizes.outs / outputs)
     samples = min(sizes.batch, 32 * shape.groups)
@@ -174,7 +176,7 @@ def forward_steps(sizes: Sizes, shape: Forward) -> float:
 
 
 def backward_steps(sizes: Sizes, shape: Backward) -> float:
-    """Estimated length of an adjoint launch; of equal ones the one that leaves the least."""
+    """The estimated steps of an adjoint launch, a little more for each part that leaves sums."""
     tiles = math.ceil(sizes.outs / (1 << shape.log_lanes) / shape.parts)
     blocks = math.ceil(sizes.ins / shape.warps) * shape.parts * shape.chunks
     samples = min(sizes.batch, shape.chunk)
@@ -227,7 +229,7 @@ def _most_warps(sizes: Sizes, log_lanes: int) -> int:
 
 
 def _turns(samples: int, log_lanes: int) -> int:
-    """Samples of the longest lane, groups of 32 being dealt out one after the other."""
+    """Samples that the busiest lane gets, where groups of 32 are dealt out one after the other."""
     whole, rest = divmod(samples, 32)
     return (whole << log_lanes) + math.ceil(rest / (32 >> log_lanes))
 

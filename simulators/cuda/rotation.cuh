@@ -1,4 +1,4 @@
-// Numbers: conversion at loads and stores, sine and cosine, rotations, base activations.
+// Numbers: conversion at loads and stores, sine and cosine, rotations, what base activations use.
 //
 // `Real` computes, `Number` is what memory holds; the program's header declares both.
 
@@ -50,9 +50,9 @@ QKAN_DEVICE void store(void* to, Index at, Real value) {
     ((Number*)to)[at] = convert(value, Number());
 }
 
-// Angles are counted in quarter turns, t = 2·angle/π = k + r with k the nearest integer: sine and
-// cosine of πr/2 are minimax polynomials in r², and k modulo 4 swaps and signs them. Products with
-// 2/π are sums of two parts, so the error does not grow with the angle.
+// Angles are counted in quarter turns, t = 2·angle/π = k + r with k the nearest integer. Sine and
+// cosine of πr/2 are minimax polynomials in r², and k modulo 4 says whether to swap them and which
+// signs they get. Products with 2/π are sums of two numbers, so the error does not grow with the angle.
 template <typename T>
 struct Turns;
 
@@ -129,7 +129,7 @@ QKAN_DEVICE void per_quarter(Real value, Real& hi, Real& lo) {
     lo = fused(value, Quarter::per_hi, -hi) + value * Quarter::per_lo;
 }
 
-// The same of an angle, modulo 4 and so within ±2.
+// 2·angle/π modulo 4, within ±2, as a sum of two parts.
 QKAN_DEVICE void quarter_turns(Real angle, Real& hi, Real& lo) {
     per_quarter(angle, hi, lo);
     hi = fused(Real(-4), Quarter::nearest(hi * Real(0.25)), hi);
@@ -144,7 +144,7 @@ QKAN_DEVICE void turn(Real s_hi, Real s_lo, Real a_hi, Real a_lo, Real x, Real& 
     Quarter::place(Quarter::sine(r, z), Quarter::cosine(z), rounded, c, s);
 }
 
-// The same for angles of any size: whole and remaining quarter turns in double precision.
+// Cosine and sine for angles of any size: whole and remaining quarter turns in double precision.
 QKAN_DEVICE void far_turn(Real scale, Real a_hi, Real a_lo, Real x, Real& c, Real& s) {
     double hi = (double)scale * Turns<double>::per_hi;
     double lo = fma((double)scale, Turns<double>::per_hi, -hi);
@@ -157,7 +157,7 @@ QKAN_DEVICE void far_turn(Real scale, Real a_hi, Real a_lo, Real x, Real& c, Rea
     turn(Real(0), Real(0), (Real)whole, (Real)(rest - more), Real(0), c, s);
 }
 
-// Cosine and sine of an angle that no sample enters.
+// Cosine and sine of an angle that depends on no sample.
 QKAN_DEVICE void still(Real angle, Real& c, Real& s) {
     Real hi, lo;
     quarter_turns(angle, hi, lo);
@@ -188,25 +188,3 @@ QKAN_DEVICE float error_function(float value) { return erff(value); }
 QKAN_DEVICE double error_function(double value) { return erf(value); }
 QKAN_DEVICE float hyperbolic(float value) { return tanhf(value); }
 QKAN_DEVICE double hyperbolic(double value) { return tanh(value); }
-
-// The base activation and its slope; comparisons are written so that NaN stays NaN.
-QKAN_DEVICE void base_activation(Real x, Real& value, Real& slope) {
-    if constexpr (BASE == SILU) {
-        Real sigmoid = Real(1) / (Real(1) + exponential(-x));
-        value = x / (Real(1) + exponential(-x));
-        slope = sigmoid * (Real(1) + x * (Real(1) - sigmoid));
-    } else if constexpr (BASE == GELU) {
-        Real below = Real(0.5) * (Real(1) + error_function(x * Real(0.70710678118654752)));
-        value = x * below;
-        slope = below + x * Real(0.39894228040143268) * exponential(Real(-0.5) * x * x);
-    } else if constexpr (BASE == RELU) {
-        value = x < Real(0) ? Real(0) : x;
-        slope = x <= Real(0) ? Real(0) : Real(1);
-    } else if constexpr (BASE == TANH) {
-        value = hyperbolic(x);
-        slope = Real(1) - value * value;
-    } else {
-        value = x;
-        slope = Real(1);
-    }
-}

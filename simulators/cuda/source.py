@@ -1,8 +1,8 @@
-"""CUDA source of one program: a header generated from it, then the kernels as they are shipped.
+"""CUDA source for one program: a header generated from it, then the shipped files as they are.
 
-The header unrolls the lowered circuit at compile time: a `Rotation<n>` for each rotation, the
-numbers of the program, fixed scales, the base activation and the number type. Nothing of it is
-read at run time, so a kernel holds just the arithmetic of its circuit.
+The header has a `Rotation<n>` for each rotation of the lowered circuit, the numbers of the program,
+fixed scales, the base activation and the number type. So the compiler unrolls the circuit, nothing
+of it is read at run time, and a kernel holds just the arithmetic of its circuit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from qkan.circuits import Program, Rotation
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
 
 POINTERS = (
     "x", "theta", "scale", "shift", "weight", "base_weight", "bias", "mask", "grad", "out",
@@ -23,50 +24,47 @@ POINTERS = (
 SIZES = (
     "batch", "outs", "ins", "log_lanes", "groups", "chunk", "chunks", "parts", "edge_blocks",
 )  # fmt: skip
-"""What a kernel is given, as one structure of 64-bit words: addresses, then numbers."""
+"""The fields of the structure of 64-bit words that a kernel gets: addresses, then numbers."""
 
-BASES = (None, "silu", "gelu", "relu", "tanh", "identity")
-"""The base activations that the kernels know, None for none."""
 NUMBERS = {
     torch.float32: "float",
     torch.float64: "double",
     torch.bfloat16: "Bfloat16",
     torch.float16: "Float16",
 }
-"""What memory may hold; arithmetic is in double for double, else in float."""
+"""The number types that memory may hold; arithmetic is in double for double, else in float."""
 KERNELS = ("layer_forward", "edges_forward", "layer_backward", "layer_finish")
-SAMPLE_KERNELS = ("samples_forward", "samples_backward", "samples_finish")
-"""Those of a layer, and those of one whose samples have parameters of their own."""
+PER_SAMPLE_KERNELS = ("per_sample_forward", "per_sample_backward", "per_sample_finish")
+"""Names of the kernels of a layer, and of one whose samples have parameters of their own."""
 OWN = ("theta", "scale", "shift", "weight")
-"""What each sample may have of its own."""
+"""The parameters that each sample may have of its own."""
 THREADS = 256
-"""The most threads of a block that the kernels are compiled for."""
+"""The most threads of a block; the kernels are compiled for as many."""
 SHARED = 48 * 1024
 """Bytes of shared memory that a block has without asking."""
 
-_FILES = ("rotation.cuh", "edge.cuh")
 _CONSTANT, _AFFINE, _ARCCOS = range(3)
 
-# One block a multiprocessor is all that is asked for: with a higher aim the compiler spills.
+# The bounds ask for one block a multiprocessor only: for more the compiler would spill registers.
 DEVICE = """\
 #define QKAN_DEVICE __device__ __forceinline__
 #define QKAN_KERNEL(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define QKAN_UNROLL _Pragma("unroll")
 extern __shared__ double QKAN_SHARED[];
 """
-"""The words of the kernels, for a CUDA compiler."""
+"""What the words in capitals, which the shipped files use, mean to a CUDA compiler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What kernels are specialised by.
+    """Everything that kernels are specialised by.
 
     Attributes:
         program: The lowered circuit.
-        dtype: Of all tensors.
+        dtype: The dtype of all tensors.
         fixed_scale: The scales when every edge has the same fixed ones, else None.
-        base: Base activation, a name in `BASES`.
-        own: Which of `OWN` have a leading axis of samples.
+        base: The base activation, a name in `BASE_ACTIVATIONS`, or None.
+        own: The names in `OWN` that have a leading axis of samples.
     """
 
     program: Program
@@ -77,29 +75,29 @@ class Kernel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The kernels that its source has."""
-        return SAMPLE_KERNELS if self.own else KERNELS
+        """The names of the kernels in its source."""
+        return PER_SAMPLE_KERNELS if self.own else KERNELS
 
     @property
     def arithmetic(self) -> torch.dtype:
-        """The precision that it computes in and that its workspace has."""
+        """The precision of its arithmetic and of its workspace."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     @property
     def words(self) -> int:
-        """Parameters of an edge."""
+        """How many parameters an edge has."""
         return self.program.num_theta + 2 * self.program.num_encodings + 3
 
     @property
     def shared_words(self) -> int:
-        """Numbers of an edge whose gradients are sums over the samples."""
+        """How many parameters of an edge all samples share, so that their gradients are summed."""
         u = self.program.num_encodings
         sizes = zip(OWN, (max(self.program.num_theta, 1), u, u, 1), strict=True)
         return sum(size for name, size in sizes if name not in self.own)
 
     @property
     def sums(self) -> int:
-        """Numbers that an edge sums over the samples in the adjoint pass."""
+        """How many sums over the samples an edge has in the adjoint pass."""
         return _layout(self.program).sums + (self.base is not None)
 
 
@@ -108,11 +106,11 @@ class _Layout:
     """Where the numbers of each rotation stand.
 
     Attributes:
-        first: The first rotation that the data enter.
-        last: One after the last such.
-        values: Where a rotation's numbers begin among an edge's; then how many there are.
-        sums_at: Where its sums begin.
-        sums: Sums of an edge without that of the base activation; the last is that of gradients.
+        first: The first rotation whose angle depends on x.
+        last: One after the last such rotation.
+        values: For each rotation where its numbers begin among those of an edge; then their count.
+        sums_at: For each rotation where its sums begin.
+        sums: How many sums an edge has, but for the base activation's; the last is of gradients.
     """
 
     first: int
@@ -145,19 +143,27 @@ def _layout(program: Program) -> _Layout:
 
 
 def most_sums(program: Program) -> int:
-    """A bound on `Kernel.sums`, plain enough for a compiler to trace."""
+    """A bound on `Kernel.sums`, simple enough for torch's compiler to trace."""
     return 8 + sum((1, 2, 3)[_kind(rotation)] for rotation in program.rotations)
 
 
 def source(kernel: Kernel, words: str = DEVICE) -> str:
-    """All CUDA source of a kernel, one text without includes.
+    """All CUDA source of a kernel, as one text without includes.
 
     Args:
         kernel: What it is specialised by.
-        words: What stands before: the meaning of the kernels' own words for a compiler.
+        words: What the words in capitals mean to the compiler.
     """
-    files = (*_FILES, "samples.cu" if kernel.own else "kernels.cu")
-    return "\n".join([words, _header(kernel), *(_shipped(name) for name in files)])
+    return "\n".join([
+        words, _header(kernel), _shipped("rotation.cuh"), _base_activation(kernel.base),
+        _shipped("edge.cuh"), _shipped("per_sample.cu" if kernel.own else "kernels.cu"),
+    ])  # fmt: skip
+
+
+def _base_activation(base: str | None) -> str:
+    """The function that gives value and slope of the base activation, if there is one."""
+    body = "" if base is None else BASE_ACTIVATIONS[base].cuda
+    return f"QKAN_DEVICE void base_activation(Real x, Real& value, Real& slope) {{ {body} }}"
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,10 +179,10 @@ def _header(kernel: Kernel) -> str:
         "ROTATIONS": len(program.rotations), "FIRST": layout.first, "LAST": layout.last,
         "DATA": max(data, 1), "VALUES": layout.values[-1], "SUMS": kernel.sums,
         "GRADIENT_SUM": layout.sums - 1, "BASE_SUM": layout.sums, "THREADS": THREADS,
-        "BASE": BASES.index(kernel.base), "FIXED_SCALE": int(kernel.fixed_scale is not None),
+        "HAS_BASE": int(kernel.base is not None),
+        "FIXED_SCALE": int(kernel.fixed_scale is not None),
         "CONSTANT": _CONSTANT, "AFFINE": _AFFINE, "ARCCOS": _ARCCOS,
         **{f"OWN_{name.upper()}": int(name in kernel.own) for name in OWN},
-        **{(name or "no_base").upper(): n for n, name in enumerate(BASES)},
     }  # fmt: skip
     real = "double" if kernel.arithmetic == torch.float64 else "float"
     scales = kernel.fixed_scale or (0.0,) * program.num_encodings
@@ -198,13 +204,13 @@ def _header(kernel: Kernel) -> str:
 
 
 def _chosen(name: str, values: tuple[float, ...]) -> str:
-    """A function of a compile-time index that returns one of the numbers."""
+    """CUDA source of a function that returns one of the numbers by its index."""
     tests = "".join(f"at == {n} ? {v!r} : " for n, v in enumerate(values[:-1]))
     return f"QKAN_DEVICE Real {name}(int at) {{ return Real({tests}{values[-1]!r}); }}"
 
 
 def _rotation(program: Program, n: int) -> str:
-    """One rotation of the program, `Rotation<n>`."""
+    """CUDA source of one rotation of the program, `Rotation<n>`."""
     rotation, layout = program.rotations[n], _layout(program)
     kind = _kind(rotation)
     numbers = {

@@ -13,20 +13,23 @@ import sample_parameters
 import torch
 from cases import CIRCUITS, Shape, problem
 from compare import assert_as_exact_as, assert_close
+from selection import selection
 from torch import Tensor, nn
 
 import qkan
 from qkan.circuits import ansatz, lower
 from qkan.simulators import Request, expectation_of, explain, get_engine, simulate
 from qkan.simulators import testing as agreement
-from qkan.simulators.base import BASES
+from qkan.simulators.base_activations import BASES
 from qkan.simulators.testing import case, evaluate, leaves
 from qkan.simulators.testing import value_and_gradients as run
 
 ENGINE = get_engine("cupy")
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS)
+@pytest.mark.parametrize(
+    "circuit", selection(CIRCUITS, chosen=("pz3", "px1", "mix3", "own", "bare", "pz-X"))
+)
 def test_values_and_gradients_of_every_circuit(
     circuit: str, cuda: torch.device, smaller: bool
 ) -> None:
@@ -53,8 +56,8 @@ def test_half_precision_is_what_memory_holds(dtype: torch.dtype, cuda: torch.dev
 
 @pytest.mark.parametrize("base", [*BASES, None])
 def test_a_whole_layer(base: str | None, cuda: torch.device) -> None:
-    agreement.assert_whole_agrees(ENGINE, base, Shape(345, 13, 15), cuda)
-    agreement.assert_whole_agrees(ENGINE, base, Shape(1, 2, 3), cuda, bare=True)
+    agreement.assert_layer_agrees(ENGINE, base, Shape(345, 13, 15), cuda)
+    agreement.assert_layer_agrees(ENGINE, base, Shape(1, 2, 3), cuda, bare=True)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -265,4 +268,4 @@ def test_vmap_over_parameters_reaches_the_kernels(
     x = torch.randn(6, 12, device=cuda)
     each = torch.func.vmap(lambda p, row: torch.func.functional_call(layer, p, (row,)))
     assert_close(each(stacked, x).cpu(), layer(x).cpu(), "value", 1e-5)
-    assert any("samples_forward" in name for name in kernels_of(lambda: each(stacked, x)))
+    assert any("per_sample_forward" in name for name in kernels_of(lambda: each(stacked, x)))

@@ -16,7 +16,7 @@ from torch import Tensor
 from qkan.circuits import lower
 from qkan.simulators import SimulatorError
 from qkan.simulators.cuda.calls import Call, own_names
-from qkan.simulators.cuda.plan import SUMMED, WORKSPACE, Sizes, samples_shape
+from qkan.simulators.cuda.plan import SUMMED, WORKSPACE, Sizes, per_sample_shape
 from qkan.simulators.cuda.source import Kernel, source
 
 
@@ -198,7 +198,7 @@ def test_launch_shapes_cover_the_batch_and_leave_little(
 ) -> None:
     kernel = Kernel(lower(CIRCUITS["pz3"]), torch.float32, own=frozenset({"theta"}))
     batch, _, ins = shape
-    found = samples_shape(Sizes(*shape, kernel.words, kernel.sums, 4, 132, 16), summed)
+    found = per_sample_shape(Sizes(*shape, kernel.words, kernel.sums, 4, 132, 16), summed)
     assert found.chunk * found.chunks >= batch > found.chunk * (found.chunks - 1)
     assert found.chunks <= 65535 and 1 <= found.parts <= 1024
     assert not summed or found.chunk >= SUMMED

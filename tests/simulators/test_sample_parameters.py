@@ -14,23 +14,20 @@ from sample_parameters import NAMES, OWN, SHAPES, tensors, truth
 from torch import Tensor
 
 from qkan.circuits import lower
-from qkan.simulators.cpu import kernels
-from qkan.simulators.cpu import work as _work
-from qkan.simulators.cpu.compiled import tables
+from qkan.simulators.cpu import kernels, units
+from qkan.simulators.cpu.program_arrays import program_arrays
 
 
 def run(circuit: str, given: Sequence[Tensor], grad: Tensor, threads: int = 1) -> dict[str, Tensor]:
     """Value and gradients by the kernels, as `truth`."""
-    t = tables(lower(CIRCUITS[circuit]))
+    t = program_arrays(lower(CIRCUITS[circuit]))
     arrays, g = [tensor.detach().numpy() for tensor in given], grad.to(given[0].dtype).numpy()
-    if len(given) == 4:
-        value = kernels.edges(t, *arrays, threads)
-        found = kernels.edges_backward(t, g, *arrays, threads=threads)
-    else:
-        value = kernels.forward(t, *arrays, threads)
-        found = kernels.backward(t, g, *arrays, threads=threads)
+    x, p = arrays[0], kernels.Parameters(*arrays[1:])
+    value = kernels.forward(t, x, p, threads)
+    needs = (True, True, True, True, p.weight is not None)
+    found = kernels.backward(t, g, x, p, needs, threads)
     named = dict(zip(("value", *NAMES), (value, *found), strict=False))
-    return {name: torch.from_numpy(array) for name, array in named.items()}
+    return {name: torch.from_numpy(array) for name, array in named.items() if array is not None}
 
 
 def gradient(shape: Shape, per_edge: bool = False) -> Tensor:
@@ -42,7 +39,7 @@ def gradient(shape: Shape, per_edge: bool = False) -> Tensor:
 @pytest.fixture(params=[1, 3])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """One thread, and several however little work there is."""
-    monkeypatch.setattr(_work, "_SERIAL", 0)
+    monkeypatch.setattr(units, "_SERIAL", 0)
     return int(request.param)
 
 
@@ -77,10 +74,13 @@ def test_no_shift_and_one_row_of_scales() -> None:
     grad = gradient(Shape(7, 3, 5))
     wanted = truth("pz3", (x, theta, scales.expand(edges).clone().requires_grad_(),
                            torch.zeros(edges).double().requires_grad_(), weight), grad)  # fmt: skip
-    t, arrays = tables(lower(CIRCUITS["pz3"])), [v.detach().numpy() for v in (x, theta, weight)]
-    given = (*arrays[:2], scales.numpy(), None, arrays[2])
-    found = kernels.backward(t, grad.numpy(), *given)
-    assert_close(torch.from_numpy(kernels.forward(t, *given)), wanted["value"], "value")
+    t, arrays = (
+        program_arrays(lower(CIRCUITS["pz3"])),
+        [v.detach().numpy() for v in (x, theta, weight)],
+    )
+    p = kernels.Parameters(arrays[1], scales.numpy(), None, arrays[2])
+    found = kernels.backward(t, grad.numpy(), arrays[0], p)
+    assert_close(torch.from_numpy(kernels.forward(t, arrays[0], p)), wanted["value"], "value")
     assert found[2] is None and found[3] is None
     for at, name in ((0, "x"), (1, "theta"), (4, "weight")):
         assert_close(torch.from_numpy(found[at]), wanted[name], name)
@@ -101,8 +101,9 @@ def test_only_what_is_wanted_gets_a_gradient(needs: int, threads: int) -> None:
     shape, own = Shape(11, 3, 4), OWN["theta"]
     given, grad = tensors("pz3", shape, own), gradient(shape)
     wanted = run("pz3", given, grad, threads)
-    t, arrays = tables(lower(CIRCUITS["pz3"])), [v.detach().numpy() for v in given]
-    found = kernels.backward(t, grad.numpy(), *arrays, [n == needs for n in range(5)], threads)
+    t, arrays = program_arrays(lower(CIRCUITS["pz3"])), [v.detach().numpy() for v in given]
+    p, wants = kernels.Parameters(*arrays[1:]), [n == needs for n in range(5)]
+    found = kernels.backward(t, grad.numpy(), arrays[0], p, wants, threads)
     assert [n for n, array in enumerate(found) if array is not None] == [needs]
     assert_close(torch.from_numpy(found[needs]), wanted[NAMES[needs]], NAMES[needs])
 
@@ -157,9 +158,13 @@ def test_any_memory_layout() -> None:
 def test_nothing_of_the_size_of_theta_is_stored_beside_the_gradients(own: str) -> None:
     shape = Shape(1024, 8, 8)
     given, grad = tensors("pz3", shape, OWN[own]), gradient(shape).numpy()
-    t, arrays = tables(lower(CIRCUITS["pz3"])), [tensor.detach().numpy() for tensor in given]
-    kernels.forward(t, *arrays)
-    kernels.backward(t, grad, *arrays)
+    t, arrays = (
+        program_arrays(lower(CIRCUITS["pz3"])),
+        [tensor.detach().numpy() for tensor in given],
+    )
+    x, p = arrays[0], kernels.Parameters(*arrays[1:])
+    kernels.forward(t, x, p)
+    kernels.backward(t, grad, x, p)
     theta = arrays[1].nbytes
 
     def peak(call: object, *args: object) -> int:
@@ -170,5 +175,5 @@ def test_nothing_of_the_size_of_theta_is_stored_beside_the_gradients(own: str) -
         results = kept if isinstance(kept, tuple) else (kept,)
         return most - sum(a.nbytes for a in results if isinstance(a, np.ndarray))
 
-    assert peak(kernels.forward, t, *arrays) < theta / 16
-    assert peak(kernels.backward, t, grad, *arrays) < theta / 16
+    assert peak(kernels.forward, t, x, p) < theta / 16
+    assert peak(kernels.backward, t, grad, x, p) < theta / 16

@@ -44,7 +44,7 @@ def _counting(out: np.ndarray, step: int) -> _threads.Task:
 
 
 def _by_pool(task: _threads.Task, threads: int) -> None:
-    _threads._Pool().run(task, threads)
+    _threads._run_in_pool(task, threads)
     task.check()
 
 
