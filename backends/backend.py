@@ -1,7 +1,7 @@
 """`Backend`: what measures circuits, and `Run`: one piece of work on it that survives its process.
 
-A backend knows circuits and angles; models are the business of `qkan.devices`. Letters: v values
-(one circuit with bound angles each), p parametric gates of the circuit.
+A backend knows circuits and angles; `qkan.devices` knows models. Letters: v values, each of which
+is one circuit with bound angles; p parametric gates of the circuit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qkan.circuits import Circuit
 
 from .calibration import Calibration
+from .errors import BackendError
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +94,9 @@ class Cost:
 class Backend(ABC):
     """A device or an emulator.
 
+    A subclass that can be made again from its description names its kind, as in
+    `class MyBackend(Backend, kind="mine")`, and implements `describe_options` and `from_options`.
+
     Attributes:
         name: As its maker calls it.
         shots: Shots a value.
@@ -100,6 +104,47 @@ class Backend(ABC):
 
     name: str
     shots: int
+    kind: ClassVar[str | None] = None
+    _kinds: ClassVar[dict[str, type[Backend]]] = {}
+
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        super().__init_subclass__()
+        if kind is not None:
+            cls.kind = kind
+            cls._kinds[kind] = cls
+
+    def describe(self) -> dict[str, Any]:
+        """The kind, the name and the options as JSON values; no account is among them.
+
+        Where the options are None, `made_again` cannot make the backend from its description.
+        """
+        return {"kind": self.kind, "name": self.name, "options": self.describe_options()}
+
+    def describe_options(self) -> dict[str, Any] | None:
+        """What `from_options` needs, as JSON values; None where nothing makes the backend again."""
+        return None
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> Backend:
+        """The backend of a description; `wait` says whether it waits for jobs in the queue."""
+        raise NotImplementedError
+
+    @classmethod
+    def made_again(cls, described: Mapping[str, Any], *, wait: bool = True) -> Backend:
+        """A backend from what `describe` said of it, maybe in another process.
+
+        Args:
+            described: The description of a backend of any kind whose class is imported.
+            wait: Whether the backend waits for jobs in the queue.
+
+        Raises:
+            BackendError: Its description is not enough, or this version lacks one of its options.
+        """
+        # runs of version 0.1.0 name no kind
+        found = cls._kinds.get(described.get("kind", "qiskit"))
+        if found is None or described["options"] is None:
+            raise BackendError("nothing says how to make it.")
+        return found.from_options(described["name"], described["options"], wait=wait)
 
     @abstractmethod
     def cost(self, values: int) -> Cost:

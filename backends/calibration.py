@@ -27,11 +27,11 @@ class Calibration:
         p: (q,) P(measured 1 | prepared 0).
         q: (q,) P(measured 0 | prepared 1).
         sx_error: (q,) average gate infidelity of SX.
-        sx_seconds: (q,) duration of SX.
+        sx_seconds: (q,) duration of SX in seconds.
         t1: (q,) energy relaxation time in seconds.
         t2: (q,) dephasing time in seconds.
-        x_error: (q,) of X; None where it is that of SX.
-        x_seconds: (q,) of X; None where it is that of SX.
+        x_error: (q,) average gate infidelity of X; None where it is that of SX.
+        x_seconds: (q,) duration of X in seconds; None where it is that of SX.
         faulty: Qubits that the device says are out of order.
         fetched: When this snapshot was taken from the device.
     """
@@ -63,14 +63,14 @@ class Calibration:
         return bool(np.isnan(self.p).all() and np.isnan(self.sx_error).all())
 
     def index(self, qubits: Sequence[int]) -> NDArray[np.int64]:
-        """Where the entries of some physical qubits stand."""
+        """The positions at which the entries of some physical qubits stand."""
         place = {int(number): k for k, number in enumerate(self.qubits)}
         return np.array([place[int(number)] for number in qubits], dtype=np.int64)
 
     def device_noise(self, qubits: Sequence[int] | None = None) -> DeviceNoise:
-        """The closed-form noise of some qubits, in that order; of all without.
+        """The closed-form noise of some qubits in their order, or of all qubits for None.
 
-        What is missing is NaN here too.
+        An entry that is missing is NaN here too.
         """
         at = slice(None) if qubits is None else self.index(qubits)
         t1, t2 = self.t1[at], self.t2[at]

@@ -1,4 +1,4 @@
-"""Stores of version 0.1.0: a log of JSON lines, each with a seal, and files beside it."""
+"""The reading of stores of version 0.1.0: a log of JSON lines, each with a seal, and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD_LOG = "log.jsonl"
 
 
 def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
-    """The records of the log, and the files that belong to them by name.
+    """The records of the log, and by name the content of the files that belong to them.
 
     Raises:
         BackendError: The log or a result was altered or is missing.
@@ -23,8 +23,8 @@ def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
     records = _read(folder / OLD_LOG)
     if not records and any(folder.glob("*.npz")):
         raise BackendError(
-            f"{folder / OLD_LOG} is empty, and results are beside it, so jobs may be paid for that "
-            "nobody knows of. Restore it from a copy, or start a run in another directory."
+            f"{folder / OLD_LOG} is empty, and results are beside it, so it may have held "
+            "paid jobs. Restore it from a copy, or start a run in another directory."
         )
     blobs = {r["file"]: _result(folder, r) for r in records if r["kind"] == "done"}
     for file in [*folder.glob("angles-*.npz"), *folder.glob("quarantine-*.txt")]:
@@ -33,7 +33,7 @@ def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
 
 
 def _read(log: Path) -> list[Record]:
-    """All records; the torn end of a write that was cut off is left out."""
+    """All records, without the torn end that a write leaves where it was cut off."""
     whole, _, _ = log.read_bytes().rpartition(b"\n")
     chain, records = "", []
     for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):

@@ -1,22 +1,29 @@
 """An emulator without a simulator: binomial draws of the closed-form noisy device.
 
-127 qubits take milliseconds, and nothing of Qiskit is run beyond reading the calibration.
+A device of 127 qubits takes milliseconds, and Qiskit is used only to read the calibration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .backend import Floats
-from .immediate import ImmediateProvider
+from .in_process import InProcessProvider
 from .provider import Counts, Job, RejectedError
 
 
-class ClosedFormProvider(ImmediateProvider):
-    """Draws what a device of that calibration would count."""
+class ClosedFormProvider(InProcessProvider):
+    """Draws what a device of the given calibration would count."""
 
-    def count(self, job: Job) -> list[Counts]:
+    def start(self, job: Job) -> Callable[[], list[Counts]]:
         """Draw all counts at once."""
+        counts = self.draw(job)
+        return lambda: counts
+
+    def draw(self, job: Job) -> list[Counts]:
+        """The counts of every PUB, drawn with the job's own seed."""
         noise = self._calibration.device_noise(job.layout)
         rng = np.random.default_rng(job.seed)
         counts = []

@@ -1,21 +1,20 @@
-"""`Contact`: a provider whose every answer is checked, whatever it says or fails to say.
+"""`Contact`: a provider whose every answer is checked before a run believes it.
 
-What is no answer that makes sense is an `UnsureError`: only a provider's own refusal counts as one.
+An answer that makes no sense is an `UnsureError`, as if none had come: only a refusal that the
+provider states itself counts as a refusal.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from .errors import BackendError
-from .options import Options
+from .options import Options, finite
 from .provider import (
     Counts,
     Job,
@@ -36,8 +35,8 @@ class Contact:
     """The provider of a backend, as its runs speak to it.
 
     Args:
-        provider: Who is asked.
-        options: Of the backend.
+        provider: The provider that is asked.
+        options: Those of the backend.
     """
 
     def __init__(self, provider: Provider, options: Options) -> None:
@@ -47,7 +46,7 @@ class Contact:
         """Submit a job and return its id.
 
         Raises:
-            UnsureError: There was no answer, or none that makes sense: it may have been accepted.
+            UnsureError: No answer came, or none that makes sense: it may have been accepted.
             BackendError: It was refused.
         """
         identity = self._ask(self.provider.submit, job, refusable=True)
@@ -55,12 +54,21 @@ class Contact:
             raise UnsureError(f"{self.provider.name} gave {identity!r:.80} for the id of a job.")
         return identity
 
-    def jobs(self, tag: str) -> list[str]:
-        """Ids of the jobs with a tag, each once, in the order of the answer."""
-        return [identity for identity, _ in self._tagged(tag)]
+    def tagged(self, tag: str) -> dict[str, tuple[str, ...]]:
+        """The jobs with a tag: their ids, in the order of the answer, and their tags."""
+        found = self._ask(self.provider.find, tag)
+        try:
+            jobs = {identity: tuple(tags) for identity, tags in found if tag in tags}
+            makes_sense = isinstance(found, Sequence) and not isinstance(found, str | bytes)
+        except (TypeError, ValueError):
+            jobs, makes_sense = {}, False
+        # a job without an id is still a job, so the answer does not mean that there is none
+        if not makes_sense or not all(isinstance(i, str) and i for i in jobs):
+            raise UnsureError(f"{self.provider.name} answered {found!r:.80} when asked for jobs.")
+        return jobs
 
-    def insist_on_jobs(self, tag: str) -> list[tuple[str, Sequence[str]]]:
-        """Ids and tags of the jobs with a tag, asked for several times if need be.
+    def tagged_or_error(self, tag: str) -> dict[str, tuple[str, ...]]:
+        """The jobs with a tag, asked for several times if need be.
 
         Raises:
             BackendError: No answer came.
@@ -68,10 +76,9 @@ class Contact:
         for attempt in range(self._options.retries + 1):
             if attempt:
                 time.sleep(self._options.poll_seconds)
-            try:
-                return self._tagged(tag)
-            except UnsureError as error:
-                log.warning("Looking for the jobs of a run: %s", error)
+            found = self.attempt("Looking for the jobs of a run", self.tagged, tag)
+            if found is not None:
+                return found
         raise BackendError(
             f"{self.provider.name} does not say which jobs of this run it has, so nothing was "
             "submitted. Open the run again later."
@@ -83,7 +90,7 @@ class Contact:
         if not isinstance(found, Status) or found.state not in get_args(State):
             raise UnsureError(f"{self.provider.name} says {found!r:.80} of job {identity}.")
         cause = found.cause if found.cause in ("time", "user") else "system"
-        return Status(found.state, str(found.reason or ""), cause, _time(found.seconds) or 0.0)
+        return Status(found.state, str(found.reason or ""), cause, _seconds(found.seconds) or 0.0)
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
         """The counts of a job that is done.
@@ -111,53 +118,35 @@ class Contact:
         return [array.astype(np.int64) for array in arrays]
 
     def usage(self, identity: str) -> float | None:
-        """Seconds billed for a job; None while that is not final."""
-        seconds = self._ask(self.provider.usage, identity)
-        return _time(seconds)
+        """Seconds that were billed for a job; None while that is not final, or not answered."""
+        what = f"Asking for the usage of job {identity}"
+        return _seconds(self.attempt(what, self._ask, self.provider.usage, identity))
 
     def account_seconds(self) -> float | None:
         """Seconds left on the account; None where it has no limit or does not say."""
-        try:
-            seconds = self._ask(self.provider.seconds_left)
-        except UnsureError as error:
-            log.warning("Asking for the account's time: %s", error)
-            return None
-        return _time(seconds)
+        what = "Asking for the account's time"
+        return _seconds(self.attempt(what, self._ask, self.provider.seconds_left))
 
     def cancel(self, identity: str) -> None:
         """Cancel a job; one that has finished stays as it is."""
         self._ask(self.provider.cancel, identity)
 
-    def cancel_quietly(self, identity: str) -> None:
-        """Cancel a job, or leave it where no answer comes."""
-        try:
-            self.cancel(identity)
-        except UnsureError as error:
-            log.warning("Cancelling job %s: %s", identity, error)
-
     def close(self) -> None:
-        """End what was opened for the sake of jobs, or leave it where no answer comes."""
-        try:
-            self._ask(self.provider.close)
-        except UnsureError as error:
-            log.warning("Closing %s: %s", self.provider.name, error)
+        """End what was opened for the sake of jobs, or leave it open where no answer comes."""
+        self.attempt(f"Closing {self.provider.name}", self._ask, self.provider.close)
 
-    def _tagged(self, tag: str) -> list[tuple[str, Sequence[str]]]:
-        found = self._ask(self.provider.find, tag)
+    def attempt(self, what: str, ask: Callable[..., T], *arguments: Any) -> T | None:
+        """Call `ask`, and log and return None where no answer comes; `what` says what was tried."""
         try:
-            tagged = {i: tuple(tags) for i, tags in found if tag in tags}
-            makes_sense = isinstance(found, Sequence) and not isinstance(found, str | bytes)
-        except (TypeError, ValueError):
-            tagged, makes_sense = {}, False
-        # a job without an id is a job all the same, so it is not as if there were none
-        if not makes_sense or not all(isinstance(i, str) and i for i in tagged):
-            raise UnsureError(f"{self.provider.name} answered {found!r:.80} when asked for jobs.")
-        return list(tagged.items())
+            return ask(*arguments)
+        except UnsureError as error:
+            log.warning("%s: %s", what, error)
+            return None
 
     def _ask(self, what: Callable[..., T], *arguments: Any, refusable: bool = False) -> T:
-        """Ask, and take any failure for no answer, where jobs outlive the asking.
+        """Ask the provider; where jobs outlive the process, any failure means that no answer came.
 
-        A submission may be refused; to refuse to tell of a job that was accepted is no answer.
+        A submission may be refused. A refusal to speak of a job that was accepted is no answer.
         """
         try:
             return what(*arguments)
@@ -175,12 +164,7 @@ class Contact:
             ) from None
 
 
-def _time(seconds: object) -> float | None:
-    """A finite number of seconds; None for anything else."""
-    if not isinstance(seconds, Real) or isinstance(seconds, bool):
-        return None
-    try:
-        found = float(seconds)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) and found >= 0 else None
+def _seconds(found: object) -> float | None:
+    """A number of seconds; None for anything else."""
+    seconds = finite(found)
+    return None if seconds is None or seconds < 0 else seconds

@@ -1,4 +1,4 @@
-"""`Database`: one SQLite file in which every step is one transaction, or the same in memory.
+"""`Database`: an SQLite file, or a database in memory, that is changed in whole transactions.
 
 Each transaction opens a connection of its own and closes it, so that no connection is shared by
 threads or survives a fork, and no lock is held while a service is asked. The rollback journal is
@@ -17,7 +17,7 @@ from pathlib import Path
 from .errors import BackendError
 
 APPLICATION = 0x716B616E
-"""Marks a file as one of ours: "qkan" in ASCII."""
+"""It marks a file as a database of this package: "qkan" in ASCII."""
 
 _HINTS = {
     "locked": "Another process has been writing for a minute; try again.",
@@ -66,11 +66,11 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction: all that is done in it is on the disk when it ends, or nothing is.
+        """A transaction: everything that is done in it is on the disk when it ends, or nothing is.
 
         Args:
-            write: Whether it may write. It then waits for other writers at its beginning, so that
-                what it reads is still true when it writes.
+            write: Whether it may write. If so, it waits for other writers at its beginning, so
+                that what it reads is still true when it writes.
 
         Raises:
             BackendError: The file cannot be read or written; the message says why.
@@ -86,7 +86,7 @@ class Database:
                 raise
 
     def copy(self, target: Path) -> None:
-        """Write a copy that is whole, also while others write."""
+        """Write a copy that is complete, even while other processes write."""
         with self._lock, _explaining(target), self._connected() as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
 
@@ -103,7 +103,7 @@ class Database:
             connection.close()
 
     def _is_empty(self) -> bool:
-        """Whether there are no tables yet; of a file that has some, whether it is sound."""
+        """Whether there are no tables yet; a file that has some is checked for damage."""
         if self.path is not None and not self.path.exists():
             return True
         with self.transaction(write=False) as connection:

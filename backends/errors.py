@@ -1,4 +1,4 @@
-"""The one exception class of this room."""
+"""The exceptions of this room."""
 
 from __future__ import annotations
 

@@ -1,24 +1,22 @@
-"""Which qubits to use: those that hurt an expectation value least.
+"""The choice of qubits: those that change an expectation value least are used first.
 
 Letters: q qubits of the device.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .calibration import Calibration, Floats
 from .errors import BackendError
 from .options import Options
 
 PULSES = 9
-"""Pulses that a prediction counts with: a circuit of three repetitions with an RY and an RZ each.
+"""The pulses that a prediction counts: those of three repetitions with an RY and an RZ each.
 
-Readout is the larger part by far, so the order of the qubits hardly depends on it.
+Readout is by far the larger part of the error, so the order of the qubits hardly depends on it.
 """
 
 
@@ -29,8 +27,8 @@ def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
     q - p + C·o of asymmetric readout and relaxation: rms = √((1 - C)²/3 + d²).
 
     Args:
-        calibration: Of the device.
-        pulses: SX of a circuit.
+        calibration: The device's calibration.
+        pulses: The number of SX pulses in a circuit.
 
     Returns:
         (q,); NaN where an entry is missing.
@@ -46,8 +44,8 @@ def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
 def ranked_qubits(calibration: Calibration, options: Options) -> tuple[int, ...]:
     """The usable qubits, the best first.
 
-    Those that are faulty, lack a calibration or exceed `max_error` are left out; a device that
-    says nothing of any qubit keeps its own order. A layout of the user's is checked instead.
+    Qubits that are faulty, lack a calibration or exceed `max_error` are left out. A device that
+    says nothing of any qubit keeps its own order. A layout that the user gives is only checked.
 
     Raises:
         BackendError: No qubit passes, or the user's layout cannot be run.
@@ -78,11 +76,11 @@ def chosen_layout(
     neighbours: Sequence[tuple[int, int]] = (),
     without: Iterable[int] = (),
 ) -> tuple[int, ...]:
-    """The best `width` qubits (all that pass without one), spaced as the options ask.
+    """The best `width` qubits, or all that pass where it is None, spaced as the options ask.
 
     Args:
-        calibration: Of the device.
-        options: Of the backend.
+        calibration: The device's calibration.
+        options: Those of the backend.
         width: How many; None takes all.
         neighbours: Pairs of coupled qubits.
         without: Qubits not to use.
@@ -95,9 +93,8 @@ def chosen_layout(
     if options.spacing and options.layout is None:
         usable = _spaced(usable, neighbours, options.spacing)
     if width is not None and options.layout is None and width > len(usable) and not dropped:
-        error = predicted_error(calibration)
-        index = calibration.index(usable)
-        worst = error[index].max() if len(usable) else np.nan
+        error = predicted_error(calibration)[calibration.index(usable)]
+        worst = error.max() if usable else np.nan
         raise BackendError(
             f"width={width}: {len(usable)} qubits of {calibration.name} pass max_error="
             f"{options.max_error:g}, the worst of them with {worst:.3g}. "
@@ -112,13 +109,10 @@ def chosen_layout(
 
 
 def _checked_layout(
-    layout: Sequence[int], calibration: Calibration, error: NDArray[np.float64], options: Options
+    qubits: Sequence[int], calibration: Calibration, error: Floats, options: Options
 ) -> tuple[int, ...]:
-    qubits = tuple(layout)
     asked = f"layout={list(qubits)}: "
-    if not all(isinstance(q, int | np.integer) and not isinstance(q, bool) for q in qubits):
-        raise BackendError(asked + "physical qubits are whole numbers.")
-    known = set(calibration.qubits.tolist())
+    known = dict(zip(calibration.qubits.tolist(), error.tolist(), strict=True))
     outside = [q for q in qubits if q not in known]
     if outside:
         raise BackendError(
@@ -131,41 +125,29 @@ def _checked_layout(
     needed = options.width or 1
     if len(qubits) < needed:
         raise BackendError(asked + f"{len(qubits)} qubits, but {needed} are needed.")
-    if not options.force and not calibration.is_missing:
-        by_qubit = dict(zip(calibration.qubits.tolist(), error.tolist(), strict=True))
-        for q in qubits:
-            if q in calibration.faulty or not by_qubit[q] <= options.max_error:
-                why = "is out of order" if q in calibration.faulty else (
-                    f"has a predicted error of {by_qubit[q]:.3g}, above max_error="
-                    f"{options.max_error:g}"
-                )  # fmt: skip
-                raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
-    return tuple(int(q) for q in qubits)
+    for q in () if options.force or calibration.is_missing else qubits:
+        if q in calibration.faulty or not known[q] <= options.max_error:
+            why = (
+                "is out of order"
+                if q in calibration.faulty
+                else f"has a predicted error of {known[q]:.3g}, above "
+                f"max_error={options.max_error:g}"
+            )
+            raise BackendError(asked + f"qubit {q} {why}. Leave it out, or pass force=True.")
+    return tuple(qubits)
 
 
 def _spaced(
     ranked: Sequence[int], neighbours: Sequence[tuple[int, int]], spacing: int
 ) -> list[int]:
-    """The best qubits greedily, none nearer than `spacing` steps to another."""
-    links: dict[int, set[int]] = {}
-    for a, b in neighbours:
-        links.setdefault(a, set()).add(b)
-        links.setdefault(b, set()).add(a)
+    """The best qubits, chosen greedily so that none is nearer than `spacing` steps to another."""
     taken: list[int] = []
     blocked: set[int] = set()
     for qubit in ranked:
         if qubit not in blocked:
             taken.append(qubit)
-            blocked |= _within(qubit, links, spacing - 1)
+            near = {qubit}
+            for _ in range(spacing - 1):
+                near |= {q for pair in neighbours if not near.isdisjoint(pair) for q in pair}
+            blocked |= near
     return taken
-
-
-def _within(start: int, links: dict[int, set[int]], steps: int) -> set[int]:
-    reached, edge = {start}, deque([(start, 0)])
-    while edge:
-        qubit, distance = edge.popleft()
-        if distance < steps:
-            new = links.get(qubit, set()) - reached
-            reached |= new
-            edge.extend((other, distance + 1) for other in new)
-    return reached

@@ -1,4 +1,4 @@
-"""From tasks to rows: every row measures one value on each of its qubits.
+"""The packing of tasks into rows, each of which measures one value on every qubit.
 
 Letters: v values of all tasks, r rows, w width, s slots of a sequence.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from .backend import Floats, Task
 from .errors import BackendError
 
 LARGEST_ANGLE = 1e8
-"""Beyond, float64 keeps less than 1e-8 of an angle's place on the circle."""
+"""Beyond this, float64 no longer tells an angle's place on the circle to 1e-8."""
 
-Cells = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,10 @@ class Values:
 
     Attributes:
         sequences: The distinct sequences.
-        sequence: (v,) which of them each value runs.
-        turns: One array (n, s) a sequence, the angles in [0, 2π) of its values, in order.
-        place: (v,) the row of `turns` of each value.
-        weight: (v,) how much each counts.
+        sequence: (v,) the number of the sequence that measures each value.
+        turns: For each sequence an array (n, s) of its values' angles in [0, 2π), in order.
+        place: (v,) the row of `turns` that holds each value's angles.
+        weight: (v,) how much each value counts.
         shapes: The shape of each task's values, in order.
     """
 
@@ -57,7 +58,7 @@ class Values:
         return found.hexdigest()
 
     def split(self, flat: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-        """One flat array (v,) as one array a task, in its shape."""
+        """Split one flat array (v,) into one array for each task, in the shape of its values."""
         if not self.shapes:
             return []
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
@@ -66,23 +67,35 @@ class Values:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """Rows of one sequence.
+class RowBlock:
+    """Rows that run one sequence.
 
     Attributes:
         sequence: Its number in `Values.sequences`.
-        cells: (r, w) numbers of the values; -1 where a qubit of a row has nothing to measure.
+        value_index: (r, w) the number of the value that each qubit of a row measures; -1 where it
+            measures nothing.
     """
 
     sequence: int
-    cells: Cells
+    value_index: Integers
 
     def turns(self, values: Values) -> Floats:
-        """The slot angles (r, w, s); zeros in empty cells."""
+        """The slot angles (r, w, s); zeros where nothing is measured."""
         table = values.turns[self.sequence]
-        found: Floats = table[values.place[np.maximum(self.cells, 0)]]
-        found[self.cells < 0] = 0.0
+        found: Floats = table[values.place[np.maximum(self.value_index, 0)]]
+        found[self.value_index < 0] = 0.0
         return found
+
+    def to_json(self) -> list[Any]:
+        """The block as JSON values."""
+        index = self.value_index
+        return [self.sequence, {"shape": list(index.shape), "data": index.ravel().tolist()}]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> RowBlock:
+        """The block that `to_json` described."""
+        sequence, index = data
+        return cls(sequence, np.array(index["data"], dtype=np.int64).reshape(index["shape"]))
 
 
 def flatten(tasks: Sequence[Task], *, fused: bool = False, native_rx: bool = False) -> Values:
@@ -115,58 +128,58 @@ def flatten(tasks: Sequence[Task], *, fused: bool = False, native_rx: bool = Fal
     )
 
 
-def pack(values: Values, wanted: Cells, width: int) -> list[Piece]:
+def pack(values: Values, wanted: Integers, width: int) -> list[RowBlock]:
     """Deal some values into as few rows as hold them, the heaviest ones to the first columns.
 
     Args:
-        values: Of the call.
+        values: The values of the call.
         wanted: Numbers of the values to pack.
-        width: Columns w; the first is the best qubit.
+        width: The number of columns w; the first is the best qubit.
 
     Example:
         >>> import numpy as np
         >>> from qkan.backends import Task
         >>> from qkan.circuits import RX, Circuit, Encoding
         >>> task = Task(Circuit([RX(Encoding(0))]), np.zeros((5, 1)), weight=np.arange(5.0))
-        >>> pack(flatten([task]), np.arange(5), width=2)[0].cells
+        >>> pack(flatten([task]), np.arange(5), width=2)[0].value_index
         array([[ 4,  1],
                [ 3,  0],
                [ 2, -1]])
     """
-    pieces = []
+    blocks = []
     for number in range(len(values.sequences)):
         mine = wanted[values.sequence[wanted] == number]
         if not mine.size:
             continue
         heaviest_first = mine[np.argsort(-values.weight[mine], kind="stable")]
         rows = -(-mine.size // width)
-        cells = np.full(rows * width, -1, dtype=np.int64)
-        cells[: mine.size] = heaviest_first
-        pieces.append(Piece(number, cells.reshape(width, rows).T.copy()))
-    return pieces
+        index = np.full(rows * width, -1, dtype=np.int64)
+        index[: mine.size] = heaviest_first
+        blocks.append(RowBlock(number, index.reshape(width, rows).T.copy()))
+    return blocks
 
 
-def into_jobs(pieces: Sequence[Piece], rows: int) -> list[list[Piece]]:
-    """Spread pieces over jobs of at most `rows` rows of values each, in order."""
-    jobs: list[list[Piece]] = []
+def into_jobs(blocks: Sequence[RowBlock], rows: int) -> list[list[RowBlock]]:
+    """Spread blocks over jobs of at most `rows` rows of values each, in order."""
+    jobs: list[list[RowBlock]] = []
     room = 0
-    for piece in pieces:
+    for block in blocks:
         start = 0
-        while start < len(piece.cells):
+        while start < len(block.value_index):
             if not room:
                 jobs.append([])
                 room = rows
-            part = piece.cells[start : start + room]
-            jobs[-1].append(Piece(piece.sequence, part))
+            part = block.value_index[start : start + room]
+            jobs[-1].append(RowBlock(block.sequence, part))
             start += len(part)
             room -= len(part)
     return jobs
 
 
-def halves(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """A job's pieces as two jobs of half the rows; one where it has a single row."""
-    rows = sum(len(piece.cells) for piece in pieces)
-    return into_jobs(pieces, max(1, -(-rows // 2)))
+def halves(blocks: Sequence[RowBlock]) -> list[list[RowBlock]]:
+    """The rows of a job as two jobs of half the rows each, or as one where there is one row."""
+    rows = sum(len(block.value_index) for block in blocks)
+    return into_jobs(blocks, max(1, -(-rows // 2)))
 
 
 def _checked_angles(number: int, task: Task) -> Floats:

@@ -1,4 +1,4 @@
-"""`Provider`: the seam between runs and whatever executes their jobs.
+"""`Provider`: what executes the jobs of runs, such as IBM's service or an emulator.
 
 A run knows nothing of Qiskit: it submits rows of bound sequences and gets counts of ones.
 Letters: r rows of a PUB, w width, s slots.
@@ -26,10 +26,10 @@ State = Literal["queued", "done", "failed", "cancelled", "lost"]
 
 @dataclass(frozen=True, eq=False)
 class Pub:
-    """One sequence on every qubit of the layout, with all the angles that it is run with.
+    """One sequence that every qubit of the layout runs, with all its sets of angles.
 
     Attributes:
-        sequence: What each qubit runs.
+        sequence: The pulses of each qubit.
         turns: (r, w, s) radians.
     """
 
@@ -39,15 +39,15 @@ class Pub:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is submitted at once.
+    """Everything that is submitted at once.
 
     Attributes:
         pubs: At least one.
         layout: (w,) physical qubits.
-        shots: Of every row.
+        shots: The shots of every row.
         tags: The last one is the job's own, by which it is found again.
-        seconds: The most time it may take on the device, whole.
-        seed: Of an emulator's draws.
+        seconds: The most seconds that it may take on the device.
+        seed: The seed of an emulator's draws.
     """
 
     pubs: Sequence[Pub]
@@ -69,9 +69,10 @@ class Status:
 
     Attributes:
         state: "queued" until it is final; "lost" where the provider no longer knows it.
-        reason: Of a failure, in words.
-        cause: "time" (ran into its limit), "user" (our mistake, never retried), "system".
-        seconds: Billed so far for a job that still runs, where the provider says so.
+        reason: Why the job failed, in words.
+        cause: "time" if the job reached its limit, "user" if this package made a mistake, which is
+            never tried again, or "system".
+        seconds: Seconds billed so far for a job that still runs, where the provider says so.
     """
 
     state: State
@@ -81,7 +82,7 @@ class Status:
 
 
 class RejectedError(BackendError):
-    """The provider refused a job as it is; submitting it again is no use."""
+    """The provider refused a job, and would refuse it again."""
 
 
 class UnsureError(BackendError):
@@ -104,8 +105,8 @@ class Provider(ABC):
     """A device or emulator that runs jobs.
 
     Attributes:
-        name: Of the device.
-        bills: Whether its time costs.
+        name: The name of the device.
+        bills: Whether its time is billed.
         durable: Whether a job outlives the process that submitted it.
         native_rx: Whether RX(angle) is one pulse.
         default_width: Qubits to use at once unless the user says; None for all usable ones.
@@ -144,10 +145,10 @@ class Provider(ABC):
 
     @abstractmethod
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """Of each PUB the number of shots that read 1, (r, w).
+        """For each PUB the number of shots that read 1, (r, w).
 
         Raises:
-            MalformedError: The result is of another shape or number of shots.
+            MalformedError: The result has another shape or number of shots.
         """
 
     @abstractmethod
@@ -157,7 +158,7 @@ class Provider(ABC):
     def dry_run(self, job: Job) -> float | None:
         """Seconds that the service says a job would be billed for; nothing is run.
 
-        None where there is no such service.
+        None where no service can be asked.
         """
         return None
 
@@ -171,4 +172,4 @@ class Provider(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End what was opened for the sake of jobs; those in the queue stay there."""
+        """End what was opened for the sake of jobs; jobs in the queue stay there."""

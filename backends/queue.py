@@ -1,8 +1,8 @@
-"""`Queue`: plans the jobs of one call, submits them within the budget, and brings them home.
+"""`Queue`: plans the jobs of one call, submits them within the budget, and collects their results.
 
-Each step is recorded before it is taken, so that the process may end anywhere. A job without an id
-is looked for by its tag and is never submitted again unasked: the provider may have accepted it,
-however long its index of tags takes to show it.
+Each step is recorded before it is taken, so that the process may end at any moment. A job without
+an id is looked for by its tag and is never submitted again unless a person asks for it: the
+provider may have accepted it, however long its index of tags takes to show it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
 
-from .book import Book, Entry
+from .context import RunContext
 from .errors import BackendError, PendingError
 from .packing import Values, halves
-from .planner import Planner, Site, digest_of, job_seconds
-from .provider import Counts, MalformedError, UnsureError
+from .planner import Planner, digest_of, job_seconds
+from .provider import MalformedError, UnsureError
+from .state import JobEntry
 
 log = logging.getLogger(__name__)
 
@@ -28,94 +28,94 @@ class Queue:
     """The jobs of one call of `measure`.
 
     Args:
-        book: Of the run.
-        site: Where they run.
+        context: The context of the run.
         call: Number of the call.
         values: What it measures.
-        stops: How often the run had been cancelled when it was opened; after another time nothing
-            is submitted any more.
+        cancellations: `RunState.cancellations` when the run was opened; once that has changed,
+            nothing is submitted any more.
     """
 
-    def __init__(self, book: Book, site: Site, call: int, values: Values, stops: int) -> None:
-        self._book, self._site, self._call = book, site, call
-        self._planner = Planner(book, site, call, values)
-        self._contact, self._options, self._stops = site.contact, site.options, stops
+    def __init__(self, context: RunContext, call: int, values: Values, cancellations: int) -> None:
+        self._context, self._call, self._cancellations = context, call, cancellations
+        self._state, self._contact = context.state, context.contact
+        self._options, self._provider = context.options, context.contact.provider
+        self._planner = Planner(context, call, values)
         self._given_up: set[str] = set()
         self._searches: dict[str, tuple[int, float]] = {}
-        self._garbled: dict[str, int] = {}
-        self._suspect: set[str] = set()
-        self._silent = 0
+        self._malformed: dict[str, int] = {}
+        self._maybe_submitted: set[str] = set()
+        self._unanswered = 0
 
     def work(self) -> None:
-        """Run what is missing and return when nothing is left that could still come."""
-        self._ask_what_is_there()
+        """Run what is missing, and return when nothing is left that could still come."""
+        self._look_for_earlier_jobs()
         self._planner.plan_values(self._planner.missing())
         while True:
-            self._submit_waiting()
-            flying = [entry for entry in self._planner.jobs() if self._is_flying(entry)]
-            if not flying:
+            self._submit_planned()
+            awaited = [entry for entry in self._planner.jobs() if self._is_awaited(entry)]
+            if not awaited:
                 break
-            if any([self._look(entry) for entry in flying]):
+            if any([self._look(entry) for entry in awaited]):
                 continue
             if not self._options.wait:
                 raise PendingError(
-                    tuple(e.identity for e in flying if e.identity is not None),
-                    tuple(e.tag for e in flying if e.identity is None),
+                    tuple(e.identity for e in awaited if e.identity is not None),
+                    tuple(e.tag for e in awaited if e.identity is None),
                 )
             time.sleep(self._options.poll_seconds)
-        self._count_strangers()
-        self.settle()
+        self._count_jobs_without_a_plan()
+        self._close_costs()
 
-    def settle(self) -> None:
-        """Record usage that has become final, and cancel strays."""
-        for key, entry in list(self._book.unsettled.items()):
-            if entry.state not in ("done", "failed", "cancelled", "replaced", "abandoned"):
+    def _close_costs(self) -> None:
+        """Record usage that has become final, and cancel duplicates."""
+        for key, entry in list(self._state.open_costs.items()):
+            if entry.is_live and entry.state != "done":
                 continue
-            alone = not entry.unsure or self._collect_strays(entry)
-            settled = self._bill(entry) if entry.identities else not entry.is_unsure
-            if settled and alone:
-                del self._book.unsettled[key]
+            answered = not entry.unsure or self._cancel_duplicates(entry)
+            if entry.identities:
+                final = self._context.record_usage(entry)
+            else:
+                final = not entry.is_unsure
+            if final and answered:
+                del self._state.open_costs[key]
 
-    def _is_flying(self, entry: Entry) -> bool:
+    def _is_awaited(self, entry: JobEntry) -> bool:
         """Whether its result may still come."""
         return entry.state == "submitted" or (
             (entry.state == "intent" and entry.key not in self._given_up)
-            or (entry.state == "planned" and entry.key in self._suspect)
+            or (entry.state == "planned" and entry.key in self._maybe_submitted)
         )
 
     # submitting
 
-    def _submit_waiting(self) -> None:
-        self._recognise()
-        waiting = [e for e in self._planner.jobs() if e.state == "planned" or self._died(e)]
-        for entry in waiting:
+    def _submit_planned(self) -> None:
+        self._adopt_earlier_jobs()
+        planned = [
+            e for e in self._planner.jobs() if e.state == "planned" or self._ended_unsubmitted(e)
+        ]
+        for entry in planned:
             others = (other for other in self._planner.jobs() if other is not entry)
-            flying = sum(map(self._is_flying, others))
-            if flying >= self._options.max_pending:
+            if sum(map(self._is_awaited, others)) >= self._options.max_pending:
                 return
-            if entry.key in self._suspect:
+            if entry.key in self._maybe_submitted:
                 continue
             if entry.state == "planned" and self._planner.is_stale(entry):
                 self._planner.replan()
-                return self._submit_waiting()
-            if not (self._fits(entry) and self._submit(entry)):
+                return self._submit_planned()
+            if not (self._account_has(entry) and self._budget_has(entry) and self._submit(entry)):
                 return
 
-    def _died(self, entry: Entry) -> bool:
-        """Whether it ended with the process that submitted it, as the jobs of an emulator do."""
-        return entry.state == "intent" and not self._contact.provider.durable
+    def _ended_unsubmitted(self, entry: JobEntry) -> bool:
+        """Whether it ended with the process that announced it, as an emulator's jobs do."""
+        return entry.state == "intent" and not self._provider.durable
 
-    def _fits(self, entry: Entry) -> bool:
-        """Whether account and budget allow a job; it is then entered into the ledger."""
-        return self._account_has(entry) and self._budget_has(entry)
-
-    def _account_has(self, entry: Entry) -> bool:
+    def _account_has(self, entry: JobEntry) -> bool:
         """Whether the account has the time: on an exhausted one jobs would queue for ever."""
-        if not self._contact.provider.bills:
+        if not self._provider.bills:
             return True
         is_first = not any(other.identities for other in self._planner.jobs())
-        waiting = [e for e in self._planner.jobs() if e.state == "planned"] if is_first else [entry]
-        needed = sum(job_seconds(self._planner.request(e).executions) for e in waiting)
+        asked = [e for e in self._planner.jobs() if e.state == "planned"] if is_first else [entry]
+        needed = sum(job_seconds(self._planner.request(e).executions) for e in asked)
         left = self._contact.account_seconds()
         if left is None or needed <= left:
             return True
@@ -125,11 +125,12 @@ class Queue:
             "Wait until it has time again, or name another instance.",
         )
 
-    def _budget_has(self, entry: Entry) -> bool:
-        budget, ledger = self._site.budget, self._site.ledger
+    def _budget_has(self, entry: JobEntry) -> bool:
+        """Whether the budget allows a job, which is then entered into the ledger."""
+        budget, ledger = self._context.budget, self._context.ledger
         if budget is None or ledger is None:
             return True
-        if budget.reserve(ledger, self._book.run, entry.key, entry.reserve):
+        if budget.reserve(ledger, self._state.run_id, entry.key, entry.reserve):
             return True
         return self._refuse(
             f"Job {entry.key} reserves {entry.reserve} s, but {max(budget.left, 0):.0f} s of the "
@@ -138,17 +139,17 @@ class Queue:
         )
 
     def _refuse(self, found: str, advice: str) -> bool:
-        """Say once that a job is not submitted; an error where none of the run ever was."""
+        """Note once that a job is not submitted; an error where no job of the run ever was."""
         text = f"{found}, so it was not submitted."
-        if not any(other.identities for other in self._book.entries):
+        if not any(other.identities for other in self._state.entries):
             raise BackendError(f"{text} {advice}")
-        if text not in self._book.notes:
+        if text not in self._state.notes:
             log.warning("%s", text)
-        self._book.note(text)
+        self._state.add_note(text)
         return False
 
-    def _submit(self, entry: Entry) -> bool:
-        """Submit a job; False if the run was cancelled in the meantime."""
+    def _submit(self, entry: JobEntry) -> bool:
+        """Submit a job; return False if the run was cancelled in the meantime."""
         job = self._planner.request(entry)
         if digest_of(job) != entry.digest:
             raise BackendError(
@@ -159,100 +160,98 @@ class Queue:
             return False
         try:
             identity = self._contact.submit(job)
-            if any(identity in e.identities for e in self._book.entries if e is not entry):
+            if any(identity in e.identities for e in self._state.entries if e is not entry):
                 raise UnsureError(f"The id {identity!r} is that of another job of the run.")
         except UnsureError as error:
             log.warning("Submitting job %s: %s", entry.key, error)
-            self._book.write("unsure", key=entry.key, reason=str(error))
+            self._state.write("unsure", key=entry.key, reason=str(error))
         except BackendError as error:
-            self._book.write("failed", key=entry.key, cause="refused", reason=str(error))
-            self._enter(entry)
+            self._state.write("failed", key=entry.key, cause="refused", reason=str(error))
+            self._context.update_ledger(entry)
             raise
         else:
-            self._book.write("submitted", key=entry.key, id=identity)
+            self._state.write("submitted", key=entry.key, id=identity)
         return True
 
-    def _announce(self, entry: Entry) -> bool:
+    def _announce(self, entry: JobEntry) -> bool:
         """Record that a job is about to be submitted, unless the run was cancelled meanwhile."""
-        if not self._contact.provider.durable:
-            # it cannot outlive this process, so nobody will ever have to look for it
-            return self._book.stops == self._stops
-        if self._book.write(
-            "intent", when=lambda: self._book.stops == self._stops, key=entry.key, since=time.time()
-        ):
+
+        def is_not_cancelled() -> bool:
+            return self._state.cancellations == self._cancellations
+
+        if not self._provider.durable:
+            # the job cannot outlive this process, so no other process will have to look for it
+            return is_not_cancelled()
+        if self._state.write("intent", when=is_not_cancelled, key=entry.key, since=time.time()):
             return True
-        self._enter(entry)
-        self._book.note("The run was cancelled while it waited; the rest was not submitted.")
+        self._context.update_ledger(entry)
+        self._state.add_note("The run was cancelled while it waited; the rest was not submitted.")
         return False
 
-    # what nobody here has an id of
+    # finding jobs that this store has no id of
 
-    def _ask_what_is_there(self) -> None:
+    def _look_for_earlier_jobs(self) -> None:
         """Ask for all jobs of a run that is opened again, before anything is submitted.
 
         The store may be an older copy, or the process may have ended before it had written an id.
         """
-        book = self._book
-        done = not self._planner.missing().size and not any(
+        state = self._state
+        is_complete = not self._planner.missing().size and not any(
             entry.state in ("planned", "intent") for entry in self._planner.jobs()
         )
-        if book.is_new or done or not self._contact.provider.durable:
+        if state.is_new or is_complete or not self._provider.durable:
             return
-        if book.known is None:
-            mine = {i for entry in book.entries for i in entry.identities}
-            book.known = {}
-            for identity, tags in self._contact.insist_on_jobs(book.tag):
-                for tag in set(tags) - {book.tag} if identity not in mine else ():
-                    book.known.setdefault(tag, []).append(identity)
-        if self._site.ledger is not None:
-            # reserved for, and not known to be submitted: the store may be older than the ledger
-            reserved = {k for k, s in self._site.ledger.of_run(book.run).items() if s}
-            self._suspect = reserved - {k for k, e in book.jobs.items() if e.state != "planned"}
-        self._recognise()
+        if state.at_provider is None:
+            known = {i for entry in state.entries for i in entry.identities}
+            state.at_provider = {}
+            for identity, tags in self._contact.tagged_or_error(state.tag).items():
+                for tag in set(tags) - {state.tag} if identity not in known else ():
+                    state.at_provider.setdefault(tag, []).append(identity)
+        if self._context.ledger is not None:
+            # seconds are reserved for a job that the store says was not submitted: the store may be
+            # older than the ledger
+            reserved = {k for k, s in self._context.ledger.of_run(state.run_id).items() if s}
+            begun = {key for key, entry in state.jobs.items() if entry.state != "planned"}
+            self._maybe_submitted = reserved - begun
+        self._adopt_earlier_jobs()
 
-    def _recognise(self) -> None:
+    def _adopt_earlier_jobs(self) -> None:
         """Adopt the jobs that the provider had already for entries of this call."""
-        for entry in self._planner.jobs() if self._book.known else ():
-            found = (self._book.known or {}).pop(entry.tag, [])
+        for entry in self._planner.jobs() if self._state.at_provider else ():
+            found = (self._state.at_provider or {}).pop(entry.tag, [])
             if found:
                 self._adopt(entry, found)
 
-    def _count_strangers(self) -> None:
-        """Cancel and count jobs of this call that are planned otherwise by now."""
-        for tag in [t for t in self._book.known or () if _call_of(t, self._book.tag) == self._call]:
-            for identity in (self._book.known or {}).pop(tag):
+    def _count_jobs_without_a_plan(self) -> None:
+        """Cancel and count the provider's jobs of this call that are planned otherwise by now."""
+        at_provider = self._state.at_provider or {}
+        for tag in [t for t in at_provider if _call_of(t, self._state.tag) == self._call]:
+            for identity in at_provider.pop(tag):
                 reserve = math.ceil(self._options.margin * self._options.job_seconds)
-                self._book.write("stranger", id=identity, reserve=reserve)
-                self._contact.cancel_quietly(identity)
+                self._state.write("stranger", id=identity, reserve=reserve)
+                self._contact.attempt(f"Cancelling job {identity}", self._contact.cancel, identity)
 
-    def _adopt(self, entry: Entry, found: Sequence[str]) -> None:
-        """Take a job that was found by its tag for the entry's own; others are strays."""
+    def _adopt(self, entry: JobEntry, found: list[str]) -> None:
         if entry.identity is None:
-            self._book.write("submitted", key=entry.key, id=found[0], adopted=True)
             self._searches.pop(entry.key, None)
-        self._book.write("unsure", key=entry.key, reason="adopted by its tag")
-        for identity in set(found) - {entry.identity}:
-            self._book.write("stray", key=entry.key, id=identity)
-        self._collect_strays(entry)
-        self._enter(entry)
+        self._context.adopt(entry, found)
+        self._cancel_duplicates(entry)
 
-    def _search(self, entry: Entry) -> bool:
-        """Look for a job that went unanswered; True where something changed."""
-        try:
-            found = self._contact.jobs(entry.tag)
-        except UnsureError as error:
-            log.warning("Looking for job %s: %s", entry.key, error)
-        else:
-            if found:
-                self._adopt(entry, found)
-                return True
+    def _search(self, entry: JobEntry) -> bool:
+        """Look for a job that went unanswered; return whether something changed."""
+        found = self._contact.attempt(
+            f"Looking for job {entry.key}", self._contact.tagged, entry.tag
+        )
+        if found:
+            self._adopt(entry, list(found))
+            return True
         if not self._searched_enough(entry):
             return False
         if entry.state == "planned":
-            self._suspect.discard(entry.key)
+            self._maybe_submitted.discard(entry.key)
             return True
         self._given_up.add(entry.key)
-        self._book.note(
+        self._state.add_note(
             f"Job {entry.key} was submitted without an answer and was not found. It may have been "
             "accepted, so its reservation stays and it is not submitted again by itself. Open the "
             "run again to look for it, or resume with resubmit=True (qkan collect --resubmit) to "
@@ -260,122 +259,95 @@ class Queue:
         )
         return True
 
-    def _searched_enough(self, entry: Entry) -> bool:
+    def _searched_enough(self, entry: JobEntry) -> bool:
         """Whether a job was looked for often and long enough, whatever the clock does."""
         looks, first = self._searches.get(entry.key, (0, time.monotonic()))
         self._searches[entry.key] = (looks + 1, first)
         age = time.monotonic() - first
         if entry.since and entry.identity is None:
-            # one that had an id may be lost for a moment long after it was submitted
+            # a job that had an id may be lost for a moment long after it was submitted
             age = max(age, time.time() - entry.since)
         return looks >= self._options.retries and age >= self._options.search_seconds
 
-    def _collect_strays(self, entry: Entry) -> bool:
-        """Cancel and count what the provider accepted a second time; True if it answered."""
+    def _cancel_duplicates(self, entry: JobEntry) -> bool:
+        """Cancel and record what the provider accepted a second time; False without an answer."""
         try:
-            for identity in self._contact.jobs(entry.tag):
-                if identity not in entry.identities:
-                    self._book.write("stray", key=entry.key, id=identity)
-            for identity in entry.strays:
-                if identity not in self._book.usage:
+            self._context.add_duplicates(entry, list(self._contact.tagged(entry.tag)))
+            for identity in entry.duplicates:
+                if identity not in self._state.usage:
                     self._contact.cancel(identity)
         except UnsureError as error:
             log.warning("Looking for duplicates of job %s: %s", entry.key, error)
             return False
         return True
 
-    # bringing home
+    # collecting results
 
-    def _look(self, entry: Entry) -> bool:
-        """Look at a job; True where something changed."""
+    def _look(self, entry: JobEntry) -> bool:
+        """Look at a job; return whether something changed."""
         if entry.identity is None:
             return self._search(entry)
         try:
-            changed = self._take_in(entry, entry.identity)
+            changed = self._collect(entry, entry.identity)
         except UnsureError as error:
-            return self._went_silent(error)
+            return self._bear_silence(error)
         except MalformedError as error:
-            self._garbled[entry.key] = self._garbled.get(entry.key, 0) + 1
-            if self._garbled[entry.key] <= self._options.retries:
+            self._malformed[entry.key] = self._malformed.get(entry.key, 0) + 1
+            if self._malformed[entry.key] <= self._options.retries:
                 # the answer may have been garbled on its way, and the job is paid for
-                return self._went_silent(UnsureError(str(error)))
-            self._book.write(
+                return self._bear_silence(error)
+            self._state.write(
                 "note", blobs={f"quarantine-{entry.key}.txt": error.raw.encode()},
                 text=f"The result of job {entry.key} made no sense and was set aside.",
             )  # fmt: skip
             self._fail(entry, "system", str(error))
             changed = True
-        self._silent = 0
+        self._unanswered = 0
         if changed:
-            self._bill(entry)
+            self._context.record_usage(entry)
         return changed
 
-    def _take_in(self, entry: Entry, identity: str) -> bool:
-        """Record what has become of a job; False while it is on its way."""
+    def _collect(self, entry: JobEntry, identity: str) -> bool:
+        """Record what has become of a job; return False while that is not decided."""
         status = self._contact.status(identity)
         lost = status.state == "lost"
         if not lost:
             self._searches.pop(entry.key, None)
-        if lost and not self._contact.provider.durable:
-            return self._book.write("lost", key=entry.key)
+        if lost and not self._provider.durable:
+            return self._state.write("lost", key=entry.key)
         if status.state == "queued" or (lost and not self._searched_enough(entry)):
-            if status.seconds > self._book.partial.get(identity, 0.0):
-                self._book.write("partial", id=identity, seconds=status.seconds)
-                self._enter(entry)
+            if status.seconds > self._state.partial_usage.get(identity, 0.0):
+                self._state.write("partial", id=identity, seconds=status.seconds)
+                self._context.update_ledger(entry)
             return False
         if status.state == "done":
-            self._book.finish(entry, self._counts(entry, identity))
+            counts = self._contact.counts(identity, self._planner.request(entry))
+            self._state.finish(entry, counts)
         elif status.state == "cancelled":
-            self._book.write("cancelled", key=entry.key, reason=status.reason)
+            self._state.write("cancelled", key=entry.key, reason=status.reason)
         else:
             self._fail(entry, status.cause, status.reason or "The provider lost it.")
         return True
 
-    def _counts(self, entry: Entry, identity: str) -> list[Counts]:
-        return self._contact.counts(identity, self._planner.request(entry))
-
-    def _went_silent(self, error: UnsureError) -> bool:
-        self._silent += 1
-        if self._silent > LOST_CONTACT:
+    def _bear_silence(self, error: BackendError) -> bool:
+        self._unanswered += 1
+        if self._unanswered > LOST_CONTACT:
             raise BackendError(
                 f"No answer after {LOST_CONTACT} looks: {error} The jobs stay in the queue; open "
                 "the run again to collect them."
             ) from None
         return False
 
-    def _fail(self, entry: Entry, cause: str, reason: str) -> None:
+    def _fail(self, entry: JobEntry, cause: str, reason: str) -> None:
         """Record a failure and plan what may mend it."""
         log.warning("Job %s failed: %s", entry.key, reason)
-        self._book.write("failed", key=entry.key, cause=cause, reason=reason)
+        self._state.write("failed", key=entry.key, cause=cause, reason=reason)
         if cause == "time" and entry.rows > 1:
-            self._planner.plan(halves(entry.pieces), entry.layout, entry.attempt)
+            self._planner.plan(halves(entry.blocks), entry.layout, entry.attempt)
         elif cause != "user" and entry.attempt < self._options.retries:
-            self._planner.plan([entry.pieces], entry.layout, entry.attempt + 1)
+            self._planner.plan([entry.blocks], entry.layout, entry.attempt + 1)
         else:
-            self._book.note(f"Job {entry.key} failed for good: {reason}")
-
-    def _bill(self, entry: Entry) -> bool:
-        """Record what was billed; True when all of it is final."""
-        if not self._contact.provider.bills:
-            return True
-        for identity in entry.identities:
-            if identity in self._book.usage:
-                continue
-            try:
-                seconds = self._contact.usage(identity)
-            except UnsureError as error:
-                log.warning("Asking for the usage of job %s: %s", entry.key, error)
-                continue
-            if seconds is not None:
-                self._book.write("usage", id=identity, seconds=seconds)
-        self._enter(entry)
-        return self._book.is_final(entry)
-
-    def _enter(self, entry: Entry) -> None:
-        """Enter into the ledger what a job costs at most as of now."""
-        if self._site.ledger is not None:
-            seconds = self._book.commitment(entry)
-            self._site.ledger.settle(self._book.run, entry.key, seconds)
+            self._state.add_note(f"Job {entry.key} failed for good: {reason}")
 
 
 def _call_of(tag: str, run_tag: str) -> int | None:

@@ -1,6 +1,7 @@
-"""From counts to expectation values and their standard errors.
+"""Expectation values and their standard errors, computed from counts.
 
-Letters: r rows of values, w width. A PUB's rows are those of the values, then their twins.
+Letters: r rows of values, w width. The rows of a PUB measure the
+values first, and then their twins.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .backend import Floats
 from .provider import Counts
 
 LEAST_CONTRACTION = 0.1
-"""A qubit whose readout keeps less of ⟨Z⟩ than this tells nothing that is worth its error bar."""
+"""A qubit whose readout keeps less of ⟨Z⟩ than this is not used: its error bar is too wide."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,20 @@ class Contraction:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is near 0, or cannot be told from it."""
+        """Whether the contraction is near 0, or cannot be told from 0."""
         return self.value < max(LEAST_CONTRACTION, 5 * self.stderr)
 
     @property
     def relative_error(self) -> float:
-        """Standard error over value."""
+        """The standard error divided by the value."""
         return self.stderr / self.value
 
     @property
     def inverse(self) -> float:
-        """What a reading is multiplied with.
+        """The factor that turns a reading into ⟨Z⟩.
 
-        The mean of 1/value exceeds 1/(1 - p - q) by the variance over the third power, which is
-        taken off: over the many edges of a layer it would add up.
+        The mean of 1/value exceeds 1/(1 - p - q) by the variance over the third power. That bias is
+        taken off, because it would add up over the many edges of a layer.
         """
         return (1 - self.variance / self.value**2) / self.value
 
@@ -58,12 +59,12 @@ def read(
 ) -> tuple[Floats, Floats, Floats]:
     """⟨Z⟩ from counts of ones, (r, w), with its cautious and its unbiased variance.
 
-    With twins, counts (2·r, w), it is half the difference of the two: what adds to both, such as
-    the asymmetry of the readout, cancels.
+    With twins, whose counts are (2·r, w), ⟨Z⟩ is half the difference of the two, so that whatever
+    adds to both cancels, such as the asymmetry of the readout.
 
     Args:
-        counts: Of a PUB.
-        shots: Of each row.
+        counts: The counts of a PUB.
+        shots: The shots of each row.
         twins: Whether the second half of the rows are twins of the first.
         added: Shots that were counted for each reading beside those that were run: ½ in runs of
             version 0.1.0, which go on as they began.
@@ -86,8 +87,8 @@ def contractions(
 ) -> dict[int, Contraction]:
     """Each qubit's contraction from calibration rows, (layout, counts (2, w), shots) a job.
 
-    The first row prepared ⟨Z⟩ = 1 and the second -1. A qubit's rows in several jobs add up.
-    `added` is as in `read`.
+    The first row prepared ⟨Z⟩ = 1 and the second -1. The counts of a qubit add up over several
+    jobs. `read` says what `added` is.
     """
     ones: dict[int, Counts] = {}
     shots: dict[int, int] = {}

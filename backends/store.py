@@ -1,7 +1,7 @@
 """`Store`: what a run keeps in its directory, in a database that survives the process.
 
-It holds a log of records and named blobs. Every record has a seal, a checksum that chains it to
-the record before, and every blob a checksum, so that a store that was edited is never believed.
+The database has a log of records and named blobs. Every record has a seal, a checksum that chains
+it to the record before, and every blob has a checksum, so that an edited store is noticed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CREATE TABLE blob (name TEXT PRIMARY KEY, content BLOB NOT NULL, checksum TEXT N
 """
 
 _TRACES = ("run.json", "budget.sqlite", "angles-*.npz", "[0-9]*.[0-9]*.npz")
-"""Files that stand beside the database of a run, by which a lost database is noticed."""
+"""Files that stand beside a run's database, and that tell of a run where it is lost."""
 
 
 class Store:
@@ -79,7 +79,7 @@ class Store:
             raise
 
     def transaction(self, *, write: bool = True) -> AbstractContextManager[sqlite3.Connection]:
-        """A step: all that is written in it is kept when it ends, or nothing is."""
+        """A transaction: everything that is written in it is kept when it ends, or nothing is."""
         return self._database.transaction(write=write)
 
     def news(self, step: sqlite3.Connection) -> Iterator[tuple[int, Record]]:
@@ -101,7 +101,7 @@ class Store:
                     "a run in another directory."
                 )
             yield number, json.loads(content)
-            # only now: what was not taken in, because of Ctrl-C, is handed out again
+            # after the yield, so that a record that Ctrl-C kept from its reader is yielded again
             self._seen, self._chain = number, chain
 
     def append(self, step: sqlite3.Connection, record: Record) -> int:
@@ -137,7 +137,7 @@ class Store:
         return content
 
     def copy(self, folder: Path) -> None:
-        """Write a copy into a directory, whole also while the run goes on."""
+        """Write a copy into a directory; it is complete even while the run goes on."""
         make_folder(folder)
         self._database.copy(folder / FILE)
 
@@ -158,13 +158,13 @@ class Store:
         if traces:
             state = "is empty" if file.exists() else "is missing"
             raise BackendError(
-                f"{file} {state}, and {traces[0]} beside it tells of a run, so jobs may be paid "
-                "for that nobody knows of. Restore it from a copy, or name another directory."
+                f"{file} {state}, and {traces[0]} beside it tells of a run, so it may have "
+                "held paid jobs. Restore it from a copy, or name another directory."
             )
         return Database(file, _TABLES)
 
     def _carried_over(self, file: Path) -> Database:
-        """The database that holds what version 0.1.0 wrote into files, which stay as they are."""
+        """A database with everything that version 0.1.0 wrote into files, which stay unchanged."""
         records, blobs = read_old(file.parent)
         draft = file.with_name(f"{file.name}.part")
         draft.unlink(missing_ok=True)
@@ -212,16 +212,6 @@ def from_bytes(content: bytes, what: str) -> dict[str, NDArray[Any]]:
         ) from None
 
 
-def array_to_json(array: NDArray[np.int64]) -> dict[str, Any]:
-    """A small integer array as JSON values."""
-    return {"shape": list(array.shape), "data": array.ravel().tolist()}
-
-
-def array_from_json(data: Mapping[str, Any]) -> NDArray[np.int64]:
-    """The array that `array_to_json` described."""
-    return np.array(data["data"], dtype=np.int64).reshape(data["shape"])
-
-
 def _seal(content: str, chain: str) -> str:
     return hashlib.sha256((chain + content).encode()).hexdigest()[:32]
 
@@ -229,7 +219,7 @@ def _seal(content: str, chain: str) -> str:
 def _locked(path: Path) -> IO[bytes] | None:
     """The lock file, held until it is closed or the process ends, however it ends.
 
-    In a folder that cannot be written nobody works, and nothing is locked.
+    Where the folder cannot be written, no process can work, and nothing is locked.
     """
     try:
         file = path.open("ab")

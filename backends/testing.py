@@ -1,6 +1,6 @@
-"""A contract test for providers: what a service may do, and what must hold all the same.
+"""A contract test for providers: whatever a service does, a run must lose and overpay nothing.
 
-Whoever writes a `Provider` of one's own for jobs that outlive their process runs it as a test:
+If you write a `Provider` for jobs that outlive their process, run it as a test:
 
     from qkan.backends.testing import FAULTS, check_provider
 
@@ -9,9 +9,9 @@ Whoever writes a `Provider` of one's own for jobs that outlive their process run
         check_provider(lambda: MyProvider(...), tmp_path, FAULTS[name])
 
 `Hostile` stands between the run and the provider, and answers late, twice, in disorder, with
-nonsense or not at all. A service of one's own that misbehaves by itself is checked with
-`FAULTS["none"]`. Whatever happens, every value is measured, within its error bar, every job is
-accepted by the service once, and no more is reserved and billed than the budget allows.
+nonsense or not at all. A service that misbehaves by itself is checked with `FAULTS["none"]`.
+Whatever happens, every value is measured within its error bar, every job is accepted by the
+service once, and no more is reserved and billed than the budget allows.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from qkan.circuits import RX, Circuit, Encoding
 from .backend import Task
 from .calibration import Calibration
 from .errors import BackendError, PendingError
+from .options import make_options
+from .packed import PackedBackend
 from .provider import Counts, Job, Provider, Status
-from .qiskit_backend import QiskitBackend
 
 T = TypeVar("T")
 
@@ -42,19 +43,19 @@ JOBS, SHOTS, BUDGET = 5, 64, 40.0
 
 @dataclass(frozen=True)
 class Fault:
-    """What a service does wrong, over and over or a number of times.
+    """What a service does wrong, always or for a number of times.
 
     Attributes:
-        lag: Times that a job's tag is asked for before the job is found by it.
-        unanswered: Submissions that are accepted and whose answer is lost.
+        lag: How often a job's tag must be asked for before the job is found by it.
+        unanswered: How many submissions are accepted without an answer.
         garbled: How many of the next answers to "submit", "find", "status", "counts", "usage" or
             "cancel" make no sense; a submission is accepted all the same.
         duplicated: Whether lists have every job twice.
         reordered: Whether lists are in reverse order.
-        slow: Looks for which a job that is done seems to be in the queue.
-        late_usage: Times that the usage of a job is asked for before it is final; a part of it is
-            told while the job is in the queue.
-        forgetful: Times that a job is looked at before the service knows its id.
+        slow: For how many looks a job that is done seems to be in the queue.
+        late_usage: How often the usage of a job must be asked for before it is final; a part of it
+            is told while the job is in the queue.
+        forgetful: How often a job must be looked at before the service knows its id.
         interrupted: Whether the process ends after every few calls to the service.
         restored: Whether the store is put back to an older copy before it is opened again.
         cancelled: Whether the run is cancelled between two openings, and every job finishes while
@@ -103,19 +104,19 @@ NONSENSE: Mapping[str, Any] = {
 
 
 class Ended(BaseException):
-    """The process ends here, as by a signal: nothing that follows is run."""
+    """It ends the process as a signal would, so that nothing that follows is run."""
 
 
 class Hostile(Provider):
-    """A provider between a run and another provider, with faults.
+    """A provider that stands between a run and another provider, and adds faults.
 
     Args:
-        provider: Who runs the jobs.
+        provider: The provider that runs the jobs.
         fault: What goes wrong.
 
     Attributes:
         accepted: The ids that the provider gave, by the job's own tag.
-        ends_after: Calls after which the process ends; None never.
+        ends_after: The number of calls after which the process ends; None lets it go on.
     """
 
     bills = True
@@ -131,11 +132,11 @@ class Hostile(Provider):
         self._asked: dict[tuple[str, str], int] = {}
 
     def calibration(self, refresh: bool = False) -> Calibration:
-        """As the provider has it."""
+        """The provider's calibration."""
         return self._provider.calibration(refresh)
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
-        """As the provider has them."""
+        """The provider's pairs of coupled qubits."""
         return self._provider.neighbours()
 
     def submit(self, job: Job) -> str:
@@ -196,7 +197,7 @@ class Hostile(Provider):
                 raise Ended
 
     def _times(self, what: str, identity: str) -> int:
-        """How often something was asked of a job, this time included."""
+        """How often something was asked about a job, this time included."""
         self._asked[what, identity] = self._asked.get((what, identity), 0) + 1
         return self._asked[what, identity]
 
@@ -265,15 +266,15 @@ def _task() -> Task:
     return Task(Circuit((RX(Encoding(0)),)), np.arccos(VALUES)[:, None])
 
 
-def _backend(provider: Provider) -> QiskitBackend:
+def _backend(provider: Provider) -> PackedBackend:
     # six values a job: a row of two on each of two qubits, and its twin, and two of calibration
     qubits = [int(qubit) for qubit in provider.calibration().qubits[:2]]
     seconds = 2.0 + 0.00035 * (2 * 3 + 2) * (SHOTS // 2) + 1e-9
-    return QiskitBackend(
-        provider.name, provider=provider, shots=SHOTS, layout=qubits, force=True,
-        job_seconds=seconds, budget_seconds=BUDGET, poll_seconds=0.0, search_seconds=60.0,
-        max_age_hours=1e6,
-    )  # fmt: skip
+    options = {
+        "shots": SHOTS, "layout": qubits, "force": True, "job_seconds": seconds,
+        "budget_seconds": BUDGET, "poll_seconds": 0.0, "search_seconds": 60.0, "max_age_hours": 1e6,
+    }  # fmt: skip
+    return PackedBackend(provider, make_options(options))
 
 
 def _put_back(copy: Path, store: Path) -> None:

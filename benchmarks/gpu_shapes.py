@@ -1,7 +1,7 @@
 """All launch shapes of the CUDA kernels on a few layers, beside the one that the rule takes.
 
 `gpu.py` runs it. What comes out tells how far the rule is off on this card, and what its numbers
-(`PREPARE`, `BUSY` in `simulators/_cuda_plan.py`) should be.
+(`PREPARE`, `BUSY` in `simulators/cuda/plan.py`) should be.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""What a DARUAN is: the circuit, its ansätze, its lowering, spectrum and drawings. No torch."""
+"""What a DARUAN is, without torch: circuit, ansätze, lowering, spectrum and drawings."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze
-from .ansatz import fixed_scale as fixed_scale
 from .ansatz import register_ansatz as register_ansatz
 from .circuit import Circuit as Circuit
+from .circuit import lower as lower
+from .circuit import lower_gates as lower_gates
+from .circuit import spectrum as spectrum
 from .errors import CircuitError as CircuitError
 from .errors import did_you_mean as did_you_mean
 from .gates import RX as RX
@@ -19,23 +21,21 @@ from .gates import Theta as Theta
 from .gates import X as X
 from .gates import Z as Z
 from .isa import FUSED as FUSED
-from .isa import DeviceNoise as DeviceNoise
 from .isa import Isa as Isa
-from .isa import PulseNoise as PulseNoise
 from .isa import fused_turns as fused_turns
 from .isa import isa as isa
 from .isa import isa_expectation as isa_expectation
-from .isa import pulse_noise as pulse_noise
+from .noise import DeviceNoise as DeviceNoise
+from .noise import PulseNoise as PulseNoise
+from .noise import pulse_noise as pulse_noise
 from .program import Program as Program
 from .program import Rotation as Rotation
-from .program import lower as lower
-from .program import lower_gates as lower_gates
 from .require import require as require
+from .scales import fixed_scale as fixed_scale
+from .scales import resolve_scale as resolve_scale
 from .serial import from_json as from_json
 from .serial import to_json as to_json
 from .series import fourier_series as fourier_series
-from .series import resolve_scale as resolve_scale
-from .spectrum import spectrum as spectrum
 from .statistics import shot_estimate as shot_estimate
 from .statistics import shot_variance as shot_variance
 from .to_pennylane import pennylane_observable as pennylane_observable

@@ -1,12 +1,11 @@
-"""The ansätze: names for families of circuits, and the door for a user's own.
+"""The ansätze: families of circuits with a name, those of the package and those of its users.
 
-The only file that knows an ansatz by name. Source: arXiv 2509.14026. Below, `e` stands for the
-next `Encoding(u)` and `t` for the next free theta slot, both in time order.
+No other file knows an ansatz by its name. In the docstrings `e` stands for the next `Encoding(u)`
+and `t` for the next free theta slot, both in time order. Source: arXiv 2509.14026.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,7 +19,7 @@ Builder = Callable[[int], Circuit]
 
 
 def pz(reps: int) -> Circuit:
-    """H, then `reps` times RZ(t) RY(t) RZ(e), then RZ(t) RY(t). The default."""
+    """H, then `reps` times RZ(t) RY(t) RZ(e), then RZ(t) RY(t): the default ansatz."""
     gates = [H]
     for u in range(reps):
         gates += [RZ(Theta(2 * u)), RY(Theta(2 * u + 1)), RZ(Encoding(u))]
@@ -38,8 +37,8 @@ def rpz(reps: int) -> Circuit:
 def real(reps: int) -> Circuit:
     """H, then `reps` times X RY(t) Z RY(e).
 
-    All its gates lie in one plane of the Bloch sphere, so that φ is a single sinusoid whose
-    frequency is the sum of the scales, whatever `reps` is. Kept for comparison.
+    All its gates turn the state within one plane, so that φ is a single sinusoid whose frequency
+    is the sum of the scales, whatever `reps` is. It is here for comparison.
     """
     gates = [H]
     for u in range(reps):
@@ -75,12 +74,11 @@ def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
 
     Args:
         name: One of `ansatze()`; or a function from the number of repetitions to a `Circuit`, as
-            `register_ansatz` takes it. The function needs no registration, in other processes
-            neither.
+            `register_ansatz` takes it. Such a function needs no registration in any process.
         reps: Number of repetitions, each with one encoding of x; at least 1.
 
     Raises:
-        CircuitError: An unknown name (the nearest one is suggested) or `reps` below 1.
+        CircuitError: The name is unknown (the nearest one is suggested), or `reps` is below 1.
 
     Example:
         >>> ansatz("rpz", reps=1)
@@ -90,18 +88,18 @@ def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
         return _built(getattr(name, "__name__", type(name).__name__), name, reps)
     if name not in _builders:
         raise CircuitError(
-            f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)} One of your own is known "
-            "where register_ansatz was called, not in other processes: call it there too, or pass "
-            "the function that builds the circuit in place of its name."
+            f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)} An ansatz of your own is "
+            "known in the process that called register_ansatz: call it there too, or pass the "
+            "function that builds the circuit in place of its name."
         )
     return _built(name, _builders[name], reps)
 
 
 def register_ansatz(name: str, build: Builder) -> None:
-    """Give a user's own family of circuits a name.
+    """Give a family of circuits of your own a name, which `ansatz` and every layer then know.
 
     Args:
-        name: The new name; the shipped ones cannot be taken.
+        name: The new name, which is none of the shipped ones.
         build: A function from the number of repetitions to a `Circuit` with that many
             encodings. It is called once here, with reps = 1 and 2, to check it.
 
@@ -123,7 +121,7 @@ def register_ansatz(name: str, build: Builder) -> None:
     if name in _shipped:
         raise CircuitError(f"{name!r} is a shipped ansatz; choose another name for yours.")
     if not isinstance(name, str) or not name:
-        raise CircuitError(f"register_ansatz({name!r}, …): the name is a non-empty string.")
+        raise CircuitError(f"register_ansatz({name!r}, …): the name must be a non-empty string.")
     for reps in (1, 2):
         _built(name, build, reps)
     _builders[name] = build
@@ -137,7 +135,7 @@ def ansatze() -> tuple[str, ...]:
 def _built(name: str, build: Builder, reps: int) -> Circuit:
     if isinstance(reps, bool) or not hasattr(reps, "__index__") or reps < 1:
         raise CircuitError(
-            f"reps={reps!r}: the number of repetitions is a whole number, 1 or more."
+            f"reps={reps!r}: the number of repetitions must be a whole number, 1 or more."
         )
     circuit = build(index(reps))
     if not isinstance(circuit, Circuit):
@@ -145,14 +143,14 @@ def _built(name: str, build: Builder, reps: int) -> Circuit:
     if circuit.num_encodings != reps:
         raise CircuitError(
             f"The builder of {name!r} returned {circuit.num_encodings} encodings for reps={reps}: "
-            "a repetition without an encoding, or one with two. Each has exactly one."
+            "each repetition must have exactly one."
         )
     return Circuit(circuit.gates, circuit.observable, _Extend(name, build))
 
 
 @dataclass(frozen=True)
 class _Extend:
-    """A builder whose products can be extended again, and which pickles by its name."""
+    """A builder whose circuits can be extended again; a pickle holds its name, not its code."""
 
     name: str
     build: Builder
@@ -166,28 +164,10 @@ class _Extend:
 
 
 def _registered(name: str, module: str = "", qualname: str = "") -> _Extend | None:
-    """The builder of a pickled circuit: the function where it is defined, or of that name here."""
+    """Find the builder of a pickled circuit: its function, or what is registered by its name."""
     try:
         build = attrgetter(qualname)(import_module(module))
     except (ImportError, AttributeError, ValueError):
-        # a process that finds neither still runs the circuits, it cannot extend them
+        # a process that finds neither still runs the circuit but cannot extend it
         build = _builders.get(name)
     return _Extend(name, build) if callable(build) else None
-
-
-_BASES = {"linear": 1, "binary": 2, "ternary": 3}
-
-
-def fixed_scale(encoding: str, reps: int) -> tuple[float, ...]:
-    """The scales of a fixed encoding: base^u for u = 0 … reps-1, with base 1, 2 or 3.
-
-    `linear` gives the harmonics 0…reps, `binary` 0…2^reps-1, `ternary` 0…(3^reps-1)/2: the
-    exponential encodings of arXiv 2206.12105.
-
-    Example:
-        >>> fixed_scale("ternary", 3)
-        (1.0, 3.0, 9.0)
-    """
-    if encoding not in _BASES:
-        raise CircuitError(f"Unknown encoding {encoding!r}. {did_you_mean(encoding, _BASES)}")
-    return tuple(math.pow(_BASES[encoding], u) for u in range(reps))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from .draw import Drawing
 from .errors import CircuitError
-from .gates import AXES, Encoding, Gate, Theta
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .draw import Drawing
+from .gates import AXES, Encoding, Gate, Theta, used_indices
+from .program import Program, Rotation, gate_rotations, lower_to_program
+from .scales import resolve_scale
+from .trigonometric import frequencies
 
 Observable = str | tuple[float, float, float]
 
@@ -30,11 +31,11 @@ class Circuit:
         gates: The gates, first in time first. Theta slots and encodings are numbered from 0
             without gaps; either may occur more than once.
         observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z).
-        builder: How the circuit is built for a number of repetitions; set by `ansatz`, needed
-            by `extend`, and no part of equality.
+        builder: The function that builds the circuit for a number of repetitions. `ansatz` sets
+            it and `extend` needs it; it is no part of equality.
 
     Raises:
-        CircuitError: A gap in the numbering, no encoding at all, an observable that is not one.
+        CircuitError: The numbering has a gap, no gate encodes x, or the observable is none.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, H, RY, RZ, Theta
@@ -54,10 +55,10 @@ class Circuit:
     _counts: tuple[int, int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # frozen: the only way to normalise what the caller passed
+        # a frozen dataclass can normalise what the caller passed in no other way
         object.__setattr__(self, "gates", _checked_gates(self.gates))
         object.__setattr__(self, "observable", _checked_observable(self.observable))
-        thetas, encodings = self._indices(Theta), self._indices(Encoding)
+        thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
         _require_no_gap("theta slot", "Theta", thetas)
         _require_no_gap("encoding", "Encoding", encodings)
         if not encodings:
@@ -65,7 +66,7 @@ class Circuit:
                 "The circuit has no Encoding, so its output would not depend on x. "
                 "Add a gate such as RZ(Encoding(0))."
             )
-        # asked at every call of a layer
+        # a layer asks for them at every call
         object.__setattr__(self, "_hash", hash((self.gates, self.observable)))
         object.__setattr__(self, "_counts", (len(thetas), len(encodings)))
 
@@ -82,9 +83,6 @@ class Circuit:
         gates = ", ".join(map(repr, self.gates)) + ("," if len(self.gates) == 1 else "")
         return f"Circuit(({gates}), observable={self.observable!r})"
 
-    def _indices(self, kind: type[Theta] | type[Encoding]) -> set[int]:
-        return {gate.angle.index for gate in self.gates if isinstance(gate.angle, kind)}
-
     @property
     def num_theta(self) -> int:
         """Number of trainable angles of one edge."""
@@ -92,7 +90,7 @@ class Circuit:
 
     @property
     def num_encodings(self) -> int:
-        """Number of encodings; one `scale` and one `shift` of an edge for each."""
+        """Number of encodings; an edge has one `scale` and one `shift` for each."""
         return self._counts[1]
 
     @property
@@ -113,45 +111,86 @@ class Circuit:
 
     @property
     def uses_arccos(self) -> bool:
-        """Whether an encoding is an arccos, so that φ is no trigonometric polynomial."""
+        """Whether an encoding enters through its arccos: then φ is no trigonometric polynomial."""
         return any(isinstance(g.angle, Encoding) and g.angle.arccos for g in self.gates)
 
-    def draw(self) -> Drawing:
-        """Draw the circuit: text in a terminal, a picture in a notebook."""
-        from .draw import Drawing
+    @functools.cached_property
+    def program(self) -> Program:
+        """The circuit lowered to its shortest list of rotations; equal circuits share one."""
+        return lower_to_program(self.gates, self.observable_vector)
 
-        return Drawing(self)
+    def draw(self) -> Drawing:
+        """Draw the circuit, as text in a terminal and as a picture in a notebook."""
+        return Drawing(self.gates, self.observable)
 
     def _repr_html_(self) -> str:
         return self.draw()._repr_html_()
 
     def spectrum(self, scale: str | Sequence[float] = "linear") -> np.ndarray:
-        """Frequencies that φ can contain for generic angles; see `qkan.circuits.spectrum`."""
-        from .spectrum import spectrum
+        """Return the frequencies k ≥ 0 of φ(x) = Σ_k c_k e^{ikx} for generic angles, ascending.
 
-        return spectrum(self, scale)
+        Each is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605) whose coefficient
+        does not vanish at three random draws of the angles, so that frequencies which the circuit
+        cannot reach are absent.
+
+        Args:
+            scale: "linear", "binary", "ternary", or one number an encoding.
+
+        Raises:
+            CircuitError: An arccos encoding, a scale of the wrong length, or over 200,000
+                frequencies.
+
+        Example:
+            >>> from qkan.circuits import ansatz
+            >>> ansatz("pz", reps=2).spectrum("ternary")
+            array([0., 1., 2., 3., 4.])
+            >>> ansatz("real", reps=3).spectrum("linear")
+            array([3.])
+        """
+        return frequencies(self.program, resolve_scale(self, scale))
 
     def with_observable(self, observable: Observable) -> Circuit:
-        """Return the same gates measured in another observable, as a bare gate list."""
+        """Return the same gates measured in another observable; it has no builder."""
         return Circuit(self.gates, observable)
 
     def extend(self, reps: int) -> Circuit:
         """Return the same ansatz with `reps` repetitions in all.
 
         Raises:
-            CircuitError: The circuit is a bare gate list, or `reps` is below today's number.
+            CircuitError: The circuit has no builder, or already more than `reps` repetitions.
         """
         if self.builder is None:
             raise CircuitError(
-                "This circuit is a bare gate list, so how it goes on is not known. "
+                "extend: this circuit is a bare gate list, and nothing says how it goes on. "
                 "Register a builder with register_ansatz(name, build) and use ansatz(name, reps)."
             )
         if reps < self.num_encodings:
             raise CircuitError(
                 f"extend({reps}): the circuit already has {self.num_encodings} repetitions, "
-                "and an extension never takes any away."
+                "and an extension takes none away."
             )
         return self.builder(reps)
+
+
+def lower(circuit: Circuit) -> Program:
+    """Return the program of a circuit, its shortest list of merged rotations.
+
+    Example:
+        >>> from qkan.circuits import ansatz, lower
+        >>> print(lower(ansatz("pz", reps=1)))
+        (1, 0, 0) → RZ(θ0) RY(θ1) RZ(θ2 + w0·x+b0) RY(θ3) → (0, 0, 1)
+    """
+    return circuit.program
+
+
+def lower_gates(circuit: Circuit | Program) -> tuple[tuple[Rotation, ...], ...]:
+    """Return the rotations of each gate, nothing merged, as noise after each gate needs them."""
+    return tuple(map(gate_rotations, circuit.gates))
+
+
+def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.ndarray:
+    """Return the frequencies that φ can contain for generic angles: `circuit.spectrum(scale)`."""
+    return circuit.spectrum(scale)
 
 
 def _checked_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:
@@ -179,7 +218,7 @@ def _checked_observable(observable: object) -> Observable:
     x, y, z = (float(value) for value in values)
     norm = math.sqrt(x * x + y * y + z * z)
     if not abs(norm - 1) < 1e-9:
-        raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that to make it 1.")
+        raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that number.")
     return (x, y, z)
 
 

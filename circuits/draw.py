@@ -1,17 +1,17 @@
-"""Drawing a circuit: one line of boxes for a terminal, the same as HTML for a notebook."""
+"""A drawn circuit: a line of boxes, as text in a terminal and as HTML in a notebook."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
-from .circuit import Circuit
 from .gates import Encoding, Gate, Theta
 
 _COLOURS = {"data": "#c6dbef", "trainable": "#fdd0a2", "fixed": "#eeeeee"}
 
 
 class Drawing:
-    """A drawn circuit; `print` it, or let a notebook show it.
+    """A drawn circuit, which `print` and notebooks show.
 
     Example:
         >>> from qkan.circuits import ansatz
@@ -21,10 +21,11 @@ class Drawing:
              └───┘ └────────┘ └─────────────┘ └────────┘
     """
 
-    def __init__(self, circuit: Circuit, width: int = 100) -> None:
-        """Prepare to draw `circuit` in rows of at most `width` characters."""
-        self.circuit = circuit
-        self.width = width
+    def __init__(
+        self, gates: Sequence[Gate], observable: str | tuple[float, float, float], width: int = 100
+    ) -> None:
+        """Draw gates and their observable in rows of at most `width` characters."""
+        self.gates, self.observable, self.width = gates, observable, width
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -33,10 +34,10 @@ class Drawing:
     __repr__ = __str__
 
     def _rows(self) -> list[list[str]]:
-        """The labels, broken into rows that fit the width."""
+        """The labels of the gates, broken into rows that fit the width."""
         rows: list[list[str]] = [[]]
         used = 0
-        for gate in self.circuit.gates:
+        for gate in self.gates:
             if rows[-1] and used + len(gate.label) + 5 > self.width - 12:
                 rows.append([])
                 used = 0
@@ -52,17 +53,16 @@ class Drawing:
         return f"     {top}\n{start} ─{middle}─ {end}\n     {bottom}"
 
     def _measured(self) -> str:
-        observable = self.circuit.observable
-        if isinstance(observable, str):
-            return f"⟨{observable}⟩"
-        terms = zip(observable, "XYZ", strict=True)
+        if isinstance(self.observable, str):
+            return f"⟨{self.observable}⟩"
+        terms = zip(self.observable, "XYZ", strict=True)
         return "⟨" + " + ".join(f"{value:.3g}{axis}" for value, axis in terms if value) + "⟩"
 
     def _repr_html_(self) -> str:
         boxes = " ".join(
             f'<span style="background:{_COLOURS[_kind(gate)]};color:#222;border:1px solid #888;'
             f'border-radius:4px;padding:2px 6px">{html.escape(gate.label)}</span>'
-            for gate in self.circuit.gates
+            for gate in self.gates
         )
         measured = html.escape(self._measured())
         return f'<div style="font-family:monospace;line-height:2.4">|0⟩ {boxes} {measured}</div>'

@@ -1,4 +1,4 @@
-"""The one exception class of this room."""
+"""`CircuitError`, the exception class of this room, and the hint at a misspelt name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class CircuitError(ValueError):
-    """A circuit, an ansatz or a request about one that cannot be right.
+    """An impossible circuit, or an impossible request about one.
 
     The message says what was asked, what was found and what to do.
     """
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the tail of an error message: the nearest known name and all of them."""
+    """Return the end of an error message: the known name that is nearest, and all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""

@@ -1,18 +1,19 @@
-"""Gates and angles: the alphabet a circuit is written in.
+"""Gates and angles: what a circuit is made of.
 
 A gate is `H`, `X`, `Z` (no angle) or a rotation `RX(angle)`, `RY(angle)`, `RZ(angle)` by
 exp(-i angle σ/2). An angle, in radians, is one of
 
-* `Fixed(value)`: a number,
-* `Theta(k)`: the trainable angle in slot `k`,
-* `Encoding(u)`: the data, `scale[u]·x + shift[u]`, or its arccos.
+* `Fixed(value)`: a number;
+* `Theta(k)`: the trainable angle in slot `k`;
+* `Encoding(u)`: the data, `scale[u]·x + shift[u]`, or the arccos of that.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, TypeAlias
 
 from .errors import CircuitError
 
@@ -25,7 +26,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise CircuitError(f"Fixed({self.value!r}): an angle is a finite number of radians.")
+            raise CircuitError(f"Fixed({self.value!r}): an angle is a finite number, in radians.")
 
     def __repr__(self) -> str:
         return f"Fixed({self.value!r})"
@@ -43,7 +44,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Theta:
-    """The trainable angle in slot `index` (0, 1, 2, …; a slot may be used more than once)."""
+    """The trainable angle in slot `index`: 0, 1, 2, …; several gates may share a slot."""
 
     index: int
 
@@ -84,6 +85,8 @@ class Encoding:
 
 Angle: TypeAlias = Fixed | Theta | Encoding
 
+_ANGLES = {kind.__name__: kind for kind in (Fixed, Theta, Encoding)}
+
 AXES = "XYZ"
 """The rotation axes by number: X is 0, Y is 1, Z is 2."""
 
@@ -120,6 +123,18 @@ class Gate:
         half, full = Fixed(math.pi / 2), Fixed(math.pi)
         return {"H": ((2, full), (1, half)), "X": ((0, full),), "Z": ((2, full),)}[self.name]
 
+    def to_json(self) -> list[Any]:
+        """The gate as JSON values, such as `["RZ", "Encoding", 0, False]`."""
+        if self.angle is None:
+            return [self.name]
+        return [self.name, type(self.angle).__name__, *astuple(self.angle)]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Gate:
+        """The gate that `to_json` described."""
+        name, *angle = values
+        return cls(name, _ANGLES[angle[0]](*angle[1:]) if angle else None)
+
 
 H = Gate("H")
 X = Gate("X")
@@ -141,10 +156,15 @@ def RZ(angle: Angle | float) -> Gate:
     return Gate("RZ", _as_angle(angle))
 
 
+def used_indices(gates: Iterable[Gate], kind: type[Theta] | type[Encoding]) -> set[int]:
+    """The theta slots, or the encodings, that occur in some gates."""
+    return {gate.angle.index for gate in gates if isinstance(gate.angle, kind)}
+
+
 def _as_angle(angle: Angle | float) -> Angle:
     return Fixed(float(angle)) if isinstance(angle, int | float) else angle
 
 
 def _require_index(kind: str, index: object) -> None:
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise CircuitError(f"{kind}({index!r}): the index is a whole number from 0 on.")
+        raise CircuitError(f"{kind}({index!r}): the index must be a whole number, 0 or more.")

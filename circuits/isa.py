@@ -1,22 +1,25 @@
-"""What a superconducting device really runs: virtual RZ and pulses SX, X, or a native RX.
+"""The instructions that a superconducting device runs: pulses SX, X or a native RX, and virtual RZ.
 
-A circuit becomes a sequence for one qubit, gate by gate, so that nothing cancels on the way, and
-its expectation value through that sequence, noise included, is a closed form. It is written once
-for numpy arrays and torch tensors: pass the namespace. Letters: p parametric gates of the
-circuit, s slots (angles that a device is given).
+A circuit becomes a sequence for one qubit, gate by gate, without any gate cancelling another. The
+expectation value after that sequence, noise included, is known in closed form. All functions work
+on numpy arrays and torch tensors and take the namespace as `xp`. Letters: p parametric gates of
+the circuit, s slots (angles that a device is given).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from .circuit import Circuit
 from .gates import Fixed
+from .noise import DeviceNoise
+from .noise import PulseNoise as PulseNoise  # pickles of version 0.1.0 look for it here
 
-HALF = math.pi / 2
+_QUARTER = math.pi / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,68 +44,15 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class PulseNoise:
-    """What a pulse adds: (x, y) ← xy·(x, y), z ← z_factor·z + offset; arrays, one entry a qubit."""
-
-    xy: Any
-    z: Any
-    offset: Any
-
-
-@dataclass(frozen=True)
-class DeviceNoise:
-    """Noise of some qubits; every entry broadcasts to the values' shape.
-
-    Attributes:
-        sx: After each SX (and each native RX).
-        x: After each X.
-        p: P(measured 1 | prepared 0).
-        q: P(measured 0 | prepared 1).
-    """
-
-    sx: PulseNoise
-    x: PulseNoise
-    p: Any = 0.0
-    q: Any = 0.0
-
-    def read(self, z: Any) -> Any:
-        """⟨Z⟩ as the faulty readout reports it."""
-        return (1 - self.p - self.q) * z + (self.q - self.p)
-
-
-def pulse_noise(error: Any, seconds: Any, t1: Any, t2: Any, xp: Any) -> PulseNoise:
-    """The noise of one pulse from its calibration: depolarising, then thermal relaxation.
-
-    The relaxation during the pulse explains a part of the gate's error, and depolarising the
-    rest: with e1 = exp(-t/T1), e2 = exp(-t/min(T2, 2·T1)) and F = 1/2 + (2·e2 + e1)/6, the
-    probability is max(0, 2(error - (1 - F))/(2F - 1)). The device noise model of qiskit-aer.
-
-    Args:
-        error: Average gate infidelity, any shape.
-        seconds: Duration.
-        t1: Energy relaxation time in seconds; infinite for a perfect qubit.
-        t2: Dephasing time in seconds.
-        xp: `numpy` or `torch`, whose arrays the arguments are.
-    """
-    e1 = xp.exp(-seconds / t1)
-    e2 = xp.exp(-seconds / xp.minimum(t2, 2 * t1))
-    fidelity = 0.5 + (2 * e2 + e1) / 6
-    excess = 2 * (error - (1 - fidelity)) / (2 * fidelity - 1)
-    keep = 1 - (excess + abs(excess)) / 2
-    return PulseNoise(keep * e2, keep * e1, 1 - e1)
-
-
-@dataclass(frozen=True)
 class Isa:
     """The sequence of one qubit, from |0⟩ to a measurement of Z.
 
     Attributes:
         pulses: In time order.
-        slots: The angle of each slot; in the fused mode that of the one slot is computed from the
-            circuit's expectation value instead.
+        slots: The angle of each slot. Where `fused`, `fused_turns` computes it instead.
         flip: The slot whose shift by π turns ⟨Z⟩ into -⟨Z⟩, apart from the offsets of readout and
             of the last pulse's relaxation.
-        fused: Whether the whole circuit is one rotation, computed classically.
+        fused: Whether the sequence stands for any circuit, as one rotation computed classically.
     """
 
     pulses: tuple[Pulse, ...]
@@ -128,6 +78,7 @@ class Isa:
         return self._run(pairs, noise)
 
     def _run(self, pairs: list[tuple[Any, Any]], noise: DeviceNoise | None) -> Any:
+        channels = {} if noise is None else {"x": noise.x.channel, "sx": noise.sx.channel}
         x, y, z = 0.0, 0.0, 1.0
         for pulse in self.pulses:
             c, s = (
@@ -145,25 +96,25 @@ class Isa:
             else:
                 y, z = c * y - s * z, s * y + c * z
             if noise is not None:
-                after = noise.x if pulse.name == "x" else noise.sx
-                x, y, z = after.xy * x, after.xy * y, after.z * z + after.offset
+                x, y, z = channels["x" if pulse.name == "x" else "sx"].apply((x, y, z))
         return z if noise is None else noise.read(z)
 
 
 @functools.lru_cache(maxsize=256)
 def isa(circuit: Circuit, native_rx: bool = False) -> Isa:
-    """The faithful sequence of a circuit: each of its gates is run, and no two pulses merge.
+    """Return the faithful sequence of a circuit: it runs every gate, and no two pulses merge.
 
-    RX(a) is RZ(π/2) SX RZ(a + π) SX RZ(π/2), and RY(a) the same between RZ(-π/2) and RZ(π/2);
-    fixed angles of ±π/2 and π take one pulse. Adjacent RZ, which are virtual, add up, and those
-    that touch neither pole matter to nobody. The observable is turned to Z at the end.
+    RX(a) is RZ(π/2) SX RZ(a + π) SX RZ(π/2), and RY(a) is RX(a) between RZ(-π/2) and RZ(π/2);
+    fixed angles of ±π/2 and π take one pulse. The virtual RZ that follow one another add up, and
+    those at the start and at the end, which change nothing, are left out. The last gates turn the
+    observable to Z.
 
     Args:
         circuit: Any circuit.
-        native_rx: The device has RX(angle) as one pulse (IBM's fractional gates).
+        native_rx: Whether the device has RX(angle) as one pulse (IBM's fractional gates).
 
     Returns:
-        A sequence with at least one slot. One that no SX ever flips gets an RY(0) at its end.
+        A sequence with at least one slot; where the circuit needs no SX, an RY(0) is added.
 
     Example:
         >>> from qkan.circuits import ansatz, isa
@@ -185,16 +136,16 @@ def isa(circuit: Circuit, native_rx: bool = False) -> Isa:
 
 
 FUSED = Isa((Pulse("sx"), Pulse("rz", slot=0), Pulse("sx")), (Turn(),), 0, fused=True)
-"""Any circuit as one rotation: SX RZ(b) SX has ⟨Z⟩ = -cos b."""
+"""The fused sequence, one rotation for any circuit: SX RZ(b) SX has ⟨Z⟩ = -cos b."""
 
 
 def fused_turns(circuit: Circuit, angles: Any, xp: Any) -> Any:
-    """The slot angle b (…, 1) of `FUSED` with -cos b = ⟨M⟩ of the circuit at angles (…, p).
+    """Return the slot angle b (…, 1) of `FUSED` with -cos b = ⟨M⟩ of a circuit at angles (…, p).
 
-    b is computed from the exact expectation value, so a device that runs it reproduces what was
-    known already: this mode tests a device and its shots, not the circuit.
+    b is computed from the exact expectation value, so a device that runs the fused sequence
+    reproduces a known value: this tests the device and its shots, not the circuit.
     """
-    value = _exact(circuit, angles, xp)
+    value = isa_expectation(circuit, angles, xp)
     return xp.arccos(xp.clip(-value, -1.0, 1.0))[..., None]
 
 
@@ -207,18 +158,18 @@ def isa_expectation(
     fused: bool = False,
     native_rx: bool = False,
 ) -> Any:
-    """⟨M⟩ of a circuit through the sequence that a device runs, in closed form.
+    """Return ⟨M⟩ of a circuit after the sequence that a device runs, in closed form.
 
     Args:
         circuit: Any circuit.
         angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order.
         xp: `numpy` or `torch`, whose arrays the angles are.
-        noise: Of the qubits that measure; its entries broadcast to (…). None: exact.
-        fused: Run the fused sequence instead of the faithful one.
-        native_rx: RX is one pulse.
+        noise: The noise of the qubits that measure, broadcasting to (…). None is no noise.
+        fused: Whether to run the fused sequence instead of the faithful one.
+        native_rx: Whether RX is one pulse.
 
     Returns:
-        (…); differentiable in angles and noise when they are torch tensors.
+        (…); differentiable in the angles and the noise where they are torch tensors.
 
     Example:
         >>> import numpy as np
@@ -227,28 +178,23 @@ def isa_expectation(
         np.float64(0.5)
     """
     if fused:
-        value = _exact(circuit, angles, xp)
-        # the sine only moves x, which the last SX leaves where Z does not see it
+        value = isa_expectation(circuit, angles, xp)
+        # the sine of b only moves X, which the last SX does not turn towards Z
         return FUSED._run([(-value, 0.0)], noise)
     sequence = isa(circuit, native_rx)
     return sequence.expectation(sequence.turns(angles, xp), xp, noise)
 
 
-def _exact(circuit: Circuit, angles: Any, xp: Any) -> Any:
-    sequence = isa(circuit)
-    return sequence.expectation(sequence.turns(angles, xp), xp)
-
-
 def _rotations(circuit: Circuit) -> list[tuple[int, Turn]]:
-    rotations, source = [], 0
-    for gate in circuit.gates:
-        for axis, angle in gate.rotations():
-            if isinstance(angle, Fixed):
-                rotations.append((axis, Turn(math.remainder(angle.value, 2 * math.pi))))
-            else:
-                rotations.append((axis, Turn(0.0, (source,))))
-                source += 1
-    return rotations
+    """The axis and the angle of each rotation, in time order."""
+    source = itertools.count()
+    return [
+        (axis, Turn(math.remainder(angle.value, 2 * math.pi)))
+        if isinstance(angle, Fixed)
+        else (axis, Turn(0.0, (next(source),)))
+        for gate in circuit.gates
+        for axis, angle in gate.rotations()
+    ]
 
 
 def to_z(observable: tuple[float, float, float]) -> list[tuple[int, Turn]]:
@@ -263,16 +209,16 @@ def _pulses(axis: int, turn: Turn, native_rx: bool) -> list[tuple[str, Turn]]:
         return [("rz", turn)]
     if axis == 1:
         about_x = _pulses(0, turn, native_rx)
-        return [("rz", Turn(-HALF)), *about_x, ("rz", Turn(HALF))] if about_x else []
+        return [("rz", Turn(-_QUARTER)), *about_x, ("rz", Turn(_QUARTER))] if about_x else []
     if not turn.sources:
-        quarters = turn.constant / HALF
+        quarters = turn.constant / _QUARTER
         if abs(quarters - round(quarters)) < 1e-12:
             z = ("rz", Turn(math.pi))
             sx = ("sx", Turn())
             return [[], [sx], [("x", Turn())], [z, sx, z]][round(quarters) % 4]
     if native_rx:
         return [("rx", turn)]
-    quarter, sx = ("rz", Turn(HALF)), ("sx", Turn())
+    quarter, sx = ("rz", Turn(_QUARTER)), ("sx", Turn())
     return [quarter, sx, ("rz", turn + Turn(math.pi)), sx, quarter]
 
 

@@ -1,8 +1,12 @@
-"""Lowering: a `Circuit` becomes a `Program`, the flat list of rotations that engines run.
+"""Lowering: gates and an observable become a `Program`, the list of rotations that engines run.
 
-Adjacent rotations about one axis merge (their angles add), what comes before anything trainable
-is folded into the initial Bloch vector, and rotations that cannot matter (about the initial
-vector at the start, about the observable at the end) are dropped: found by computation.
+Lowering shortens the list and never changes the value:
+
+* adjacent rotations about one axis merge, for their angles add;
+* constant rotations at the start turn the initial Bloch vector instead, and those at the end the
+  observable;
+* rotations about the initial vector, and those at the end about the observable, change nothing
+  and are dropped.
 """
 
 from __future__ import annotations
@@ -10,13 +14,13 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .circuit import Circuit
-from .gates import AXES, Encoding, Fixed, Theta
-from .serial import to_json
+from .gates import AXES, Encoding, Fixed, Gate, Theta, used_indices
 
 Vector = tuple[float, float, float]
 
@@ -49,7 +53,7 @@ class Rotation:
         return not self.thetas and self.encoding is None
 
     def merged(self, later: Rotation) -> Rotation | None:
-        """Both rotations as one, or None: other axes, or two encodings."""
+        """Both rotations as one, or None where the axes differ or both encode x."""
         if self.axis != later.axis or not (self.encoding is None or later.encoding is None):
             return None
         data = self if later.encoding is None else later
@@ -69,40 +73,43 @@ class Rotation:
 class Program:
     """A lowered circuit: φ = observable · R_L ··· R_1 initial.
 
-    Two programs are equal when their circuits are.
+    Two programs are equal when their texts are.
 
     Attributes:
-        circuit: The circuit it was lowered from.
         initial: Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
         rotations: In time order; a theta slot or an encoding may occur in several.
         observable: Unit vector that the final Bloch vector is projected on.
-        text: The circuit as JSON, which stands for the program in a compiled graph.
+        gates: The gates before lowering, for what happens after each of them, such as noise.
+        measured: Unit vector of the observable that is measured after the gates.
+        num_theta: Theta slots of the gates, those that lowering dropped included.
+        num_encodings: Encodings of the gates, those that lowering dropped included.
+        text: The gates and `measured` as JSON, which stand for the program in a compiled graph.
     """
 
-    circuit: Circuit
     initial: Vector
     rotations: tuple[Rotation, ...]
     observable: Vector
+    gates: tuple[Gate, ...]
+    measured: Vector
+    num_theta: int
+    num_encodings: int
     text: str
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Program) and self.circuit == other.circuit
+        return isinstance(other, Program) and self.text == other.text
 
     def __hash__(self) -> int:
-        return hash(self.circuit)
+        return hash(self.text)
 
     def __deepcopy__(self, memo: object) -> Program:
         return self
 
-    @property
-    def num_theta(self) -> int:
-        """Theta slots of the circuit, those that lowering dropped included."""
-        return self.circuit.num_theta
+    def __reduce__(self) -> tuple[Any, ...]:
+        return lower_to_program, (self.gates, self.measured)
 
-    @property
-    def num_encodings(self) -> int:
-        """Encodings of the circuit, those that lowering dropped included."""
-        return self.circuit.num_encodings
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # a pickle of version 0.1.0 holds the attributes of that version, the circuit among them
+        self.__dict__.update(vars(state["circuit"].program))
 
     @property
     def uses_arccos(self) -> bool:
@@ -134,47 +141,34 @@ class Program:
 
 
 @functools.lru_cache(maxsize=1024)
-def lower(circuit: Circuit) -> Program:
-    """Lower a circuit to its shortest list of merged rotations (cached).
-
-    Example:
-        >>> from qkan.circuits import ansatz, lower
-        >>> print(lower(ansatz("pz", reps=1)))
-        (1, 0, 0) → RZ(θ0) RY(θ1) RZ(θ2 + w0·x+b0) RY(θ3) → (0, 0, 1)
-    """
-    pending = merge([r for rotations in lower_gates(circuit) for r in rotations])
+def lower_to_program(gates: tuple[Gate, ...], measured: Vector) -> Program:
+    """Return the shortest list of merged rotations for gates and an observable (cached)."""
+    pending = _merged([rotation for gate in gates for rotation in gate_rotations(gate)])
     initial = np.array([0.0, 0.0, 1.0])
     while pending and (pending[0].is_constant or _is_parallel(pending[0], initial)):
         first = pending.pop(0)
         if first.is_constant:
             initial = rotation_matrix(first.axis, first.constant) @ initial
-    observable = np.array(circuit.observable_vector)
+    observable = np.array(measured)
     while pending and (pending[-1].is_constant or _is_parallel(pending[-1], observable)):
         last = pending.pop()
         if last.is_constant:
             observable = rotation_matrix(last.axis, last.constant).T @ observable
-    text = json.dumps(to_json(circuit))
-    return Program(circuit, _vector(initial), tuple(pending), _vector(observable), text)
-
-
-def lower_gates(circuit: Circuit) -> tuple[tuple[Rotation, ...], ...]:
-    """The rotations of each gate, nothing merged: the form that noise after each gate needs."""
-    return tuple(
-        tuple(_rotation(axis, angle) for axis, angle in gate.rotations()) for gate in circuit.gates
+    return Program(
+        _vector(initial),
+        tuple(pending),
+        _vector(observable),
+        gates,
+        measured,
+        num_theta=len(used_indices(gates, Theta)),
+        num_encodings=len(used_indices(gates, Encoding)),
+        text=json.dumps({"gates": [gate.to_json() for gate in gates], "observable": measured}),
     )
 
 
-def merge(rotations: list[Rotation]) -> list[Rotation]:
-    """Merge adjacent rotations about one axis; drop those by a constant multiple of 2π."""
-    result: list[Rotation] = []
-    for rotation in rotations:
-        both = result[-1].merged(rotation) if result else None
-        if both is not None:
-            result.pop()
-            rotation = both
-        if not (rotation.is_constant and rotation.constant == 0.0):
-            result.append(rotation)
-    return result
+def gate_rotations(gate: Gate) -> tuple[Rotation, ...]:
+    """The rotations of one gate, in time order."""
+    return tuple(_rotation(axis, angle) for axis, angle in gate.rotations())
 
 
 def rotation_matrix(axis: int, angle: float) -> np.ndarray:
@@ -188,6 +182,19 @@ def rotation_matrix(axis: int, angle: float) -> np.ndarray:
     matrix = np.eye(3)
     matrix[a, a], matrix[a, b], matrix[b, a], matrix[b, b] = c, -s, s, c
     return matrix
+
+
+def _merged(rotations: Sequence[Rotation]) -> list[Rotation]:
+    """Merge adjacent rotations about one axis; drop those by a constant multiple of 2π."""
+    result: list[Rotation] = []
+    for rotation in rotations:
+        both = result[-1].merged(rotation) if result else None
+        if both is not None:
+            result.pop()
+            rotation = both
+        if not (rotation.is_constant and rotation.constant == 0.0):
+            result.append(rotation)
+    return result
 
 
 def _rotation(axis: int, angle: Fixed | Theta | Encoding) -> Rotation:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra of this package installs it.
+    """Import an optional module, or raise an error that says how to install it.
 
     Args:
         module: The module's full name, such as "matplotlib.pyplot".
@@ -17,8 +17,8 @@ def require(module: str, extra: str) -> ModuleType:
         The module.
 
     Raises:
-        ImportError: The package is absent; the message has the line that installs it. A package
-            that is there but fails to import raises its own error, unchanged.
+        ImportError: The package is absent; the message has the command that installs it. A
+            package that is present but fails to import raises its own error.
 
     Example:
         >>> require("math", "plot").sqrt(4.0)
@@ -28,7 +28,7 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # the package itself is there, and something inside it or that it needs is missing
+        # the package is there, and a module inside it or one that it needs is missing
         if error.name != package:
             raise
         raise ImportError(

@@ -1,4 +1,4 @@
-"""From shots to an expectation value and its standard error: one rule, simulated or measured."""
+"""What shots say of an expectation value, whether they were simulated or measured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
 
     z = 1 - 2·ones/shots is unbiased, so that sums over the edges of a layer are unbiased too. The
     standard error is √((1 - y²)/shots) with y = 1 - 2(ones + 2)/(shots + 4). The four added shots
-    keep it above 0 where every shot agrees, and wide enough that z ± 2 stderr holds the truth in
-    93 % of cases or more wherever the truth is, from 100 shots on.
+    keep it above 0 where all shots agree. From 100 shots on, z ± 2 stderr contains the true value
+    in at least 93 % of cases, whatever that value is.
 
     Args:
         ones: Counts, any shape, of a numpy array or a torch tensor of floats.
@@ -33,9 +33,9 @@ def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
 def shot_variance(ones: Any, shots: int) -> Any:
     """Estimate the variance of `shot_estimate`'s z without bias: 4p(1 - p)/(shots - 1).
 
-    It may be 0, which says too little of one value, but it is right on average, so that the
-    variance of a sum of many values is the sum of theirs. A single shot has no such estimate; there
-    the largest possible variance, 1, is returned.
+    The estimate is right on average, so that estimates add up to that of a sum of many values; for
+    one value it may be 0, which is too small. A single shot has no unbiased estimate: the largest
+    possible variance, 1, is returned.
 
     Args:
         ones: Counts, any shape, of a numpy array or a torch tensor of floats.

@@ -1,25 +1,24 @@
-"""A circuit as a PennyLane quantum function, all samples and edges broadcast on one wire.
+"""Export to PennyLane: a quantum function that runs all samples and edges on one wire at once.
 
 Letters: o outputs, i inputs, k theta slots, u encodings, n values of one call.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .angles import bound_gates, gate_angles
 from .circuit import Circuit
 from .errors import CircuitError
-from .gates import Encoding, Fixed, Theta
 from .require import require
-from .series import resolve_scale
+from .scales import resolve_scale
 
 
 def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any]:
-    """Export a circuit to PennyLane: a function of x and the parameters that applies its gates.
+    """Export a circuit to PennyLane, as a function of x and the parameters.
 
     `f(x, theta, scale=None, shift=None, *, wires=0)` computes φ = ⟨M⟩ of every value in one
     broadcast circuit. Arguments are arrays of any framework that PennyLane differentiates:
@@ -29,19 +28,19 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
 
     scale may also be the name of a fixed encoding or u numbers, and None is "linear"; shift None
     is 0. Angles are radians. Where |e| ≥ 1 an arccos has the derivative 0, as in every engine.
-    Inside the function that calls it the values are one axis (n,): those of (…), or of (…, o, i),
-    in order; a single value has none.
+    The function returns the values of (…), or of (…, o, i), in order along one axis (n,), and a
+    single value without an axis.
 
-    PennyLane's limits: parameter shift and finite differences do not differentiate broadcast
-    circuits, which `qml.transforms.broadcast_expand` splits first and `qkan.qnode` need not.
-    The values of default.qubit are double whatever the angles are; lightning's adjoint hands
+    PennyLane has three limits. Its parameter shift and finite differences cannot differentiate
+    broadcast circuits: split them with `qml.transforms.broadcast_expand`, or use `qkan.qnode`.
+    The values of default.qubit are double whatever the angles are. Lightning's adjoint gives
     PyTorch plain numbers, which become torch's default dtype.
 
     Args:
         circuit: Any circuit.
-        measure: Return the expectation value of the circuit's observable. Without, apply the
-            gates only: several circuits on wires of their own are applied first, and then
-            measured by `pennylane_observable`.
+        measure: Whether to return the expectation value of the circuit's observable. Otherwise
+            the function only applies the gates, so that several circuits can be applied on wires
+            of their own before `pennylane_observable` measures them.
 
     Returns:
         The quantum function. It raises a `CircuitError` for shapes that do not fit the circuit.
@@ -62,7 +61,7 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
     def function(
         x: Any, theta: Any, scale: Any = None, shift: Any = None, *, wires: Any = 0
     ) -> Any:
-        angles, shape = gate_angles(circuit, x, theta, scale, shift)
+        angles, shape = broadcast_angles(circuit, x, theta, scale, shift)
         if shape:
             angles = [qml.math.reshape(angle, (-1,)) for angle in angles]
         apply_gates(circuit, angles, wires)
@@ -72,7 +71,7 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
 
 
 def pennylane_observable(circuit: Circuit, wires: Any = 0) -> Any:
-    """The circuit's observable on a wire: a Pauli operator, or a sum of them for a 3-vector.
+    """Return the circuit's observable on a wire: a Pauli operator, or a sum for a 3-vector.
 
     Example:
         >>> from qkan.circuits import RX, Circuit, Encoding
@@ -90,30 +89,23 @@ def pennylane_observable(circuit: Circuit, wires: Any = 0) -> Any:
 
 
 def apply_gates(circuit: Circuit, angles: Sequence[Any], wires: Any = 0) -> None:
-    """Queue a circuit's gates in PennyLane, one bound angle, (n,) or (), a parametric gate."""
+    """Queue a circuit's gates in PennyLane, with an angle (n,) or () for each parametric gate."""
     qml = require("pennylane", "pennylane")
     plain = {"H": qml.Hadamard, "X": qml.PauliX, "Z": qml.PauliZ}
-    turns = {"RX": qml.RX, "RY": qml.RY, "RZ": qml.RZ}
-    bound = iter(angles)
-    for gate in circuit.gates:
-        if gate.angle is None:
-            plain[gate.name](wires)
+    rotations = {"RX": qml.RX, "RY": qml.RY, "RZ": qml.RZ}
+    for name, angle in bound_gates(circuit, angles):
+        if angle is None:
+            plain[name](wires)
         else:
-            angle = gate.angle.value if isinstance(gate.angle, Fixed) else next(bound)
-            turns[gate.name](angle, wires)
+            rotations[name](angle, wires)
 
 
-def gate_angles(
+def broadcast_angles(
     circuit: Circuit, x: Any, theta: Any, scale: Any = None, shift: Any = None
 ) -> tuple[list[Any], tuple[int, ...]]:
-    """The angle of each parametric gate, in time order, and the shape that each of them has.
+    """Return the angle of each parametric gate, in time order, and the one shape that all have.
 
-    Args:
-        circuit: Any circuit.
-        x: As `to_pennylane` describes them all, of any framework.
-        theta: See there.
-        scale: See there.
-        shift: See there.
+    The arguments are those of the function that `to_pennylane` returns.
 
     Raises:
         CircuitError: Shapes that do not fit the circuit.
@@ -124,20 +116,12 @@ def gate_angles(
     shift = (0.0,) * circuit.num_encodings if shift is None else _array(shift)
     shape = _shape(circuit, x, theta, {"scale": scale, "shift": shift})
     inputs = x if theta.ndim == 1 else x[..., None, :]
-    angles = []
-    for gate in circuit.parametric_gates:
-        if isinstance(gate.angle, Theta):
-            angle = theta[..., gate.angle.index]
-        else:
-            encoding = gate.angle
-            assert isinstance(encoding, Encoding)
-            u = encoding.index
-            angle = _at(scale, u) * inputs + _at(shift, u)
-            angle = _arccos(qml.math, angle) if encoding.arccos else angle
+    angles = gate_angles(circuit, inputs, theta, scale, shift, qml.math)
+    for k, angle in enumerate(angles):
         if shape and tuple(angle.shape) != shape:
-            # added, for not every framework can broadcast to further dimensions and differentiate
-            angle = angle + qml.math.cast_like(qml.math.convert_like(np.zeros(shape), angle), angle)
-        angles.append(angle)
+            # zeros are added because some frameworks cannot differentiate a broadcast
+            zeros = qml.math.convert_like(np.zeros(shape), angle)
+            angles[k] = angle + qml.math.cast_like(zeros, angle)
     return angles, shape
 
 
@@ -145,12 +129,8 @@ def _array(value: Any) -> Any:
     return value if hasattr(value, "shape") else np.asarray(value, dtype=float)
 
 
-def _at(values: Any, u: int) -> Any:
-    return values[u] if isinstance(values, tuple) else values[..., u]
-
-
 def _scale(circuit: Circuit, scale: Any) -> Any:
-    """Numbers, one an encoding, or an array."""
+    """The scales as an array, or as a tuple of one number for each encoding."""
     if scale is None or isinstance(scale, str | list | tuple):
         return resolve_scale(circuit, "linear" if scale is None else scale)
     return _array(scale)
@@ -179,11 +159,3 @@ def _shape(circuit: Circuit, x: Any, theta: Any, encoded: dict[str, Any]) -> tup
             )
     inputs = tuple(x.shape) if single else (*x.shape[:-1], 1, x.shape[-1])
     return np.broadcast_shapes(inputs, rows)
-
-
-def _arccos(xp: Any, e: Any) -> Any:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
-    inside = xp.abs(e) < 1
-    # a sign has the derivative 0 in every framework; torch's sign of NaN is 0
-    edge = xp.where(e == e, (math.pi / 2) * (1 - xp.sign(e)), e)
-    return xp.where(inside, xp.arccos(xp.where(inside, e, 0.0)), edge)

@@ -1,13 +1,17 @@
-"""A circuit in Qiskit and in OpenQASM 3, gate for gate, with the same parameters."""
+"""Exports to Qiskit and OpenQASM 3, gate by gate and with the circuit's parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .angles import bound_gates
 from .circuit import Circuit
 from .errors import CircuitError
-from .gates import Encoding, Fixed, Theta
+from .gates import Encoding, Theta
+from .isa import to_z
 from .require import require
 
 if TYPE_CHECKING:
@@ -21,16 +25,16 @@ def to_qiskit(
 
     Args:
         circuit: Any circuit.
-        angles: (p,) radians, one for each of `circuit.parametric_gates`, in time order, to bind
-            them. None keeps parameters: the vectors θ (one entry a theta slot) and e (one an
-            encoding; e is what the rotation turns by, arccos already taken).
-        measure: Rotate the observable to Z and measure into a register `c`.
+        angles: (p,) radians to bind, one for each of `circuit.parametric_gates`, in time order.
+            None keeps parameters: a vector θ with an entry for each theta slot, and a vector e
+            with the angle of each encoding, of which an arccos has already been taken.
+        measure: Whether to rotate the observable to Z and measure into a register `c`.
 
     Returns:
         A `qiskit.QuantumCircuit`; `circuit_observable(circuit)` is what to estimate on it.
 
     Raises:
-        CircuitError: Not p finite real angles.
+        CircuitError: The angles are not p finite real numbers.
         ImportError: Qiskit is absent.
 
     Example:
@@ -40,16 +44,10 @@ def to_qiskit(
     """
     qiskit = require("qiskit", "qiskit")
     built = qiskit.QuantumCircuit(1)
-    values = None if angles is None else iter(_checked(circuit, angles))
-    names = _Names(circuit)
-    for gate in circuit.gates:
-        append = getattr(built, gate.name.lower())
-        if gate.angle is None:
-            append(0)
-        elif isinstance(gate.angle, Fixed):
-            append(gate.angle.value, 0)
-        else:
-            append(names.of(gate.angle) if values is None else next(values), 0)
+    values = _parameters(circuit) if angles is None else _checked(circuit, angles)
+    for name, angle in bound_gates(circuit, values):
+        append = getattr(built, name.lower())
+        append(0) if angle is None else append(angle, 0)
     if measure:
         _measure(built, circuit)
     return built
@@ -60,7 +58,7 @@ def to_openqasm3(circuit: Circuit, angles: Sequence[float] | None = None) -> str
 
     Args:
         circuit: Any circuit. Another observable than Z is rotated to Z before the measurement.
-        angles: As in `to_qiskit`; None declares the parameters as `input float`.
+        angles: (p,) radians to bind, as in `to_qiskit`; None declares parameters, `input float`.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, RX, to_openqasm3
@@ -78,22 +76,18 @@ def circuit_observable(circuit: Circuit) -> Any:
     return info.SparsePauliOp.from_list([(axis, n) for axis, n in terms if n])
 
 
-class _Names:
-    """The Qiskit parameters of a circuit's slots."""
-
-    def __init__(self, circuit: Circuit) -> None:
-        vector = require("qiskit.circuit", "qiskit").ParameterVector
-        self._theta = vector("θ", circuit.num_theta)
-        self._encoding = vector("e", circuit.num_encodings)
-
-    def of(self, angle: Theta | Encoding) -> Any:
-        vector = self._theta if isinstance(angle, Theta) else self._encoding
-        return vector[angle.index]
+def _parameters(circuit: Circuit) -> list[Any]:
+    """A Qiskit parameter for each parametric gate."""
+    vector = require("qiskit.circuit", "qiskit").ParameterVector
+    theta, e = vector("θ", circuit.num_theta), vector("e", circuit.num_encodings)
+    return [
+        theta[angle.index] if isinstance(angle, Theta) else e[angle.index]
+        for angle in (gate.angle for gate in circuit.gates)
+        if isinstance(angle, Theta | Encoding)
+    ]
 
 
 def _measure(built: QuantumCircuit, circuit: Circuit) -> None:
-    from .isa import to_z
-
     for axis, turn in to_z(circuit.observable_vector):
         if turn.constant:
             getattr(built, ("rx", "ry", "rz")[axis])(turn.constant, 0)
@@ -103,8 +97,6 @@ def _measure(built: QuantumCircuit, circuit: Circuit) -> None:
 
 
 def _checked(circuit: Circuit, angles: Sequence[float]) -> list[float]:
-    import numpy as np
-
     needed = len(circuit.parametric_gates)
     array = np.asarray(angles)
     if array.shape != (needed,) or array.dtype.kind not in "fiu":

@@ -1,4 +1,4 @@
-"""`to_sympy`: the exact closed form of an activation as a sympy expression."""
+"""Export to sympy: the exact closed form of an activation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from .circuit import Circuit
 from .errors import CircuitError
-from .program import Rotation, lower
+from .program import Rotation
 from .require import require
-from .series import resolve_scale
+from .scales import resolve_scale
 
 _LIMIT = 100_000
 
@@ -25,7 +25,7 @@ def to_sympy(
     shift: Sequence[Any] | None = None,
     clamp: bool = False,
 ) -> Any:
-    """Return φ(x) = ⟨M⟩ as a sympy expression: the lowered rotations of the Bloch vector.
+    """Return φ(x) = ⟨M⟩ as a sympy expression, from the rotations of the circuit's program.
 
     An angle a + arccos e contributes cos a·e - sin a·√(1-e²) and sin a·e + cos a·√(1-e²) for its
     cosine and sine, so that the result is free of arccos.
@@ -38,14 +38,13 @@ def to_sympy(
             when None.
         shift: (u,) numbers or expressions, radians; the symbols shift_0, … when None.
         clamp: Whether an e under an arccos is written clamped to [-1, 1], as engines compute it.
-            Without, the expression holds where |e| ≤ 1.
+            Otherwise the expression holds where |e| ≤ 1.
 
     Returns:
-        A sympy expression, not expanded: `sympy.expand`, `sympy.fourier_series` and their like
-        take it from there.
+        A sympy expression, not expanded.
 
     Raises:
-        CircuitError: Numbers that do not fit the circuit, or an expression of over 100,000 terms.
+        CircuitError: The numbers do not fit the circuit, or the expression has over 100,000 terms.
         ImportError: sympy is absent; the extra "symbolic" installs it.
 
     Example:
@@ -54,7 +53,7 @@ def to_sympy(
         -sin(theta_0)*cos(theta_1) - sin(theta_1)*cos(theta_0)*cos(x)
     """
     sympy = require("sympy", "symbolic")
-    program = lower(circuit)
+    program = circuit.program
     u = circuit.num_encodings
     scale = resolve_scale(circuit, scale) if isinstance(scale, str) else scale
     thetas = _values(sympy, "theta", theta, circuit.num_theta)
@@ -104,7 +103,7 @@ def _values(sympy: Any, name: str, values: Sequence[Any] | None, count: int) -> 
 
 
 def _number(sympy: Any, value: Any) -> Any:
-    """Whole numbers exactly; other numbers as sympy floats; expressions as they are."""
+    """Whole numbers become exact and other numbers floats; expressions stay as they are."""
     if isinstance(value, sympy.Basic):
         return value
     number = float(value)
@@ -112,7 +111,7 @@ def _number(sympy: Any, value: Any) -> Any:
 
 
 def _angle(sympy: Any, value: float) -> Any:
-    """A fixed angle, exactly where it is a simple fraction of π."""
+    """A fixed angle, exact where it is a simple fraction of π."""
     turns = Fraction(value / math.pi).limit_denominator(24)
     if abs(float(turns) * math.pi - value) < 1e-15:
         return sympy.Rational(turns.numerator, turns.denominator) * sympy.pi

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import device
-import digits
 import numpy as np
-import regression
 import torch
-from _record import ROOT, environment, write
+from functions import device, regression
+from images import digits
+from shared.record import ROOT, environment, write
 from tqdm import tqdm
 
 DIGIT_SEEDS = range(3)
@@ -48,7 +47,7 @@ def require_extras() -> None:
 
 def regress(seeds: Sequence[int], out: Path, **options: Any) -> dict[str, Any]:
     """First part: train every seed, draw the one in the middle."""
-    import figures
+    from shared import figures
 
     trials = regression.run_all(seeds, **options)
     shown = regression.median_trial(trials)
@@ -88,7 +87,7 @@ def surface(trial: regression.Trial, make: type) -> Any:
 
 def classify(seeds: Sequence[int], out: Path, epochs: int = digits.EPOCHS) -> dict[str, Any]:
     """Third part: a QKAN and an MLP on the same splits; draw the QKAN of the first."""
-    import figures
+    from shared import figures
 
     trials: dict[str, list[digits.Trial]] = {kind: [] for kind in RECIPES}
     bar = tqdm(total=len(seeds) * len(RECIPES), desc="digits", unit="model", disable=None)

@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import _report_defaults as defaults
-import _report_fits as fits
-import _report_functions as functions
-import _report_images as images
-import _report_language as texts
-import _report_noise as noise
-import _report_scales as scales
-import _report_tables as tables
+from functions import (
+    extension_report,
+    functions_report,
+    noise_report,
+    regression_report,
+    scales_report,
+    transfer_report,
+)
+from images import cifar_report, digits_report, mnist_report
+from language import albert_report, char_lm_report, minilm_report
+from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -58,12 +61,12 @@ class Section:
 
 
 SECTIONS = (
-    Section("regression", "A regression, fifteen times", fits.regression, in_readme=True),
-    Section("digits", "Handwritten digits", fits.digits, in_readme=True),
+    Section("regression", "A regression, fifteen times", regression_report.section, in_readme=True),
+    Section("digits", "Handwritten digits", digits_report.section, in_readme=True),
     Section(
         "extension",
         "Growing repetition by repetition",
-        fits.growing,
+        extension_report.section,
         picture=(
             "extension.png",
             "Training error over steps: growing from 1 to 20 repetitions ends below 20 from the "
@@ -73,7 +76,7 @@ SECTIONS = (
     Section(
         "transfer",
         "From circuits to splines",
-        fits.transferred,
+        transfer_report.section,
         picture=(
             "transfer.png",
             "Test errors of spline KANs transferred from circuits, and from scratch",
@@ -82,8 +85,8 @@ SECTIONS = (
     Section(
         "functions",
         "Special functions and the Feynman equations",
-        functions.page,
-        brief=functions.section,
+        functions_report.page,
+        brief=functions_report.section,
         in_readme=True,
         picture=(
             "functions.png",
@@ -93,40 +96,40 @@ SECTIONS = (
     Section(
         "scales",
         "Fixed and trained scales",
-        scales.section,
+        scales_report.section,
         picture=("scales.png", "Test errors of the encodings over the targets' bandwidth"),
     ),
     Section(
         "noise",
         "Label noise",
-        noise.section,
+        noise_report.section,
         picture=("noise.png", "Test errors of QKANs, spline KANs and MLPs over the label noise"),
     ),
     Section(
         "tables",
         "Five tables",
-        tables.section,
+        tables_report.section,
         in_readme=True,
         picture=("tables.png", "Scores of every fold by table and kind of model"),
     ),
-    Section("defaults", "The estimators as they come", defaults.section),
+    Section("defaults", "The estimators as they come", defaults_report.section),
     Section(
         "mnist",
         "MNIST with under 1,934 parameters",
-        images.mnist,
+        mnist_report.section,
         in_readme=True,
         picture=("mnist.png", "Validation loss and test accuracy of a QKAN and an MLP head"),
     ),
     Section(
         "cifar",
         "CIFAR-10 (JPEG): heads of three sizes",
-        images.cifar,
+        cifar_report.section,
         picture=("cifar.png", "Test accuracy over the parameters of the head"),
     ),
     Section(
         "char_lm",
         "A character language model",
-        texts.language,
+        char_lm_report.section,
         in_readme=True,
         picture=(
             "char_lm.png",
@@ -137,13 +140,13 @@ SECTIONS = (
     Section(
         "minilm",
         "MiniLM with smaller blocks",
-        texts.sentences,
+        minilm_report.section,
         picture=("minilm.png", "Cosine to MiniLM's embeddings over the size of the blocks"),
     ),
     Section(
         "albert",
         "ALBERT with smaller blocks",
-        texts.reactions,
+        albert_report.section,
         picture=("albert.png", "Accuracy and perplexity of ALBERTs over the size of their blocks"),
     ),
 )

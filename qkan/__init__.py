@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
-
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
 # what type checkers see; `_EXPORTS` says the same to Python, which imports a module, and torch with
 # it, when a name of it is first used: the command line answers --help without
@@ -73,8 +72,6 @@ if TYPE_CHECKING:
     from .io.files import load as load
     from .io.files import save as save
     from .io.from_qkan import from_qkan as from_qkan
-    from .nn.activation_fit import ActivationFit as ActivationFit
-    from .nn.activation_fit import fit_activation as fit_activation
     from .nn.attention import QKANAttention as QKANAttention
     from .nn.basis import Daruan as Daruan
     from .nn.basis import Fourier as Fourier
@@ -88,10 +85,13 @@ if TYPE_CHECKING:
     from .nn.layer import QKANLayer as QKANLayer
     from .nn.layer import effective_parameters as effective_parameters
     from .nn.network import QKAN as QKAN
+    from .nn.parameter_groups import param_groups as param_groups
     from .nn.splines import SplineKAN as SplineKAN
+    from .nn.starts import ActivationFit as ActivationFit
+    from .nn.starts import fit_activation as fit_activation
     from .surgery.export import to_onnx as to_onnx
     from .surgery.extend import extend as extend
-    from .surgery.extend import fit_extending as fit_extending
+    from .surgery.fit_extending import fit_extending as fit_extending
     from .surgery.fold import FoldedLayer as FoldedLayer
     from .surgery.fold import FoldedQKAN as FoldedQKAN
     from .surgery.fold import fold as fold
@@ -105,14 +105,12 @@ if TYPE_CHECKING:
     from .training.fit import AliasingWarning as AliasingWarning
     from .training.fit import fit as fit
     from .training.history import History as History
-    from .training.optim import param_groups as param_groups
 
 _EXPORTS = {
     ".circuits": "Circuit CircuitError ansatz ansatze register_ansatz",
     ".simulators": "Noise SimulatorError engines expectation simulate",
     ".backends": "BackendError PennyLaneBackend QiskitBackend",
     ".errors": "DivergenceWarning QKANError ScaleWarning",
-    ".nn.activation_fit": "ActivationFit fit_activation",
     ".nn.attention": "QKANAttention",
     ".nn.basis": "Daruan Fourier Rational Spline",
     ".nn.conv": "QKANConv2d",
@@ -121,10 +119,11 @@ _EXPORTS = {
     ".nn.kan": "KAN KANLayer",
     ".nn.layer": "QKANLayer effective_parameters",
     ".nn.network": "QKAN",
+    ".nn.parameter_groups": "param_groups",
     ".nn.splines": "SplineKAN",
+    ".nn.starts": "ActivationFit fit_activation",
     ".training.fit": "AliasingWarning fit",
     ".training.history": "History",
-    ".training.optim": "param_groups",
     ".interpret.explain": "explain",
     ".interpret.fisher": "Redundancy fisher_information redundancy",
     ".interpret.formula": "Formula",
@@ -132,7 +131,8 @@ _EXPORTS = {
     ".interpret.plot": "plot plot_bloch plot_circuit plot_spectrum",
     ".interpret.symbolic": "symbolic",
     ".surgery.export": "to_onnx",
-    ".surgery.extend": "extend fit_extending",
+    ".surgery.extend": "extend",
+    ".surgery.fit_extending": "fit_extending",
     ".surgery.fold": "FoldedLayer FoldedQKAN fold",
     ".surgery.prune": "compact prune",
     ".surgery.to_kan": "from_kan to_kan",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def new_axes(count: int = 1) -> Axes:
-    """The first axes of a new figure with so many side by side, in the style that is set.
+    """Return the first of `count` axes side by side in a new figure, in the current style.
 
     Raises:
         ImportError: matplotlib is absent; the message has the line that installs it.

@@ -1,4 +1,4 @@
-"""What people who know other packages write, and what to write here instead."""
+"""Answers to calls that follow the habits of other packages: what to write here instead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYER = {
     "in_dim": "pass in_features",
     "out_dim": "pass out_features",
 }
-"""By other names for the options of a layer or a network."""
+"""What to write instead of an option that a layer or a network does not have."""
 
 FIT = {
     "epochs": "pass steps=…, which counts steps of the optimizer: with batch_size an epoch has "
@@ -51,18 +51,18 @@ FIT = {
     "lamb": "use `with sparse_loss(model, 1e-3) as loss:` and fit(…, loss=loss)",
     "y": "pass a pair: fit(model, (x, y), steps=20)",
 }
-"""By other names for the options of `fit`."""
+"""What to write instead of an option that `fit` does not have."""
 
 
 def guided(
     habits: Mapping[str, str], *, positional: int, instead: str
 ) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
-    """Let a function's wrong calls say in a sentence what to write instead.
+    """Decorate a function so that wrong calls of it say what to write instead.
 
     Args:
-        habits: From the names of options that it has not to what to do.
-        positional: How many arguments it takes without their names, self included.
-        instead: The call that is right, for one with too many of them or too few.
+        habits: What to do instead, for names of options that the function does not have.
+        positional: The number of arguments that it takes without their names, self included.
+        instead: A right call, shown for one with too many arguments or too few.
     """
 
     def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -90,7 +90,7 @@ def guided(
 
 
 def tensor_of(name: str, value: object, dtype: str = "") -> str:
-    """The code that makes a tensor of an array, a list or a data frame of that name."""
+    """The code that makes a tensor from an array, a list or a data frame of that name."""
     array = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
     return f"torch.as_tensor({array}{dtype and f', dtype={dtype}'})"
 

@@ -1,4 +1,4 @@
-"""Losses by name, checked before they broadcast."""
+"""Losses by name, and checks that prediction and target do not broadcast."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .circuits import did_you_mean
+from ._options import check_choice
 from .errors import QKANError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, target) -> a scalar to minimise, the mean over samples."""
+"""A function of prediction and target that returns a scalar to minimise, the mean over samples."""
 
 _ELEMENTWISE: dict[str, Loss] = {
     "mse": F.mse_loss,
@@ -27,19 +27,11 @@ LOSSES = (*_ELEMENTWISE, "cross_entropy")
 
 
 def make_loss(loss: str | Loss | None) -> Loss:
-    """Return the loss that `fit(loss=…)` asks for; it raises where its result is no scalar.
-
-    Raises:
-        QKANError: An unknown name, or what cannot be called.
-    """
+    """Return the loss that `fit(loss=…)` asks for, which raises where its result is no scalar."""
     if loss is None:
         loss = "mse"
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise QKANError(
-                f"Unknown loss {loss!r}. {did_you_mean(loss, LOSSES)} "
-                "Or a function of prediction and target."
-            )
+        check_choice("loss", loss, LOSSES, "Or a function of prediction and target.")
         return _checked(loss) if loss in _ELEMENTWISE else _cross_entropy
     if isinstance(loss, type):
         raise QKANError(f"loss={loss.__name__} is a class: write loss={loss.__name__}().")
@@ -89,11 +81,7 @@ def _ends(values: Tensor) -> tuple[float, float]:
 
 
 def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy of logits (n, c, …) with labels (n, …) or (n, 1), or probabilities (n, c, …).
-
-    Raises:
-        QKANError: Labels that no output stands for, or that are no whole numbers.
-    """
+    """Cross entropy of logits (n, c, …) with labels (n, …), (n, 1) or probabilities (n, c, …)."""
     if target.shape == prediction.shape and target.dtype.is_floating_point:
         return F.cross_entropy(prediction, target)
     wanted = (*prediction.shape[:1], *prediction.shape[2:])
@@ -149,7 +137,7 @@ def _scalar(function: Loss) -> Loss:
 
 
 class _Broadcasts(TorchFunctionMode):
-    """Raises where a loss combines (n, 1) with (n,): every sample with every other."""
+    """A mode that raises where a loss combines (n, 1) with (n,): every sample with every other."""
 
     def __init__(self, prediction: torch.Size, target: torch.Size) -> None:
         super().__init__()

@@ -12,18 +12,20 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _MOVED = {
-    "nn": "layer network functional kan basis splines start activation_fit hybrid.hqkan "
-    "hybrid.attention hybrid.conv _watch",
-    "training": "fit _training>loop _data>batches optim checkpoint history _ranks _inputs _units",
+    "nn": "layer network functional kan basis splines start>starts activation_fit>starts "
+    "hybrid.hqkan hybrid.attention hybrid.conv _watch",
+    "training": "fit _training>fit_loop _data>batches optim checkpoint history _ranks _inputs "
+    "_units",
     "interpret": "importance fisher explain plot _draw_edge _draw_network _figure symbolic formula "
-    "_formula_writer _edge_formula _forms _search _refit edges",
+    "_formula_writer _edge_formula>formula _forms _search _refit edges",
     "surgery": "extend _growth prune fold to_kan export",
-    "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman feynman_equations",
+    "io": "kan_files peer>from_qkan hybrid._record>hugging_face feynman",
     "tabular": "_roughness table_model estimators _estimator _estimator_options "
     "table_columns>columns cli.tables>reading",
-    "devices": "qnode pennylane_layer",
+    "devices": "qnode pennylane_layer devices.stage>layer_circuits devices.store>run_folder "
+    "devices.reading>error_propagation devices.shift>parameter_shift",
     "hybrid": "hybrid._blocks hybrid._checks hybrid._choice hybrid._flops hybrid._probe "
-    "hybrid._stages hybrid._swap hybrid._twins",
+    "hybrid._stages hybrid._swap hybrid._twins>block_pairs",
 }
 """For each room of today, the old names of its modules and, where it differs, the new one."""
 

@@ -1,8 +1,9 @@
-"""The options of layers and networks, checked."""
+"""Checks of options: sizes, choices, encodings, circuits, devices and dtypes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -20,11 +21,7 @@ ENCODINGS = ("trainable", "linear", "binary", "ternary")
 def factory_of(
     device: torch.device | str | int | None, dtype: torch.dtype | None
 ) -> dict[str, Any]:
-    """What makes tensors on that device in that dtype.
-
-    Raises:
-        QKANError: No such device here, or no real float.
-    """
+    """Return the keywords that make tensors on that device in that dtype."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -38,32 +35,67 @@ def factory_of(
     return {"device": device, "dtype": dtype}
 
 
-def check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed."""
+def check_choice(option: str, value: object, allowed: Iterable[object], more: str = "") -> None:
+    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed.
+
+    Args:
+        option: The option's name, behind the name of the function where that helps.
+        value: What the user passed.
+        allowed: Names, and None where it is allowed.
+        more: A sentence at the end of the message, such as "Or a function.".
+    """
+    allowed = [*allowed]
     if value not in allowed:
         names = [name for name in allowed if isinstance(name, str)]
-        none = " Or None." if None in allowed else ""
-        raise QKANError(f"Unknown {option} {value!r}. {did_you_mean(value, names)}{none}")
+        more = "Or None." if None in allowed else more
+        raise QKANError(
+            f"Unknown {option} {value!r}. {did_you_mean(value, names)}{more and f' {more}'}"
+        )
 
 
-def check_size(name: str, value: SupportsIndex, none: str = "", *, least: int | None = 1) -> int:
+def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | None = 1) -> int:
     """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
 
     Args:
-        name: Of the option.
+        name: The option's name, behind the name of the function where that helps.
         value: Whatever `operator.index` takes, a number of numpy too; not a bool.
-        none: What the message says of None, at its end.
-        least: The lowest that is allowed; None for any.
+        more: A sentence at the end of the message, such as "Or None.".
+        least: The lowest number that is allowed; None allows any.
     """
     whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
     if whole is None or (least is not None and whole < least):
         wanted = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise QKANError(f"{name}={value!r}: {wanted}.{none}")
+        raise QKANError(f"{name}={value!r}: {wanted}.{more and f' {more}'}")
     return whole
 
 
+def check_optional_size(
+    name: str, value: SupportsIndex | None, *, least: int | None = 1
+) -> int | None:
+    """Return None for None, and otherwise what `check_size` returns."""
+    return None if value is None else check_size(name, value, "Or None.", least=least)
+
+
+def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
+    """Return a range as two floats, or raise `QKANError` unless it is one."""
+    try:
+        low, high = map(float, low_high)
+    except (TypeError, ValueError) as error:
+        raise QKANError(f"{name}={low_high!r}: wanted two numbers, (low, high).") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise QKANError(f"{name}={low_high}: wanted (low, high), finite, low below high.")
+    return low, high
+
+
+def check_probability(dropout: float) -> float:
+    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
+    if not 0 <= dropout < 1:
+        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
+    return float(dropout)
+
+
 def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
-    """Return the name of an encoding, or its numbers as floats."""
+    """Return an encoding's name as it is, or its numbers as floats."""
     if isinstance(encoding, str):
         return encoding
     try:

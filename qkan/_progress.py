@@ -13,12 +13,12 @@ from tqdm import tqdm
 class Progress:
     """A bar of steps on standard error, with the latest values beside the rate.
 
-    It is silent where a bar would only clutter: in a file or a pipe. A notebook shows it.
+    A terminal and a notebook show it; a file and a pipe do not get it.
 
     Args:
         total: Steps in all.
-        description: What is going on, one word.
-        enabled: False keeps silent everywhere.
+        description: One word in front of the bar.
+        enabled: False shows no bar anywhere.
         done: Steps already taken, which do not count towards the rate.
 
     Example:
@@ -33,7 +33,7 @@ class Progress:
         )
 
     def advance(self, **values: float | None) -> None:
-        """Count one step; `values` that are not None stand beside the bar."""
+        """Count one step, and show the `values` that are not None beside the bar."""
         if not self._bar.disable:
             known = {name: value for name, value in values.items() if value is not None}
             text = ", ".join(f"{name} {value:.3e}" for name, value in known.items())
@@ -57,7 +57,7 @@ class Progress:
 
 
 def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel; others may have its package imported, too."""
+    """Whether this process is a notebook's kernel; another may have imported its package."""
     kernel = sys.modules.get("ipykernel.kernelapp")
     return kernel is not None and bool(kernel.IPKernelApp.initialized())
 
@@ -66,7 +66,7 @@ def _in_notebook() -> bool:
 def progress_bar(
     wanted: bool | Progress, total: int, description: str, done: int = 0
 ) -> Iterator[Progress]:
-    """A bar of its own, or the given one of a longer run, which stays open."""
+    """Give a new bar, or the bar of a longer run that was passed, which stays open."""
     if isinstance(wanted, Progress):
         yield wanted
     else:

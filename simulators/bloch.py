@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Program, Rotation, lower_gates
+from qkan.circuits.angles import arccos
 
 from .base import with_base
 from .call import LayerCall, LayerTensors, Request, is_tracing
@@ -85,15 +86,15 @@ def noisy_edges(
     request: Request, noise: Noise, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
     """φ on every edge with a channel after each gate of the circuit, and with readout errors."""
-    circuit = request.program.circuit
+    program = request.program
     vector: Bloch = (0.0, 0.0, 1.0)
-    for gate, rotations in zip(circuit.gates, lower_gates(circuit), strict=True):
+    for gate, rotations in zip(program.gates, lower_gates(program), strict=True):
         for rotation in rotations:
             turn = angle(rotation, x, theta, request.fixed_scale or scale, shift)
             vector = rotate(vector, rotation.axis, turn)
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
-    return noise.read(_project(vector, circuit.observable_vector, x, theta))
+    return noise.read(_project(vector, program.measured, x, theta))
 
 
 def angle(
@@ -112,15 +113,8 @@ def angle(
         # fixed scales are plain numbers, so that a buffer of low precision cannot round them
         factor = scale[..., u] if isinstance(scale, Tensor) else scale[u]
         encoded = factor * x.unsqueeze(-2) + shift[..., u]
-        total = total + (arccos(encoded) if rotation.arccos else encoded)
+        total = total + (arccos(encoded, torch) if rotation.arccos else encoded)
     return total if isinstance(total, Tensor) else theta.new_tensor(total)
-
-
-def arccos(e: Tensor) -> Tensor:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
-    inside = e.abs() < 1
-    outside = e.detach().clamp(-1, 1).arccos()
-    return torch.where(inside, torch.where(inside, e, 0.0).arccos(), outside)
 
 
 def rotate(vector: Bloch, axis: int, angle: Tensor) -> Bloch:

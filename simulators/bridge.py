@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from qkan.circuits import Program, from_json, lower
+from qkan.circuits import Program, from_json
 
 from .autocast import without_autocast
 from .base_activations import BASES
@@ -127,7 +127,7 @@ _OPTIONS = "str engine, str circuit, float[]? fixed_scale, str? base"
 
 @functools.lru_cache(maxsize=1024)
 def _program(text: str) -> Program:
-    return lower(from_json(json.loads(text)))
+    return from_json(json.loads(text)).program
 
 
 def _from_arguments(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qkan.circuits import Circuit, Program, lower, resolve_scale, shot_estimate
+from qkan.circuits import Circuit, Program, resolve_scale, shot_estimate
 
 from .bloch import noisy_edges
 from .bridge import run
@@ -58,7 +58,7 @@ def expectation(
         >>> expectation(ansatz("pz"), torch.randn(5, 3), theta).shape
         torch.Size([5, 2, 3])
     """
-    program = lower(circuit)
+    program = circuit.program
     fixed, scale = _scale(circuit, theta, scale)
     shift = theta.new_zeros(circuit.num_encodings) if shift is None else shift
     _check(circuit, x, theta, scale, shift)

@@ -1,7 +1,6 @@
-"""Noise in closed form: a channel on one qubit is an affine map of the Bloch vector, v ← T v + t.
+"""Channels of textbooks, and `Noise`: which of them follows each gate of a circuit.
 
-Every parameter may be a tensor that requires a gradient, so that a model can be trained for a
-noisy device, or a device's noise be fitted to data.
+Every parameter may be a tensor that requires a gradient.
 """
 
 from __future__ import annotations
@@ -9,42 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from qkan.circuits.noise import Channel as Channel
+from qkan.circuits.noise import read_out
+
 from .errors import SimulatorError
 
-if TYPE_CHECKING:
-    from .bloch import Bloch
-
 Number = float | Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """An affine map of each component of the Bloch vector alone: v_a ← factor_a·v_a + offset_a.
-
-    All channels of this module are of that kind in the coordinate frame; `then` composes them.
-
-    Attributes:
-        factor: The diagonal of T for X, Y, Z.
-        offset: t for X, Y, Z.
-    """
-
-    factor: tuple[Number, Number, Number]
-    offset: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
-
-    def apply(self, vector: Bloch) -> Bloch:
-        """Return the Bloch vector after the channel."""
-        x, y, z = (f * v + t for f, v, t in zip(self.factor, vector, self.offset, strict=True))
-        return (x, y, z)
-
-    def then(self, later: Channel) -> Channel:
-        """This channel followed by another one."""
-        triples = zip(self.factor, later.factor, strict=True)
-        x, y, z = (first * second for first, second in triples)
-        return Channel((x, y, z), later.apply(self.offset))
 
 
 def depolarizing(p: Number) -> Channel:
@@ -121,8 +93,7 @@ class Noise:
 
     def read(self, value: Tensor) -> Tensor:
         """The expectation value as the faulty readout reports it."""
-        p, q = self.readout
-        return (1 - p - q) * value + (q - p)
+        return read_out(value, *self.readout)  # type: ignore[no-any-return]
 
 
 def _exp(value: Number) -> Number:

@@ -110,7 +110,7 @@ class ReferenceEngine(Engine):
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
         """Compute the output from one statevector for each sample and edge."""
         x, theta, scale, shift = _arrays(*call.tensors[:4])
-        circuit = call.request.program.circuit
+        circuit = _circuit(call)
         found = np.empty((x.shape[0], *theta.shape[:2]))
         for b, o, i in np.ndindex(found.shape):
             angles = bind(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
@@ -130,7 +130,7 @@ class ReferenceEngine(Engine):
             found = iter(torch.autograd.grad(out, inputs, grad, materialize_grads=True))
         dedges, dx = next(found), next(found)
         beside = [None if t is None else next(found) for t in held[4:]]
-        shifted = _shift_backward(call.request.program.circuit, dedges, call.tensors[:4])
+        shifted = _shift_backward(_circuit(call), dedges, call.tensors[:4])
         gradients = (dx + shifted[0], *shifted[1:], *beside)
         return tuple(g if need else None for g, need in zip(gradients, call.needs, strict=True))
 
@@ -141,6 +141,10 @@ def _sum(call: LayerCall, edges: Tensor) -> Tensor:
     if weight is None:
         return edges
     return with_base((edges * weight).sum(-1), call.tensors, call.request.base)
+
+
+def _circuit(call: LayerCall) -> Circuit:
+    return Circuit(call.request.program.gates, call.request.program.measured)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from qkan.circuits import Circuit, Encoding, Fixed, Theta
+from qkan.circuits import Circuit
+from qkan.circuits.angles import bound_gates
 
 from .errors import SimulatorError
 
@@ -42,18 +43,15 @@ def simulate(circuit: Circuit, angles: Any) -> Any:
         raise SimulatorError(f"simulate: angles of dtype {angles.dtype}; pass real floats.")
     nothing = 0 * angles.sum(-1)
     zero, one = nothing + 1 + 0j, nothing + 0j
-    column = 0
-    for gate in circuit.gates:
-        if gate.name == "H":
+    for name, angle in bound_gates(circuit, (angles[..., column] for column in range(needed))):
+        if name == "H":
             zero, one = (zero + one) * 0.5**0.5, (zero - one) * 0.5**0.5
-        elif gate.name == "X":
+        elif name == "X":
             zero, one = one, zero
-        elif gate.name == "Z":
+        elif name == "Z":
             one = -one
         else:
-            angle = gate.angle.value if isinstance(gate.angle, Fixed) else angles[..., column]
-            column += isinstance(gate.angle, Theta | Encoding)
-            zero, one = _rotated(xp, gate.name, nothing + angle, zero, one)
+            zero, one = _rotated(xp, name, nothing + angle, zero, one)
     return xp.stack((zero, one), -1)
 
 

@@ -1,6 +1,6 @@
-"""Fixtures that several files share, and options of the suites that run on a card.
+"""Fixtures that several files share, and the options that choose among the tests.
 
-See `tests/card` and `tests/gpu` for the options.
+See `tests/card` and `tests/gpu` for the accelerator that Python hosts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--host-card", action="store_true", help="tests/gpu on an accelerator that Python hosts"
     )
     parser.addoption(
-        "--full", action="store_true", help="every combination and full sizes on that accelerator"
+        "--full", action="store_true", help="tests marked full too; full sizes on that accelerator"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --full, leave out the cases of which the others are a selection."""
+    if not config.getoption("--full"):
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
 
 
 @pytest.fixture

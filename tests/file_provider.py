@@ -5,9 +5,11 @@ It shares nothing with `fake_service` but the contract, and can end its process 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,9 @@ class FileProvider(Provider):
         for pub in job.pubs:
             z = pub.sequence.expectation(pub.turns, np)
             counts.append(rng.binomial(job.shots, np.clip((1 - z) / 2, 0, 1)))
-        identity = f"file-{len(self.jobs())}"
         seconds = 2 + 0.00035 * job.executions
         kept = {"tags": job.tags, "counts": counts, "seconds": seconds, "looks": 0, "state": "done"}
-        self._write(identity, kept)
+        identity = self._new(kept)
         self._step()
         return identity
 
@@ -99,6 +100,18 @@ class FileProvider(Provider):
         """All jobs by id, in order."""
         files = sorted(self.folder.glob("file-*"), key=lambda file: int(file.name[5:]))
         return {file.name: pickle.loads(file.read_bytes()) for file in files}
+
+    def _new(self, job: dict[str, Any]) -> str:
+        """Write a job under the next id that no thread or process has taken."""
+        draft = self.folder / f".{uuid.uuid4()}"
+        draft.write_bytes(pickle.dumps(job))
+        number = len(self.jobs())
+        while True:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self.folder / f"file-{number}")
+                draft.unlink()
+                return f"file-{number}"
+            number += 1
 
     def _write(self, identity: str, job: dict[str, Any]) -> None:
         draft = self.folder / f".{identity}"

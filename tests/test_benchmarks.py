@@ -255,6 +255,7 @@ def test_measurements_on_a_card_take_the_time_that_its_tests_have_left(
     assert clock.fitting(plan, 6) is None
 
 
+@pytest.mark.full
 def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> None:
     out = tmp_path / "block.json"
     options = ("--rounds", "2", "--seconds", "0.001", "--latent", "10", "--eager")

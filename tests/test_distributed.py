@@ -13,6 +13,8 @@ import pytest
 import torch
 from distributed_worker import MIXED, STARTS
 
+pytestmark = pytest.mark.source_only
+
 WORKER = Path(__file__).with_name("distributed_worker.py")
 ROUNDING = 1e-12
 """Of losses in float64: gradients are summed in another order."""

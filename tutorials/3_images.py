@@ -265,7 +265,7 @@ assert difference < 1e-3
 # %% [markdown]
 # ## Where next
 #
-# - `experiments/digits.py` compares a QKAN and an MLP on these digits with more care: five splits,
-#   and equally many trials of each.
+# - `experiments/images/digits.py` compares a QKAN and an MLP on these digits with more care: five
+#   splits, and equally many trials of each.
 # - `qkan.QKANConv2d` puts circuits into the convolution itself.
 # - `4_transformer_ffn.py` puts an `HQKAN` where a transformer has its feed-forward block.

@@ -208,10 +208,10 @@ assert SMALL or losses["teacher"] < losses["HQKAN"] < losses["no FFN"]
 
 # %% [markdown]
 # One run of one small model with one recipe: a demonstration, not a comparison. For those, with
-# seeds, tuning and more controls, see the results of `experiments/char_lm.py` and
-# `experiments/minilm.py`. What the table does show is how much of the blocks' worth, the loss that
-# the model has without them less the loss with them, a replacement of a fraction of their size
-# takes over; and that an MLP of that size has to be asked, too.
+# seeds, tuning and more controls, see the results of `experiments/language/char_lm.py` and
+# `experiments/language/minilm.py`. What the table does show is how much of the blocks' worth, the
+# loss that the model has without them less the loss with them, a replacement of a fraction of their
+# size takes over; and that an MLP of that size has to be asked, too.
 #
 # ## Write
 #

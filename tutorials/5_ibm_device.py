@@ -270,5 +270,6 @@ print(f"measuring them one by one: {qkan.estimate(model, grid, more).values} val
 #
 # - `with qkan.noisy(model, backend): qkan.fit(…)` fine-tunes a model for a device's noise before a
 #   shot is paid for; `qkan.on_device` trains on the device itself by parameter shift.
-# - `experiments/device.py` measures a larger model on two fake devices, raw, mitigated, fine-tuned.
+# - `experiments/functions/device.py` measures a larger model on two fake devices, raw, mitigated
+#   and fine-tuned.
 # - An ansatz of your own runs on devices as the built-in ones do: see `6_your_own_ansatz.py`.

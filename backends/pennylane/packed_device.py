@@ -9,7 +9,7 @@ import numpy as np
 
 from qkan.backends.backend import Backend, Floats, Task
 from qkan.backends.errors import BackendError
-from qkan.backends.qiskit_backend import QiskitBackend
+from qkan.backends.qiskit.backend import QiskitBackend
 from qkan.circuits import isa_expectation, require
 
 from .tapes import GATES, OBSERVABLES, Tape, merged
@@ -29,7 +29,7 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
     Every wire is then a qubit of its own, so that any number of wires, samples and shifted tapes
     are rows of packed single-qubit circuits: a batch of tapes, like the one of a parameter-shift
     gradient, is one job of the backend (or as few as hold it), and a broadcast tape needs no
-    splitting. An observable aX + bY + cZ of one wire is measured at once, turned to Z.
+    splitting. An observable aX + bY + cZ of one wire is one measurement, in a basis of its own.
 
     `qml.device("qkan.packed", wires=…, backend=…)` makes one. PennyLane's own device tests are run
     by `pl-device-test --device=qkan.packed --shots=None --skip-ops` (or a number of shots): those
@@ -43,14 +43,15 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
 
     Args:
         wires: Any number of them, or their labels; None allows all.
-        shots: As of every PennyLane device, where `qml.set_shots` is the better way.
+        shots: As for every PennyLane device; `qml.set_shots` is the better way to set them.
         backend: Where rows run: a `Backend`, or a name that `QiskitBackend` knows. Its shots are
             those of the device, and a tape that asks for another number is refused. None
             computes tapes without shots exactly, and draws those of tapes with shots.
-        seed: Of the draws, of an emulator by name too; a `Backend` has its own.
+        seed: The seed of the draws, also those of an emulator that is given by name. A `Backend`
+            has its own.
 
     Attributes:
-        backend: What it was given, or None.
+        backend: The backend that it was given, or None.
         jobs: Ids of the backend's jobs so far, in order.
 
     Raises:
@@ -132,7 +133,7 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
         return [tape.result([next(z) for _ in tape.factors]) for tape in tapes]
 
     def _measure(self, tasks: Sequence[Task], shots: int | None) -> list[Floats]:
-        """⟨M⟩ of every value, (v,) a task."""
+        """The measured ⟨M⟩ of every value, an array (v,) for each task."""
         backend = self._backend_of(shots)
         if backend is None:
             return [isa_expectation(task.circuit, task.angles, np) for task in tasks]
@@ -165,7 +166,7 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
 
 
 def _require_measurable(tape: Any) -> tuple[Any, Any]:
-    """Refuse what is no `expval`, `var` or `probs`."""
+    """Refuse a measurement that is no `expval`, `var` or `probs`."""
     for measured in tape.measurements:
         kind = type(measured).__name__
         in_z = kind != "ProbabilityMP" or measured.obs is None

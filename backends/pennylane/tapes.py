@@ -1,7 +1,7 @@
-"""PennyLane tapes of single-qubit gates as circuits of the house, and their results from ⟨n·σ⟩.
+"""The translation of PennyLane tapes of single-qubit gates into circuits of this package.
 
-Without a gate on two wires every wire is a qubit of its own: what a tape measures are polynomials
-in expectation values of single qubits, and any ⟨aX + bY + cZ⟩ is one circuit.
+Without a gate on two wires every wire is a qubit of its own. Everything that a tape measures is
+then a polynomial in expectation values ⟨n·σ⟩ of single qubits, each of which is one circuit.
 Letters: n values of a broadcast tape, p parametric gates, w wires.
 """
 
@@ -23,7 +23,7 @@ Factor = tuple[Any, Direction]
 """A wire and the unit vector n that ⟨n·σ⟩ is wanted for on it."""
 
 Polynomial = tuple[tuple[float, tuple[Factor, ...]], ...]
-"""Coefficients with the ⟨n·σ⟩ they multiply; none for the constant term."""
+"""Coefficients, each with the ⟨n·σ⟩ that it multiplies, which are none in the constant term."""
 
 PLAIN = {"Hadamard": H, "PauliX": X, "PauliZ": Z}
 TURNS = {"RX": RX, "RY": RY, "RZ": RZ}
@@ -38,14 +38,14 @@ _AXES = {"X": 0, "Y": 1, "Z": 2}
 
 @dataclass(eq=False)
 class Wire:
-    """What a tape does to one wire: gates, and the angles (n,) or () of those that turn."""
+    """The gates of one wire of a tape, and the angles (n,) or () of its rotations."""
 
     gates: list[str] = field(default_factory=list)
     angles: list[Floats] = field(default_factory=list)
 
     def task(self, direction: Direction, shape: tuple[int, ...]) -> Task:
         """The measurement of ⟨n·σ⟩: angles of (*shape, p)."""
-        # a circuit has an encoding; this one turns |0⟩ about itself
+        # a circuit needs an encoding, and this one leaves |0⟩ as it is
         gates, angles = ["RZ", *self.gates], [np.zeros(()), *self.angles]
         columns = [np.broadcast_to(angle, shape) for angle in angles]
         return Task(_circuit(tuple(gates), direction), np.stack(columns, -1))
@@ -79,7 +79,7 @@ class Tape:
         return [self._wires.get(w, Wire()).task(n, self.shape) for w, n in self.factors]
 
     def result(self, z: Sequence[Floats]) -> Any:
-        """What PennyLane expects of the tape, from the values of `factors`."""
+        """The results that PennyLane expects of the tape, computed from the values of `factors`."""
         known = dict(zip(self.factors, z, strict=True))
         found = tuple(result.value(known, self.shape) for result in self._results)
         return found[0] if len(found) == 1 else found
@@ -121,7 +121,7 @@ def _result_of(measured: Any, wires: Any) -> _Moment | _Probabilities:
 
 
 def merged(tasks: Iterable[Task]) -> tuple[list[Task], list[tuple[int, slice, tuple[int, ...]]]]:
-    """Tasks of equal circuits as one.
+    """Tasks of equal circuits, merged into one each.
 
     Returns:
         The merged tasks, their angles (v, p); and for each task its number among them, where its

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from qkan.backends.calibration import Calibration
 from qkan.backends.closed_form import ClosedFormProvider
 from qkan.backends.errors import BackendError
 from qkan.backends.options import Options
@@ -12,13 +14,11 @@ from qkan.circuits import did_you_mean, require
 
 from .local import (
     AerNoise,
-    LocalProvider,
+    SamplerProvider,
     coupled,
     generic_sampler,
     ideal_calibration,
-    ideal_device,
     local_sampler,
-    require_device,
 )
 from .runtime import RuntimeProvider, connect
 from .snapshot import fake_classes, snapshot
@@ -28,7 +28,7 @@ IDEAL_QUBITS = 32
 
 
 def provider_of(device: Any, options: Options) -> Provider:
-    """Whoever runs jobs for a device.
+    """The provider that runs the jobs of a device.
 
     Args:
         device: "ibm_…", "least_busy", "aer", a fake device's name, or a Qiskit backend.
@@ -47,7 +47,7 @@ def provider_of(device: Any, options: Options) -> Provider:
 
 
 def fake_device(name: str) -> Any:
-    """A fake device by the name of its class or the same in snake case.
+    """A fake device by the name of its class, in camel case or in snake case.
 
     Raises:
         BackendError: No such device; the nearest name is suggested.
@@ -61,8 +61,20 @@ def fake_device(name: str) -> Any:
     return found()
 
 
+def device_name(given: str) -> str:
+    """The name of a fake device, in whatever case it is spelt; any other name as it is."""
+    if given.lower().startswith("fake"):
+        with contextlib.suppress(BackendError):
+            return str(fake_device(given).name)
+    return given
+
+
 def _of_object(device: Any, options: Options) -> Provider:
-    require_device(device)
+    if not hasattr(device, "target") or not hasattr(device, "name"):
+        raise BackendError(
+            f"{device!r:.80} is no device: pass a name such as 'ibm_…', 'least_busy', "
+            "'fake_sherbrooke' or 'aer', or a Qiskit BackendV2."
+        )
     if hasattr(device, "service"):
         return RuntimeProvider(device.service, device, options)
     fake = require("qiskit_ibm_runtime.fake_provider.fake_backend", "qiskit").FakeBackendV2
@@ -70,16 +82,19 @@ def _of_object(device: Any, options: Options) -> Provider:
         return _emulated(device, options)
     aer = require("qiskit_aer", "qiskit").AerSimulator
     if isinstance(device, aer):
-        return LocalProvider(device, snapshot(device), lambda _, seed: local_sampler(device, seed))
-    return LocalProvider(device, snapshot(device), generic_sampler(device))
+        return _on_aer(device, snapshot(device))
+    return SamplerProvider(device, snapshot(device), generic_sampler(device))
 
 
 def _ideal(options: Options) -> Provider:
     calibration = ideal_calibration(IDEAL, IDEAL_QUBITS)
     if options.emulator == "closed_form":
         return ClosedFormProvider(calibration)
-    device = ideal_device()
-    return LocalProvider(device, calibration, lambda _, seed: local_sampler(device, seed))
+    return _on_aer(require("qiskit_aer", "qiskit").AerSimulator(), calibration)
+
+
+def _on_aer(device: Any, calibration: Calibration) -> Provider:
+    return SamplerProvider(device, calibration, lambda _, seed: local_sampler(device, seed))
 
 
 def _emulated(device: Any, options: Options) -> Provider:
@@ -88,4 +103,4 @@ def _emulated(device: Any, options: Options) -> Provider:
     if options.emulator == "closed_form":
         return ClosedFormProvider(calibration, coupled(device), native_rx)
     noise = AerNoise(device, calibration)
-    return LocalProvider(device, calibration, noise.sampler, native_rx)
+    return SamplerProvider(device, calibration, noise.sampler, native_rx)

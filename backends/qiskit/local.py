@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from qkan.backends.calibration import Calibration
-from qkan.backends.errors import BackendError
-from qkan.backends.provider import Counts, Job, Provider, RejectedError, Status
+from qkan.backends.in_process import InProcessProvider
+from qkan.backends.provider import Counts, Job, RejectedError
 from qkan.circuits import require
 
 from .templates import Templates, counts_of
@@ -21,13 +21,13 @@ AER_WIDTH = 8
 MakeSampler = Callable[[tuple[int, ...], int], Any]
 
 
-class LocalProvider(Provider):
-    """Runs each job at once through a sampler primitive.
+class SamplerProvider(InProcessProvider):
+    """Runs each job on this machine through a sampler primitive.
 
     Args:
-        device: A Qiskit `BackendV2`, whose target templates are transpiled for.
-        calibration: What the device says, or what is emulated.
-        make_sampler: A sampler for a layout and a seed.
+        device: A Qiskit `BackendV2`, for whose target the templates are transpiled.
+        calibration: What the device says of itself, or what is emulated.
+        make_sampler: Returns a sampler for a layout and a seed.
         native_rx: Whether RX(angle) is one pulse.
     """
 
@@ -40,60 +40,25 @@ class LocalProvider(Provider):
         make_sampler: MakeSampler,
         native_rx: bool = False,
     ) -> None:
-        self.name = calibration.name
-        self.native_rx = native_rx
-        self._device, self._calibration, self._make_sampler = device, calibration, make_sampler
-        self._templates = Templates(device)
-        self._running: dict[str, Any] = {}
+        super().__init__(calibration, coupled(device), native_rx)
+        self._make_sampler, self._templates = make_sampler, Templates(device)
 
-    def calibration(self, refresh: bool = False) -> Calibration:
-        """What the device says, or what is emulated."""
-        return self._calibration
-
-    def neighbours(self) -> Sequence[tuple[int, int]]:
-        """Pairs of coupled qubits."""
-        return coupled(self._device)
-
-    def submit(self, job: Job) -> str:
-        """Start the job on this machine."""
+    def start(self, job: Job) -> Callable[[], list[Counts]]:
+        """Hand the job to the sampler, which runs it in the background."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         sampler = self._make_sampler(job.layout, job.seed)
         try:
             running = sampler.run(pubs, shots=job.shots)
         except (ValueError, TypeError) as error:
             raise RejectedError(f"{self.name} refused the job: {error}") from error
-        identity = str(running.job_id())
-        self._running[identity] = running
-        return identity
-
-    def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
-        """Nothing: a job ends with its process."""
-        return []
-
-    def status(self, identity: str) -> Status:
-        """Done, or lost with its process; a failure inside the emulator is raised as it is."""
-        return Status("done" if identity in self._running else "lost")
-
-    def counts(self, identity: str, job: Job) -> list[Counts]:
-        """Wait for the job and count."""
-        return counts_of(self._running.pop(identity).result(), job)
-
-    def usage(self, identity: str) -> float | None:
-        """Nothing is billed."""
-        return 0.0
-
-    def cancel(self, identity: str) -> None:
-        """Nothing waits."""
-
-    def close(self) -> None:
-        """Nothing was opened."""
+        return lambda: counts_of(running.result(), job)
 
 
 class AerNoise:
-    """The noise of a fake device as Aer runs it, one prebuilt simulator a layout.
+    """The noise of a fake device as Aer runs it, with one prebuilt simulator for each layout.
 
-    Gate errors are qiskit-aer's own from the device's target. Only those of the qubits in use
-    are handed over, without which every run converts the whole device's.
+    The gate errors are those that qiskit-aer derives from the device's target. Only the errors of
+    the qubits in use are handed over, because every run converts all the errors that it is given.
 
     Args:
         device: A fake backend.
@@ -145,7 +110,7 @@ def local_sampler(simulator: Any, seed: int) -> Any:
 
 
 def sampler_class() -> Any:
-    """The runtime's sampler: the one that is built on its executor, or SamplerV2 before 0.50."""
+    """The runtime's sampler class: the one built on its executor, or SamplerV2 before 0.50."""
     runtime = require("qiskit_ibm_runtime", "qiskit")
     try:
         return require("qiskit_ibm_runtime.executor_sampler", "qiskit").Sampler
@@ -171,20 +136,6 @@ def ideal_calibration(name: str, qubits: int) -> Calibration:
 
 
 def coupled(device: Any) -> list[tuple[int, int]]:
-    """Pairs of coupled qubits of a Qiskit backend; none where all are coupled to all."""
+    """Pairs of coupled qubits of a Qiskit backend; none where every qubit is coupled to all."""
     coupling = device.target.build_coupling_map()
     return [] if coupling is None else [tuple(edge) for edge in coupling.get_edges()]
-
-
-def ideal_device() -> Any:
-    """Aer without noise."""
-    return require("qiskit_aer", "qiskit").AerSimulator()
-
-
-def require_device(device: Any) -> None:
-    """Refuse what is no Qiskit backend."""
-    if not hasattr(device, "target") or not hasattr(device, "name"):
-        raise BackendError(
-            f"{device!r:.80} is no device: pass a name such as 'ibm_…', 'least_busy', "
-            "'fake_sherbrooke' or 'aer', or a Qiskit BackendV2."
-        )

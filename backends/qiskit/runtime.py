@@ -1,4 +1,4 @@
-"""IBM's devices through qiskit-ibm-runtime; the account is the runtime's business, never ours."""
+"""IBM's devices through qiskit-ibm-runtime, which alone handles the account and its token."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RETRIABLE = {1000, 1004, 1006, 1008, 1010, 1011, 1202}
 """IBM's codes below 9000 that ask for another try; those from 9000 on are internal errors."""
 
 REFUSED = {400, 401, 402, 403, 404, 405, 410, 413, 415, 422}
-"""HTTP codes by which a service says no; others leave open whether it did what it was asked."""
+"""HTTP codes by which a service refuses; any other leaves open whether it did what was asked."""
 
 WAITING = {"INITIALIZING", "QUEUED", "RUNNING"}
 
@@ -51,8 +51,8 @@ class RuntimeProvider(Provider):
     Args:
         service: A `QiskitRuntimeService`.
         device: One of its backends.
-        options: Of the backend; those that concern the service are used.
-        make_sampler: A sampler for an execution mode (a backend, batch or session).
+        options: Those of our backend, of which the ones that concern the service are used.
+        make_sampler: Returns a sampler for an execution mode (a backend, batch or session).
     """
 
     bills = True
@@ -76,8 +76,8 @@ class RuntimeProvider(Provider):
 
     def calibration(self, refresh: bool = False) -> Calibration:
         """The device's calibration, fetched again where asked."""
-        if refresh:
-            with self._asking("the calibration"):
+        with self._asking("the calibration"):
+            if refresh:
                 self._device = self._service.backend(
                     self.name,
                     instance=self._options.instance,
@@ -85,8 +85,7 @@ class RuntimeProvider(Provider):
                 )
                 self._templates = Templates(self._device)
                 self._snapshot = None
-        if self._snapshot is None:
-            with self._asking("the calibration"):
+            if self._snapshot is None:
                 self._snapshot = snapshot(self._device)
         return self._snapshot
 
@@ -105,7 +104,7 @@ class RuntimeProvider(Provider):
         """Let the service estimate a job on a mock of the device, and wait for its answer."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         with self._asking("for a dry run"):
-            # a tag of its own: nobody may take it for a job of a run
+            # it has a tag of its own, so that it is never taken for a job of a run
             sampler = self._sampler(self._device, job, ("qkan-dry-run",))
             if "dry_run" not in inspect.signature(sampler.run).parameters:
                 raise BackendError("A dry run needs qiskit-ibm-runtime 0.51 or newer; update it.")
@@ -176,7 +175,7 @@ class RuntimeProvider(Provider):
             return None if left is None else float(left)
 
     def cancel(self, identity: str) -> None:
-        """Cancel a job; that it has finished is no error."""
+        """Cancel a job; where it has finished already, nothing happens."""
         finished = require("qiskit_ibm_runtime.exceptions", "qiskit").RuntimeInvalidStateError
         with self._asking(f"to cancel job {identity}"):
             try:
@@ -204,18 +203,16 @@ class RuntimeProvider(Provider):
     def _execution_mode(self) -> Any:
         """The backend, or one batch or session for all jobs until `close`."""
         if self._mode is None:
-            self._mode = self._device
-            if self._options.execution != "job":
-                self._mode = self._opened(self._options.execution)
+            kind = self._options.execution
+            self._mode = self._device if kind == "job" else self._opened(kind)
         return self._mode
 
     def _opened(self, kind: str) -> Any:
         runtime = require("qiskit_ibm_runtime", "qiskit")
-        refused = require("qiskit_ibm_runtime.exceptions", "qiskit").IBMError
         if kind == "session":
             try:
                 return runtime.Session(backend=self._device)
-            except refused as error:
+            except runtime.exceptions.IBMError as error:
                 log.warning(
                     "No session for this account (%s): using a batch.", self.scrub(str(error))
                 )
@@ -223,7 +220,7 @@ class RuntimeProvider(Provider):
 
     @contextlib.contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        """Turn whatever the service raises into our errors, without the token and its context."""
+        """Turn whatever the service raises into an error of this room, without token or context."""
         try:
             yield
         except BackendError:
@@ -235,25 +232,22 @@ class RuntimeProvider(Provider):
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether an error is the service's own no, or the runtime's before anything was sent.
+    """Whether the service itself refused, or the runtime did before anything was sent.
 
-    An answer that is no JSON, a broken connection or whatever else may have come after the service
-    had accepted a job. Python's plain ValueError is among them: the runtime's own is another.
+    Any other error is no refusal, such as an answer that is no JSON or a broken connection: it may
+    have come after the service had accepted a job. Python's plain ValueError is one of these,
+    because the runtime raises a class of its own for wrong input.
     """
-    exceptions = require("qiskit_ibm_runtime.exceptions", "qiskit")
-    refusals = (
-        exceptions.IBMNotAuthorizedError,
-        exceptions.IBMAccountError,
-        exceptions.IBMInputValueError,
-    )
-    # the runtime wraps what the service says, and keeps its code in the text
+    known = require("qiskit_ibm_runtime.exceptions", "qiskit")
+    refusals = (known.IBMNotAuthorizedError, known.IBMAccountError, known.IBMInputValueError)
+    # the runtime wraps the service's answer, and keeps its code in the text
     code = re.match(r".{0,80}?\b(\d{3}) Client Error\b", str(error), re.DOTALL)
     status = getattr(error, "status_code", int(code[1]) if code else None)
     return isinstance(error, refusals) or status in REFUSED
 
 
 def failure_cause(job: Any, reason: str) -> Literal["time", "user", "system"]:
-    """Whether a failed job ran too long, was our mistake, or is worth another try."""
+    """Whether a failed job ran too long, was a mistake of ours, or is worth another try."""
     code = getattr(job, "_reason_code", None)
     if code is None:
         # the code stands in the message only: "Error code 1305; …"
@@ -274,23 +268,15 @@ def _token_of(service: Any) -> str | None:
     return None
 
 
-def _saved_tokens(service_class: Any) -> list[str | None]:
-    """The tokens of the accounts that are saved on this machine."""
-    with contextlib.suppress(Exception):
-        return [account.get("token") for account in service_class.saved_accounts().values()]
-    return []
-
-
 def _without(text: str, *secrets: str | None) -> str:
-    """A text without some secrets and without those of the environment."""
-    for secret in (*secrets, *map(os.environ.get, TOKENS)):
-        if secret:
-            text = text.replace(secret, "***")
+    """A text without some secrets and without the tokens in the environment."""
+    for secret in filter(None, (*secrets, *map(os.environ.get, TOKENS))):
+        text = text.replace(secret, "***")
     return text
 
 
 def connect(name: str, options: Options) -> RuntimeProvider:
-    """A device of IBM's by name, or the least busy one, with the account as it is set up.
+    """A device of IBM by its name, or the least busy one, with the account as it is set up.
 
     The account comes from the environment (QISKIT_IBM_TOKEN, QISKIT_IBM_INSTANCE) or from
     `QiskitRuntimeService.save_account`.
@@ -311,7 +297,10 @@ def connect(name: str, options: Options) -> RuntimeProvider:
     except BackendError:
         raise
     except Exception as error:
-        secrets = (_token_of(service), *_saved_tokens(_service_class()))
+        secrets = [_token_of(service)]
+        with contextlib.suppress(Exception):
+            saved = _service_class().saved_accounts().values()
+            secrets += [account.get("token") for account in saved]
         text = _without(f"{type(error).__name__}: {error}", *secrets)
         raise BackendError(
             f"{name!r} could not be reached ({text}). Save your account once with "
@@ -322,9 +311,9 @@ def connect(name: str, options: Options) -> RuntimeProvider:
 
 
 def account(instance: str | None = None, channel: str | None = None) -> Any:
-    """The service with the account as it is set up.
+    """The service, with the account as it is set up.
 
-    Without an instance the runtime chooses one, where it can, unless the account names its own.
+    Where neither the caller nor the account names an instance, the runtime chooses one if it can.
     """
     if instance is None and _version(require("qiskit_ibm_runtime", "qiskit")) >= AUTO_INSTANCE:
         instance = "auto"
@@ -333,7 +322,7 @@ def account(instance: str | None = None, channel: str | None = None) -> Any:
 
 def _service_class() -> Any:
     runtime = require("qiskit_ibm_runtime", "qiskit")
-    # the new name of the same class
+    # newer versions of the runtime have another name for the class
     return getattr(runtime, "QiskitRuntimeService", None) or runtime.IBMQuantumComputeService
 
 

@@ -1,4 +1,4 @@
-"""A `Calibration` out of what a Qiskit backend says of itself; what it does not say is NaN."""
+"""A `Calibration` from what a Qiskit backend says of itself; what it does not say is NaN."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qkan.backends.calibration import Calibration, Floats
+from qkan.backends.calibration import Calibration
 from qkan.circuits import require
 
 
@@ -24,20 +24,14 @@ def snapshot(device: Any) -> Calibration:
     target = device.target
     qubits = np.arange(target.num_qubits)
     properties = device.properties() if hasattr(device, "properties") else None
-    relaxation = [_relaxation(target, qubit) for qubit in qubits]
-    readout = [_readout(target, properties, qubit) for qubit in qubits]
-    sx = [_instruction(target, "sx", qubit) for qubit in qubits]
-    x = [_instruction(target, "x", qubit) for qubit in qubits]
+    p, q = np.array([_readout(target, properties, qubit) for qubit in qubits]).T
+    sx_error, sx_seconds = np.array([_instruction(target, "sx", qubit) for qubit in qubits]).T
+    x_error, x_seconds = np.array([_instruction(target, "x", qubit) for qubit in qubits]).T
+    t1, t2 = np.array([_relaxation(target, qubit) for qubit in qubits]).T
     return Calibration(
-        device.name, _taken(properties), qubits,
-        _column(readout, 0), _column(readout, 1), _column(sx, 0), _column(sx, 1),
-        _column(relaxation, 0), _column(relaxation, 1), _column(x, 0), _column(x, 1),
-        _faulty(target, properties), datetime.now(UTC),
+        device.name, _taken(properties), qubits, p, q, sx_error, sx_seconds, t1, t2,
+        x_error, x_seconds, _faulty(target, properties), datetime.now(UTC),
     )  # fmt: skip
-
-
-def _column(pairs: list[tuple[float, float]], number: int) -> Floats:
-    return np.array([pair[number] for pair in pairs])
 
 
 def _known(value: Any) -> float:

@@ -1,10 +1,11 @@
-"""Rows as Qiskit runs them: one packed parametric circuit, bound by an array, and its counts.
+"""The translation of rows for Qiskit: one packed parametric circuit, its parameters, its counts.
 
 Letters: r rows, w width, s slots.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -44,23 +45,20 @@ class Templates:
         """
         key = (sequence, layout)
         if key not in self._built:
-            self._built[key] = self._transpiled(sequence, layout)
+            transpiler = require("qiskit.transpiler", "qiskit")
+            # higher levels would cancel gates that are meant to be run
+            passes = transpiler.generate_preset_pass_manager(
+                optimization_level=0, backend=self._device, initial_layout=list(layout)
+            )
+            packed = packed_circuit(sequence, len(layout))
+            isa = passes.run(packed)
+            require_faithful(isa, packed, sequence, layout)
+            self._built[key] = isa
         return self._built[key]
 
     def pub(self, pub: Pub, layout: tuple[int, ...]) -> tuple[Any, Any]:
         """A PUB as a primitive takes it: the circuit and its parameters, (r, w·s)."""
         return self.get(pub.sequence, layout), pub.turns.reshape(len(pub.turns), -1)
-
-    def _transpiled(self, sequence: Isa, layout: tuple[int, ...]) -> Any:
-        transpiler = require("qiskit.transpiler", "qiskit")
-        # level 0: nothing may be cancelled that is meant to be run
-        passes = transpiler.generate_preset_pass_manager(
-            optimization_level=0, backend=self._device, initial_layout=list(layout)
-        )
-        packed = packed_circuit(sequence, len(layout))
-        isa = passes.run(packed)
-        require_faithful(isa, packed, sequence, layout)
-        return isa
 
 
 def packed_circuit(sequence: Isa, width: int) -> Any:
@@ -97,21 +95,22 @@ def require_faithful(isa: Any, packed: Any, sequence: Isa, layout: tuple[int, ..
     """
     if list(isa.parameters) != list(packed.parameters):
         raise BackendError("The transpiler changed the parameters or their order.")
-    wanted = {name: sequence.count(name) for name in ("sx", "x", "rx")}
-    found = {qubit: dict.fromkeys(wanted, 0) for qubit in layout}
+    pulses: Counter[tuple[int, str]] = Counter()
     measured: dict[int, int] = {}
     for step in isa.data:
-        qubit = isa.find_bit(step.qubits[0]).index if step.qubits else -1
-        name = step.operation.name
-        if name in wanted:
-            found.setdefault(qubit, dict.fromkeys(wanted, 0))[name] += 1
-        elif name == "measure":
+        name, qubit = step.operation.name, step.qubits and isa.find_bit(step.qubits[0]).index
+        if name == "measure":
             measured[isa.find_bit(step.clbits[0]).index] = qubit
-    wrong = {qubit: counts for qubit, counts in found.items() if counts != wanted}
-    if wrong:
-        qubit = min(wrong)
+        elif name in ("sx", "x", "rx"):
+            pulses[qubit, name] += 1
+    wanted = Counter(
+        {(q, name): sequence.count(name) for q in layout for name in ("sx", "x", "rx")}
+    )
+    if pulses != wanted:
+        qubit = min(q for q, name in pulses | wanted if pulses[q, name] != wanted[q, name])
+        found, right = ({n: k for (q, n), k in c.items() if q == qubit} for c in (pulses, wanted))
         raise BackendError(
-            f"The transpiler changed the pulses on qubit {qubit}: {wrong[qubit]}, not {wanted}."
+            f"The transpiler changed the pulses on qubit {qubit}: {found}, not {right}."
         )
     if [measured.get(k) for k in range(len(layout))] != list(layout):
         raise BackendError(f"The transpiler measures {measured}, not the qubits {list(layout)}.")
@@ -152,12 +151,10 @@ def _pub_counts(result: Any, pub: Pub, job: Job) -> Counts:
 
 
 def _as_text(result: Any) -> str:
-    """A result that makes no sense, as fully as it can be told."""
+    """A result that makes no sense, with everything that is known to hold bits written out."""
     parts = [repr(result)]
-    data = getattr(result, "__iter__", None)
-    if data is not None:
-        for pub in result:
-            for name, value in getattr(getattr(pub, "data", None), "items", dict().items)():
-                array = getattr(value, "array", None)
-                parts.append(f"{name}: {value!r} {array.tolist() if array is not None else ''}")
+    for pub in result if hasattr(result, "__iter__") else ():
+        for name, value in getattr(getattr(pub, "data", None), "items", dict().items)():
+            array = getattr(value, "array", None)
+            parts.append(f"{name}: {value!r} {array.tolist() if array is not None else ''}")
     return "\n".join(parts)

@@ -58,7 +58,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         "benchmarks.md": _benchmarks(),
         "cli.md": _command_line(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
-        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "]("),
     }
     for tutorial in _rendered:
         pages[f"guides/{tutorial.name}.md"] = tutorial.markdown

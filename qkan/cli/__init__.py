@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from .app import app
     except ImportError as error:
-        # without its extra there is nothing to show but how to install it
+        # the message says how to install the extra
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""All commands together; imported only by `main`, for it needs the extra "cli".
+"""All commands together; imported only by `main`, because it needs the extra "cli".
 
-What a command needs beside its options, torch before all, is imported once it runs: help, the
+A command imports what it needs beside its options, above all torch, when it runs. So help, the
 version, completion and a wrong option answer at once.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import qkan
+from qkan._version import __version__
 
 from .fit import fit_command
 from .look import demo_command, info_command
@@ -22,7 +22,7 @@ from .runs import (
     status_command,
     submit_command,
 )
-from .terminal import EXIT_CODES, show, typer
+from .terminal import EXIT_CODES, explaining, show, typer
 
 PANELS = {
     "Look around": (demo_command, info_command),
@@ -39,7 +39,7 @@ def main_options(
 ) -> None:
     """Networks of single-qubit circuits: train, draw, predict, and measure them on devices."""
     if version:
-        show(qkan.__version__)
+        show(__version__)
         raise typer.Exit
 
 
@@ -51,4 +51,4 @@ app = typer.Typer(
 for panel, commands in PANELS.items():
     for command in commands:
         name = command.__name__.removesuffix("_command")
-        app.command(name, epilog=EXIT_CODES, rich_help_panel=panel)(command)
+        app.command(name, epilog=EXIT_CODES, rich_help_panel=panel)(explaining()(command))

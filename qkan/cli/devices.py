@@ -1,4 +1,4 @@
-"""What `qkan devices` knows: fake devices offline, and the account's own with their queues."""
+"""The devices that `qkan devices` lists: fake ones offline, and those of an IBM account."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from qkan.backends.qiskit.snapshot import fake_classes, snapshot
 
 @dataclass(frozen=True)
 class Device:
-    """One line of the list.
+    """One line of the list; None stands for what was not asked, or what the device does not say.
 
     Attributes:
         name: What `--backend` takes.
         kind: "fake" or "ibm".
-        qubits: How many; None where it was not asked.
-        queue: Jobs before ours; None on a fake device.
-        calibrated: When, ISO 8601; None where the device does not say.
-        age_hours: Since then; None likewise.
-        readout_error: Median over the qubits of (P(1|0) + P(0|1))/2; None likewise.
-        sx_error: Median infidelity of SX; None likewise.
-        seconds_left: Of the account's plan; None where it has no limit or was not asked.
+        qubits: The number of qubits.
+        queue: The number of jobs before ours.
+        calibrated: The time of the calibration, ISO 8601.
+        age_hours: The hours since then.
+        readout_error: Median over the qubits of (P(1|0) + P(0|1))/2.
+        sx_error: Median infidelity of SX.
+        seconds_left: Seconds left in the account's plan, if it has a limit.
     """
 
     name: str
@@ -43,38 +43,38 @@ class Device:
 
 
 def fake_names() -> list[Device]:
-    """All fake devices by name; nothing is loaded."""
+    """List all fake devices by name, without loading them."""
     return [Device(f"fake_{name}", "fake") for name in sorted(fake_classes())]
 
 
 def look_at(name: str) -> Device:
-    """One device with its calibration, and an IBM one with its queue and the plan's rest.
+    """Look at one device: its calibration, and for an IBM device its queue and the plan's rest.
 
     Raises:
         BackendError: No such device, or no account.
     """
     if name.startswith("ibm_"):
         service = _service()
-        with _speaking_plainly(name):
+        with _plain_errors(name):
             return _of_service(service, service.backend(name), _seconds_left(service))
     calibration = QiskitBackend(name, emulator="closed_form").calibration()
     return Device(name, "fake", **_figures(calibration))
 
 
 def account_devices() -> list[Device]:
-    """The devices of the account.
+    """List the devices of the account.
 
     Raises:
         BackendError: No account, or no answer.
     """
     service = _service()
-    with _speaking_plainly("The service"):
+    with _plain_errors("The service"):
         left = _seconds_left(service)
         return [_of_service(service, device, left) for device in service.backends()]
 
 
 def _service() -> Any:
-    with _speaking_plainly("The account"):
+    with _plain_errors("The account"):
         return account()
 
 
@@ -106,14 +106,14 @@ def _median(values: Any) -> float | None:
 
 
 @contextlib.contextmanager
-def _speaking_plainly(what: str) -> Iterator[None]:
-    """Turn the service's errors into one line that says what to do, without a traceback."""
+def _plain_errors(what: str) -> Iterator[None]:
+    """Turn the errors of the service into one line that says what to do."""
     try:
         yield
     except ImportError:
         raise
     except Exception as error:
-        # the text may quote what was sent, so the kind has to do
+        # the text may quote what was sent, a token too, so only the kind is shown
         raise BackendError(
             f"{what} could not be reached ({type(error).__name__}). Save an account with "
             "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN."

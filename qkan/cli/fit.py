@@ -1,4 +1,4 @@
-"""`qkan fit`: its options and what it prints; `fitting` does the work."""
+"""The options of `qkan fit` and what it prints; the module `fitting` does the work."""
 
 from __future__ import annotations
 
@@ -8,111 +8,99 @@ from typing import Annotated, Any
 from qkan.errors import QKANError
 
 from .terminal import (
+    FEW_CLASSES,
     INTERRUPTED,
+    TASKS,
     Decimal,
     Delimiter,
     Drop,
     Json,
     Quiet,
-    explaining,
     show,
     show_table,
     tell,
     typer,
 )
 
-FEW_CLASSES = 10
-"""Whole numbers with at most so many values are taken for classes."""
-
-TASKS = ("auto", "regression", "classification")
 MISSING = ("impute", "refuse")
-
-Source = Annotated[Path, typer.Argument(help="CSV with a line of names.")]
-Target = Annotated[str, typer.Option(help="The column to predict.")]
-Task = Annotated[
-    str,
-    typer.Option(
-        help=f"{TASKS[1]} or {TASKS[2]}; {TASKS[0]} takes texts, and whole numbers of at most "
-        f"{FEW_CLASSES} values, for classes."
-    ),
-]
-Hidden = Annotated[str, typer.Option(help="Nodes of the hidden layers: 5, or 5,3; 0: none.")]
-Reps = Annotated[int, typer.Option(help="Repetitions of the circuits.")]
-Encoding = Annotated[str, typer.Option(help="trainable, linear, binary or ternary.")]
-Ansatz = Annotated[str, typer.Option(help="The circuits; `qkan info` lists them.")]
-Alpha = Annotated[float, typer.Option(help="Penalty on rough activations; more, if it overfits.")]
-Steps = Annotated[int, typer.Option(help="Steps of LBFGS, of 20 iterations each.")]
-EarlyStopping = Annotated[
-    bool | None,
-    typer.Option(
-        help="Stop by a tenth of the training rows; if neither is said, with 200 rows or more.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of the start and of the rows held out.")]
-TestSize = Annotated[float, typer.Option(help="Share of the rows to hold out, or 0.")]
-Category = Annotated[
-    list[str] | None,
-    typer.Option(help="A column of categories, whatever it looks like.", show_default=False),
-]
-Missing = Annotated[
-    str,
-    typer.Option(help="Empty cells of inputs: impute takes the mean and marks them, refuse stops."),
-]
-Out = Annotated[Path, typer.Option(help="The model's file.")]
 
 
 def fit_command(
-    table: Source,
-    target: Target,
-    task: Task = "auto",
-    hidden: Hidden = "5",
-    reps: Reps = 1,
-    encoding: Encoding = "trainable",
-    ansatz: Ansatz = "pz",
-    alpha: Alpha = 3.0,
-    steps: Steps = 20,
-    early_stopping: EarlyStopping = None,
-    seed: Seed = 0,
-    test_size: TestSize = 0.2,
+    table: Annotated[Path, typer.Argument(help="CSV whose first line has names.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"{TASKS[1]} or {TASKS[2]}; {TASKS[0]} takes texts for classes, and whole numbers "
+            f"with at most {FEW_CLASSES} values."
+        ),
+    ] = "auto",
+    hidden: Annotated[
+        str, typer.Option(help="Sizes of the hidden layers: 5, or 5,3; 0: none.")
+    ] = "5",
+    reps: Annotated[int, typer.Option(help="Repetitions of the circuits.")] = 1,
+    encoding: Annotated[
+        str, typer.Option(help="trainable, linear, binary or ternary.")
+    ] = "trainable",
+    ansatz: Annotated[str, typer.Option(help="The circuits; `qkan info` lists them.")] = "pz",
+    alpha: Annotated[
+        float, typer.Option(help="Penalty on rough activations; more, if it overfits.")
+    ] = 3.0,
+    steps: Annotated[int, typer.Option(help="Steps of LBFGS, of 20 iterations each.")] = 20,
+    early_stopping: Annotated[
+        bool | None,
+        typer.Option(
+            help="Stop by a tenth of the training rows; if neither is given, with 200 or more.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the start and of the rows held out.")] = 0,
+    test_size: Annotated[float, typer.Option(help="Share of the rows to hold out, or 0.")] = 0.2,
     drop: Drop = None,
-    category: Category = None,
-    missing: Missing = "impute",
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to read as categories; repeat for more.", show_default=False),
+    ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="Empty cells of inputs: impute takes the mean and marks them, refuse stops."
+        ),
+    ] = "impute",
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    out: Out = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(help="The model's file.")] = Path("model.safetensors"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a model to predict one column of a table from the others.
 
     Inputs and target are standardised inside; categories become a 0 or 1 each, dates days. The
-    scores stand beside those of the mean (or the class frequencies) and of a linear model on the
-    same rows; the model has seen the training rows only. One file keeps everything: `qkan predict`
-    and the commands of devices read it, and so does qkan.load. Ctrl-C ends the training and keeps
-    what there is.
+    scores stand beside those of the mean (or of the class frequencies) and of a linear model on the
+    same rows; the model has seen the training rows only. One file keeps everything that
+    `qkan predict`, the commands of devices and qkan.load need. Ctrl-C ends the training and keeps
+    the model as it is then.
     """
-    with explaining():
-        from qkan.tabular.reading import Dialect, read_table
+    from qkan.tabular.reading import Dialect, read_table
 
-        from .fitting import Reading, announced, read_problem, split, study
-        from .inputs import check_out
+    from .fitting import Reading, announced, read_problem, split, study
+    from .inputs import check_out
 
-        check_out(out)
-        _check_choices(task, missing)
-        data = read_table(table, dialect=Dialect(delimiter, decimal))
-        reading = Reading(task, tuple(drop or ()), tuple(category or ()), missing == "refuse")
-        problem = read_problem(data, target, reading)
-        parts = split(problem, test_size, seed)
-        options: dict[str, Any] = {
-            "hidden": parse_hidden(hidden), "ansatz": ansatz, "reps": reps, "encoding": encoding,
-            "alpha": alpha, "steps": steps, "random_state": seed,
-            "early_stopping": "auto" if early_stopping is None else early_stopping,
-        }  # fmt: skip
-        if not as_json:
-            tell(announced(problem, parts, task))
-        report = study(problem, parts, {**options, "verbose": not quiet}, out)
-        _report({"table": str(table), **options, **report}, as_json)
+    check_out(out)
+    _check_choices(task, missing)
+    data = read_table(table, dialect=Dialect(delimiter, decimal))
+    reading = Reading(task, tuple(drop or ()), tuple(category or ()), missing == "refuse")
+    problem = read_problem(data, target, reading)
+    parts = split(problem, test_size, seed)
+    options: dict[str, Any] = {
+        "hidden": parse_hidden(hidden), "ansatz": ansatz, "reps": reps, "encoding": encoding,
+        "alpha": alpha, "steps": steps, "random_state": seed,
+        "early_stopping": "auto" if early_stopping is None else early_stopping,
+    }  # fmt: skip
+    if not as_json:
+        tell(announced(problem, parts, task))
+    report = study(problem, parts, {**options, "verbose": not quiet}, out)
+    _report({"table": str(table), **options, **report}, as_json)
 
 
 def _check_choices(task: str, missing: str) -> None:
@@ -155,5 +143,5 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
     for note in report["notes"]:
         tell(note)
     if report["interrupted"]:
-        tell(f"Interrupted after {report['steps']} steps; the model is what there was by then.")
+        tell(f"Interrupted after {report['steps']} steps; the model is as it was then.")
         raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The work of `qkan fit`: a model of a table, scored on rows held out beside two simple ones."""
+"""The work of `qkan fit`: a model of a table, scored beside two simple ones on rows held out."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.files import save
 from qkan.nn.layer import effective_parameters
-from qkan.tabular.columns import Column, infer, number
-from qkan.tabular.reading import Array, Table, missing_rows
+from qkan.tabular.columns import Array, Column, infer, is_missing, number
+from qkan.tabular.reading import Table
 
-from .fit import FEW_CLASSES, TASKS
 from .inputs import noting
+from .terminal import FEW_CLASSES, TASKS
 
 Parts = tuple[tuple[Array, Array], tuple[Array, Array]]
-"""Rows to train on and rows held out, each (X, y)."""
+"""The rows to train on and the rows held out, each as (X, y)."""
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is to be read.
+    """The options of reading a table.
 
     Attributes:
         task: One of `TASKS`.
         drop: Columns to leave out.
-        category: Columns that hold categories.
+        category: Columns to read as categories.
         refuse: Whether empty cells of inputs are an error.
     """
 
@@ -50,13 +50,13 @@ class Problem:
     """What is to be learned from a table.
 
     Attributes:
-        table: Its columns, without the target and those left out.
-        target: Name of the target.
-        classify: Whether it has classes.
-        X: (n, features), NaN for what is missing.
+        table: The columns of inputs.
+        target: The name of the target.
+        classify: Whether the target has classes.
+        X: (n, features), NaN for missing cells.
         y: (n,) numbers or classes.
-        unused: Columns left out.
-        notes: What was taken for what.
+        unused: Columns that were left out.
+        notes: What the columns were taken for.
     """
 
     table: tuple[Column, ...]
@@ -74,7 +74,7 @@ class Problem:
 
 
 def study(problem: Problem, parts: Parts, options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train, write the model, compare; what came of it as JSON values."""
+    """Train, write the model and compare it; return the report as JSON values."""
     begin, notes = time.perf_counter(), list[str]()
     with noting(notes):
         estimator = trained(problem, parts[0], options)
@@ -100,11 +100,11 @@ def study(problem: Problem, parts: Parts, options: dict[str, Any], out: Path) ->
 
 
 def read_problem(data: Table, target: str, reading: Reading) -> Problem:
-    """The inputs and the target of a table, checked.
+    """Find the inputs and the target of a table, and check them.
 
     Raises:
-        QKANError: No such column, no input left, cells that are not what their column holds, one
-            class, a class of one row, or inputs of one name.
+        QKANError: No such column; no input left; a cell that does not fit its column; one class
+            only; a class of one row; two inputs of one name.
     """
     if target in reading.drop:
         raise QKANError(f"--drop {target}: that is the target.")
@@ -130,7 +130,7 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
 
 
 def _check_names(path: Path, columns: list[Column], X: Array, others: tuple[str, ...]) -> None:
-    """Raise before the training where categories and gaps have the name of a column."""
+    """Raise, before the training, if a category or the mark of gaps has the name of a column."""
     names = [name for column in columns for name in column.features]
     marks = [f"{names[at]} missing" for at in np.flatnonzero(np.isnan(X).any(0))]
     twice = [name for name, count in Counter([*names, *marks, *others]).items() if count > 1]
@@ -144,7 +144,7 @@ def _check_names(path: Path, columns: list[Column], X: Array, others: tuple[str,
 def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
     """A column of inputs and its numbers."""
     cells = data.column(name)
-    gaps = missing_rows(cells)
+    gaps = [row for row, cell in enumerate(cells) if is_missing(cell)]
     if gaps and reading.refuse:
         raise QKANError(
             f"{data.path}, line {data.lines[gaps[0]]}: column {name!r} has {cells[gaps[0]]!r}, no "
@@ -157,17 +157,16 @@ def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
         raise QKANError(f"{data.path}: {error}") from None
     encoded = column.encode(cells, data.decimal)
     if encoded.bad:
-        assert data.names is not None, "a table that is fitted has names"
         raise data.complaint(
-            {data.names.index(name): encoded.bad},
-            advice="Mend the cells, read the column as categories with --category, or leave it out "
-            "with --drop.",
+            {data.place(name): encoded.bad},
+            advice="Correct the cells, read the column as categories with --category, or leave it "
+            "out with --drop.",
         )
     return column, encoded.values
 
 
 def _has_classes(data: Table, cells: list[str]) -> bool:
-    """Whether a target looks like classes: texts, or a few whole numbers."""
+    """Whether a target looks like classes: texts, or whole numbers with few values."""
     numbers = [number(cell, data.decimal) for cell in cells if cell]
     values = {value for value in numbers if value is not None}
     if None in numbers or any(re.fullmatch(r"-?0[0-9]+", cell) for cell in cells):
@@ -176,10 +175,12 @@ def _has_classes(data: Table, cells: list[str]) -> bool:
 
 
 def _classes(data: Table, target: str, cells: list[str]) -> Array:
-    """Classes as they are written; as whole numbers where all are, which are written the same."""
+    """Classes as they are written; whole numbers only if every one is written as such."""
     if "" in cells:
         line = data.lines[cells.index("")]
-        raise QKANError(f"{data.path}, line {line}: {target!r} is empty; fill it or take it out.")
+        raise QKANError(
+            f"{data.path}, line {line}: {target!r} is empty; fill it or delete the line."
+        )
     whole = all(_WHOLE.fullmatch(cell) and abs(int(cell)) < 2**63 for cell in cells)
     y = np.array([int(cell) for cell in cells] if whole else cells)
     names, counts = np.unique(y, return_counts=True)
@@ -195,10 +196,10 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
 
 
 def split(problem: Problem, share: float, seed: int) -> Parts:
-    """Rows to train on and rows held out, drawn by the seed, classes in equal shares.
+    """Draw the rows to train on and those held out by the seed, classes in equal shares.
 
     Raises:
-        QKANError: A share that leaves fewer than two rows on a side, or a class on none.
+        QKANError: A share that leaves too few rows on a side, two or one for each class.
     """
     X, y = problem.X, problem.y
     if share == 0:
@@ -218,7 +219,7 @@ def split(problem: Problem, share: float, seed: int) -> Parts:
 
 
 def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]) -> Any:
-    """A fitted estimator."""
+    """Fit an estimator."""
     require("sklearn", "sklearn")
     from qkan.tabular.estimators import QKANClassifier, QKANRegressor
 
@@ -227,7 +228,7 @@ def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]
 
 
 def compare(model: Any, problem: Problem, parts: Parts) -> dict[str, Any]:
-    """Scores of the model and of two simple ones, on the rows of each part that has any."""
+    """Score the model and two simple ones on each part that has rows."""
     linear = require("sklearn.linear_model", "sklearn")
     pipeline = require("sklearn.pipeline", "sklearn").make_pipeline
     standard = require("sklearn.preprocessing", "sklearn").StandardScaler
@@ -253,7 +254,7 @@ def compare(model: Any, problem: Problem, parts: Parts) -> dict[str, Any]:
 
 
 def advice(scores: dict[str, Any]) -> list[str]:
-    """A line where a simpler model is better on the rows held out, and what to try."""
+    """Say what to try if a simpler model is better on the rows held out."""
     held = {name: parts["test"] for name, parts in scores.items()}
     if held["QKAN"] is None:
         return []
@@ -283,7 +284,7 @@ def _scores(model: Any, X: Array, y: Array, classify: bool) -> dict[str, float]:
 
 
 def announced(problem: Problem, parts: Parts, task: str) -> str:
-    """What is to be learned, and what the table's columns were taken for."""
+    """Describe the problem, and what the table's columns were taken for."""
     kind = problem.task
     if problem.classify:
         kind += f" into {len({*problem.y.tolist()})} classes"

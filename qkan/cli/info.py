@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-import qkan
+from qkan._version import __version__
 from qkan.circuits import ansatze
 from qkan.errors import QKANError
 from qkan.interpret.explain import explain_layer
@@ -30,14 +30,14 @@ def show_info(
     *,
     as_json: bool,
 ) -> None:
-    """Show what is installed, and the engines of a layer of (batch, in, out) by encoding.
+    """Show what is installed, and the engines for a layer of (batch, in, out) in each encoding.
 
     Raises:
-        QKANError: A device that is not here, or an option of the layer that cannot be right.
+        QKANError: A device that this machine lacks, or a wrong option of the layer.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if place not in ("cpu", "cuda") or (place == "cuda" and not torch.cuda.is_available()):
-        raise QKANError(f"--device {place}: not here; `qkan info` lists the devices.")
+        raise QKANError(f"--device {place}: not on this machine; `qkan info` lists the devices.")
     batch, inputs, outputs = sizes
     layers = [
         QKANLayer(inputs, outputs, encoding=name, device="meta", **options) for name in encodings
@@ -50,10 +50,10 @@ def show_info(
 
 
 def about() -> dict[str, Any]:
-    """Versions, cores, devices and ansätze as JSON values; no name of a host or a user."""
+    """Versions, cores, devices and ansätze as JSON values, without names of hosts or users."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "qkan": qkan.__version__,
+        "qkan": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": cores,
@@ -69,8 +69,8 @@ def about() -> dict[str, Any]:
 def packages() -> dict[str, dict[str, str | None]]:
     """The version of each package that this one can use, and the extra that installs it.
 
-    The version is None where it is not installed, the extra where it always is. Nothing is known
-    where this package runs from its files, without being installed.
+    The version is None if the package is not installed, the extra if it always is. The result is
+    empty where this package runs from its files, without being installed.
     """
     found: dict[str, dict[str, str | None]] = {}
     known = version(DISTRIBUTION) is not None
@@ -91,7 +91,7 @@ def version(distribution: str) -> str | None:
 
 
 def engines_of(layer: QKANLayer, batch: int, device: str) -> dict[str, Any]:
-    """What `engine="auto"` takes for a layer and a batch on a device, and the others' reasons."""
+    """The engine that "auto" chooses for a layer and a batch, and why it does not choose others."""
     x = torch.zeros(1, device=device).expand(batch, layer.in_features)
     explanation = explain_layer(layer, x)
     return {

@@ -1,4 +1,4 @@
-"""A device's results for a table's model, in the table's own words."""
+"""A device's results for the model of a table, with the table's names and classes."""
 
 from __future__ import annotations
 
@@ -21,46 +21,40 @@ if TYPE_CHECKING:
 def columns_of(
     result: DeviceResult, model: nn.Module | None, x: Tensor
 ) -> dict[str, list[Any]] | None:
-    """Predictions by name, each with its standard error and the simulator's value beside.
+    """Return predictions by name, each with its standard error and the simulator's value.
 
-    Of a classifier these are the predicted class and the probability of each. A probability's
-    error is carried from those of the logits to first order, as if these were independent.
+    For a classifier these are the predicted class and the probability of each class. The error of
+    a probability is propagated from those of the logits to first order, as if these were
+    independent.
 
     Returns:
-        Columns of equal length, None where a value is missing; None of a model without a table.
+        Columns of equal length, with None for missing values; None for a model without a table.
     """
     if not isinstance(model, TableModel) or result.values.ndim != 2:
         return None
     values, errors = result.values.double().cpu(), result.stderr.double().cpu()
     with torch.no_grad():
         simulated = model(x.to(model.mean.device)).double().cpu()
-    if model.classes is None:
-        return {
-            name: plain(part[:, o].tolist())
-            for o, target in enumerate(model.targets)
-            for name, part in (
-                (target, values), (f"{target}_stderr", errors), (f"{target}_simulated", simulated)
-            )
-        }  # fmt: skip
-    chances, spread = _probabilities(values, errors)
-    exact, _ = _probabilities(simulated, torch.zeros_like(simulated))
-    missing = chances.isnan().any(1).tolist()
-    best = zip(chances.argmax(1).tolist(), missing, strict=True)
-    columns: dict[str, list[Any]] = {
-        model.targets[0]: [None if lost else model.classes[at] for at, lost in best],
-        f"{model.targets[0]}_simulated": [model.classes[at] for at in exact.argmax(1).tolist()],
-    }
-    for c, label in enumerate(model.classes):
-        name = f"p({label})"
-        for end, part in (("", chances), ("_stderr", spread), ("_simulated", exact)):
-            columns[name + end] = plain(part[:, c].tolist())
+    names, columns = [*model.targets], dict[str, list[Any]]()
+    if model.classes is not None:
+        values, errors = _probabilities(values, errors)
+        simulated, _ = _probabilities(simulated, torch.zeros_like(simulated))
+        missing = values.isnan().any(1).tolist()
+        best = zip(values.argmax(1).tolist(), missing, strict=True)
+        likeliest = simulated.argmax(1).tolist()
+        columns[names[0]] = [None if lost else model.classes[at] for at, lost in best]
+        columns[f"{names[0]}_simulated"] = [model.classes[at] for at in likeliest]
+        names = [f"p({label})" for label in model.classes]
+    for n, name in enumerate(names):
+        for end, part in (("", values), ("_stderr", errors), ("_simulated", simulated)):
+            columns[name + end] = plain(part[:, n].tolist())
     return columns
 
 
 def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities (n, classes) of logits, and their errors."""
+    """Probabilities (n, classes) from logits, and their errors."""
     chances = class_logits(logits).softmax(1)
-    # dp_c / dl_k = p_c·(δ_ck - p_k), over the logits that there are
+    # dp_c / dl_k = p_c·(δ_ck - p_k), for the logits that the network has
     count = logits.shape[1]
     slopes = torch.diag_embed(chances) - chances[:, :, None] * chances[:, None, :]
     carried = slopes[:, :, -count:] * errors[:, None, :]
@@ -68,7 +62,7 @@ def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def write_columns(columns: dict[str, list[Any]], result: DeviceResult, path: Path) -> None:
-    """Write one line a sample, with the device and the ids of the jobs; None becomes nothing."""
+    """Write a line for each sample, with the device and the ids of the jobs; None is left empty."""
     jobs = ";".join(result.jobs)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

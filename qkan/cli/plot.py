@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import qkan
 from qkan.errors import QKANError
 
-from .terminal import Decimal, Delimiter, Drop, Json, Model, explaining, show, typer
+from .terminal import Decimal, Delimiter, Drop, Json, Model, show, typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +25,10 @@ def plot_command(
         Path | None, typer.Argument(help="Its inputs, which set the ranges: CSV or .npy.")
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="network, or of one edge: spectrum, bloch or circuit.")
+        str, typer.Option(help="network; or of one edge spectrum, bloch or circuit.")
     ] = "network",
     edge: Annotated[
-        str | None, typer.Option(help="Layer, output and input, each from 0 on; 0,0,0 if none.")
+        str | None, typer.Option(help="Layer, output and input, counted from 0; 0,0,0 if none.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -43,26 +42,26 @@ def plot_command(
     """Draw a model, or one of its edges.
 
     Without a table the ranges are those of the model's input_range, or ±π/2. A model that
-    `qkan fit` wrote is drawn in the units of its table, without one over the ranges of training.
+    `qkan fit` wrote is drawn in the units of its table; without one over the ranges of training.
     """
-    with explaining():
-        from qkan.tabular.reading import Dialect
+    from qkan.io.files import load
+    from qkan.tabular.reading import Dialect
 
-        from .inputs import check_out
+    from .inputs import check_out
 
-        dialect = Dialect(delimiter, decimal)
-        check_request(kind, edge, table, drop)
-        suffix = ".svg" if kind == "network" else f"-{kind}.svg"
-        target = out or model.with_name(model.stem + suffix)
-        check_out(target)
-        network, place = qkan.load(model), parse_edge(edge or "0,0,0")
-        figure = draw(network, kind, place, lambda: points(network, table, drop, dialect))
-        save_figure(figure, target)
-        show({"figure": str(target), "kind": kind} if as_json else f"Written to {target}")
+    dialect = Dialect(delimiter, decimal)
+    check_request(kind, edge, table, drop)
+    suffix = ".svg" if kind == "network" else f"-{kind}.svg"
+    target = out or model.with_name(model.stem + suffix)
+    check_out(target)
+    network, place = load(model), parse_edge(edge or "0,0,0")
+    figure = draw(network, kind, place, lambda: points(network, table, drop, dialect))
+    save_figure(figure, target)
+    show({"figure": str(target), "kind": kind} if as_json else f"Written to {target}")
 
 
 def check_request(kind: str, edge: str | None, table: Path | None, drop: list[str] | None) -> None:
-    """Raise where an option would be without effect.
+    """Raise if an option would have no effect.
 
     Raises:
         QKANError: An unknown kind, or an option that it does not take.
@@ -82,32 +81,35 @@ def check_request(kind: str, edge: str | None, table: Path | None, drop: list[st
 def draw(
     model: nn.Module, kind: str, edge: tuple[int, int, int], inputs: Callable[[], Tensor]
 ) -> Any:
-    """The figure of one kind in `KINDS`; the inputs set the ranges of those that show any.
+    """Draw a figure of one kind in `KINDS`; the inputs set the ranges that it shows, if any.
 
     Raises:
         QKANError: A model, an edge or a table that cannot be right.
     """
+    from qkan.interpret import plot
+
     if kind == "circuit":
-        return qkan.plot_circuit(model, edge)
+        return plot.plot_circuit(model, edge)
     if kind == "spectrum":
-        return qkan.plot_spectrum(model, edge)
+        return plot.plot_spectrum(model, edge)
     if kind == "bloch":
-        return qkan.plot_bloch(model, inputs(), edge)
-    return qkan.plot(model, inputs())
+        return plot.plot_bloch(model, inputs(), edge)
+    return plot.plot(model, inputs())
 
 
 def points(
     model: nn.Module, table: Path | None, drop: list[str] | None, dialect: Dialect
 ) -> Tensor:
-    """A table's inputs, or without one points over the ranges of the training or of the model."""
-    from qkan.interpret.edges import spread_points
+    """A table's inputs; without one points over the ranges of the training or of the model."""
+    from qkan.interpret.edges import exact_network, spread_points
+    from qkan.tabular.table_model import TableModel
 
     from .inputs import noted_inputs
 
     if table is not None:
         return noted_inputs(table, model, drop, dialect)[0]
-    if not isinstance(model, qkan.TableModel):
-        return spread_points(model)
+    if not isinstance(model, TableModel):
+        return spread_points(exact_network(model, "plot"))
     found = spread_points(model.network).to(model.mean)
     if not model.ranges:
         return model.mean + model.scale * found

@@ -7,20 +7,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import qkan
 from qkan.errors import QKANError
 
-from .terminal import (
-    Decimal,
-    Delimiter,
-    Drop,
-    Json,
-    Model,
-    explaining,
-    show,
-    tell,
-    typer,
-)
+from .terminal import Decimal, Delimiter, Drop, Json, Model, show, tell, typer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +20,7 @@ def predict_command(
     table: Annotated[Path, typer.Argument(help="CSV with the columns it was trained on, or .npy.")],
     out: Annotated[Path | None, typer.Option(help="CSV to write; printed if none.")] = None,
     proba: Annotated[
-        bool, typer.Option("--proba", help="The probability of each class, too.")
+        bool, typer.Option("--proba", help="Add the probability of each class.")
     ] = False,
     drop: Drop = None,
     delimiter: Delimiter = None,
@@ -40,33 +29,33 @@ def predict_command(
 ) -> None:
     """Predict the rows of a table, in their order.
 
-    Columns go by their names. The target may be among them, and so may what `qkan fit` was told to
-    drop. A model that knows no table takes all columns as they stand. A note says which rows lie
-    far outside what the model was trained on, and what else is new to it.
+    Columns are found by their names; the target and the columns that `qkan fit` dropped may be
+    among them. A model without a table takes all columns in their order. A note says which rows
+    lie far outside what the model was trained on, and what else is new to it.
     """
-    with explaining():
-        from qkan.io.files import write_whole
-        from qkan.tabular.reading import Dialect
+    from qkan._files import write_whole
+    from qkan.io.files import load
+    from qkan.tabular.reading import Dialect
 
-        from .inputs import check_out, noted_inputs
+    from .inputs import check_out, noted_inputs
 
-        check_out(out)
-        network = qkan.load(model)
-        x, outside, notes = noted_inputs(table, network, drop, Dialect(delimiter, decimal))
-        found = predictions(network, x, proba=proba)
-        text = _csv(found)
-        if out is not None:
-            write_whole(out, text.encode())
-            tell(f"Written to {out}")
-        if as_json:
-            told = {"outside": outside, "notes": notes}
-            show({"model": str(model), "table": str(table), "predictions": found, **told})
-        elif out is None:
-            show(text.rstrip("\n"))
+    check_out(out)
+    network = load(model)
+    x, outside, notes = noted_inputs(table, network, drop, Dialect(delimiter, decimal))
+    found = predictions(network, x, proba=proba)
+    text = _csv(found)
+    if out is not None:
+        write_whole(out, text.encode())
+        tell(f"Written to {out}")
+    if as_json:
+        told = {"outside": outside, "notes": notes}
+        show({"model": str(model), "table": str(table), "predictions": found, **told})
+    elif out is None:
+        show(text.rstrip("\n"))
 
 
 def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str, list[Any]]:
-    """Columns of predictions by name; y0, y1, … of a model that knows no names.
+    """Columns of predictions by name; y0, y1, … if the model has no names.
 
     Args:
         model: A `TableModel`, or any other one.
@@ -74,12 +63,14 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
         proba: Whether to add each class's probability.
 
     Raises:
-        QKANError: Probabilities of a model without classes; inputs that are no rows.
+        QKANError: Probabilities of a model without classes; inputs that are not rows.
     """
-    if not isinstance(model, qkan.TableModel):
+    from qkan.tabular.table_model import TableModel, row_outputs
+
+    if not isinstance(model, TableModel):
         if proba:
             raise QKANError("--proba: this model has no classes; `qkan fit` makes one that does.")
-        return {f"y{o}": part for o, part in enumerate(_outputs(model, x).T.tolist())}
+        return {f"y{o}": part for o, part in enumerate(row_outputs(model, x).T.tolist())}
     found = model.predict(x)
     by_target = found.reshape(len(found), -1).T.tolist()
     columns = dict(zip(model.targets, by_target, strict=True))
@@ -89,18 +80,6 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
             f"p({name})": part for name, part in zip(model.classes or (), chances, strict=True)
         }
     return columns
-
-
-def _outputs(model: nn.Module, x: Tensor) -> Tensor:
-    import torch
-
-    from qkan.nn.watch import evaluating
-
-    with evaluating(model), torch.no_grad():
-        out: Tensor = model(x)
-    if out.ndim != 2:
-        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
-    return out.double().cpu()
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import qkan
 from qkan.errors import QKANError
 
 from .terminal import (
@@ -23,7 +22,6 @@ from .terminal import (
     Json,
     Model,
     Quiet,
-    explaining,
     show,
     show_table,
     tell,
@@ -39,11 +37,16 @@ if TYPE_CHECKING:
 VALUES = "values.csv"
 """A run's results in its directory, unless --out names another file."""
 
-Inputs = Annotated[Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample a line.")]
-Store = Annotated[Path, typer.Argument(help="The run's directory, as submit named it.")]
+RUNS = Path("qkan-runs")
+"""The directory of runs that are given none; a budget holds for all of them together."""
+
+Inputs = Annotated[
+    Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample on each line.")
+]
+Store = Annotated[Path, typer.Argument(help="The run's directory, which `qkan submit` named.")]
 Backend = Annotated[str, typer.Option(help="ibm_…, least_busy, a fake device's name, or aer.")]
-Shots = Annotated[int, typer.Option(help="Shots a value.")]
-Budget = Annotated[float | None, typer.Option(help="The most that may be billed, in seconds.")]
+Shots = Annotated[int, typer.Option(help="Shots for each value.")]
+Budget = Annotated[float | None, typer.Option(help="The most seconds that may be billed.")]
 Mitigation = Annotated[str, typer.Option(help="readout or none.")]
 Mode = Annotated[str, typer.Option(help="sequential or teacher_forced.")]
 More = Annotated[
@@ -53,9 +56,6 @@ More = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
 ]
-RUNS = Path("qkan-runs")
-"""Where runs are kept that are given no directory; a budget holds over all of them together."""
-
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
 
 
@@ -73,17 +73,13 @@ def estimate_command(
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Say what measuring a model costs; nothing is submitted."""
-    with explaining():
-        from qkan.tabular.reading import Dialect
+    """Estimate what measuring a model costs; nothing is submitted."""
+    from qkan.devices.plan import estimate
 
-        from .inputs import noted_inputs
-
-        device = _device(backend, shots, budget_seconds, mitigation, option)
-        network = qkan.load(model)
-        x, _, _ = noted_inputs(inputs, network, drop, Dialect(delimiter, decimal))
-        plan = qkan.estimate(network, x, device, mode=mode)
-        show(dataclasses.asdict(plan) if as_json else str(plan))
+    device = _device(backend, shots, budget_seconds, mitigation, option)
+    network, x = _loaded(model, inputs, drop, delimiter, decimal)
+    plan = estimate(network, x, device, mode=mode)
+    show(dataclasses.asdict(plan) if as_json else str(plan))
 
 
 def submit_command(
@@ -106,25 +102,24 @@ def submit_command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` goes on.
+    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` continues the run.
 
-    With --no-wait it returns once the jobs are in the queue. Later layers of a network need the
-    results of the first: `qkan collect` submits them.
+    With --no-wait the command returns once the jobs are in the queue. Later layers of a network
+    need the results of the first: `qkan collect` submits them.
     """
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = store or RUNS / f"{model.stem}-{stamp}"
-    with explaining(folder), _leaving(folder, as_json, code=0):
-        from qkan.tabular.reading import Dialect
+    with _leaving(folder, as_json, code=0):
+        from qkan.devices.run import run
 
-        from .inputs import check_out, noted_inputs
+        from .inputs import check_out
 
         check_out(out)
         option = [*([] if store else [f"store={json.dumps(str(RUNS))}"]), *(option or ())]
         device = _device(backend, shots, budget_seconds, mitigation, option, wait=not no_wait)
-        network = qkan.load(model)
-        x, _, _ = noted_inputs(inputs, network, drop, Dialect(delimiter, decimal))
+        network, x = _loaded(model, inputs, drop, delimiter, decimal)
         tell(f"The run is kept in {folder}")
-        result = qkan.run(network, x, device, mode=mode, store=folder, progress=not quiet)
+        result = run(network, x, device, mode=mode, store=folder, progress=not quiet)
         _finish(result, network, x, out, as_json)
 
 
@@ -138,83 +133,83 @@ def collect_command(
         bool,
         typer.Option(
             "--resubmit",
-            help="Submit anew what the service neither confirmed nor shows; it may be paid twice.",
+            help="Submit again what the service neither confirmed nor shows; it may bill twice.",
         ),
     ] = False,
 ) -> None:
-    """Go on with a run that was interrupted, or left, and write its results.
+    """Continue a run that was interrupted, or left in the queue, and write its results.
 
     With --no-wait the exit code is 4 while jobs are in the queue.
     """
-    with explaining(store), _leaving(store, as_json, code=PENDING):
+    with _leaving(store, as_json, code=PENDING):
         from qkan.devices.named import find_backend
-        from qkan.devices.store import read
+        from qkan.devices.run import resume
+        from qkan.devices.run_folder import read
 
         from .inputs import check_out
 
         check_out(out)
         described, x, network = read(store)
         device = find_backend(store, described["backend"], None, wait=not no_wait)
-        result = qkan.resume(store, device, progress=not quiet, resubmit=resubmit)
+        result = resume(store, device, progress=not quiet, resubmit=resubmit)
         _finish(result, network, x, out, as_json)
 
 
 def status_command(store: Store, as_json: Json = False) -> None:
-    """Say how a run's jobs stand."""
-    with explaining():
-        from qkan.devices.named import find_backend
-        from qkan.devices.store import read
+    """Show the state of a run's jobs."""
+    from qkan.devices.named import find_backend
+    from qkan.devices.run_folder import read
 
-        described, x, _ = read(store)
-        device = find_backend(store, described["backend"], None)
-        with device.watch(store, described["about"]) as opened:
-            states, seconds = opened.status(), opened.seconds
-        if as_json:
-            found = {"store": str(store), "backend": device.name, "jobs": states}
-            show({**found, "seconds": seconds, "inputs": [*x.shape]})
-            return
-        lines = [(identity, state) for identity, state in states.items()]
-        title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
-        show_table(title, ("job", "state"), lines)
-        done = store / VALUES
-        tell(f"Its results: {done}" if done.exists() else f"Go on with: qkan collect {store}")
+    described, x, _ = read(store)
+    device = find_backend(store, described["backend"], None)
+    with device.watch(store, described["about"]) as opened:
+        states, seconds = opened.status(), opened.seconds
+    if as_json:
+        found = {"store": str(store), "backend": device.name, "jobs": states}
+        show({**found, "seconds": seconds, "inputs": [*x.shape]})
+        return
+    lines = [(identity, state) for identity, state in states.items()]
+    title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
+    show_table(title, ("job", "state"), lines)
+    done = store / VALUES
+    tell(f"Its results: {done}" if done.exists() else f"Go on with: qkan collect {store}")
 
 
 def cancel_command(store: Store, as_json: Json = False) -> None:
-    """Cancel the jobs of a run that have not finished; what has finished is kept."""
-    with explaining():
-        jobs = qkan.cancel(store)
-        show({"cancelled": [*jobs]} if as_json else f"Cancelled: {', '.join(jobs) or 'nothing'}")
+    """Cancel the jobs of a run that have not finished; results of the others are kept."""
+    from qkan.devices.run import cancel
+
+    jobs = cancel(store)
+    show({"cancelled": [*jobs]} if as_json else f"Cancelled: {', '.join(jobs) or 'nothing'}")
 
 
 def devices_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Look at these closely.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Devices to look at closely.")] = None,
     ibm: Annotated[bool, typer.Option("--ibm", help="The devices of your IBM account.")] = False,
     as_json: Json = False,
 ) -> None:
     """List devices: fake ones offline; with --ibm the account's, with queue and calibration."""
-    with explaining():
-        from .devices import Device, account_devices, fake_names, look_at
+    from .devices import Device, account_devices, fake_names, look_at
 
-        found = [look_at(name) for name in names or ()]
-        found += account_devices() if ibm else []
-        found = found or fake_names()
-        if as_json:
-            show([dataclasses.asdict(device) for device in found])
-            return
-        header = tuple(field.name.replace("_", " ") for field in dataclasses.fields(Device))
-        lines = [dataclasses.astuple(device) for device in found]
-        keep = [k for k in range(len(header)) if any(line[k] is not None for line in lines)]
-        show_table(
-            "Devices for --backend; also aer, an ideal simulator",
-            tuple(header[k] for k in keep),
-            [tuple(line[k] for k in keep) for line in lines],
-        )
+    found = [look_at(name) for name in names or ()]
+    found += account_devices() if ibm else []
+    found = found or fake_names()
+    if as_json:
+        show([dataclasses.asdict(device) for device in found])
+        return
+    header = tuple(field.name.replace("_", " ") for field in dataclasses.fields(Device))
+    lines = [dataclasses.astuple(device) for device in found]
+    keep = [k for k in range(len(header)) if any(line[k] is not None for line in lines)]
+    show_table(
+        "Devices for --backend; also aer, an ideal simulator",
+        tuple(header[k] for k in keep),
+        [tuple(line[k] for k in keep) for line in lines],
+    )
 
 
 @contextlib.contextmanager
 def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
-    """What is said where jobs are left in the queue."""
+    """Say how to continue, and end with that exit code, if jobs are left in the queue."""
     from qkan.backends import PendingError
 
     try:
@@ -224,6 +219,24 @@ def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
             show({"store": str(folder), "pending": [*pending.jobs]})
         tell(f"{pending}\nCollect: qkan collect {folder}")
         raise typer.Exit(code) from None
+    except KeyboardInterrupt as stop:
+        if folder.exists():
+            stop.add_note("Jobs that were submitted stay in the queue and are kept.")
+            stop.add_note(f"Go on: qkan collect {folder}\nGive up: qkan cancel {folder}")
+        raise
+
+
+def _loaded(
+    model: Path, inputs: Path, drop: list[str] | None, delimiter: str | None, decimal: str | None
+) -> tuple[nn.Module, Tensor]:
+    """The model of a file, and its inputs of another."""
+    from qkan.io.files import load
+    from qkan.tabular.reading import Dialect
+
+    from .inputs import noted_inputs
+
+    network = load(model)
+    return network, noted_inputs(inputs, network, drop, Dialect(delimiter, decimal))[0]
 
 
 def _device(
@@ -235,6 +248,7 @@ def _device(
     *,
     wait: bool = True,
 ) -> QiskitBackend:
+    from qkan.backends import QiskitBackend
     from qkan.backends.options import make_options
 
     options: dict[str, Any] = {}
@@ -249,19 +263,20 @@ def _device(
     given: Any = {
         "shots": shots, "budget_seconds": budget, "mitigation": mitigation, "wait": wait, **options,
     }  # fmt: skip
-    make_options(given)  # before they are taken for what else a backend is made of
-    return qkan.QiskitBackend(name, **given)
+    # a wrong option is named here rather than by the backend's constructor
+    make_options(given)
+    return QiskitBackend(name, **given)
 
 
 def _finish(
     result: DeviceResult, model: nn.Module | None, x: Tensor, out: Path | None, as_json: bool
 ) -> None:
-    """Write and show a result; a partial one has an exit code of its own."""
+    """Write and show a result; a partial one ends with an exit code of its own."""
     from .inputs import to_json
     from .measured import columns_of, write_columns
 
     if result.path is None and out is None:
-        raise qkan.QKANError(
+        raise QKANError(
             "There is no circuit to measure for these inputs, so nothing was submitted; --out "
             "writes what the simulator gives."
         )

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, one line for an error, tables, common options."""
+"""What all commands share: common options, exit codes, one line for an error, tables."""
 
 from __future__ import annotations
 
@@ -18,67 +18,65 @@ require("rich", "cli")
 FAILED, WRONG, PARTIAL, PENDING, INTERRUPTED = 1, 2, 3, 4, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a device, an account or a package refused or is not there; 2 wrong "
+    "Exit codes: 0 done; 1 a device, an account or a package refused or is missing; 2 wrong "
     "usage or input; 3 values are missing; 4 jobs are in the queue; 130 interrupted."
 )
+
+FEW_CLASSES = 10
+"""Whole numbers with at most this many values are taken for classes."""
+
+TASKS = ("auto", "regression", "classification")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Model = Annotated[Path, typer.Argument(help="A model that `qkan fit` or qkan.save wrote.")]
 Drop = Annotated[
     list[str] | None,
-    typer.Option("--drop", help="A column to leave out; again for more.", show_default=False),
+    typer.Option("--drop", help="A column to leave out; repeat for more.", show_default=False),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="Between cells; found out if not said. tab for a tab.", show_default=False),
+    typer.Option(help="What separates cells; found if not given. tab: a tab.", show_default=False),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(help="Before decimals, . or a comma; found out if not said.", show_default=False),
+    typer.Option(help="The decimal mark, . or a comma; found if not given.", show_default=False),
 ]
 
 
 @contextlib.contextmanager
-def explaining(folder: Path | None = None) -> Iterator[None]:
-    """One line for what went wrong, and how to go on, in place of a traceback."""
+def explaining() -> Iterator[None]:
+    """Turn what went wrong into one line, and an exit code, in place of a traceback."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        tell(str(stop) or "Interrupted.")
-        if folder is not None and folder.exists():
-            tell("Jobs that were submitted stay in the queue and are kept.")
-            tell(f"Go on: qkan collect {folder}\nGive up: qkan cancel {folder}")
-        raise typer.Exit(INTERRUPTED) from None
-    except QKANError as error:
-        raise _stop(error, WRONG) from None
-    except ImportError as error:
-        raise _stop(error, FAILED) from None
+        raise _ended(stop, str(stop) or "Interrupted.", INTERRUPTED) from None
     except BrokenPipeError:
-        # whoever reads the output has seen enough; typer ends quietly
+        # the reader of the output closed it, and typer ends quietly
         raise
-    except OSError as error:
-        raise _stop(error, WRONG) from None
-    except _refusals(WRONG) as error:
-        raise _stop(error, WRONG) from None
-    except _refusals(FAILED) as error:
-        raise _stop(error, FAILED) from None
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
+        raise _ended(error, f"Error: {error}", code) from None
 
 
-def _refusals(code: int) -> tuple[type[Exception], ...]:
-    """The errors of the other rooms, which are imported only once something went wrong."""
+def _ended(error: BaseException, text: str, code: int) -> Any:
+    tell("\n".join([text, *getattr(error, "__notes__", ())]))
+    return typer.Exit(code)
+
+
+def _code_of(error: Exception) -> int | None:
+    """The exit code of an error that a message explains; None for any other, a bug."""
+    # the other rooms are imported only once something went wrong
     from qkan.backends import BackendError
     from qkan.circuits import CircuitError
     from qkan.simulators import SimulatorError
 
-    return (BackendError,) if code == FAILED else (CircuitError, SimulatorError)
-
-
-def _stop(error: Exception, code: int) -> Any:
-    tell(f"Error: {error}")
-    for note in getattr(error, "__notes__", ()):
-        tell(note)
-    return typer.Exit(code)
+    if isinstance(error, ImportError | BackendError):
+        return FAILED
+    known = isinstance(error, QKANError | OSError | CircuitError | SimulatorError)
+    return WRONG if known else None
 
 
 def show(content: Any) -> None:
@@ -89,7 +87,7 @@ def show(content: Any) -> None:
 
 
 def tell(text: str) -> None:
-    """Write what is no result to standard error."""
+    """Write a message that is not a result to standard error."""
     sys.stderr.write(text + "\n")
 
 
@@ -102,14 +100,13 @@ def show_table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]
     for number, name in enumerate(header):
         made.add_column(name, no_wrap=number == 0)
     for line in lines:
-        made.add_row(*map(cell, line))
-    # in a pipe nothing may be cut off; what is in brackets is text, such as "qkan-hybrid[plot]"
+        made.add_row(*map(_cell, line))
+    # a pipe has room for whole lines; brackets are text, as in "qkan-hybrid[plot]", and no markup
     width = None if sys.stdout.isatty() else 160
     Console(width=width, markup=False).print(made)
 
 
-def cell(value: Any) -> str:
-    """A value in few characters; nothing for None."""
+def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What must be right before anything is submitted: finite parameters and inputs, by name."""
+"""Checks before anything is submitted: what is not finite is named."""
 
 from __future__ import annotations
 
@@ -10,56 +10,53 @@ from torch import Tensor, nn
 
 from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
-from qkan.nn.network import QKAN
 
-from .stage import Stage, quantum_layers
+from .layer_circuits import LayerCircuits, quantum_layers, record
 
 _EDGES = ("theta", "scale", "shift", "weight", "base_weight", "mask")
-
-
-def check_model(model: nn.Module) -> None:
-    """Raise unless every parameter and buffer is finite.
-
-    Raises:
-        QKANError: No QKANLayer; a NaN or an infinity, named with its layer and edge; a model on
-            the meta device.
-    """
-    layers = quantum_layers(model)
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_meta:
-            raise QKANError(
-                f"{name} is on the meta device and has no values to measure; load the model's "
-                "parameters first."
-            )
-    for name, layer in layers.items():
-        for kind in _EDGES:
-            value = getattr(layer, kind)
-            if value is not None and not value.isfinite().all():
-                raise QKANError(_bad_parameter(name, layer, kind, value))
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_floating_point() and not value.isfinite().all():
-            raise QKANError(f"{name} has a value that is NaN or infinite; {_SUBMITTED}")
-
-
 _SUBMITTED = "nothing was submitted. Go back to a model from before the training diverged."
 
 
-def _bad_parameter(name: str, layer: QKANLayer, kind: str, value: Tensor) -> str:
+def checked_circuits(model: nn.Module, x: Tensor) -> list[LayerCircuits]:
+    """The circuits of all layer calls of a forward pass on the simulator."""
+    check_model(model)
+    check_input(x)
+    calls, _ = record(model, x)
+    for circuits in calls:
+        check_circuits(circuits)
+    return calls
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise unless the model has circuits and every parameter and buffer is finite."""
+    quantum_layers(model)
+    for name, module in model.named_modules():
+        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for kind, value in own:
+            if value.is_meta:
+                raise QKANError(
+                    f"{name}.{kind}".lstrip(".") + " is on the meta device and has no values to "
+                    "measure; load the model's parameters first."
+                )
+            if value.is_floating_point() and not value.isfinite().all():
+                raise QKANError(_bad_value(name, module, kind, value))
+
+
+def _bad_value(name: str, module: nn.Module, kind: str, value: Tensor) -> str:
     place = (~value.isfinite()).nonzero()[0].tolist()
-    found = value[tuple(place)].item()
-    if layer.group is not None and kind in ("theta", "scale", "shift"):
+    if not isinstance(module, QKANLayer) or kind not in _EDGES:
+        path = f"{name}.{kind}".lstrip(".")
+        return f"{path} has a value that is NaN or infinite; {_SUBMITTED}"
+    if module.group is not None and kind in ("theta", "scale", "shift"):
         where = f"group {place[0]}"
     else:
         where = f"the edge of output {place[0]}, input {place[1]}"
-    return f"Layer {name}: {kind} of {where} is {found}; {_SUBMITTED}"
+    layer = name or type(module).__name__
+    return f"Layer {layer}: {kind} of {where} is {value[tuple(place)].item()}; {_SUBMITTED}"
 
 
 def check_input(x: Tensor) -> None:
-    """Raise unless x is a finite real tensor.
-
-    Raises:
-        QKANError: Another type, or a NaN or an infinity, named with its sample.
-    """
+    """Raise unless x is a finite real tensor."""
     if isinstance(x, Tensor) and x.layout != torch.strided:
         raise QKANError(f"The input has the layout {x.layout}; pass x.to_dense().")
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim == 0:
@@ -79,55 +76,27 @@ def check_input(x: Tensor) -> None:
         )
 
 
-def check_stage(stage: Stage, excused: Tensor | None = None) -> None:
-    """Raise unless a stage is finite, apart from rows that are `excused`, (n,).
-
-    Raises:
-        QKANError: It names the layer, the edge, and for an input the sample.
-    """
+def check_circuits(circuits: LayerCircuits, excused: Tensor | None = None) -> None:
+    """Raise unless the circuits of a layer's call are finite, but for the rows `excused`, (n,)."""
     for kind in ("theta", "scale", "shift"):
-        lost = (~getattr(stage, kind).isfinite()).any(-1).nonzero()
+        lost = (~getattr(circuits, kind).isfinite()).any(-1).nonzero()
         if len(lost):
-            raise QKANError(f"{stage.edge(int(lost[0]))}: {kind} is NaN or infinite; {_SUBMITTED}")
-    bad = ~stage.inputs.isfinite()
+            edge = circuits.edge(int(lost[0]))
+            raise QKANError(f"{edge}: {kind} is NaN or infinite; {_SUBMITTED}")
+    bad = ~circuits.inputs.isfinite()
     if excused is not None:
         bad &= ~excused[:, None]
     if bad.any():
         row, column = bad.nonzero()[0].tolist()
         raise QKANError(
-            f"Layer {stage.name}: sample {row} reaches input {column}, and so the edges from it, "
-            f"as {stage.inputs[row, column].item()}; no circuit of this layer was submitted. "
-            "Look at the layers before it."
+            f"Layer {circuits.name}: sample {row} reaches input {column}, and so the edges from "
+            f"it, as {circuits.inputs[row, column].item()}; no circuit of this layer was "
+            "submitted. Look at the layers before it."
         )
-
-
-def samples_of(model: nn.Module, x: Tensor) -> int:
-    """Parts of x without influence on each other: rows for layers alone, else x's first size."""
-    alone = isinstance(model, QKAN | QKANLayer)
-    return x.shape[:-1].numel() if alone or x.ndim == 1 else x.shape[0]
-
-
-def sample_of_row(stage: Stage, samples: int) -> Tensor:
-    """(n,) the sample that each row of a stage belongs to.
-
-    Raises:
-        QKANError: The layer's rows are no multiple of the samples.
-    """
-    rows = stage.inputs.shape[0]
-    if samples and rows % samples:
-        raise QKANError(
-            f"Layer {stage.name} was called with {rows} rows for {samples} samples, so which row "
-            "belongs to which sample is not known; keep samples first and apart in the model."
-        )
-    return torch.arange(rows, device=stage.inputs.device) // max(rows // max(samples, 1), 1)
 
 
 def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
-    """The folder that `store=` names.
-
-    Raises:
-        QKANError: It is no path, or a file.
-    """
+    """The folder that `store=` names."""
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike):

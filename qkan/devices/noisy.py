@@ -14,8 +14,8 @@ from qkan.backends import Backend
 from qkan.circuits import DeviceNoise, PulseNoise, isa_expectation
 from qkan.errors import QKANError
 
+from .layer_circuits import Evaluate, LayerCircuits, overriding_activations
 from .named import as_backend
-from .stage import Evaluate, Stage, tapped
 
 
 def device_noise(
@@ -46,8 +46,17 @@ def device_noise(
     noise = calibration.device_noise(backend.layout if qubits is None else qubits)
     if readout is None:
         readout = not backend.corrects_readout
-    p, q = (_median(backend, "readout", e) for e in (noise.p, noise.q)) if readout else (0.0, 0.0)
-    return DeviceNoise(_pulse(backend, noise.sx), _pulse(backend, noise.x), p, q)
+
+    def median(what: str, values: object) -> float:
+        array = np.asarray(values, dtype=np.float64)
+        if np.isnan(array).all():
+            raise QKANError(
+                f"The calibration of {backend.name} says nothing of its {what}. Pass a noise of "
+                "your own, DeviceNoise(…), or train with the exact simulator."
+            )
+        return float(np.nanmedian(array))
+
+    return _changed(noise, median, readout)
 
 
 @contextmanager
@@ -64,7 +73,7 @@ def noisy(
         model: Any module with `QKANLayer`s in it.
         device: A backend: each edge gets the mean noise of the qubits that will measure it, the
             heaviest edges those of the best. Or a noise from `device_noise` for all alike.
-        fused: Whether each circuit runs as one rotation; None: as the backend does.
+        fused: Whether each circuit runs as one rotation; None: as it does on the backend.
 
     Raises:
         QKANError: A model without circuits; a calibration that lacks something.
@@ -85,77 +94,58 @@ def noisy(
         device = as_backend(device)
     if fused is None:
         fused = isinstance(device, Backend) and device.fused
-    with tapped(model, simulate_noisy(device, fused=fused), once=False):
+    expectation = noisy_expectation(device, fused=fused)
+    with overriding_activations(model, lambda circuits: circuits.readout(expectation(circuits))):
         yield
 
 
-def simulate_noisy(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
-    """What `tapped` calls to compute the readout of noisy activations."""
-    expectation = noisy_expectation(device, fused=fused)
-
-    def activate(stage: Stage) -> Tensor:
-        return stage.readout(expectation(stage)) if stage.values else stage.x * 0
-
-    return activate
-
-
 def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
-    """From a stage to the noisy ⟨M⟩ of its edges in use, (n, e)."""
-    place = _everywhere(device) if isinstance(device, DeviceNoise) else _placed(device)
+    """From a layer's circuits to the noisy ⟨M⟩ of their edges in use, (n, e)."""
+    noise_of = _placed(device) if isinstance(device, Backend) else lambda circuits: device
 
-    def expectation(stage: Stage) -> Tensor:
-        noise = place(stage)
-        z: Tensor = isa_expectation(stage.layer.circuit, stage.angles(), torch, noise, fused=fused)
+    def expectation(circuits: LayerCircuits) -> Tensor:
+        if not circuits.values:
+            return circuits.x * 0
+        circuit, noise = circuits.layer.circuit, noise_of(circuits)
+        z: Tensor = isa_expectation(circuit, circuits.angles(), torch, noise, fused=fused)
         return z
 
     return expectation
 
 
-def _everywhere(noise: DeviceNoise) -> Callable[[Stage], DeviceNoise]:
-    return lambda stage: noise
-
-
-def _placed(backend: Backend) -> Callable[[Stage], DeviceNoise]:
-    """The noise of each edge of a stage, of the qubits that a backend deals its values to."""
-    device_noise(backend)  # says what is missing
+def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
+    """The noise of each edge of a layer, of the qubits that a backend deals its values to."""
+    device_noise(backend)  # raises where the calibration lacks something
     noise = backend.calibration().device_noise(backend.layout)
 
-    def of(stage: Stage) -> DeviceNoise:
-        heaviest_first = torch.argsort(stage.weights(), descending=True, stable=True).cpu()
+    def of(circuits: LayerCircuits) -> DeviceNoise:
+        heaviest_first = torch.argsort(circuits.weights(), descending=True, stable=True).cpu()
 
-        def share(values: object) -> Tensor:
+        def share(what: str, values: object) -> Tensor:
             found = torch.empty(len(heaviest_first), dtype=torch.double)
             found[heaviest_first] = torch.from_numpy(_means(np.asarray(values), len(found)))
-            return found.to(stage.x.device)
+            return found.to(circuits.x.device)
 
-        def pulse(given: PulseNoise) -> PulseNoise:
-            return PulseNoise(share(given.xy), share(given.z), share(given.offset))
-
-        corrected = backend.corrects_readout
-        p, q = (0.0, 0.0) if corrected else (share(noise.p), share(noise.q))
-        return DeviceNoise(pulse(noise.sx), pulse(noise.x), p, q)
+        return _changed(noise, share, not backend.corrects_readout)
 
     return of
 
 
 def _means(values: np.ndarray[Any, np.dtype[np.float64]], parts: int) -> Any:
-    """Means over equal parts of a row, whose ends may lie within an entry; NaN is the median."""
+    """Means over equal parts of a row, whose ends may cut an entry; NaN counts as the median."""
     known = np.where(np.isnan(values), np.nanmedian(values), values)
     total = np.concatenate([[0.0], np.cumsum(known)])
     ends = np.linspace(0, len(known), parts + 1)
     return np.diff(np.interp(ends, np.arange(len(total)), total)) * parts / len(known)
 
 
-def _pulse(backend: Backend, pulse: PulseNoise) -> PulseNoise:
-    names = ("xy", "z", "offset")
-    return PulseNoise(*(_median(backend, "gates and relaxation", getattr(pulse, n)) for n in names))
-
-
-def _median(backend: Backend, what: str, values: object) -> float:
-    array = np.asarray(values, dtype=np.float64)
-    if np.isnan(array).all():
-        raise QKANError(
-            f"The calibration of {backend.name} says nothing of its {what}. Pass a noise of your "
-            "own, DeviceNoise(…), or train with the exact simulator."
-        )
-    return float(np.nanmedian(array))
+def _changed(
+    noise: DeviceNoise, change: Callable[[str, object], Any], readout: bool
+) -> DeviceNoise:
+    """The noise with all its numbers changed, each together with what it belongs to."""
+    p, q = (change("readout", e) for e in (noise.p, noise.q)) if readout else (0.0, 0.0)
+    sx, x = (
+        PulseNoise(*(change("gates and relaxation", n) for n in (pulse.xy, pulse.z, pulse.offset)))
+        for pulse in (noise.sx, noise.x)
+    )
+    return DeviceNoise(sx, x, p, q)

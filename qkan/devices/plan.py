@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from qkan._options import check_choice
 from qkan.backends import Backend, BackendError, Cost
 from qkan.errors import QKANError
 
-from .checks import check_input, check_model, check_stage
+from .checks import checked_circuits
+from .layer_circuits import LayerCircuits
 from .named import as_backend
-from .shift import shifted_gates
-from .stage import Stage, record
+from .parameter_shift import shifted_rotations
 
 MODES = ("sequential", "teacher_forced")
 """How a run feeds the layers: with the measured outputs before them, or with the simulator's."""
@@ -28,8 +29,8 @@ class StagePlan:
 
     Attributes:
         name: The layer that is measured, or all of them.
-        values: Circuits with bound angles.
-        cost: What the backend says of that many.
+        values: How many circuits with bound angles are measured.
+        cost: What the backend says they cost.
     """
 
     name: str
@@ -55,22 +56,22 @@ class Plan:
 
     @property
     def values(self) -> int:
-        """Circuits with bound angles."""
+        """How many circuits with bound angles are measured."""
         return sum(stage.values for stage in self.stages)
 
     @property
     def rows(self) -> int:
-        """Bound parameter sets, each measuring many values at once."""
+        """How many bound parameter sets there are; each measures many values at once."""
         return sum(stage.cost.rows for stage in self.stages)
 
     @property
     def jobs(self) -> int:
-        """Jobs in the device's queue."""
+        """How many jobs enter the device's queue."""
         return sum(stage.cost.jobs for stage in self.stages)
 
     @property
     def executions(self) -> int:
-        """Rows × shots."""
+        """How many shots are taken in all: rows × shots."""
         return sum(stage.cost.executions for stage in self.stages)
 
     @property
@@ -79,17 +80,19 @@ class Plan:
         return sum(stage.cost.seconds for stage in self.stages)
 
     @property
+    def seconds_left(self) -> float | None:
+        """Seconds left of the budget before the run; None on an emulator."""
+        known = (stage.cost.seconds_left for stage in self.stages)
+        return min((left for left in known if left is not None), default=None)
+
+    @property
     def account_seconds_left(self) -> float | None:
-        """On the account's instance, before the run; None on an emulator or without a limit."""
-        found = (s.cost.account_seconds_left for s in self.stages)
-        return min((left for left in found if left is not None), default=None)
+        """Seconds left on the account's instance before the run; None where nothing limits them."""
+        known = (stage.cost.account_seconds_left for stage in self.stages)
+        return min((left for left in known if left is not None), default=None)
 
     def require_time(self) -> None:
-        """Raise unless the account has the time that the run takes.
-
-        Raises:
-            BackendError: It has less; jobs would wait in its queue for ever.
-        """
+        """Raise unless the account has the time that the run takes."""
         left = self.account_seconds_left
         if left is not None and self.seconds > left:
             raise BackendError(
@@ -98,18 +101,11 @@ class Plan:
                 "fewer shots or samples, another instance, or wait until it has time again."
             )
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Of the budget, before the run; None on an emulator."""
-        return min(
-            (s.cost.seconds_left for s in self.stages if s.cost.seconds_left is not None),
-            default=None,
-        )
-
     def __str__(self) -> str:
         header = ("layer", "values", "rows", "jobs", "executions", "seconds")
-        lines = [(s.name, s.values, *_figures(s.cost)) for s in self.stages]
-        total = ("in all", self.values, self.rows, self.jobs, self.executions, self.seconds)
+        lines = [(s.name, s.values, *(getattr(s.cost, name) for name in header[2:]))
+                 for s in self.stages]  # fmt: skip
+        total = ("in all", *(getattr(self, name) for name in header[1:]))
         table = [tuple(map(_show, line)) for line in (header, *lines, total)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         text = [
@@ -120,9 +116,9 @@ class Plan:
 
     def _headline(self) -> str:
         width = max((stage.cost.width for stage in self.stages), default=0)
-        parts = [self.backend, f"{self.shots} shots a value"] + [f"{width} qubits at once"] * (
-            width > 0
-        )
+        parts = [self.backend, f"{self.shots} shots a value"]
+        if width:
+            parts.append(f"{width} qubits at once")
         if self.seconds_left is not None:
             parts.append(f"{self.seconds_left:.3g} s of budget left")
         if self.account_seconds_left is not None:
@@ -134,11 +130,13 @@ class Plan:
         found = []
         chips = [stage.cost.chip for stage in self.stages if stage.cost.chip is not None]
         if chips:
-            rows, jobs, executions = (sum(getattr(c, n) for c in chips)
-                                      for n in ("rows", "jobs", "executions"))  # fmt: skip
+            rows, jobs, executions, seconds = (
+                _show(sum(getattr(chip, name) for chip in chips))
+                for name in ("rows", "jobs", "executions", "seconds")
+            )
             found.append(
-                f"on all {chips[0].width} usable qubits of the chip: {rows:,} rows, {jobs:,} jobs, "
-                f"{executions:,} executions, {sum(c.seconds for c in chips):.3g} seconds"
+                f"on all {chips[0].width} usable qubits of the chip: {rows} rows, {jobs} jobs, "
+                f"{executions} executions, {seconds} seconds"
             )
         if self.dry_seconds is not None:
             found.append(f"the service's dry run: {self.dry_seconds:.3g} seconds")
@@ -175,49 +173,39 @@ def estimate(
             that on its paid plans. Not for tables and training.
 
     Returns:
-        The plan: a submission for each layer, or one for all of them but in mode "sequential".
+        The plan: in mode "sequential" a submission for each layer, else one for all of them.
 
     Raises:
         QKANError: A model without circuits, a NaN or an infinity (named), an unknown mode.
     """
-    if mode not in (*MODES, "tabulate"):
-        raise QKANError(f"mode={mode!r}; wanted {', '.join(map(repr, MODES))} or 'tabulate'.")
-    if gradient not in (None, *GRADIENTS):
-        raise QKANError(f"gradient={gradient!r}; wanted {' or '.join(map(repr, GRADIENTS))}.")
+    check_choice("mode", mode, (*MODES, "tabulate"))
+    check_choice("gradient", gradient, (None, *GRADIENTS))
     backend = as_backend(backend)
-    check_model(model)
-    check_input(x)
-    stages, _ = record(model, x)
-    for stage in stages:
-        check_stage(stage)
+    calls = [circuits for circuits in checked_circuits(model, x) if circuits.values]
     if mode == "tabulate":
-        layers = {id(stage.layer): (stage.name, points * len(stage.edges)) for stage in stages}
-        parts = list(layers.values())
+        layers = {id(c.layer): (c.name, points * len(c.edges)) for c in calls}
+        parts = [*layers.values()]
     else:
-        parts = [(stage.name, stage.values * _sets(stage, gradient)) for stage in stages]
+        parts = [(c.name, c.values * _values_of_each(c, gradient)) for c in calls]
     if mode != "sequential":
-        parts = [("all layers", sum(values for _, values in parts))]
-    plans = [StagePlan(name, n, backend.cost(n)) for name, n in parts if n]
+        values = sum(number for _, number in parts)
+        parts = [("all layers", values)] if values else []
+    plans = [StagePlan(name, number, backend.cost(number)) for name, number in parts]
     dry = None
     if dry_run:
         if mode == "tabulate" or gradient is not None:
             raise QKANError("dry_run=True estimates a run; leave out mode='tabulate' and gradient.")
-        tasks = [stage.task() for stage in stages if stage.values]
-        calls = [tasks] if mode != "sequential" else [[task] for task in tasks]
-        found = [backend.dry_run(call) for call in calls]
-        dry = None if None in found else sum(s for s in found if s is not None)
+        tasks = [circuits.task() for circuits in calls]
+        submissions = [tasks] if mode != "sequential" else [[task] for task in tasks]
+        answers = [backend.dry_run(submission) for submission in submissions]
+        dry = None if None in answers else sum(s for s in answers if s is not None)
     return Plan(backend.name, backend.shots, tuple(plans), dry)
 
 
-def _sets(stage: Stage, gradient: str | None) -> int:
-    """How often each value is measured."""
-    if gradient == "parameter-shift":
-        return 1 + 2 * len(shifted_gates(stage.layer.circuit))
-    return 1
-
-
-def _figures(cost: Cost) -> tuple[int, int, int, float]:
-    return cost.rows, cost.jobs, cost.executions, cost.seconds
+def _values_of_each(circuits: LayerCircuits, gradient: str | None) -> int:
+    """How often each circuit is measured: unshifted, and twice for each shift."""
+    shifted = gradient == "parameter-shift"
+    return 1 + 2 * len(shifted_rotations(circuits.layer.circuit)) * shifted
 
 
 def _show(cell: object) -> str:

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.backends.pennylane_backend import pennylane_device
+from qkan.backends.pennylane.backend import pennylane_device
 from qkan.circuits import Circuit, Rotation, pennylane_observable, require, resolve_scale
-from qkan.circuits.to_pennylane import apply_gates, gate_angles
+from qkan.circuits.to_pennylane import apply_gates, broadcast_angles
 from qkan.errors import QKANError
-from qkan.simulators.bloch import angle
+from qkan.simulators.bloch import angle as rotation_angle
 
-from .shift import shifted_gates
-from .train import Measured
+from .parameter_shift import angle_offsets, differentiable, needed_shifts
 
 Scale = Tensor | str | Sequence[float] | None
 
@@ -109,7 +108,7 @@ class PennyLaneNode:
     ) -> Tensor:
         """φ of every value: (…), or (…, o, i) where theta is (o, i, k)."""
         _check(x=x, theta=theta, scale=scale, shift=shift)
-        angles, shape = gate_angles(self.circuit, x, theta, scale, shift)
+        angles, shape = broadcast_angles(self.circuit, x, theta, scale, shift)
         if not math.prod(shape):
             return torch.stack(angles).sum(0)
         if self.shifts:
@@ -138,55 +137,28 @@ class PennyLaneNode:
         scale: Scale,
         shift: Tensor | None,
     ) -> Tensor:
-        rotations = self._needed(x, theta, scale, shift)
-        base = torch.stack([turn.detach().double().reshape(-1) for turn in angles])
-        offsets = base.new_zeros(1 + 2 * len(rotations), len(angles), 1)
-        for number, (_, gate) in enumerate(rotations):
-            offsets[1 + 2 * number, gate] = math.pi / 2
-            offsets[2 + 2 * number, gate] = -math.pi / 2
+        """The values with derivatives by parameter shift; all shifted rows are one tape."""
+        shifts = needed_shifts(self.circuit, theta, (x, scale, shift))
+        base = torch.stack([angle.detach().double().reshape(-1) for angle in angles])
+        offsets = angle_offsets(self.circuit, shifts).to(base.device).unsqueeze(-1)
         rows = (base + offsets).transpose(0, 1).flatten(1).cpu().numpy()
         z = torch.as_tensor(self.qnode(*rows), dtype=torch.double, device=x.device)
-        z = z.reshape(len(offsets), *shape)
-        moving = self._surrogate(rotations, (z[1::2] - z[2::2]) / 2, x, theta, scale, shift)
-        # what no shift moves still belongs to the graph of all arguments
-        moving = moving + 0 * torch.stack(list(angles)).sum(0)
-        values: Tensor = Measured.apply(moving, z[0].to(x.dtype))  # type: ignore[no-untyped-call]
-        return values
+        factors: Tensor | tuple[float, ...] = (
+            scale
+            if isinstance(scale, Tensor)
+            else resolve_scale(self.circuit, "linear" if scale is None else scale)
+        )
+        added = theta.new_zeros(self.circuit.num_encodings) if shift is None else shift
+        inputs = x if theta.ndim > 1 else x.unsqueeze(-1)
 
-    def _needed(self, x: Tensor, theta: Tensor, *encoded: object) -> list[tuple[Rotation, int]]:
-        """The shifts that some wanted gradient depends on."""
-        if not torch.is_grad_enabled():
-            return []
-        data = any(isinstance(t, Tensor) and t.requires_grad for t in (x, *encoded))
-        return [
-            (rotation, gate)
-            for rotation, gate in shifted_gates(self.circuit)
-            if (rotation.thetas and theta.requires_grad) or (rotation.encoding is not None and data)
-        ]
-
-    def _surrogate(
-        self,
-        rotations: Sequence[tuple[Rotation, int]],
-        slopes: Tensor,
-        x: Tensor,
-        theta: Tensor,
-        scale: Scale,
-        shift: Tensor | None,
-    ) -> Tensor:
-        """Σ_r slope_r·α_r: its derivatives are those of φ, whatever it is worth itself."""
-        if not isinstance(scale, Tensor):
-            scale = theta.new_tensor(
-                resolve_scale(self.circuit, "linear" if scale is None else scale)
-            )
-        shift = theta.new_zeros(self.circuit.num_encodings) if shift is None else shift
-        x = x if theta.ndim > 1 else x.unsqueeze(-1)
-        total = torch.zeros(slopes.shape[1:], dtype=theta.dtype, device=theta.device)
-        for (rotation, _), slope in zip(rotations, slopes.to(theta.dtype), strict=True):
-            turn = angle(rotation, x, theta, scale, shift)
+        def angle(rotation: Rotation) -> Tensor:
+            found = rotation_angle(rotation, inputs, theta, factors, added)
             # one circuit has neither the axis o nor i, and no other where x does not enter
-            turn = turn[..., 0, 0] if theta.ndim == 1 and turn.ndim > 1 else turn
-            total = total + slope * turn
-        return total
+            return found[..., 0, 0] if theta.ndim == 1 and found.ndim > 1 else found
+
+        values = differentiable(z.reshape(len(offsets), *shape), shifts, angle)
+        # arguments that no shift moves still belong to the graph
+        return values.to(x.dtype) + 0 * torch.stack(list(angles)).sum(0)
 
     def _supports(self, qml: Any, method: str, shots: Any) -> bool:
         with qml.queuing.AnnotatedQueue() as queue:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from qkan._options import check_choice
 from qkan._progress import Progress
 from qkan.backends import Backend, Run
 from qkan.errors import QKANError
-from qkan.nn.watch import evaluating
 
-from . import store as files
-from .checks import check_stage, folder_of, sample_of_row, samples_of
+from . import run_folder
+from .checks import folder_of
+from .error_propagation import (
+    EdgeEstimates,
+    ErrorPropagation,
+    measured_forward,
+    recording,
+    samples_of,
+)
+from .layer_circuits import LayerCircuits, record
 from .named import as_backend, find_backend
 from .plan import MODES, estimate
-from .reading import Reading, Source, Tracked
 from .result import DeviceResult, EdgeCheck
-from .stage import Stage, record, tapped
-
-Read = Callable[[Stage, Tensor], Source]
-"""From a stage and the rows of it to measure, (n,) bools, to values with errors."""
 
 
 def run(
@@ -40,9 +43,10 @@ def run(
 ) -> DeviceResult:
     """Measure a model on a device: its circuits there, the classical rest in torch, here.
 
-    Layer after layer, all edges and samples of a layer in as few jobs as hold them. Nothing that
-    is paid for is run twice: the same call with the same `store`, or `resume`, goes on where a
-    run stopped. A group's activation is measured once a sample and input, a pruned edge never.
+    Layers are measured one after the other, all edges and samples of a layer in as few jobs as hold
+    them. Nothing that is paid for is run twice: the same call with the same `store`, or `resume`,
+    goes on where a run stopped. A group's activation is measured once for each sample and input, a
+    pruned edge never.
 
     Standard errors are carried to the outputs to first order, by the simulator's slopes, with all
     correlations between hidden values and between the values of one qubit, at the price of a
@@ -80,20 +84,22 @@ def run(
         >>> result.values.shape, bool((result.stderr > 0).all())
         (torch.Size([5, 1]), True)
     """
-    if mode not in MODES:
-        raise QKANError(f"mode={mode!r}; wanted {' or '.join(map(repr, MODES))}.")
+    check_choice("mode", mode, MODES)
     backend = as_backend(backend)
     plan = estimate(model, x, backend, mode=mode)
     kept = folder_of(store)
     if not plan.stages:
-        return _nothing(model, x, backend, mode)
-    with backend.open(kept, files.about(model, x, mode)) as opened, resumable(opened):
+        # without a circuit to measure, the simulator's output is exact
+        _, out = record(model, x)
+        exact = torch.zeros_like(out)
+        return DeviceResult(out, exact, backend.name, backend.shots, (), 0.0, mode)
+    with backend.open(kept, run_folder.about(model, x, mode)) as opened, resumable(opened):
         if not opened.jobs:
             plan.require_time()
         if resubmit:
             opened.resubmit()
         if opened.path is not None:
-            files.keep(opened.path, model, x, backend, mode)
+            run_folder.keep(opened.path, model, x, backend, mode)
         with Progress(len(plan.stages), "run", enabled=progress) as bar:
             forward = _sequential if mode == "sequential" else _teacher_forced
             return forward(model, x, opened, bar)
@@ -107,13 +113,13 @@ def resume(
     progress: bool = True,
     resubmit: bool = False,
 ) -> DeviceResult:
-    """Go on with a run that was interrupted, in any process; what is there is not run again.
+    """Go on with a run that was interrupted, in any process; what was measured is not run again.
 
     Args:
         source: The run's directory, or its partial result.
-        backend: The device it runs on, or its name; None: the `QiskitBackend` of the run, with the
-            options that it had.
-        model: Needed where the model is none that `save` knows, such as an nn.Sequential.
+        backend: The device it runs on, or its name; None: the backend of the run, made again with
+            the options that it had.
+        model: The model, needed where `save` does not know its kind, such as an nn.Sequential.
         progress: As in `run`.
         resubmit: As in `run`.
 
@@ -122,7 +128,7 @@ def resume(
         BackendError: As in `run`.
     """
     folder = _folder(source)
-    described, x, saved = files.read(folder)
+    described, x, saved = run_folder.read(folder)
     chosen = saved if model is None else model
     if chosen is None:
         raise QKANError(
@@ -130,7 +136,7 @@ def resume(
             "pass resume(…, model=model) with the same parameters."
         )
     mode = described["about"]["mode"]
-    if files.about(chosen, x, mode) != described["about"]:
+    if run_folder.about(chosen, x, mode) != described["about"]:
         raise QKANError(
             f"The run in {folder} is of another {described['about']['model']} than this "
             f"{type(chosen).__name__}, or of other parameters; pass the model as it was."
@@ -151,116 +157,76 @@ def cancel(
         QKANError: No run there, or one of another device.
     """
     folder = _folder(source)
-    described, *_ = files.read(folder)
+    described, *_ = run_folder.read(folder)
     found = find_backend(folder, described["backend"], backend)
     with found.watch(folder, described["about"]) as opened:
         return opened.cancel()
 
 
-def measure_forward(model: nn.Module, x: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-    """A forward pass in which `read` gives the activations, and its outputs' standard errors.
-
-    Samples with a missing value end as NaN, and are not read any further.
-    """
-    samples, tracked = samples_of(model, x), Tracked()
-    lost: set[int] = set()
-
-    def activate(stage: Stage) -> Tensor:
-        place = sample_of_row(stage, samples)
-        missing = torch.isin(place, place.new_tensor(sorted(lost)))
-        check_stage(stage, missing)
-        source = read(stage, ~missing)
-        lost.update(place[source.z.isnan().any(-1)].tolist())
-        return tracked.follow(source, source.z)
-
-    with tapped(model, activate), evaluating(model), _recording():
-        out = model(x.detach().clone())
-        return out.detach(), tracked.stderr(out, samples).to(out.dtype)
-
-
-def read_from(run: Run, bar: Progress) -> Read:
-    """Read stages by measuring them in a run; what has no circuits costs no job.
+def _sequential(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> DeviceResult:
+    """Measure layer after layer, each at the measured outputs of those before it.
 
     After a layer with missing values a run that can be resumed stops, for its next layers must be
     asked once, for all samples; one that keeps nothing goes on with the samples that it has.
     """
     calls = itertools.count()
 
-    def read(stage: Stage, rows: Tensor) -> Reading:
-        if run.path is not None and not rows.all():
+    def read(circuits: LayerCircuits, rows: Tensor) -> EdgeEstimates:
+        whole = bool(rows.all())
+        if opened.path is not None and not whole:
             rows = torch.zeros_like(rows)
-        part = stage if bool(rows.all()) else stage.rows(rows)
-        if not part.values:
-            return Reading.of(stage, None, rows)
+        asked = circuits if whole else circuits.rows(rows)
+        if not asked.values:
+            # what has no circuits costs no job
+            return EdgeEstimates.measured(circuits, None, rows)
         call = next(calls)
-        found = files.measure(run, [part.task()], call)
+        found = run_folder.measure(opened, [asked.task()], call)
         bar.advance()
-        return Reading.of(stage, found[0], rows, call)
+        return EdgeEstimates.measured(circuits, found[0], rows, call)
 
-    return read
-
-
-def _sequential(model: nn.Module, x: Tensor, run: Run, bar: Progress) -> DeviceResult:
-    values, stderr = measure_forward(model, x, read_from(run, bar))
-    return _result(values, stderr, run, "sequential")
+    return _result(*measured_forward(model, x, read), opened, "sequential")
 
 
-def _teacher_forced(model: nn.Module, x: Tensor, run: Run, bar: Progress) -> DeviceResult:
-    stages, _ = record(model, x)
-    measured = [stage for stage in stages if stage.values]
-    found = files.measure(run, [stage.task() for stage in measured])
+def _teacher_forced(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> DeviceResult:
+    """Measure all layers at the simulator's activations and correct the output to first order."""
+    measured = [circuits for circuits in record(model, x)[0] if circuits.values]
+    found = run_folder.measure(opened, [circuits.task() for circuits in measured])
     bar.advance()
-    readings = [Reading.of(stage, m) for stage, m in zip(measured, found, strict=True)]
-    queue, tracked, samples = iter(readings), Tracked(), samples_of(model, x)
+    estimates = [EdgeEstimates.measured(*pair) for pair in zip(measured, found, strict=True)]
+    queue, errors = iter(estimates), ErrorPropagation(samples_of(model, x))
 
-    def simulate(stage: Stage) -> Tensor:
-        value = stage.detached().simulate()
-        return tracked.follow(next(queue), value, stage) if stage.values else value
+    def simulate(circuits: LayerCircuits) -> Tensor:
+        value = circuits.detached().simulate()
+        return errors.follow(next(queue), value, circuits) if circuits.values else value
 
-    with tapped(model, simulate), evaluating(model), _recording():
+    with recording(model, simulate):
         out = model(x.detach().clone())
-        values = tracked.corrected(out, samples).to(out.dtype)
-        stderr = tracked.stderr(out, samples).to(out.dtype)
-    checks = tuple(_check(reading) for reading in readings)
-    return _result(values, stderr, run, "teacher_forced", checks)
+        values, stderr = errors.corrected(out), errors.stderr(out)
+    return _result(values, stderr, opened, "teacher_forced", tuple(map(_check, estimates)))
 
 
-def _check(reading: Reading) -> EdgeCheck:
-    stage = reading.stage
-    simulated = stage.detached().simulate()
-    places = (stage.place(t) for t in (simulated, reading.z, reading.stderr))
-    return EdgeCheck(stage.name, *places)
+def _check(estimates: EdgeEstimates) -> EdgeCheck:
+    circuits = estimates.circuits
+    simulated = circuits.detached().simulate()
+    places = map(circuits.place, (simulated, estimates.z, estimates.stderr))
+    return EdgeCheck(circuits.name, *places)
 
 
 def _result(
-    values: Tensor, stderr: Tensor, run: Run, mode: str, edges: tuple[EdgeCheck, ...] = ()
+    values: Tensor, stderr: Tensor, opened: Run, mode: str, edges: tuple[EdgeCheck, ...] = ()
 ) -> DeviceResult:
-    device, notes = run.backend, run.notes
-    if run.path is not None and bool(values.isnan().any()):
-        notes += (f"Values are missing. Try again with qkan.resume({str(run.path)!r}).",)
+    device, notes = opened.backend, opened.notes
+    if opened.path is not None and bool(values.isnan().any()):
+        notes += (f"Values are missing. Try again with qkan.resume({str(opened.path)!r}).",)
     return DeviceResult(
-        values, stderr, device.name, device.shots, run.jobs, run.seconds, mode, run.path, edges,
-        notes,
+        values, stderr, device.name, device.shots, opened.jobs, opened.seconds, mode, opened.path,
+        edges, notes,
     )  # fmt: skip
-
-
-def _nothing(model: nn.Module, x: Tensor, backend: Backend, mode: str) -> DeviceResult:
-    """Without a circuit to measure, the simulator's output is exact."""
-    _, out = record(model, x)
-    stderr = torch.zeros_like(out)
-    return DeviceResult(out, stderr, backend.name, backend.shots, (), 0.0, mode)
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    """Autograd at work, whatever the caller turned off: errors are carried by its slopes."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @contextmanager
 def resumable(run: Run, again: str = "qkan.resume({!r})") -> Iterator[None]:
-    """Tell whoever sees a failure or Ctrl-C how to go on: `again`, with the run's directory."""
+    """Add to a failure or Ctrl-C how to go on: the call `again`, with the run's directory."""
     try:
         yield
     except (KeyboardInterrupt, ValueError) as error:

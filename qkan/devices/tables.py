@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkan._options import check_size
 from qkan.backends import Backend
 from qkan.circuits import Circuit
 from qkan.errors import QKANError
-from qkan.nn.layer import QKANLayer
 
-from .checks import check_input, check_model, check_stage, folder_of
+from .checks import check_input, checked_circuits, folder_of
+from .error_propagation import EdgeEstimates, measured_forward
+from .layer_circuits import LayerCircuits, quantum_layers
 from .named import as_backend
-from .reading import Reading, variance_of_sum
 from .result import DeviceResult
-from .run import measure_forward, resumable
-from .stage import Stage, quantum_layers, record
-from .store import about, measure
+from .run import resumable
+from .run_folder import about, measure
 
 _CHUNK = 4_000_000
 _ROUNDING = 1e-10
@@ -75,33 +75,31 @@ def tabulate(
         >>> tables(x).values.shape
         torch.Size([100, 1])
     """
-    if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-        raise QKANError(f"points={points!r}: a whole number, 2 or more.")
+    points = check_size("points", points, least=2)
     if not isinstance(margin, Real) or not 0 <= margin < 100:
         raise QKANError(f"margin={margin!r}: a part of the range, such as 0.1.")
     backend = as_backend(backend)
-    check_model(model)
     _refuse_arccos(model)
-    check_input(x)
+    recorded = checked_circuits(model, x)
     if not x.numel():
         raise QKANError("tabulate needs samples to know the ranges of the inputs; found none.")
-    stages, _ = record(model, x)
-    for stage in stages:
-        check_stage(stage)
-    grids = [_grid(found, points, margin) for found in _by_layer(stages) if found[0].values]
+    by_layer: dict[int, list[LayerCircuits]] = {}
+    for circuits in recorded:
+        by_layer.setdefault(id(circuits.layer), []).append(circuits)
+    grids = [_grid(calls, points, margin) for calls in by_layer.values() if calls[0].values]
     described = {**about(model, x, "tabulate"), "points": points, "margin": margin}
     kept, again = folder_of(store), "the same tabulate(…, store={!r})"
     with backend.open(kept, described) as run, resumable(run, again):
         found = measure(run, [grid.task() for grid in grids]) if grids else []
         tables = {
-            id(grid.layer): Table.fit(Reading.of(grid, values))
+            id(grid.layer): LayerTable.fit(EdgeEstimates.measured(grid, values))
             for grid, values in zip(grids, found, strict=True)
         }
         return EdgeTables(model, backend.name, backend.shots, tables, run.jobs, run.seconds)
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class LayerTable:
     """The measured edges of one layer and what follows from them.
 
     Attributes:
@@ -111,18 +109,18 @@ class Table:
         kept: (e, c, k) orthonormal directions that the points decide; 0 where truncated.
     """
 
-    grid: Reading
+    grid: EdgeEstimates
     frequencies: Tensor
     solve: Tensor
     kept: Tensor
 
     @classmethod
-    def fit(cls, grid: Reading) -> Table:
+    def fit(cls, grid: EdgeEstimates) -> LayerTable:
         """Least squares for each edge, directions dropped that noise would decide."""
-        stage = grid.stage.detached()
-        frequencies = _frequencies(stage)
+        circuits = grid.circuits.detached()
+        frequencies = _frequencies(circuits)
         known = ~grid.z.isnan()
-        features = _features(stage.x, frequencies).transpose(0, 1) * known.T[..., None]
+        features = _features(circuits.x, frequencies).transpose(0, 1) * known.T[..., None]
         noise = torch.where(known, grid.stderr, 0).square().sum(0) / known.sum(0).clamp(min=1)
         count = _coefficients(frequencies)
         u, s, vh = torch.linalg.svd(features, full_matrices=False)
@@ -133,99 +131,53 @@ class Table:
         solve = directions * inverse[:, None] @ u.transpose(1, 2)
         return cls(grid, frequencies, solve, directions)
 
-    def read(self, stage: Stage) -> TableReading:
-        """Values and errors at a stage's inputs.
+    def read(self, circuits: LayerCircuits) -> EdgeEstimates:
+        """Estimates at the inputs of a layer's call, with the errors of points and truncation.
 
         Raises:
             QKANError: An input outside what was measured, or edges that were trained since.
         """
-        self._require_same(stage)
-        self._require_measured(stage)
-        features = _features(stage.detached().x, self.frequencies)
+        self._require_same(circuits)
+        self._require_measured(circuits)
+        features = _features(circuits.detached().x, self.frequencies)
         weights = torch.einsum("nec,ecm->nem", features, self.solve)
         decided = torch.einsum("nec,eck->nek", features, self.kept).square().sum(-1)
         lost = (features.square().sum(-1) - decided).clamp(min=0)
         bias = lost / _coefficients(self.frequencies)
-        known = ~self.grid.z.isnan()
-        nodes = torch.where(known, self.grid.z, 0.0).T
-        shot = torch.where(known, self.grid.shot_stderr, 0.0).T
-        total = torch.where(known, self.grid.stderr, 0.0).T
-        own = ((weights * shot) ** 2).sum(-1) + bias
-        unbiased = (weights**2 * torch.where(known, self.grid.shot_variance, 0.0).T).sum(-1) + bias
-        stderr = (((weights * total) ** 2).sum(-1) + bias).sqrt()
-        z = torch.where(known.any(0), (weights * nodes).sum(-1), torch.nan)
-        return TableReading(stage, z, stderr, unbiased, own, weights * nodes, self.grid)
+        grid, known = self.grid, ~self.grid.z.isnan()
 
-    def _require_same(self, stage: Stage) -> None:
-        ours, theirs = self.grid.stage, stage.detached()
+        def carried(variance: Tensor) -> Tensor:
+            return (weights**2 * torch.where(known, variance, 0.0).T).sum(-1) + bias
+
+        parts = weights * torch.where(known, grid.z, 0.0).T
+        z = torch.where(known.any(0), parts.sum(-1), torch.nan)
+        return EdgeEstimates(
+            circuits, z, carried(grid.stderr**2).sqrt(), carried(grid.variance),
+            carried(grid.cautious), parts, grid.qubit[..., 0].T[None], grid.calibration_error,
+            grid.call,
+        )  # fmt: skip
+
+    def _require_same(self, circuits: LayerCircuits) -> None:
+        ours, theirs = self.grid.circuits, circuits.detached()
         names = ("theta", "scale", "shift", "edges")
         if not all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in names):
             raise QKANError(
-                f"Layer {stage.name}: its angles or its mask changed after they were measured; "
+                f"Layer {circuits.name}: its angles or its mask changed after they were measured; "
                 "tabulate the model again."
             )
 
-    def _require_measured(self, stage: Stage) -> None:
-        low, high = self.grid.stage.inputs.aminmax(dim=0)
+    def _require_measured(self, circuits: LayerCircuits) -> None:
+        low, high = self.grid.circuits.inputs.aminmax(dim=0)
         slack = 1e-9 * (high - low)
-        outside = (stage.inputs < low - slack) | (stage.inputs > high + slack)
+        outside = (circuits.inputs < low - slack) | (circuits.inputs > high + slack)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
             raise QKANError(
-                f"Layer {stage.name}: sample {row} reaches input {column} as "
-                f"{stage.inputs[row, column].item():.6g}, and its edges were measured on "
+                f"Layer {circuits.name}: sample {row} reaches input {column} as "
+                f"{circuits.inputs[row, column].item():.6g}, and its edges were measured on "
                 f"[{low[column].item():.6g}, {high[column].item():.6g}]. Tabulate with inputs that "
                 "reach further, or with a larger margin."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class TableReading:
-    """Values of a stage from a table.
-
-    Attributes:
-        stage: Where.
-        z: (n, e) estimates.
-        stderr: (n, e) standard errors: leverage of all causes, and the truncation.
-        variance: (n, e) what is independent from edge to edge, of which shots without bias.
-        cautious: (n, e) the same as it holds for a single value.
-        parts: (n, e, m) what each measured point contributes to z.
-        grid: The measured points.
-    """
-
-    stage: Stage
-    z: Tensor
-    stderr: Tensor
-    variance: Tensor
-    cautious: Tensor
-    parts: Tensor
-    grid: Reading
-
-    @property
-    def call(self) -> int:
-        """All points of all layers were measured together."""
-        return self.grid.call
-
-    @property
-    def calibration_error(self) -> Mapping[int, float]:
-        """As of the points."""
-        return self.grid.calibration_error
-
-    def own(self, slope: Tensor) -> Tensor:
-        """(n,) the variance of Σ_e slope·z."""
-        return variance_of_sum(slope, self.variance, self.cautious)
-
-    def shared(self, slope: Tensor, samples: Tensor, totals: Tensor) -> None:
-        """Add Σ slope·part·r over the points of each qubit to `totals` (b, q)."""
-        if not self.calibration_error:
-            return
-        relative = slope.new_zeros(totals.shape[1])
-        for number, error in self.calibration_error.items():
-            relative[number] = error
-        qubit = self.grid.qubit.T.clamp(min=0).flatten()
-        moved = (slope[..., None] * self.parts).flatten(1) * relative[qubit]
-        by_qubit = torch.zeros_like(totals[:1]).repeat(len(moved), 1).index_add_(1, qubit, moved)
-        totals.index_add_(0, samples, by_qubit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +196,7 @@ class EdgeTables:
     model: nn.Module
     backend: str
     shots: int
-    tables: Mapping[int, Table]
+    tables: Mapping[int, LayerTable]
     jobs: tuple[str, ...]
     seconds: float
 
@@ -264,15 +216,15 @@ class EdgeTables:
         sizes = [table.solve.numel() // table.solve.shape[-1] for table in self.tables.values()]
         rows = max(1, _CHUNK // max(sizes, default=1))
         parts = x.split(rows) if x.ndim > 1 and len(x) else [x]
-        found = [measure_forward(self.model, part, self._read) for part in parts]
+        found = [measured_forward(self.model, part, self._read) for part in parts]
         values, stderr = (torch.cat(t) if x.ndim > 1 else t[0] for t in zip(*found, strict=True))
         return DeviceResult(
             values, stderr, self.backend, self.shots, self.jobs, self.seconds, "tabulate"
         )
 
-    def _read(self, stage: Stage, rows: Tensor) -> TableReading | Reading:
-        table = self.tables.get(id(stage.layer))
-        return Reading.of(stage, None) if table is None else table.read(stage)
+    def _read(self, circuits: LayerCircuits, rows: Tensor) -> EdgeEstimates:
+        table = self.tables.get(id(circuits.layer))
+        return EdgeEstimates.measured(circuits, None) if table is None else table.read(circuits)
 
 
 def _refuse_arccos(model: nn.Module) -> None:
@@ -284,33 +236,26 @@ def _refuse_arccos(model: nn.Module) -> None:
             )
 
 
-def _by_layer(stages: list[Stage]) -> list[list[Stage]]:
-    layers: dict[int, list[Stage]] = {}
-    for stage in stages:
-        layers.setdefault(id(stage.layer), []).append(stage)
-    return list(layers.values())
-
-
-def _grid(stages: list[Stage], points: int, margin: float) -> Stage:
-    """A layer's stage with the Chebyshev points of its inputs' ranges for rows."""
-    seen = torch.cat([stage.inputs for stage in stages]).detach().double()
+def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircuits:
+    """A layer's circuits at the Chebyshev points of its inputs' ranges over all calls."""
+    seen = torch.cat([circuits.inputs for circuits in calls]).detach().double()
     low, high = seen.aminmax(dim=0)
     # an input that never changes still gets a range, for what a device makes of it
     half = (high - low) / 2 + margin * (high - low).clamp(min=0.1)
     angles = torch.pi * torch.arange(points, dtype=torch.double, device=seen.device) / (points - 1)
     inputs = (low + high) / 2 + half * angles.cos()[:, None]
-    first = stages[0].detached()
+    first = calls[0].detached()
     return replace(first, inputs=inputs, x=inputs[:, first.edges % first.layer.in_features])
 
 
-def _frequencies(stage: Stage) -> Tensor:
+def _frequencies(circuits: LayerCircuits) -> Tensor:
     """(e, f) frequencies of each edge, 0 among them, padded with NaN."""
-    layer: QKANLayer = stage.layer
-    fixed = layer.fixed_scale
-    rows = [_spectrum(layer.circuit, fixed or tuple(scale)) for scale in stage.scale.cpu().tolist()]
+    circuit, fixed = circuits.layer.circuit, circuits.layer.fixed_scale
+    scales = circuits.scale.cpu().tolist()
+    rows = [_spectrum(circuit, fixed or tuple(scale)) for scale in scales]
     width = max(map(len, rows), default=1)
     padded = [[*row, *[torch.nan] * (width - len(row))] for row in rows]
-    return torch.tensor(padded, dtype=torch.double, device=stage.x.device).reshape(-1, width)
+    return torch.tensor(padded, dtype=torch.double, device=circuits.x.device).reshape(-1, width)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -320,7 +265,7 @@ def _spectrum(circuit: Circuit, scale: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _coefficients(frequencies: Tensor) -> Tensor:
-    """(e,) how many coefficients each edge has."""
+    """(e,) the number of coefficients of each edge."""
     return 2.0 * (~frequencies.isnan()).sum(-1) - 1
 
 

@@ -1,6 +1,6 @@
-"""Where feed-forward blocks stand in models: the forms as data, and what finds them.
+"""Where feed-forward blocks stand in models: the kinds of blocks as data, and what finds them.
 
-A form names parts by attribute, so that no library of models is imported. A block that is a module
+A kind names parts by attribute, so that no library of models is imported. A block that is a module
 of its own is exchanged as a whole. Where its linear maps are parts of a larger layer, the new
 module takes the place of the first one and the rest of the block passes on what it gets.
 """
@@ -28,7 +28,7 @@ class Switch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Form:
+class BlockKind:
     """How a feed-forward block stands in a module.
 
     Attributes:
@@ -39,7 +39,7 @@ class Form:
         numbers: Attributes, where the module has them, with the values that they then take.
         switch: What is switched off around the module.
         of: The module's class.
-        beside: What else the module has; tells the layers apart that share names.
+        beside: What else the module has; tells layers apart that share names.
         known: Whether how the module is called is known, too.
     """
 
@@ -62,7 +62,7 @@ class Form:
         """Whether the module holds such a block, with as many outputs as inputs."""
         if not isinstance(module, self.of):
             return False
-        if any(part(module, path) is None for path in (*self.passing, *self.beside)):
+        if any(attribute(module, path) is None for path in (*self.passing, *self.beside)):
             return False
         maps = [linear for path in self.linears if (linear := child(module, path)) is not None]
         sizes = [size for linear in maps if (size := linear_sizes(linear)) is not None]
@@ -71,8 +71,8 @@ class Form:
         return bool(self.slot) or (_takes_one_tensor(module) and _owns_all(maps, module))
 
 
-def _encoder_layer(of: type[nn.Module]) -> Form:
-    return Form(
+def _encoder_layer(of: type[nn.Module]) -> BlockKind:
+    return BlockKind(
         ("linear1",), "linear2", slot="linear1", passing=("activation", "dropout", "linear2"),
         # 0 says neither ReLU nor GELU; for those the fast path computes the block by itself
         numbers=(("activation_relu_or_gelu", 0),),
@@ -80,73 +80,63 @@ def _encoder_layer(of: type[nn.Module]) -> Form:
     )  # fmt: skip
 
 
-FORMS = (
-    # GPT-2, GPT-Neo
-    Form(("c_fc",), "c_proj"),
-    # Llama, Mistral, Qwen, Gemma; then without a gate, or with both maps in one
-    Form(("gate_proj", "up_proj"), "down_proj"),
-    Form(("up_proj",), "down_proj"),
-    Form(("gate_up_proj",), "down_proj"),
-    # Llama's own code
-    Form(("w1", "w3"), "w2"),
-    # timm's Mlp; ViT, CLIP, Phi
-    Form(("fc1",), "fc2"),
-    # GPT-NeoX, Falcon
-    Form(("dense_h_to_4h",), "dense_4h_to_h"),
-    # GPT-J
-    Form(("fc_in",), "fc_out"),
-    # DistilBERT
-    Form(("lin1",), "lin2"),
-    # ModernBERT
-    Form(("Wi",), "Wo"),
-    # Wav2Vec2, HuBERT, WavLM and others of speech
-    Form(("intermediate_dense",), "output_dense"),
-    # the towers of Qwen's models that see
-    Form(("linear_fc1",), "linear_fc2"),
-    # litgpt, with and without a gate
-    Form(("fc_1", "fc_2"), "proj"),
-    Form(("fc",), "proj"),
-    # T5, with and without a gate
-    Form(("wi_0", "wi_1"), "wo"),
-    Form(("wi",), "wo"),
+BLOCK_KINDS = (
+    BlockKind(("c_fc",), "c_proj"),  # GPT-2, GPT-Neo
+    BlockKind(("gate_proj", "up_proj"), "down_proj"),  # Llama, Mistral, Qwen, Gemma
+    BlockKind(("up_proj",), "down_proj"),  # those without a gate
+    BlockKind(("gate_up_proj",), "down_proj"),  # those with gate and map in one
+    BlockKind(("w1", "w3"), "w2"),  # Llama's own code
+    BlockKind(("fc1",), "fc2"),  # timm's Mlp; ViT, CLIP, Phi
+    BlockKind(("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon
+    BlockKind(("fc_in",), "fc_out"),  # GPT-J
+    BlockKind(("lin1",), "lin2"),  # DistilBERT
+    BlockKind(("Wi",), "Wo"),  # ModernBERT
+    BlockKind(("intermediate_dense",), "output_dense"),  # Wav2Vec2, HuBERT, WavLM and others
+    BlockKind(("linear_fc1",), "linear_fc2"),  # the towers of Qwen's models that see
+    BlockKind(("fc_1", "fc_2"), "proj"),  # litgpt with a gate
+    BlockKind(("fc",), "proj"),  # litgpt without a gate
+    BlockKind(("wi_0", "wi_1"), "wo"),  # T5 with a gate
+    BlockKind(("wi",), "wo"),  # T5 without a gate
     # BLOOM and MPT, which are given the residual and add it
-    Form(
+    BlockKind(
         ("dense_h_to_4h",), "dense_4h_to_h", slot="dense_h_to_4h",
         passing=("gelu_impl", "dense_4h_to_h"),
         # above 1 the weight of the last map may be used without calling it
         numbers=(("pretraining_tp", 1),), beside=("hidden_dropout",),
     ),
-    Form(
+    BlockKind(
         ("up_proj",), "down_proj", slot="up_proj", passing=("act", "down_proj"),
         beside=("hidden_dropout",),
     ),
     # XLNet and Funnel, which add the residual and normalise; XLNet's one dropout is between the
     # maps and behind them, so that it now comes twice behind the block
-    Form(
+    BlockKind(
         ("layer_1",), "layer_2", slot="layer_1", passing=("activation_function", "layer_2"),
         beside=("layer_norm", "dropout"),
     ),
-    Form(
+    BlockKind(
         ("linear_1",), "linear_2", slot="linear_1",
         passing=("activation_function", "activation_dropout", "linear_2"), beside=("layer_norm",),
     ),
     # BERT, RoBERTa, ELECTRA, MPNet, whose output adds the residual and normalises
-    Form(("intermediate.dense",), "output.dense", slot="intermediate", passing=("output.dense",)),
+    BlockKind(
+        ("intermediate.dense",), "output.dense", slot="intermediate", passing=("output.dense",),
+    ),
     # ALBERT
-    Form(
+    BlockKind(
         ("ffn",), "ffn_output", slot="ffn", passing=("activation", "ffn_output"),
         beside=("full_layer_layer_norm",),
     ),
     # OPT, BART, Whisper
-    Form(
+    BlockKind(
         ("fc1",), "fc2", slot="fc1", passing=("activation_fn", "fc2"),
         numbers=(("activation_dropout", 0.0),), beside=("self_attn",),
     ),
     _encoder_layer(nn.TransformerEncoderLayer),
     _encoder_layer(nn.TransformerDecoderLayer),
-    Form(("linear1",), "linear2"),
+    BlockKind(("linear1",), "linear2"),
 )  # fmt: skip
-"""Tried in this order."""
+"""All kinds that are known, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,89 +144,89 @@ class Block:
     """A feed-forward block in a model.
 
     Attributes:
-        owner: Name of the module that the form fits.
+        owner: Name of the module that the kind fits.
         module: That module.
-        form: The form.
+        kind: How the block stands in it.
     """
 
     owner: str
     module: nn.Module
-    form: Form
+    kind: BlockKind
 
     @property
     def name(self) -> str:
         """Where the new module will stand."""
-        return self._named(self.form.slot)
+        return self._named(self.kind.slot)
 
     @property
     def slot(self) -> nn.Module:
         """The module that stands there now."""
-        return self.module.get_submodule(self.form.slot)
+        return self.module.get_submodule(self.kind.slot)
 
     @property
     def weight(self) -> Tensor:
-        """That of the first linear map, whose device and dtype are those of the block's input."""
+        """The first linear map's weight; it has the device and dtype of the block's input."""
         weight = next(iter(self.linears.values())).weight
         assert isinstance(weight, Tensor)
         return weight
 
-    def made(self, make: Callable[[int], nn.Module]) -> nn.Module:
-        """The new module, by what makes one from a number of inputs."""
-        return make(self.sizes[0])
-
     @property
     def linears(self) -> dict[str, nn.Module]:
         """The block's linear maps, by their names in the model."""
-        return {self._named(path): self.module.get_submodule(path) for path in self.form.linears}
+        return {self._named(path): self.module.get_submodule(path) for path in self.kind.linears}
 
     @property
     def parts(self) -> list[nn.Module]:
         """The modules that leave the model with the block."""
-        passing = (child(self.module, path) for path in self.form.passing)
+        passing = (child(self.module, path) for path in self.kind.passing)
         roots = [self.slot, *self.linears.values(), *(p for p in passing if p is not None)]
         return [*dict.fromkeys(inner for root in roots for inner in root.modules())]
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs."""
+        """How many inputs and outputs the block has."""
         maps = [*self.linears.values()]
         first, last = linear_sizes(maps[0]), linear_sizes(maps[-1])
         assert first is not None and last is not None
         return first[0], last[1]
+
+    def replacement(self, make: Callable[[int], nn.Module]) -> nn.Module:
+        """The new module, by what makes one from a number of inputs."""
+        return make(self.sizes[0])
 
     def _named(self, path: str) -> str:
         return ".".join(name for name in (self.owner, path) if name)
 
 
 @dataclass(frozen=True, eq=False)
-class Bank(Block):
+class ExpertBank(Block):
     """Routed experts whose weights are held together, of three dimensions, by one module."""
 
     @property
     def weight(self) -> Tensor:
-        """The experts' last maps."""
+        """The weights of the experts' last maps."""
         weight = self.module.down_proj
         assert isinstance(weight, Tensor)
         return weight
 
-    def made(self, make: Callable[[int], nn.Module]) -> nn.Module:
-        """A bank of new modules, one an expert."""
-        each = [make(self.sizes[0]) for _ in range(len(self.weight))]
-        wrong = [one for one in each if not isinstance(one, nn.Module)]
-        # what is no module is reported with that of other blocks
-        return wrong[0] if wrong else QKANExperts(each)
-
     @property
     def linears(self) -> dict[str, nn.Module]:
-        """None: the maps are no modules."""
+        """An empty dict, for the maps are no modules."""
         return {}
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs of an expert."""
+        """How many inputs and outputs an expert has."""
         size = _bank_size(self.module)
         assert size is not None
         return size, size
+
+    def replacement(self, make: Callable[[int], nn.Module]) -> nn.Module:
+        """A bank of new modules, one an expert."""
+        each = [make(self.sizes[0]) for _ in range(len(self.weight))]
+        wrong = [one for one in each if not isinstance(one, nn.Module)]
+        # what is no module is reported as it is for other blocks
+        return wrong[0] if wrong else QKANExperts(each)
 
 
 _BANK = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias"}
@@ -244,8 +234,8 @@ _BANK = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "down_proj
 
 
 def _bank_size(module: nn.Module) -> int | None:
-    """Inputs of each expert, where a module is a bank that is called with a router's choice."""
-    down, count = part(module, "down_proj"), part(module, "num_experts")
+    """The inputs of an expert, if a module is a bank of experts that is called by a router."""
+    down, count = attribute(module, "down_proj"), attribute(module, "num_experts")
     if not isinstance(down, nn.Parameter) or down.ndim != 3 or len(down) != count:
         return None
     if not {name for name, _ in module.named_parameters()} <= _BANK:
@@ -258,7 +248,7 @@ def _bank_size(module: nn.Module) -> int | None:
 
 
 def left_experts(model: nn.Module, blocks: Sequence[Block]) -> list[tuple[str, nn.Module]]:
-    """Modules with the weights of several experts that are in none of the blocks."""
+    """Modules that hold the weights of several experts and belong to none of the blocks."""
     gone = {module for block in blocks for module in block.parts}
     return [
         (name, module)
@@ -275,17 +265,18 @@ def _holds_experts(module: nn.Module) -> bool:
 
 
 def find_blocks(model: nn.Module) -> list[Block]:
-    """All blocks in the model that one of the forms fits, in the order of its modules."""
+    """All blocks in the model that are of a known kind, in the order of its modules."""
     found: list[Block] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
         if name and _bank_size(module) is not None:
-            found.append(Bank(name, module, Form((), "", known=True)))
+            found.append(ExpertBank(name, module, BlockKind((), "")))
             inside.update(found[-1].parts)
             continue
-        form = next((form for form in FORMS if module not in inside and form.fits(module)), None)
-        if form is not None and (name or form.slot):
-            found.append(Block(name, module, form))
+        kinds = (kind for kind in BLOCK_KINDS if module not in inside and kind.fits(module))
+        kind = next(kinds, None)
+        if kind is not None and (name or kind.slot):
+            found.append(Block(name, module, kind))
             inside.update(found[-1].parts)
     return found
 
@@ -293,7 +284,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
 def block_of(name: str, module: nn.Module) -> Block | None:
     """Any module as a block from its first linear map to its last one; None without such maps."""
     maps = [path for path, inner in module.named_modules() if linear_sizes(inner) is not None]
-    return Block(name, module, Form((maps[0],), maps[-1], known=False)) if maps else None
+    return Block(name, module, BlockKind((maps[0],), maps[-1], known=False)) if maps else None
 
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
@@ -307,7 +298,7 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def part(module: nn.Module, path: str) -> object:
+def attribute(module: nn.Module, path: str) -> object:
     """What stands at a path of attributes, or None."""
     found: object = module
     for name in path.split("."):
@@ -317,7 +308,7 @@ def part(module: nn.Module, path: str) -> object:
 
 def child(module: nn.Module, path: str) -> nn.Module | None:
     """The module at a path of attributes, or None."""
-    found = part(module, path)
+    found = attribute(module, path)
     return found if isinstance(found, nn.Module) else None
 
 

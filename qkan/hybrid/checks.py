@@ -1,4 +1,4 @@
-"""What must hold before anything is replaced; every error names the module."""
+"""Checks before anything is replaced; every error names the module."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
-from qkan.nn.watch import evaluating
 
-from .blocks import Bank, Block
+from .blocks import Block, ExpertBank
 from .experts import QKANExperts
-from .probe import around, extra_arguments
+from .probe import around, evaluated, extra_arguments
 
 _WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel")
 """Classes that keep account of the parameters that a model had when they were put around it."""
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+Uses = dict[Tensor, list[tuple[str, nn.Module]]]
+"""From a parameter to its names in the model, each with the module that holds it."""
+
 
 def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> None:
     """Raise `QKANError` unless each of the blocks can leave the model."""
-    uses: dict[Tensor, list[tuple[str, nn.Module]]] = defaultdict(list)
+    uses: Uses = defaultdict(list)
     for name, module in model.named_modules():
         _check_wrapper(module)
         for key, parameter in module.named_parameters(prefix=name, recurse=False):
@@ -32,11 +34,11 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
     for block in blocks:
         for name, linear in block.linears.items():
             _check_linear(name, linear)
-        if isinstance(block, Bank):
+        if isinstance(block, ExpertBank):
             _check_weight(block.name, block.module, block.weight)
         parts = block.parts
         for module in parts:
-            if module in taken and _own_tensors(module):
+            if module in taken and _holds_tensors(module):
                 raise QKANError(
                     f"replace_ffn: {block.name} and {taken[module]} share a "
                     f"{type(module).__name__}; give each its own, then replace."
@@ -55,10 +57,9 @@ def _check_wrapper(module: nn.Module) -> None:
         )
 
 
-def _own_tensors(module: nn.Module) -> list[Tensor]:
-    """The parameters and buffers that a module holds itself; an activation has none."""
-    held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return [*held]
+def _holds_tensors(module: nn.Module) -> bool:
+    """Whether a module has parameters or buffers of its own; an activation has none."""
+    return any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
 
 
 def _check_linear(name: str, linear: nn.Module) -> None:
@@ -89,12 +90,7 @@ def _check_weight(name: str, linear: nn.Module, weight: object) -> None:
         )
 
 
-def _check_parameters(
-    block: Block,
-    parts: Sequence[nn.Module],
-    uses: dict[Tensor, list[tuple[str, nn.Module]]],
-    frozen: bool,
-) -> None:
+def _check_parameters(block: Block, parts: Sequence[nn.Module], uses: Uses, frozen: bool) -> None:
     own = {p for module in parts for p in module.parameters(recurse=False)}
     for parameter in own:
         outside = [name for name, module in uses[parameter] if module not in parts]
@@ -112,28 +108,31 @@ def _check_parameters(
         )
 
 
-def check_made(model: nn.Module, pairs: Sequence[tuple[Block, nn.Module]]) -> None:
+def check_new_modules(model: nn.Module, replacements: Sequence[tuple[Block, nn.Module]]) -> None:
     """Raise `QKANError` unless each new module is one and fits where its block stood.
+
+    The new modules also get the device, dtype and mode of their blocks.
 
     Args:
         model: The model, which has none of them yet.
-        pairs: Blocks with their new modules.
+        replacements: Blocks with their new modules.
     """
     held: set[object] = {*model.modules(), *model.parameters()}
-    for block, made in pairs:
-        single = [*made] if isinstance(block, Bank) and isinstance(made, QKANExperts) else [made]
-        for new in single:
-            held |= _check_new(block, new, held)
-            new.to(block.weight.device, block.weight.dtype)
-        if single == [made]:
-            _check_module(block, made)
-        for new in single:
-            new.train(block.slot.training)
-            _check_call(block, new, f"the new {type(new).__name__}")
-        made.train(block.slot.training)
+    for block, new in replacements:
+        is_bank = isinstance(block, ExpertBank) and isinstance(new, QKANExperts)
+        experts = [*new.children()] if is_bank else [new]
+        for single in experts:
+            held |= _check_is_new(block, single, held)
+            single.to(block.weight.device, block.weight.dtype)
+        if not is_bank:
+            _check_same_task(block, new)
+        for single in experts:
+            single.train(block.slot.training)
+            _check_call(block, single, f"the new {type(single).__name__}")
+        new.train(block.slot.training)
 
 
-def _check_new(block: Block, new: object, held: set[object]) -> set[object]:
+def _check_is_new(block: Block, new: object, held: set[object]) -> set[object]:
     """Raise unless make returned a module that is not held already; return it and its parts."""
     if not isinstance(new, nn.Module):
         raise QKANError(
@@ -150,17 +149,13 @@ def _check_new(block: Block, new: object, held: set[object]) -> set[object]:
     return parts
 
 
-def _check_module(block: Block, new: nn.Module) -> None:
-    """Raise where the module at a block is not called as a new one will be."""
-    if not block.form.known:
-        _check_call(block, block.module, f"the {type(block.module).__name__}")
-    if not block.form.slot:
-        _check_whole(block, new, block.weight)
-
-
-def _check_whole(block: Block, new: nn.Module, like: Tensor) -> None:
-    """Raise where a module does or is told more than a new one in its place."""
+def _check_same_task(block: Block, new: nn.Module) -> None:
+    """Raise where a block that is a whole module does or is told more than the new one would."""
     kind = type(block.module).__name__
+    if not block.kind.known:
+        _check_call(block, block.module, f"the {kind}")
+    if block.kind.slot:
+        return
     missing = extra_arguments(block.module, new)
     if missing:
         raise QKANError(
@@ -168,7 +163,7 @@ def _check_whole(block: Block, new: nn.Module, like: Tensor) -> None:
             f"which the forward of the new {type(new).__name__} does not take; make a module whose "
             "forward takes them, or **kwargs, and knows what to do with them."
         )
-    more = None if like.is_meta else around(block, like)
+    more = None if block.weight.is_meta else around(block, block.weight)
     if more is not None:
         raise QKANError(
             f"replace_ffn: the {kind} at {block.name} {more}, and that would be lost. Move it out "
@@ -184,8 +179,7 @@ def _check_call(block: Block, module: nn.Module, what: str) -> None:
     width, wanted = block.sizes
     x = torch.zeros(2, 3, width, device=like.device, dtype=like.dtype)
     try:
-        with evaluating(module), torch.no_grad():
-            out = module(x)
+        out = evaluated(module, x)
     except Exception as error:
         raise QKANError(
             f"replace_ffn: {what} at {block.name} does not take a tensor (2, 3, {width}) of "

@@ -1,4 +1,4 @@
-"""Which blocks of a model are meant."""
+"""Which blocks of a model the argument `where` of `replace_ffn` means."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from .blocks import Block, block_of, find_blocks
 from .probe import candidates
 
 Where = str | Callable[[str, nn.Module], bool]
-"""A pattern of names, or a test of a name and the module of that name."""
+"""A pattern of names, or a function that is true for a name and its module."""
 
 
 def chosen_blocks(model: nn.Module, where: Where | None) -> list[Block]:
-    """The blocks that `where` means, in the order of the model's modules.
-
-    Raises:
-        QKANError: None, or other modules beside blocks.
-    """
+    """The blocks that `where` means, in the order of the model's modules."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"replace_ffn: the model is a {type(model).__name__}, no torch.nn.Module.")
     known = find_blocks(model)
@@ -63,10 +59,11 @@ def _tested(
             f"block {chosen[0].name}; let it hold for blocks only, for instance by a pattern of "
             "their names, or replace other modules in a call of their own."
         )
-    return chosen or [_of_any_kind(known, *other) for other in others]
+    return chosen or [_other_block(known, *other) for other in others]
 
 
-def _of_any_kind(known: Sequence[Block], name: str, module: nn.Module) -> Block:
+def _other_block(known: Sequence[Block], name: str, module: nn.Module) -> Block:
+    """A module that is none of the known blocks, as a block."""
     within = [block.name for block in known if block.slot in module.modules()]
     if within:
         raise QKANError(
@@ -83,13 +80,14 @@ def _of_any_kind(known: Sequence[Block], name: str, module: nn.Module) -> Block:
 
 
 def _nothing(model: nn.Module, known: Sequence[Block], where: Where | None) -> str:
+    """The message where no block is meant."""
     if known:
         rule = f"the pattern {where!r}" if isinstance(where, str) else "where"
         return f"replace_ffn: {rule} holds for none of the blocks {_some([b.name for b in known])}."
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     found = [] if like is None or like.is_meta else candidates(model, like)
     return (
-        f"replace_ffn: no feed-forward block of a known form in a {type(model).__name__}. "
+        f"replace_ffn: no feed-forward block of a known kind in a {type(model).__name__}. "
         "Name one by where=lambda name, module: …, a module that maps (…, n) to (…, n), token by "
         f"token, without a residual or a norm of its own. Such are: {_some(found) or 'none'}."
     )

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from qkan._options import check_choice, check_size
 from qkan.errors import QKANError
-from qkan.training.batches import describe
+from qkan.training.batches import describe, order_generator
 from qkan.training.checkpoint import Checkpoint, describe_model
 from qkan.training.optim import (
     OptimizerLike,
@@ -22,9 +23,10 @@ from qkan.training.optim import (
     make_scheduler,
 )
 
-from .stages import BlockStage, OutputStage, Run, Stage, Stream
+from .block_pairs import find_pairs
+from .comparison import Mask, OutputLoss, find_mask, output_loss
+from .stages import BlockStage, DistillLoop, OutputStage, Stage, Stream
 from .stages import Distillation as Distillation
-from .twins import Mask, OutputLoss, find_mask, find_twins, output_loss
 
 
 def distill_ffn(
@@ -58,7 +60,7 @@ def distill_ffn(
     the relative error; blocks that are near in it may still give poor outputs together until the
     second stage. A step of the first stage is a whole pass of the teacher: where time is short,
     write inputs and outputs of the blocks down once, `fit` each block to them with a loss of your
-    own, and pass steps=0; `experiments/_students.py` does so.
+    own, and pass steps=0; `experiments/language/students.py` does so.
 
     Padding does not count: tokens where a batch's "attention_mask" (b, s) is 0, or
     "decoder_attention_mask" in the decoder of an encoder-decoder model.
@@ -119,8 +121,8 @@ def distill_ffn(
         _check_unset(train=train, loss=loss, end_to_end_lr=end_to_end_lr)
         end_to_end_steps = 0
     steps = _check_steps(batches, steps, end_to_end_steps)
-    twins = find_twins(teacher, student, names)
-    replaced = nn.ModuleList(twin.student for twin in twins)
+    pairs = find_pairs(teacher, student, names)
+    replaced = nn.ModuleList(pair.student for pair in pairs)
     stages: list[Stage] = []
     for number, taken in enumerate((steps, end_to_end_steps)):
         trained = student if number and train == "all" else replaced
@@ -131,33 +133,32 @@ def distill_ffn(
             compare = output_loss(loss, lambda batch: find_mask(teacher, batch, "", mask))
             stages.append(OutputStage(*parts, teacher, student, compare))
         else:
-            stages.append(BlockStage(*parts, teacher, twins, mask))
+            stages.append(BlockStage(*parts, teacher, pairs, mask))
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else file.read()
-    generator = _generator(seed, saved)
-    run = Run(stages, Stream(batches, generator), replaced, file)
-    run.history.layers = {twin.name: [] for twin in twins}
+    generator = order_generator(seed, saved["seed"] if saved else None)
+    loop = DistillLoop(stages, Stream(batches, generator), replaced, file)
+    loop.history.layers = {pair.name: [] for pair in pairs}
     if file is not None:
         arguments = _describe(teacher, student, batches, stages) | {
-            "names": str([twin.name for twin in twins]), "seed": str(seed),
+            "names": str([pair.name for pair in pairs]), "seed": str(seed),
             "loss": str(getattr(loss, "__qualname__", loss)),
         }  # fmt: skip
-        run.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
-            run.restore(file, saved)
+            file.compare(saved, arguments, steps + end_to_end_steps)
+            loop.restore(saved)
     try:
-        run.go(progress)
+        return loop.run(progress)
     finally:
         student.zero_grad()
-    return run.history
 
 
 def _check_models(teacher: nn.Module, student: nn.Module, train: str) -> None:
     for who, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, nn.Module):
             raise QKANError(f"distill_ffn: the {who} is {type(model).__name__}, no nn.Module.")
-    if train not in ("replaced", "all"):
-        raise QKANError(f"distill_ffn: train={train!r}: wanted 'replaced' or 'all'.")
+    check_choice("train", train, ("replaced", "all"))
     shared = {*teacher.parameters()} & {*student.parameters()}
     if teacher is student or (train == "all" and shared):
         raise QKANError(
@@ -177,16 +178,14 @@ def _check_steps(batches: Iterable[Any], steps: int | None, end_to_end_steps: in
         if not isinstance(batches, Sized):
             raise QKANError("distill_ffn: batches has no length; pass steps.")
         steps = len(batches)
-    for name, value in (("steps", steps), ("end_to_end_steps", end_to_end_steps)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise QKANError(f"distill_ffn: {name}={value!r}: a whole number, 0 or more.")
-    if steps + end_to_end_steps == 0:
+    steps = check_size("steps", steps, least=0)
+    if steps + check_size("end_to_end_steps", end_to_end_steps, least=0) == 0:
         raise QKANError("distill_ffn: no step to take: batches is empty, or both steps are 0.")
     return steps
 
 
 def _check_unset(**options: object) -> None:
-    """Raise if an option of the second stage is set, which nobody asked for."""
+    """Raise if an option of the second stage is set although that stage was not asked for."""
     names = [name for name, value in options.items() if value not in (None, "replaced")]
     if names:
         raise QKANError(
@@ -221,21 +220,10 @@ def _make_scheduler(
     return made
 
 
-def _generator(seed: int | None, saved: dict[str, Any] | None) -> torch.Generator:
-    """The generator of the batch order; without a seed, the one of the run that goes on."""
-    generator = torch.Generator()
-    known = saved["seed"] if seed is None and saved is not None else seed
-    if known is None:
-        generator.seed()
-    else:
-        generator.manual_seed(known)
-    return generator
-
-
 def _describe(
     teacher: nn.Module, student: nn.Module, batches: Iterable[Any], stages: Sequence[Stage]
 ) -> dict[str, str]:
-    """What must be the same when a run goes on."""
+    """A description of everything that must be the same when a run goes on."""
     found = {
         "teacher": describe_model(teacher),
         "student": describe_model(student),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from qkan.circuits import Program
 from qkan.errors import QKANError
 from qkan.nn.functional import BASES, compute_dtype
 from qkan.nn.hqkan import HQKAN
@@ -26,9 +25,10 @@ class QKANExperts(nn.ModuleList):
     last expert counts nothing. It takes the place of what transformers calls `experts`: router,
     capacity and the loss that balances them stay as they are.
 
-    Tokens are sorted by expert. `HQKAN`s of one form whose scales are fixed integers, with engine
-    "auto" and without groups, are computed together: the coefficients of all experts at once, then
-    each of their three products expert by expert. Others are called one after the other.
+    Tokens are sorted by expert. `HQKAN`s of equal sizes and options, whose scales are fixed
+    integers, with engine "auto" and without groups, are computed together: the coefficients of all
+    experts at once, then each of their three products expert by expert. Others are called one after
+    the other.
 
     Args:
         experts: Modules from (…, n) to (…, n), such as `HQKAN`s.
@@ -93,42 +93,32 @@ class QKANExperts(nn.ModuleList):
         return cls([HQKAN.from_config(one, **factory) for one in each])
 
 
-class _Form(NamedTuple):
-    """What layers have in common that are computed together."""
-
-    program: Program
-    fixed_scale: tuple[float, ...] | None
-    base: str | None
-    sizes: tuple[int, int]
-    bias: bool
-
-
-def _form(layer: nn.Module) -> _Form | None:
-    """The form of a layer that can be computed together with its like, or None."""
+def _signature(layer: nn.Module) -> tuple[object, ...] | None:
+    """What a layer shares with those it can be computed together with; None if it cannot."""
     if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:
         return None
     if refuse_fold(layer) is not None:
         return None
     sizes = (layer.in_features, layer.out_features)
-    return _Form(layer.program, layer.fixed_scale, layer.base, sizes, layer.bias is not None)
+    return layer.program, layer.fixed_scale, layer.base, sizes, layer.bias is not None
 
 
 def _alike(experts: Sequence[nn.Module]) -> bool:
     """Whether the experts can be computed together."""
-    forms = set()
+    signatures = set()
     for expert in experts:
         if type(expert) is not HQKAN or any(map(is_hooked, (expert, expert.qkan))):
             return False
-        layers = tuple(_form(layer) for layer in getattr(expert.qkan, "layers", ()))
+        layers = tuple(_signature(layer) for layer in getattr(expert.qkan, "layers", ()))
         linear = (expert.down.bias is not None, expert.gate is not None, expert.dropout.p)
         if not layers or None in layers or expert.qkan.input_range is not None:
             return False
-        forms.add((layers, linear))
-    return len(forms) == 1
+        signatures.add((layers, linear))
+    return len(signatures) == 1
 
 
 def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
-    """The outputs of experts for rows x (r, n), of which the first sizes[0] are the first one's."""
+    """The outputs of experts for rows x (r, n): the first sizes[0] are for the first expert."""
     hidden = _linear([expert.down for expert in experts], x, sizes)
     for place in range(len(experts[0].qkan.layers)):
         layers = [cast(QKANLayer, expert.qkan.layers[place]) for expert in experts]
@@ -145,7 +135,7 @@ def _linear(maps: list[nn.Linear], x: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _layer(layers: list[QKANLayer], x: Tensor, sizes: list[int]) -> Tensor:
-    """What `QKANLayer`s of one form compute, from the coefficients of all their edges at once."""
+    """What `QKANLayer`s of one signature compute, with the coefficients of all edges at once."""
     first, count = layers[0], len(layers)
     wide = compute_dtype(first.weight.dtype, "z")
     theta, scale, shift = (

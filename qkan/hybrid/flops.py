@@ -14,7 +14,7 @@ _ENCODING = 4
 
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:
-    """Parameters of these modules themselves, frozen ones too; none twice, no duplicates."""
+    """The number of parameters that these modules hold themselves, each counted once."""
     modules = [*modules]
     own = {parameter for module in modules for parameter in module.parameters(recurse=False)}
     duplicates = (getattr(module, "duplicate_parameters", int)() for module in modules)
@@ -22,7 +22,7 @@ def count_parameters(modules: Iterable[nn.Module]) -> int:
 
 
 def count_flops(modules: Iterable[nn.Module]) -> int:
-    """Additions and multiplications of these modules themselves for one token.
+    """The additions and multiplications of these modules, without their children, for one token.
 
     A matrix of n entries counts 2n. An edge of a `QKANLayer` with fixed scales counts 4 for each
     frequency that its circuit has, the products with the Fourier coefficients; otherwise 6 for

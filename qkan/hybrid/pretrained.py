@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from qkan._kinds import KINDS, class_of
 from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.hugging_face import FORMAT, resolved
@@ -23,8 +24,8 @@ _WHERE_FROM = (
 )  # fmt: skip
 _OURS = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Options for transformers that make it say what does not fit."""
-# what building from an edited configuration can raise
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What building a module from an edited configuration can raise."""
 
 
 def from_pretrained(
@@ -98,7 +99,7 @@ def from_pretrained(
 
 
 def _with_modules(built: Any) -> Any:
-    """A class of models whose constructor also exchanges the blocks, and that is otherwise it."""
+    """A subclass under the same name whose constructor also exchanges the blocks."""
 
     def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
         built.__init__(self, config, *args, **kwargs)
@@ -113,7 +114,7 @@ def _with_modules(built: Any) -> Any:
 
 
 def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.Module) -> None:
-    """Start a module as its model does; what it starts inside a block from outside is gone."""
+    """Start a module as its model does; parts of replaced blocks, which are gone, are skipped."""
     try:
         start(module)
     except AttributeError:
@@ -195,10 +196,8 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
 
 def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
     """Put modules of these descriptions, without values, where the record says; return them."""
-    from qkan.io.files import KINDS
-
     blocks = {block.name: block for block in find_blocks(model)}
-    pairs = []
+    replacements = []
     for written, entry in modules.items():
         name = resolved(model, written)
         block = (
@@ -215,11 +214,11 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
                 f"{', '.join(KINDS)}. Upgrade with pip install -U qkan-hybrid."
             )
         try:
-            pairs.append((block, KINDS[entry["kind"]].from_config(entry["config"])))
+            replacements.append((block, class_of(entry["kind"]).from_config(entry["config"])))
         except _MISFITS as error:
             raise QKANError(
                 f"from_pretrained: what config.json says about {written} does not make a "
                 f"{entry['kind']}: {error}"
             ) from error
-    Swap(model, pairs).apply()
-    return {new for _, new in pairs}
+    Swap(model, replacements).apply()
+    return {new for _, new in replacements}

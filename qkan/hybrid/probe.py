@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,7 +14,13 @@ from qkan.nn.watch import evaluating
 from .blocks import Block, block_of
 
 _NEAR = 0.05
-"""Of the size of what is compared: far above rounding in bfloat16, far below a residual."""
+"""Relative difference: far above rounding in bfloat16, far below what a residual makes."""
+
+
+def evaluated(module: nn.Module, x: Tensor) -> Any:
+    """What a module returns in evaluation mode."""
+    with evaluating(module), torch.no_grad():
+        return module(x)
 
 
 def around(block: Block, like: Tensor) -> str | None:
@@ -28,12 +33,22 @@ def around(block: Block, like: Tensor) -> str | None:
         Words for a message; None where the module does nothing else, or cannot be called so.
     """
     *first, last = block.linears.values()
-    x = torch.randn(2, 3, block.sizes[0], generator=torch.Generator().manual_seed(0)).to(like)
+    x, doubled, inputs = _tokens(block, like), list[Tensor](), list[Tensor]()
+
+    def double(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        doubled.append(output)
+        return 2 * output
+
+    def see(module: nn.Module, args: Any) -> None:
+        inputs.append(args[0])
+
     try:
-        with evaluating(block.module), torch.no_grad(), _doubling(last) as calls:
-            twice = block.module(x)
-        with evaluating(block.module), torch.no_grad(), _reading(first) as inputs:
-            out = block.module(x)
+        with last.register_forward_hook(double):
+            twice = evaluated(block.module, x)
+        with ExitStack() as hooks:
+            for linear in first:
+                hooks.enter_context(linear.register_forward_pre_hook(see))
+            out = evaluated(block.module, x)
     except Exception:
         # whether it can be called at all is asked elsewhere, where that matters
         return None
@@ -41,7 +56,7 @@ def around(block: Block, like: Tensor) -> str | None:
     if found != (2, 3, block.sizes[1]):
         article = "" if isinstance(out, Tensor) else "a "
         return f"returns {article}{found} for {tuple(x.shape)}"
-    if not calls:
+    if not doubled:
         return None
     if not _near(twice, 2 * out):
         return "adds or normalises what its last linear map returns"
@@ -56,14 +71,17 @@ def extra_arguments(module: nn.Module, new: nn.Module) -> list[str]:
         [*inspect.signature(function).parameters.values()][1:]
         for function in (type(module).forward, type(new).forward)
     )
-    kinds = {p.kind for p in taken}
-    names = {p.name for p in taken[1:]}
-    missing = []
-    for argument in wanted[1:]:
-        by_place = argument.kind is not argument.KEYWORD_ONLY and argument.VAR_POSITIONAL in kinds
-        if argument.name not in names and argument.VAR_KEYWORD not in kinds and not by_place:
-            missing.append(argument.name)
-    return missing
+    kinds = {argument.kind for argument in taken}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return []
+    names = {argument.name for argument in taken[1:]}
+    by_place = inspect.Parameter.VAR_POSITIONAL in kinds
+    return [
+        argument.name
+        for argument in wanted[1:]
+        if argument.name not in names
+        and not (by_place and argument.kind is not argument.KEYWORD_ONLY)
+    ]
 
 
 def candidates(model: nn.Module, like: Tensor) -> list[str]:
@@ -81,45 +99,19 @@ def candidates(model: nn.Module, like: Tensor) -> list[str]:
 
 def _by_token(block: Block, like: Tensor) -> bool:
     """Whether the module maps tokens of its input, each by itself."""
-    x = torch.randn(2, 3, block.sizes[0], generator=torch.Generator().manual_seed(0)).to(like)
+    x = _tokens(block, like)
     try:
-        with evaluating(block.module), torch.no_grad():
-            out, part = block.module(x), block.module(x[:, 1:])
+        out, part = evaluated(block.module, x), evaluated(block.module, x[:, 1:])
     except Exception:
         return False
     alike = isinstance(out, Tensor) and isinstance(part, Tensor) and out.shape == x.shape
     return alike and part.shape == x[:, 1:].shape and _near(part, out[:, 1:])
 
 
-@contextmanager
-def _doubling(linear: nn.Module) -> Iterator[list[bool]]:
-    """While this lasts, a linear map returns twice what it did; a list of its calls."""
-    calls: list[bool] = []
-
-    def double(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        calls.append(True)
-        return 2 * output
-
-    handle = linear.register_forward_hook(double)
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _reading(maps: list[nn.Module]) -> Iterator[list[Tensor]]:
-    """While this lasts, the inputs of linear maps are collected."""
-    inputs: list[Tensor] = []
-    handles = [
-        linear.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-        for linear in maps
-    ]
-    try:
-        yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
+def _tokens(block: Block, like: Tensor) -> Tensor:
+    """(2, 3, n) random tokens, the same in every call."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, block.sizes[0], generator=generator).to(like)
 
 
 def _near(found: Tensor, wanted: Tensor) -> bool:

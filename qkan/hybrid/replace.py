@@ -8,13 +8,13 @@ from typing import overload
 from torch import nn
 
 from qkan.errors import QKANError
-from qkan.io.hugging_face import forget, note, recorded, settle
+from qkan.io import hugging_face
 
 from .blocks import Block, find_blocks, left_experts
-from .checks import check_blocks, check_made
+from .checks import check_blocks, check_new_modules
 from .choice import Where, chosen_blocks
 from .flops import count_flops, count_parameters
-from .swap import Follower, Swap
+from .swap import Swap
 
 Make = Callable[[int], nn.Module]
 """From the inputs of a block to the module that replaces it."""
@@ -37,7 +37,7 @@ def replace_ffn(
 ) -> Replaced:
     """Exchange the feed-forward blocks of a model, in place, for modules that `make` builds.
 
-    Known forms are those of GPT-2, Llama and its kin with a gate, BERT, ALBERT, ViT, OPT, BART,
+    Known kinds are those of GPT-2, Llama and its kin with a gate, BERT, ALBERT, ViT, OPT, BART,
     T5, GPT-NeoX, DistilBERT and others in transformers, a class like timm's Mlp, and the layers
     of `torch.nn.TransformerEncoder` and `TransformerDecoder`; any other module that maps (…, n)
     to (…, n) by a test of your own. Everything is checked before anything is changed. Residuals,
@@ -89,13 +89,13 @@ def replace_ffn(
         )
     blocks = chosen_blocks(model, where)
     check_blocks(model, blocks, frozen=frozen)
-    pairs = [(block, block.made(make)) for block in blocks]
-    check_made(model, pairs)
-    replaced = Replaced(model, pairs)
-    settle(model)
+    replacements = [(block, block.replacement(make)) for block in blocks]
+    check_new_modules(model, replacements)
+    replaced = Replaced(model, replacements)
+    hugging_face.own_config(model)
     replaced._swap.apply()
     try:
-        note(model, replaced)
+        hugging_face.add(model, replaced)
     except BaseException:
         replaced._swap.undo()
         raise
@@ -115,7 +115,7 @@ class Replaced(Sequence[str]):
             fixed encoding, otherwise 6 for each rotation and 4 for each encoding. Experts are all
             counted, also those that a token does not reach.
         left: Names of modules that hold the weights of experts and stay as they were, for their
-            form is not known.
+            kind is not known.
     """
 
     before: int
@@ -123,19 +123,19 @@ class Replaced(Sequence[str]):
     flops: tuple[int, int]
     left: list[str]
 
-    def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
-        old = {part for block, _ in pairs for part in block.parts}
-        new = {part for _, made in pairs for part in made.modules()}
+    def __init__(self, model: nn.Module, replacements: list[tuple[Block, nn.Module]]) -> None:
+        blocks = [block for block, _ in replacements]
+        old = {part for block in blocks for part in block.parts}
+        new = {part for _, module in replacements for part in module.modules()}
         self.before, self.after = count_parameters(old), count_parameters(new)
         self.flops = (count_flops(old), count_flops(new))
-        self.left = [name for name, _ in left_experts(model, [block for block, _ in pairs])]
+        self.left = [name for name, _ in left_experts(model, blocks)]
         self._model = model
-        self._recorded = recorded(model)
-        self._followers = [Follower(*pair) for pair in pairs]
-        self._swap = Swap(model, pairs)
+        self._recorded = hugging_face.recorded(model)
+        self._swap = Swap(model, replacements)
         self._rows = {
-            block.name: f"{type(block.slot).__name__} → {type(made).__name__}"
-            for block, made in pairs
+            block.name: f"{type(block.slot).__name__} → {type(module).__name__}"
+            for block, module in replacements
         }
 
     def undo(self) -> None:
@@ -150,10 +150,8 @@ class Replaced(Sequence[str]):
         if not self._swap.done:
             raise QKANError("undo: these blocks are back in the model already.")
         self._swap.undo()
-        for follower in self._followers:
-            follower.follow()
-        forget(self._model, self)
-        note(self._model, [name for name in self if name in self._recorded])
+        hugging_face.remove(self._model, self)
+        hugging_face.add(self._model, [name for name in self if name in self._recorded])
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -171,5 +169,5 @@ class Replaced(Sequence[str]):
         head = f"parameters {self.before:,} → {self.after:,}"
         flops = "flops a token {:,} → {:,}".format(*self.flops)
         rows = (f"{name}: {row}" for name, row in self._rows.items())
-        left = (f"{name}: experts of another form, left as they were" for name in self.left)
+        left = (f"{name}: experts of another kind, left as they were" for name in self.left)
         return "\n  ".join([f"{len(self)} replaced, {head}, {flops}", *rows, *left])

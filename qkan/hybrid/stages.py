@@ -1,9 +1,8 @@
-"""The two stages of `distill_ffn`, step by step, and how a run goes on where it stopped."""
+"""The two stages of `distill_ffn`, and the loop that takes their steps."""
 
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,17 +17,12 @@ from typing_extensions import override
 from qkan._progress import Progress
 from qkan.errors import QKANError
 from qkan.nn.watch import evaluating, in_mode
-from qkan.training.batches import Batches, isolated
-from qkan.training.checkpoint import (
-    Checkpoint,
-    copied,
-    load_tensors,
-    model_tensors,
-    rng_state,
-    set_rng_state,
-)
+from qkan.training.batches import Batches, seeded_pass
+from qkan.training.checkpoint import Checkpoint
+from qkan.training.loop import Loop
 
-from .twins import Mask, OutputLoss, Twin, call, find_mask
+from .block_pairs import BlockPair
+from .comparison import Mask, OutputLoss, call, find_mask
 
 
 @dataclass(repr=False)
@@ -38,7 +32,8 @@ class Distillation:
     Attributes:
         layers: For each block, by name, its relative squared error Σ (student - teacher)² /
             Σ teacher² at each step of the first stage, on the step's batch and before the step.
-        end_to_end: The loss between the outputs at each step of the second stage, likewise.
+        end_to_end: The loss between the outputs at each step of the second stage, on the step's
+            batch and before the step.
         seconds: Since the start, up to the end of each step of both stages; an interruption does
             not count.
 
@@ -72,11 +67,11 @@ class Stage(ABC):
     """Steps of one kind.
 
     Attributes:
-        trained: What learns.
+        trained: The module that learns.
         optimizer: Of its parameters.
         scheduler: Of the optimizer.
-        steps: To take in all.
-        teacher: What it learns from.
+        steps: How many to take in all.
+        teacher: The model to learn from.
     """
 
     trained: nn.Module
@@ -91,7 +86,7 @@ class Stage(ABC):
 
     @abstractmethod
     def record(self, losses: dict[str, float], history: Distillation) -> None:
-        """Write the losses down."""
+        """Add the losses of a step to the history."""
 
     def step(self, batch: Any, number: int) -> dict[str, float]:
         """Take one step and return the losses before it.
@@ -119,20 +114,20 @@ class Stage(ABC):
 
 @dataclass(eq=False)
 class BlockStage(Stage):
-    """Each block from the teacher's inputs to the teacher's outputs."""
+    """Steps in which each block learns to map the teacher's inputs to the teacher's outputs."""
 
-    twins: list[Twin]
+    pairs: list[BlockPair]
     mask: Mask | None
 
     @override
     def gradients(self, batch: Any) -> dict[str, float]:
         with ExitStack() as stack:
-            for twin in self.twins:
-                twin.begin(find_mask(self.teacher, batch, twin.name, self.mask))
-                stack.enter_context(twin.watching())
+            for pair in self.pairs:
+                pair.begin(find_mask(self.teacher, batch, pair.name, self.mask))
+                stack.enter_context(pair.watching())
             stack.enter_context(torch.no_grad())
             call(self.teacher, batch)
-        return {twin.name: twin.finish() for twin in self.twins}
+        return {pair.name: pair.finish() for pair in self.pairs}
 
     @override
     def record(self, losses: dict[str, float], history: Distillation) -> None:
@@ -142,7 +137,7 @@ class BlockStage(Stage):
 
 @dataclass(eq=False)
 class OutputStage(Stage):
-    """Both models from the batch to their outputs."""
+    """Steps in which the student learns the teacher's outputs."""
 
     student: nn.Module
     loss: OutputLoss
@@ -168,7 +163,7 @@ class OutputStage(Stage):
 
 @contextmanager
 def _only_trainable(trained: nn.Module, model: nn.Module) -> Iterator[None]:
-    """No gradients for the parameters of the model that do not learn, for a while."""
+    """Compute no gradients of the parameters that do not learn while this lasts."""
     own = set(trained.parameters())
     frozen = [p for p in model.parameters() if p.requires_grad and p not in own]
     try:
@@ -184,7 +179,7 @@ class Stream(Batches):
     """An endless row of batches of any kind, pass after pass, that can be put back at any place.
 
     Args:
-        source: What can be gone through.
+        source: Batches, to be gone through again and again.
         generator: Rules the order, where the source draws it from torch's global generator.
     """
 
@@ -205,93 +200,97 @@ class Stream(Batches):
     @override
     def _batches(self, epoch: int) -> Iterator[Any]:
         source: Any = self._source
-        return isolated(source, self._seed(epoch))
+        return seeded_pass(source, self._seed(epoch))
 
 
 @dataclass(eq=False)
-class Run:
-    """A run through the stages, and what it takes to stop and go on.
+class DistillLoop(Loop):
+    """The loop behind `distill_ffn`: the steps of its stages, one stage after the other.
 
     Attributes:
         stages: In their order.
-        batches: What they learn from, one row for both.
+        batches: The data of all stages.
         replaced: The new modules, which train in training mode.
-        file: Where the state is kept.
-        identity: What the file holds beside the state.
+        checkpoint: The file of the state.
+        identity: Arguments and seed, which the file holds beside the state.
         history: The course so far.
-        at: The stage, and the steps taken in it.
+        at: The number of the current stage, and the steps taken in it.
     """
 
     stages: Sequence[Stage]
     batches: Stream
     replaced: nn.Module
-    file: Checkpoint | None = None
+    checkpoint: Checkpoint | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     history: Distillation = field(default_factory=Distillation)
     at: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        self._device = next(self.replaced.parameters()).device
+        self.device = next(self.replaced.parameters()).device
+        self._total = sum(stage.steps for stage in self.stages)
 
-    def go(self, progress: bool) -> None:
+    @property
+    @override
+    def seconds(self) -> list[float]:
+        return self.history.seconds
+
+    @property
+    @override
+    def learner(self) -> tuple[nn.Module, torch.optim.Optimizer, LRScheduler | None]:
+        stage = self.stages[self.at[0]]
+        return stage.trained, stage.optimizer, stage.scheduler
+
+    @property
+    @override
+    def finished(self) -> bool:
+        return len(self.seconds) >= self._total
+
+    @override
+    def take_step(self) -> dict[str, float | None]:
+        number, taken = self.at
+        while taken >= self.stages[number].steps:
+            number, taken = number + 1, 0
+        stage = self.stages[number]
+        losses = stage.step(self.batches.take(), len(self.seconds) + 1)
+        stage.record(losses, self.history)
+        self.history.seconds.append(self.elapsed())
+        self.at = (number, taken + 1)
+        return {"loss": sum(losses.values()) / len(losses)}
+
+    def run(self, progress: bool) -> Distillation:
         """Take all steps that are left."""
-        start = time.perf_counter() - (self.history.seconds or [0.0])[-1]
-        total = sum(stage.steps for stage in self.stages)
-        done = len(self.history.seconds)
+        done = len(self.seconds)
         with (
             evaluating(self.stages[0].teacher),
             in_mode(self.replaced, training=True),
             _module_by_module(),
-            Progress(total, "distill", enabled=progress, done=done) as bar,
+            Progress(self._total, "distill", enabled=progress, done=done) as bar,
         ):
-            for number, stage in enumerate(self.stages):
-                while self.at[0] == number and self.at[1] < stage.steps:
-                    losses = stage.step(self.batches.take(), len(self.history.seconds) + 1)
-                    stage.record(losses, self.history)
-                    self.history.seconds.append(time.perf_counter() - start)
-                    self.at = (number, self.at[1] + 1)
-                    if self.file is not None and self.file.due:
-                        self._write(self.file)
-                    bar.advance(loss=sum(losses.values()) / len(losses))
-                if self.at[0] == number and number + 1 < len(self.stages):
-                    self.at = (number + 1, 0)
-        if self.file is not None and len(self.history.seconds) > done:
-            self._write(self.file)
+            self.take_steps(bar)
+        return self.history
 
-    def restore(self, file: Checkpoint, saved: dict[str, Any]) -> None:
-        """Go on from what the file holds."""
-        total = sum(stage.steps for stage in self.stages)
-        file.compare(saved, self.identity["arguments"], total)
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what the checkpoint's file holds."""
         state = saved["state"]
         self.at = (state["stage"], state["taken"])
-        stage = self.stages[self.at[0]]
-        load_tensors(stage.trained, state["tensors"])
-        stage.optimizer.load_state_dict(state["optimizer"])
-        if stage.scheduler is not None:
-            stage.scheduler.load_state_dict(state["scheduler"])
-        self.batches.restore(state["batches"])
-        set_rng_state(state["rng"], self._device)
+        self.restore_common(state, state)
         self.history = Distillation(**state["history"])
 
-    def _write(self, file: Checkpoint) -> None:
-        stage = self.stages[self.at[0]]
-        state = {
-            "steps": len(self.history.seconds),
+    @override
+    def state(self) -> dict[str, Any]:
+        return {
+            "steps": len(self.seconds),
             "stage": self.at[0],
             "taken": self.at[1],
-            "tensors": {n: t.detach().clone() for n, t in model_tensors(stage.trained).items()},
-            "optimizer": copied(stage.optimizer.state_dict()),
-            "scheduler": stage.scheduler and copied(stage.scheduler.state_dict()),
-            "batches": self.batches.state(),
-            "rng": rng_state(self._device),
+            "tensors": self.tensors(),
+            **self.common_state(),
             "history": self.history.to_dict(),
         }
-        file.write({**self.identity, "state": state})
 
 
 @contextmanager
 def _module_by_module() -> Iterator[None]:
-    """Torch's encoder layers call their modules for a while, where it could do without them."""
+    """Make torch's encoder layers call their modules while this lasts, and not a fused kernel."""
     found = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -24,14 +24,14 @@ class Swap:
 
     Args:
         model: The model.
-        pairs: Blocks, and the module that takes the place of each.
+        replacements: Blocks, and the module that takes the place of each.
     """
 
-    def __init__(self, model: nn.Module, pairs: list[tuple[Block, nn.Module]]) -> None:
-        self._model = model
-        self._blocks = [block for block, _ in pairs]
-        self._changes = [change for pair in pairs for change in _changes(model, *pair)]
+    def __init__(self, model: nn.Module, replacements: list[tuple[Block, nn.Module]]) -> None:
+        self._model, self._replacements = model, replacements
+        self._changes = [change for both in replacements for change in _changes(model, *both)]
         self._done: list[tuple[Change, object]] = []
+        self._states = [_state(new) for _, new in replacements]
 
     @property
     def done(self) -> bool:
@@ -45,18 +45,14 @@ class Swap:
                 old = getattr(change.holder, change.attribute)
                 setattr(change.holder, change.attribute, change.value)
                 self._done.append((change, old))
-            for block in self._blocks:
+            for block, _ in self._replacements:
                 _turn_switches(self._model, block)
         except BaseException:
             self.undo()
             raise
 
     def undo(self) -> None:
-        """Set all attributes back.
-
-        Raises:
-            QKANError: A new module is no longer where it was put.
-        """
+        """Set all attributes back; the blocks get the mode, device and dtype that they missed."""
         for change, _ in self._done:
             found = getattr(change.holder, change.attribute, None)
             if isinstance(change.value, nn.Module) and found is not change.value:
@@ -66,51 +62,36 @@ class Swap:
                 )
         for change, old in reversed(self._done):
             setattr(change.holder, change.attribute, old)
-        for block in self._blocks:
+        for (block, new), (mode, numbers) in zip(self._replacements, self._states, strict=True):
             _turn_switches(self._model, block)
+            mode_now, numbers_now = _state(new)
+            for part in block.parts:
+                if mode_now != mode:
+                    part.training = mode_now
+                if numbers_now != numbers and not block.weight.is_meta:
+                    part.to(*numbers_now)
         self._done = []
 
 
-class Follower:
-    """A block that is out of the model, and the module in its place that goes where it would.
-
-    Args:
-        block: The block.
-        new: The module.
-    """
-
-    def __init__(self, block: Block, new: nn.Module) -> None:
-        self._block, self._new = block, new
-        self._mode, self._like = new.training, _numbers(new)
-
-    def follow(self) -> None:
-        """Bring the block, back in the model, to the mode, device and dtype that it missed."""
-        parts, found = self._block.parts, _numbers(self._new)
-        for part in parts:
-            part.training = part.training if self._new.training == self._mode else not self._mode
-            if found != self._like and not self._block.weight.is_meta:
-                part.to(*found)
-
-
-def _numbers(module: nn.Module) -> list[Any]:
-    """Device and dtype of a module's numbers, if it has any."""
+def _state(module: nn.Module) -> tuple[bool, list[Any]]:
+    """A module's mode, and the device and dtype of its numbers, if it has any."""
     like = next((p for p in module.parameters() if p.is_floating_point()), None)
-    return [] if like is None else [like.device, like.dtype]
+    return module.training, [] if like is None else [like.device, like.dtype]
 
 
 def passed(x: Tensor) -> Tensor:
-    """Return x; stands where a function has nothing left to do."""
+    """Return x; it takes the place of a function of a block that was replaced."""
     return x
 
 
 def _changes(model: nn.Module, block: Block, new: nn.Module) -> list[Change]:
-    module, form = block.module, block.form
-    slots = [_at(module, form.slot)] if form.slot else _holders(model, module)
+    module, kind = block.module, block.kind
+    slots = [_at(module, kind.slot)] if kind.slot else _holders(model, module)
     changes = [Change(holder, name, new) for holder, name in slots]
-    for path in form.passing:
+    for path in kind.passing:
         is_module = child(module, path) is not None
         changes.append(Change(*_at(module, path), nn.Identity() if is_module else passed))
-    numbers = (Change(module, name, number) for name, number in form.numbers)
+    numbers = (Change(module, name, number) for name, number in kind.numbers)
     return changes + [change for change in numbers if hasattr(module, change.attribute)]
 
 
@@ -130,16 +111,16 @@ def _at(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 def _turn_switches(model: nn.Module, block: Block) -> None:
-    """Turn off what runs around replaced blocks, and on again when the last of them is back."""
-    form = block.form
-    if form.switch is None:
+    """Switch off what would compute replaced blocks itself; on again when the last one is back."""
+    switch = block.kind.switch
+    if switch is None:
         return
-    name, kept = form.switch.attribute, f"_{form.switch.attribute}_without_qkan"
+    name, kept = switch.attribute, f"_{switch.attribute}_without_qkan"
     for around in model.modules():
-        if not isinstance(around, form.switch.of) or block.module not in around.modules():
+        if not isinstance(around, switch.of) or block.module not in around.modules():
             continue
-        layers = [layer for layer in around.modules() if isinstance(layer, form.of)]
-        if all(map(form.fits, layers)):
+        layers = [layer for layer in around.modules() if isinstance(layer, block.kind.of)]
+        if all(map(block.kind.fits, layers)):
             # kept by the model itself, for replacements may be undone in any order
             if hasattr(around, kept):
                 setattr(around, name, getattr(around, kept))

@@ -12,20 +12,21 @@ from qkan.circuits import Circuit, Encoding, Gate, Theta, require
 
 from .draw_network import BLUE, GREY, INK, ORANGE, short
 
-_FILLS = {"data": "#cfe3f3", "trainable": "#fbe3b3", "fixed": "#e9e9e9"}
 _ROLES = {
-    "data": "data, with scale w and shift b",
-    "trainable": "trained angle θ",
-    "fixed": "fixed gate",
+    "data": ("data, with scale w and shift b", "#cfe3f3"),
+    "trainable": ("trained angle θ", "#fbe3b3"),
+    "fixed": ("fixed gate", "#e9e9e9"),
 }
+"""What a gate holds, with the words and the colour for it."""
 _SHORT_NAME = 8
 """Letters of an input's name that stand beside a point."""
 _ROW = 8
 """Gates in a row."""
+_APART, _DOWN = 1.55, -1.9
+"""From one gate to the next, and from one row to the next."""
 
 
-def kind_of(gate: Gate) -> str:
-    """Whether a gate holds data, a trained angle, or neither."""
+def _role(gate: Gate) -> str:
     if isinstance(gate.angle, Encoding):
         return "data"
     return "trainable" if isinstance(gate.angle, Theta) else "fixed"
@@ -34,81 +35,63 @@ def kind_of(gate: Gate) -> str:
 def draw_circuit(
     figure_class: Any, circuit: Circuit, edge: tuple[Tensor, Tensor, Tensor], title: str
 ) -> Any:
-    """The circuit as boxes on a wire, in rows, the edge's trained values under them."""
+    """Draw the circuit as boxes on a wire, in rows, with the edge's trained values under them."""
     patches = require("matplotlib.patches", "plot")
-    rows = math.ceil(len(circuit.gates) / _ROW)
-    figure = figure_class(figsize=(10.5, 1.25 * rows + 0.9), layout="constrained")
+    last_row, last_column = divmod(len(circuit.gates) - 1, _ROW)
+    figure = figure_class(figsize=(10.5, 1.25 * (last_row + 1) + 0.9), layout="constrained")
     ax = figure.add_subplot()
     ax.axis("off")
+    rounded = {"boxstyle": "round,pad=0,rounding_size=0.12", "edgecolor": GREY, "linewidth": 0.8}
     for n, gate in enumerate(circuit.gates):
         row, column = divmod(n, _ROW)
-        x, y, kind = 1.55 * column, -1.9 * row, kind_of(gate)
+        x, y, fill = _APART * column, _DOWN * row, _ROLES[_role(gate)][1]
         ax.plot([x - 0.2, x + 1.35], [y, y], color=INK, linewidth=1, zorder=1)
-        ax.add_patch(
-            patches.FancyBboxPatch(
-                (x, y - 0.5), 1.2, 1.0, boxstyle="round,pad=0,rounding_size=0.12",
-                facecolor=_FILLS[kind], edgecolor=GREY, linewidth=0.8, zorder=2,
-            )
-        )  # fmt: skip
-        ax.text(x + 0.6, y, _gate_label(gate), ha="center", va="center", fontsize=9, zorder=3)
-        ax.text(
-            x + 0.6,
-            y - 0.62,
-            _gate_value(gate, edge),
-            ha="center",
-            va="top",
-            fontsize=8,
-            color=GREY,
-        )
-    last = len(circuit.gates) - 1
+        box = patches.FancyBboxPatch((x, y - 0.5), 1.2, 1.0, facecolor=fill, zorder=2, **rounded)
+        ax.add_patch(box)
+        label, value = _gate_texts(gate, edge)
+        ax.text(x + 0.6, y, label, ha="center", va="center", fontsize=9, zorder=3)
+        ax.text(x + 0.6, y - 0.62, value, ha="center", va="top", fontsize=8, color=GREY)
     ax.text(-0.3, 0, "|0⟩", ha="right", va="center", fontsize=12)
-    end = 1.55 * (last % _ROW) + 1.45
     measured = circuit.draw()._measured()
-    ax.text(end, -1.9 * (last // _ROW), measured, ha="left", va="center", fontsize=12)
-    right = 1.55 * min(len(circuit.gates), _ROW) + 0.05 * len(measured) + 0.3
-    ax.set(xlim=(-0.8, max(right, 6)), ylim=(-1.9 * (rows - 1) - 1.0, 1.0))
-    _key(ax, patches)
+    end = (_APART * last_column + 1.45, _DOWN * last_row)
+    ax.text(*end, measured, ha="left", va="center", fontsize=12)
+    right = _APART * min(len(circuit.gates), _ROW) + 0.05 * len(measured) + 0.3
+    ax.set(xlim=(-0.8, max(right, 6)), ylim=(_DOWN * last_row - 1.0, 1.0))
+    key = [
+        patches.Rectangle((0, 0), 1, 1, facecolor=fill, edgecolor=GREY, label=text)
+        for text, fill in _ROLES.values()
+    ]
+    ax.legend(handles=key, loc="upper left", ncols=3, frameon=False, fontsize=8.5)
     figure.suptitle(f"{title}: gates in time order, values in radians", fontsize=10)
     return figure
 
 
-def _key(ax: Any, patches: Any) -> None:
-    """What the colours mean."""
-    handles = [
-        patches.Rectangle((0, 0), 1, 1, facecolor=_FILLS[kind], edgecolor=GREY, label=text)
-        for kind, text in _ROLES.items()
-    ]
-    ax.legend(handles=handles, loc="upper left", ncols=3, frameon=False, fontsize=8.5)
-
-
-def _gate_label(gate: Gate) -> str:
+def _gate_texts(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> tuple[str, str]:
+    """What stands in a gate's box, and the values below it."""
+    theta, scale, shift = (value.tolist() for value in edge)
     if gate.angle is None:
-        return gate.name
-    lowered = gate.angle.label.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-    if kind_of(gate) == "fixed":
-        lowered = gate.angle.label
-    return f"{gate.name}\n{lowered.replace('·', '')}"
-
-
-def _gate_value(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> str:
-    theta, scale, shift = edge
+        return gate.name, ""
+    label = gate.angle.label
+    if isinstance(gate.angle, Theta | Encoding):
+        label = label.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+    label = f"{gate.name}\n{label.replace('·', '')}"
     if isinstance(gate.angle, Theta):
-        return _two(float(theta[gate.angle.index]))
+        return label, _two_decimals(theta[gate.angle.index])
     if isinstance(gate.angle, Encoding):
-        w, b = float(scale[gate.angle.index]), float(shift[gate.angle.index])
+        w, b = scale[gate.angle.index], shift[gate.angle.index]
         sign = "+" if b >= 0 else "−"
-        return f"{_two(w)} x {sign} {_two(abs(b))}"
-    return ""
+        return label, f"{_two_decimals(w)} x {sign} {_two_decimals(abs(b))}"
+    return label, ""
 
 
-def _two(value: float) -> str:
+def _two_decimals(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
 def draw_spectrum(
     figure_class: Any, series: tuple[np.ndarray, np.ndarray, np.ndarray], unit: str, title: str
 ) -> Any:
-    """Amplitude of every frequency, and how it splits into cosine and sine."""
+    """Draw the amplitude of every frequency with its cosine and its sine coefficient."""
     k, a, b = series
     amplitude = np.hypot(a, b)
     figure = figure_class(figsize=(7.2, 3.2), layout="constrained")
@@ -118,8 +101,9 @@ def draw_spectrum(
     ax.plot(k, a, "o", color=BLUE, markersize=5, label="cosine coefficient")
     ax.plot(k, b, "D", color=ORANGE, markersize=4.5, label="sine coefficient")
     ax.plot([], [], color="#bbbbbb", linewidth=5, label="amplitude √(a² + b²)")
-    room = 0.05 * max(float(k.max(initial=0)), 1e-3)
-    ax.set(xlim=(-room, float(k.max(initial=0)) + room), xlabel=f"angular frequency{unit}")
+    highest = float(k.max(initial=0))
+    room = 0.05 * max(highest, 1e-3)
+    ax.set(xlim=(-room, highest + room), xlabel=f"angular frequency{unit}")
     ax.set(ylabel="coefficient of φ", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8.5)
     return figure
@@ -132,7 +116,7 @@ def draw_bloch(
     axis: tuple[float, float, float],
     text: tuple[str, str],
 ) -> Any:
-    """The final Bloch vector on its sphere as x runs over its range.
+    """Draw the path of the final Bloch vector on its sphere as x runs over its range.
 
     Args:
         figure_class: matplotlib's `Figure`.
@@ -149,16 +133,13 @@ def draw_bloch(
         steps, cmap="viridis", array=(x[:-1] + x[1:]) / 2, linewidth=3, zorder=5
     )
     ax.add_collection3d(lines, autolim=False)
-    # one label above and one below, for a path may close
-    for point, value, marker, side in (
-        (path[0], x[0], "o", "bottom"),
-        (path[-1], x[-1], "s", "top"),
-    ):
-        ax.scatter(*point, color=INK, marker=marker, s=34, depthshade=False, zorder=6)
-        # the colour bar has the name; a long one would run over the sphere
-        named = f"{text[1]} = " if len(text[1]) <= _SHORT_NAME else ""
-        label = f"  {named}{short(float(value))}"
-        ax.text(*(1.1 * point), label, va=side, fontsize=8, zorder=7)
+    # a long name would run over the sphere; the colour bar has it too
+    named = f"{text[1]} = " if len(text[1]) <= _SHORT_NAME else ""
+    # one label is above and one below, because a path may be closed
+    for n, marker, side in ((0, "o", "bottom"), (-1, "s", "top")):
+        ax.scatter(*path[n], color=INK, marker=marker, s=34, depthshade=False, zorder=6)
+        label = f"  {named}{short(float(x[n]))}"
+        ax.text(*(1.1 * path[n]), label, va=side, fontsize=8, zorder=7)
     ax.quiver(0, 0, 0, *axis, color=ORANGE, linewidth=2, arrow_length_ratio=0.12, zorder=4)
     ax.text(*(0.6 * np.array(axis)), "  ⟨M⟩", color=ORANGE, fontsize=10, zorder=7)
     figure.colorbar(lines, ax=ax, shrink=0.6, label=text[1], pad=0.02).outline.set_visible(False)
@@ -167,11 +148,9 @@ def draw_bloch(
 
 
 def _sphere(ax: Any) -> None:
-    """A unit sphere of thin lines, its axes named."""
-    turn, circle = (
-        np.linspace(0, 2 * np.pi, 73),
-        {"color": "#d0d0d0", "linewidth": 0.7, "zorder": 1},
-    )
+    """Draw a unit sphere of fine lines, its axes named."""
+    turn = np.linspace(0, 2 * np.pi, 73)
+    circle = {"color": "#d0d0d0", "linewidth": 0.7, "zorder": 1}
     for height in (-0.5, 0.0, 0.5):
         radius = math.sqrt(1 - height**2)
         ax.plot(radius * np.cos(turn), radius * np.sin(turn), height, **circle)

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.nn.layer import QKANLayer
-
-BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#222222"
+BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#6b6b6b", "#222222"
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
     # ink on paper, whatever style is set around it
@@ -22,6 +20,7 @@ STYLE = {
     ),
 }  # fmt: skip
 _LEVEL = 2.3
+"""Inches from one row of nodes to the next."""
 _MARGIN = 0.55
 _LETTER = 0.085
 """Inches that a letter of a name takes, at most."""
@@ -29,6 +28,8 @@ _LONGEST = 24
 """Letters of a name that are shown."""
 _FINE = 12
 """Boxes in a row up to which they carry numbers."""
+_MANY = 20
+"""Nodes in a row beyond which only those with an edge have a name."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,32 @@ class Level:
     """One layer to draw.
 
     Attributes:
-        layer: The layer.
-        curves: The edges shown.
-        alive: How many are not pruned.
-        share: Of all importance in the layer, that of the edges shown.
+        inputs: Number of nodes below.
+        outputs: Number of nodes above.
+        edges: Those that are not pruned, the most important first.
+        most: How many of them are shown.
     """
 
-    layer: QKANLayer
-    curves: Sequence[Curve]
-    alive: int
-    share: float
+    inputs: int
+    outputs: int
+    edges: Sequence[Curve]
+    most: int
+
+    @property
+    def shown(self) -> Sequence[Curve]:
+        """The edges that are shown."""
+        return self.edges[: self.most]
+
+    def note(self, number: int) -> str:
+        """What is not shown of layer `number`, where that is something."""
+        if len(self.edges) <= self.most:
+            return ""
+        total = sum(edge.importance for edge in self.edges)
+        share = sum(edge.importance for edge in self.shown) / total if total > 0 else 0.0
+        return (
+            f"layer {number}: the {self.most} most important of {len(self.edges)} edges, "
+            f"{share:.0%} of the importance"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class _Names:
 
     Attributes:
         texts: The names, long ones shortened.
-        upright: Whether they stand on end, for they are longer than the nodes are apart.
+        upright: Whether they stand on end, because they are longer than the nodes are apart.
         room: Inches that they need beyond the nodes.
     """
 
@@ -87,13 +104,13 @@ class _Names:
     def fitting(cls, names: Sequence[str], apart: float) -> _Names:
         """Names of nodes that are so many inches apart."""
         texts = [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names]
-        # a name in mathematics is shorter than its letters
+        # the length of a name in LaTeX says nothing of its width
         longest = max([len(text) for text in texts if not text.startswith("$")], default=1)
-        upright = longest * _LETTER > apart or len(names) > 20
+        upright = longest * _LETTER > apart or len(names) > _MANY
         return cls(texts, upright, max(_MARGIN, 0.3 + longest * _LETTER) if upright else _MARGIN)
 
 
-def draw(
+def draw_network(
     figure_class: Any,
     levels: Sequence[Level],
     names: tuple[Sequence[str], Sequence[str]],
@@ -104,81 +121,84 @@ def draw(
     Args:
         figure_class: matplotlib's `Figure`.
         levels: The layers, first one first.
-        names: Of the inputs and of the outputs.
-        title: Over it, or nothing.
+        names: Names of the inputs and of the outputs.
+        title: What stands above the network, or nothing.
     """
-    most = max(len(level.curves) for level in levels)
-    nodes = [levels[0].layer.in_features, *(level.layer.out_features for level in levels)]
+    most = max(len(level.shown) for level in levels)
+    nodes = [levels[0].inputs, *(level.outputs for level in levels)]
     width = min(15.0, max(5.0, 1.3 * most + 1, 0.22 * max(nodes) + 1))
-    note = _note(levels)
-    ends = tuple(_Names.fitting(row, (width - 1) / len(row)) for row in names)
-    head = ends[1].room + 0.35 * bool(title) + 0.25 * bool(note)
-    height = _LEVEL * len(levels) + ends[0].room + head
+    note = "; ".join(filter(None, (level.note(n) for n, level in enumerate(levels))))
+    below, above = (_Names.fitting(row, (width - 1) / len(row)) for row in names)
+    floors = [below.room + n * _LEVEL for n in range(len(nodes))]
+    height = floors[-1] + above.room + 0.35 * bool(title) + 0.25 * bool(note)
     figure = figure_class(figsize=(width, height))
     canvas = figure.add_axes((0, 0, 1, 1))
     canvas.set(xlim=(0, width), ylim=(0, height))
     canvas.axis("off")
-    rows = [_spread(count, width) for count in nodes]
+    rows = [_places(count, width) for count in nodes]
+    used: list[set[int]] = [set() for _ in nodes]
     for n, level in enumerate(levels):
-        _level(figure, canvas, level, (ends[0].room + n * _LEVEL, rows[n], rows[n + 1]))
-    _nodes(canvas, levels, rows, ends)
+        _draw_level(figure, canvas, level, (floors[n], rows[n], rows[n + 1]))
+        used[n] |= {curve.input for curve in level.shown}
+        used[n + 1] |= {curve.output for curve in level.shown}
+    for row, y, with_edge in zip(rows, floors, used, strict=True):
+        size = 6 if len(row) < 30 else 3.5
+        for place, x in enumerate(row):
+            colour = INK if place in with_edge else "#c8c8c8"
+            canvas.plot([x], [y], "o", color=colour, markersize=size, zorder=4)
+    _write_names(canvas, below, rows[0], floors[0] - 0.16, "top", used[0])
+    _write_names(canvas, above, rows[-1], floors[-1] + 0.16, "bottom", used[-1])
+    centred = {"ha": "center", "va": "center"}
     if title:
-        canvas.text(width / 2, height - 0.25, title, ha="center", va="center", fontsize=12)
+        canvas.text(width / 2, height - 0.25, title, fontsize=12, **centred)
     if note:
         y = height - 0.18 - 0.38 * bool(title)
-        canvas.text(width / 2, y, note, ha="center", va="center", fontsize=8, color=GREY)
+        canvas.text(width / 2, y, note, fontsize=8, color=GREY, **centred)
     return figure
 
 
-def _note(levels: Sequence[Level]) -> str:
-    """What is not shown, where that is something."""
-    parts = [
-        f"layer {n}: the {len(level.curves)} most important of {level.alive} edges, "
-        f"{level.share:.0%} of the importance"
-        for n, level in enumerate(levels)
-        if len(level.curves) < level.alive
-    ]
-    return "; ".join(parts)
-
-
-def _spread(count: int, width: float) -> list[float]:
+def _places(count: int, width: float) -> list[float]:
     """Positions of so many things in a row."""
     room = width - 2 * 0.5
     return [0.5 + room * (n + 0.5) / count for n in range(count)]
 
 
-def _level(
+def _draw_level(
     figure: Any, canvas: Any, level: Level, between: tuple[float, Sequence[float], Sequence[float]]
 ) -> None:
-    """The boxes of one layer and their lines, between the nodes below and above a height."""
+    """Draw the boxes of one layer and their lines.
+
+    Args:
+        figure: Where the boxes go.
+        canvas: Its axes in inches, where the lines go.
+        level: The layer.
+        between: The height of the nodes below, their positions, and those of the nodes above.
+    """
     width, height = figure.get_size_inches()
     floor, below, above = between
-    curves = sorted(level.curves, key=lambda c: (below[c.input] + above[c.output], c.input))
+    curves = sorted(level.shown, key=lambda c: (below[c.input] + above[c.output], c.input))
     if not curves:
         return
-    places = _spread(len(curves), width)
     size = min(0.9, 0.72 * (width - 1) / len(curves))
     top = max(curve.importance for curve in curves)
     middle = floor + _LEVEL / 2
-    for place, curve in zip(places, curves, strict=True):
+    for place, curve in zip(_places(len(curves), width), curves, strict=True):
         strength = (curve.importance / top) ** 0.5 if top > 0 else 1.0
         alpha = 0.12 + 0.88 * strength
         line = {"color": INK, "linewidth": 1.1, "alpha": alpha, "zorder": 1}
         canvas.plot([below[curve.input], place], [floor, middle - size / 2], **line)
         canvas.plot([place, above[curve.output]], [middle + size / 2, floor + _LEVEL], **line)
-        box = (place - size / 2, middle - size / 2, size, size)
-        ax = figure.add_axes(
-            (box[0] / width, box[1] / height, box[2] / width, box[3] / height), zorder=3
-        )
-        _box(ax, curve, alpha, fine=len(curves) <= _FINE)
+        left, bottom = (place - size / 2) / width, (middle - size / 2) / height
+        ax = figure.add_axes((left, bottom, size / width, size / height), zorder=3)
+        _draw_box(ax, curve, alpha, fine=len(curves) <= _FINE)
 
 
-def _box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
-    """One activation; its numbers where they can be read."""
+def _draw_box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
+    """Draw one activation, with numbers where they can be read."""
     ax.plot(curve.x, curve.y, color=BLUE, alpha=alpha, linewidth=1.6 if fine else 1.0)
     low, high = float(curve.x[0]), float(curve.x[-1])
     bottom, top = float(curve.y.min()), float(curve.y.max())
-    # what is flat is drawn flat, rounding not magnified
+    # the second term keeps a constant flat, so that its rounding is not magnified
     room = 0.12 * (top - bottom) + 1e-6 * max(1.0, abs(top), abs(bottom))
     ax.set(xlim=(low, high), ylim=(bottom - room, top + room))
     for spine in ax.spines.values():
@@ -199,30 +219,14 @@ def _box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.3})
 
 
-def _nodes(
-    canvas: Any,
-    levels: Sequence[Level],
-    rows: Sequence[Sequence[float]],
-    ends: tuple[_Names, ...],
+def _write_names(
+    canvas: Any, names: _Names, row: Sequence[float], y: float, side: str, used: set[int]
 ) -> None:
-    """All nodes; names at the bottom and the top, of those with edges where they are many."""
-    for n, row in enumerate(rows):
-        used = {c.input for c in levels[n].curves} if n < len(levels) else set()
-        used |= {c.output for c in levels[n - 1].curves} if n else set()
-        y = ends[0].room + n * _LEVEL
-        for place, x in enumerate(row):
-            colour = INK if place in used else "#c8c8c8"
-            canvas.plot(
-                [x], [y], "o", color=colour, markersize=6 if len(row) < 30 else 3.5, zorder=4
-            )
-        outer = ends[0] if n == 0 else ends[1] if n == len(rows) - 1 else None
-        if outer is None:
-            continue
-        at, side = (y - 0.16, "top") if n == 0 else (y + 0.16, "bottom")
-        style = {"fontsize": 9, "rotation": 90} if outer.upright else {"fontsize": 11}
-        for place, (x, name) in enumerate(zip(row, outer.texts, strict=True)):
-            if place in used or len(row) <= 20:
-                canvas.text(x, at, name, ha="center", va=side, **style)
+    """Write the names of a row of nodes, of those with edges where they are many."""
+    style = {"fontsize": 9, "rotation": 90} if names.upright else {"fontsize": 11}
+    for place, (x, name) in enumerate(zip(row, names.texts, strict=True)):
+        if place in used or len(row) <= _MANY:
+            canvas.text(x, y, name, ha="center", va=side, **style)
 
 
 def short(value: float) -> str:

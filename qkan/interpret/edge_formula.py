@@ -1,4 +1,7 @@
-"""One edge as a formula: its exact series or closed form, cut and rounded under a true bound."""
+"""One edge written down: its exact series or closed form, cut and rounded under a proven bound.
+
+This module needs sympy, so it is imported where a formula is written.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from qkan.circuits import fourier_series, to_sympy
+from qkan.circuits import fourier_series, require, to_sympy
 from qkan.nn.layer import QKANLayer
 from qkan.simulators import BASE_ACTIVATIONS
 
 from .edges import edge_parameters, edge_weights
-from .forms import Fitted
 
-_SHOWN = 100
-"""Characters of an expression that an edge shows of itself."""
+sympy: Any = require("sympy", "symbolic")
 
 
 @dataclass(frozen=True)
@@ -32,48 +33,17 @@ class Range:
         return abs(self.middle) + self.half
 
 
-@dataclass(repr=False)
-class EdgeFormula:
-    """What became of one edge.
-
-    Attributes:
-        layer: Its layer, from 0 on.
-        output: Its output node o.
-        input: Its input node i.
-        name: "series", "closed form", "none" when masked, or the name of an elementary form.
-        expr: The sympy expression in the symbol of its input node.
-        rmse: Root mean square difference from the edge over the data.
-        bound: What |expr - edge| cannot exceed for inputs in the data's range; None for a form,
-            which is only known to fit the data.
-        candidates: Every form tried, best first.
-    """
-
-    layer: int
-    output: int
-    input: int
-    name: str
-    expr: Any
-    rmse: float = 0.0
-    bound: float | None = 0.0
-    candidates: tuple[Fitted, ...] = ()
-
-    def __repr__(self) -> str:
-        text = str(self.expr)
-        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        return f"EdgeFormula(layer {self.layer}, {self.input} → {self.output}, {self.name}: {text})"
-
-
 @dataclass(frozen=True)
-class Exact:
-    """One edge's parameters, ready to be written down.
+class ExactEdge:
+    """One edge's parameters as numbers, and what follows from them.
 
     Attributes:
-        layer: Where it is from.
+        layer: The layer that the edge is in.
         theta: (k,) radians.
         scale: (u,).
         shift: (u,) radians.
-        weight: Mask included.
-        base_weight: Mask included.
+        weight: The weight, 0 where the edge is masked.
+        base_weight: The base weight, 0 where the edge is masked.
     """
 
     layer: QKANLayer
@@ -82,6 +52,13 @@ class Exact:
     shift: np.ndarray
     weight: float
     base_weight: float
+
+    @classmethod
+    def of(cls, layer: QKANLayer, output: int, input: int) -> ExactEdge:
+        """The edge between two nodes of a layer."""
+        theta, scale, shift = (v.numpy() for v in edge_parameters(layer, output, input))
+        weight, base_weight = (float(w[output, input]) for w in edge_weights(layer))
+        return cls(layer, theta, scale, shift, weight, base_weight)
 
     def series(self) -> np.ndarray:
         """(n, 3): frequency, cosine and sine coefficient of φ."""
@@ -105,7 +82,8 @@ class Exact:
         return base + abs(self.weight) * self.read_error(min(moved, 2.0))
 
     def read_error(self, error: float) -> float:
-        """The readout's error for one of ⟨M⟩: |√a - √b| ≤ √|a - b| twice for the amplitude."""
+        """The error of the readout that an error of ⟨M⟩ makes: for the amplitude √(2·error)."""
+        # |√a - √b| ≤ √|a - b|, twice
         return math.sqrt(2 * error) if self.layer.readout == "amplitude" else error
 
     def read_budget(self, budget: float) -> float:
@@ -113,25 +91,16 @@ class Exact:
         share = budget / max(abs(self.weight), 1e-300)
         return share**2 / 2 if self.layer.readout == "amplitude" else share
 
-
-def exact_edges(layer: QKANLayer) -> list[list[Exact]]:
-    """Every edge of a layer, [o][i]."""
-    theta, scale, shift = (t.numpy() for t in edge_parameters(layer))
-    weight, base_weight = (t.numpy() for t in edge_weights(layer))
-    return [
-        [
-            Exact(
-                layer, theta[o, i], scale[o, i], shift[o, i],
-                float(weight[o, i]), float(base_weight[o, i]),
-            )
-            for i in range(layer.in_features)
-        ]
-        for o in range(layer.out_features)
-    ]  # fmt: skip
+    def closed_form(self, t: Any, where: Range) -> Any:
+        """φ as the expression of its circuit, clamped where an arccos would leave its domain."""
+        middle = self.scale * where.middle + self.shift
+        clamp = bool((np.abs(middle) + np.abs(self.scale) * where.half > 1).any())
+        theta, scale, shift = (v.tolist() for v in (self.theta, self.scale, self.shift))
+        return to_sympy(self.layer.circuit, x=t, theta=theta, scale=scale, shift=shift, clamp=clamp)
 
 
 def thin(terms: np.ndarray, budget: float, where: Range) -> tuple[np.ndarray, float]:
-    """Drop small harmonics, or merge them with a near one, while the error stays in the budget.
+    """Drop small harmonics, or merge them with a near one, while the error is within the budget.
 
     A harmonic of amplitude A costs A when dropped, and A·|Δk|·half when it takes the frequency of
     a neighbour and keeps its phase at the middle of the range. The cheapest goes first.
@@ -166,77 +135,72 @@ def _retuned(term: np.ndarray, change: float, middle: float) -> np.ndarray:
     return np.array([value.real, -value.imag])
 
 
+def short(value: float, digits: int | None) -> float:
+    """A number of so many decimals, or of all where `digits` is None."""
+    return value if digits is None else round(value, digits)
+
+
 def rounded(terms: np.ndarray, digits: int | None, where: Range) -> tuple[np.ndarray, float]:
-    """All numbers to so many decimals, and the bound on what that changes in the range."""
+    """Round all numbers to so many decimals; return them and a bound on the change in the range."""
     if digits is None or not len(terms):
         return terms, 0.0
-    short = terms.round(digits)
-    change = np.abs(short - terms)
+    found = terms.round(digits)
+    change = np.abs(found - terms)
     amplitude = np.hypot(terms[:, 1], terms[:, 2])
     error = change[:, 0] * where.largest * amplitude + change[:, 1] + change[:, 2]
-    return short[np.abs(short[:, 1:]).max(1) > 0], float(error.sum())
+    return found[np.abs(found[:, 1:]).max(1) > 0], float(error.sum())
 
 
 def write_edge(
-    sympy: Any, edge: Exact, t: Any, where: Range, options: tuple[float, int | None]
+    edge: ExactEdge, t: Any, where: Range, budget: float, digits: int | None
 ) -> tuple[str, Any, float]:
     """Write an edge down.
 
     Args:
-        sympy: The module.
-        edge: Which.
+        edge: Its parameters.
         t: The expression of its input, as the layer sees it.
         where: The range of that input.
-        options: The budget for changing it, and the decimals to round to or None.
+        budget: How far the edge may be changed by leaving out terms.
+        digits: Decimals to round to, or None.
 
     Returns:
         Its kind, its expression, and the bound on its error in the range.
     """
     if edge.weight == 0 and edge.base_weight == 0:
         return "none", sympy.Integer(0), 0.0
-    budget, digits = options
+    amplitude = edge.layer.readout == "amplitude"
     if edge.layer.circuit.uses_arccos:
-        name, z, error = "closed form", _closed_form(edge, t, where), 0.0
+        name, z, error, outside = "closed form", edge.closed_form(t, where), 0.0, edge.weight
     else:
+        # the weight goes into the coefficients, unless the readout comes before it
         name = "series"
-        factor = 1.0 if edge.layer.readout == "amplitude" else edge.weight
+        inside, outside = (1.0, edge.weight) if amplitude else (edge.weight, 1.0)
         terms, cut = thin(edge.series(), edge.read_budget(budget), where)
-        terms[:, 1:] *= factor
+        terms[:, 1:] *= inside
         terms, lost = rounded(terms, digits, where)
-        z = _sum(sympy, terms, t)
-        error = cut + lost / max(abs(factor), 1e-300)
+        z, error = _sum(terms, t), cut + lost / max(abs(inside), 1e-300)
     bound = abs(edge.weight) * edge.read_error(error)
-    if edge.layer.readout == "amplitude":
-        z = _amplitude(sympy, z)
-    phi = z if name == "series" and edge.layer.readout == "z" else number(sympy, edge.weight) * z
-    base = round(edge.base_weight, digits) if digits is not None else edge.base_weight
+    if amplitude:
+        z = sympy.sqrt(sympy.Max(0, (1 + z) / 2)) - sympy.sqrt(sympy.Max(0, (1 - z) / 2))
+    phi = number(outside) * z
+    base = short(edge.base_weight, digits)
     # every base activation satisfies |base(t)| ≤ |t|
     bound += abs(base - edge.base_weight) * where.largest
     if base:
-        phi = phi + number(sympy, base) * BASE_ACTIVATIONS[str(edge.layer.base)].formula(sympy, t)
+        phi = phi + number(base) * BASE_ACTIVATIONS[str(edge.layer.base)].formula(sympy, t)
     return name, phi, bound
 
 
-def _closed_form(edge: Exact, t: Any, where: Range) -> Any:
-    middle = edge.scale * where.middle + edge.shift
-    clamp = bool((np.abs(middle) + np.abs(edge.scale) * where.half > 1).any())
-    theta, scale, shift = (v.tolist() for v in (edge.theta, edge.scale, edge.shift))
-    return to_sympy(edge.layer.circuit, x=t, theta=theta, scale=scale, shift=shift, clamp=clamp)
-
-
-def _sum(sympy: Any, terms: np.ndarray, t: Any) -> Any:
+def _sum(terms: np.ndarray, t: Any) -> Any:
+    """Σ a·cos(k·t) + b·sin(k·t) of rows (k, a, b)."""
     parts = []
     for k, a, b in terms.tolist():
-        angle = number(sympy, k) * t
-        parts += [number(sympy, a) * sympy.cos(angle)] if a else []
-        parts += [number(sympy, b) * sympy.sin(angle)] if b and k else []
+        angle = number(k) * t
+        parts += [number(a) * sympy.cos(angle)] if a else []
+        parts += [number(b) * sympy.sin(angle)] if b and k else []
     return sympy.Add(*parts)
 
 
-def number(sympy: Any, value: float) -> Any:
+def number(value: float) -> Any:
     """A sympy number, whole where the value is."""
     return sympy.Integer(value) if float(value).is_integer() else sympy.Float(value)
-
-
-def _amplitude(sympy: Any, z: Any) -> Any:
-    return sympy.sqrt(sympy.Max(0, (1 + z) / 2)) - sympy.sqrt(sympy.Max(0, (1 - z) / 2))

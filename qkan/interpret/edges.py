@@ -1,4 +1,7 @@
-"""The edges of a model one by one: what each adds to its output, and with which parameters."""
+"""The edges of a model one by one: their parameters, and what each adds to its output.
+
+Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,37 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
-from qkan.nn.functional import _spread, amplitude
+from qkan.nn.functional import BASES, amplitude, compute_dtype, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.watch import unwrapped
 from qkan.simulators import expectation
 
-from .importance import edge_outputs as edge_outputs
+
+def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
+    """The `QKANLayer`s in a model by their names, each once.
+
+    Raises:
+        QKANError: There is none; the message begins with `what`, the name of the caller.
+    """
+    found = {name: part for name, part in model.named_modules() if isinstance(part, QKANLayer)}
+    if not found:
+        raise QKANError(f"{what}: {type(model).__name__} has no QKANLayer in it.")
+    return found
 
 
-def exact_layers(model: nn.Module, what: str) -> list[QKANLayer]:
-    """Copies of the layers of a `QKAN` or a `QKANLayer`, in double precision on the CPU.
+def check_finite(model: nn.Module, what: str) -> None:
+    """Raise `QKANError`, which names the parameter, unless all numbers of a model are finite."""
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise QKANError(
+                f"{what}: {name} has values that are not finite; go back to parameters from "
+                "before the training diverged."
+            )
+
+
+def exact_network(model: nn.Module, what: str) -> QKAN:
+    """Copy a `QKAN` or a `QKANLayer` as a `QKAN` in double precision on the CPU.
 
     Raises:
         QKANError: Any other model, or a parameter that is not finite; the message names the layer.
@@ -30,25 +53,27 @@ def exact_layers(model: nn.Module, what: str) -> list[QKANLayer]:
             f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as "
             "the one inside it."
         )
-    layers = [model] if isinstance(model, QKANLayer) else list(model.layers)
-    for number, layer in enumerate(layers):
-        for name, value in layer.state_dict().items():
-            if not value.isfinite().all():
-                raise QKANError(
-                    f"{what}: layers.{number}.{name} has values that are not finite; "
-                    "go back to parameters from before the training diverged."
-                )
-    exact = nn.ModuleList(copy.deepcopy(layers)).cpu().double().requires_grad_(False)
-    return [layer for layer in exact if isinstance(layer, QKANLayer)]
+    layers = [model] if isinstance(model, QKANLayer) else model.layers
+    network = QKAN.from_layers(
+        [copy.deepcopy(layer) for layer in layers if isinstance(layer, QKANLayer)],
+        input_range=model.input_range if isinstance(model, QKAN) else None,
+    )
+    check_finite(network, what)
+    return network.cpu().double().requires_grad_(False)
 
 
-def check_inputs(model: nn.Module, x: Tensor, what: str) -> Tensor:
-    """Data x (…, i) as (b, i) in double precision on the CPU.
+def layers_of(network: QKAN) -> list[QKANLayer]:
+    """The layers of an exact network, the first one first."""
+    return [layer for layer in network.layers if isinstance(layer, QKANLayer)]
+
+
+def check_inputs(network: QKAN, x: Tensor, what: str) -> Tensor:
+    """Return data x (…, i) as (b, i) in double precision on the CPU.
 
     Raises:
         QKANError: No tensor of real floats, no sample, another width, or values not finite.
     """
-    wanted = exact_layers(model, what)[0].in_features
+    wanted = network.widths[0]
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"{what}: x is {found}; pass a torch tensor of real floats (b, {wanted}).")
@@ -66,52 +91,54 @@ def check_inputs(model: nn.Module, x: Tensor, what: str) -> Tensor:
     return flat
 
 
-def spread_points(model: nn.Module) -> Tensor:
-    """Points (500, i) over a model's input range, or over ±π/2 without one, always the same."""
-    model, low, high = unwrapped(model), -math.pi / 2, math.pi / 2
-    if isinstance(model, QKAN) and model.input_range is not None:
-        low, high = model.input_range
-    inputs = exact_layers(model, "spread_points")[0].in_features
+def spread_points(network: QKAN) -> Tensor:
+    """Points (500, i) over the network's input range, or over ±π/2 without one; never others."""
+    low, high = network.input_range or (-math.pi / 2, math.pi / 2)
     generator = torch.Generator().manual_seed(0)
-    return low + (high - low) * torch.rand(500, inputs, generator=generator, dtype=torch.float64)
+    share = torch.rand(500, network.widths[0], generator=generator, dtype=torch.float64)
+    return low + (high - low) * share
 
 
-def node_values(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """What every layer is given, and at the end the output: (b, widths[n]) each, double precision.
+def node_values(network: QKAN, x: Tensor) -> list[Tensor]:
+    """The inputs of every layer and, last, the outputs: (b, widths[n]) each.
 
-    The first one is x itself, in the user's units, before `input_range` maps it.
+    The first are x itself, in the user's units, before `input_range` maps them.
     """
-    values, seen = [x], map_input(model, x)
-    for layer in exact_layers(model, "node_values"):
-        seen = layer(seen)
-        values.append(seen)
+    values = [x]
+    for number, layer in enumerate(network.layers):
+        values.append(layer(as_seen(network, number, values[-1])))
     return values
 
 
-def map_input(model: nn.Module, x: Tensor) -> Tensor:
-    """X as the first layer sees it."""
-    model = unwrapped(model)
-    return model.map_input(x) if isinstance(model, QKAN) else x
+def as_seen(network: QKAN, number: int, values: Tensor) -> Tensor:
+    """Values of the nodes before a layer as that layer reads them: the first behind the range."""
+    return values if number else network.map_input(values)
 
 
 def bias_of(layer: QKANLayer) -> Tensor:
-    """(o,), zeros without a bias."""
+    """The biases (o,), zeros where the layer has none."""
     return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
 
 
-def edge_parameters(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
-    """Theta (o, i, k), scale and shift (o, i, u) of every edge, groups spread."""
-    edges = (layer.out_features, layer.in_features)
-    theta, scale, shift = (t.detach() for t in (layer.theta, layer.scale, layer.shift))
-    if layer.group is not None:
-        theta, scale, shift = (
-            _spread(t, layer.in_features).expand(*edges, t.shape[-1]) for t in (theta, scale, shift)
-        )
+def edge_angles(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
+    """Theta (o, i, k), scale and shift (o, i, u), differentiable; with groups o is 1."""
+    if layer.group is None:
+        return layer.theta, layer.scale, layer.shift
+    theta, scale, shift = (
+        expand_groups(value, layer.in_features) for value in (layer.theta, layer.scale, layer.shift)
+    )
+    return theta, scale, shift
+
+
+def edge_parameters(layer: QKANLayer, output: int, input: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Theta (k,), scale and shift (u,) of one edge, detached."""
+    # with groups the outputs share one row
+    theta, scale, shift = (v.detach()[output % len(v), input] for v in edge_angles(layer))
     return theta, scale, shift
 
 
 def edge_weights(layer: QKANLayer) -> tuple[Tensor, Tensor]:
-    """Weight and base weight (o, i) as they act, mask included."""
+    """Weight and base weight (o, i) as they act, mask included; zeros without a base."""
     weight = layer.weight.detach() * layer.mask
     if layer.base_weight is None:
         return weight, torch.zeros_like(weight)
@@ -119,6 +146,19 @@ def edge_weights(layer: QKANLayer) -> tuple[Tensor, Tensor]:
 
 
 def activations(layer: QKANLayer, x: Tensor) -> Tensor:
-    """Readout of φ on every edge, (b, o, i), for x (b, i) as the layer sees it."""
-    values = expectation(layer.circuit, x, *edge_parameters(layer))
+    """Readout of φ on every edge for x (b, i), (b, o, i), differentiable; with groups o is 1."""
+    dtype = compute_dtype(layer.weight.dtype, layer.readout)
+    values = expectation(layer.circuit, *(t.to(dtype) for t in (x, *edge_angles(layer))))
     return amplitude(values) if layer.readout == "amplitude" else values
+
+
+def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
+    """mask·(weight·φ + base_weight·base) of every edge, (b, o, i), for x (b, i); differentiable.
+
+    Their sum over i plus the bias is the layer's output. This stores all of them.
+    """
+    values = layer.weight * activations(layer, x)
+    if layer.base is not None and layer.base_weight is not None:
+        x = x.to(compute_dtype(layer.weight.dtype, layer.readout))
+        values = values + layer.base_weight * BASES[layer.base](x).unsqueeze(-2)
+    return values * layer.mask

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from qkan.errors import QKANError
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
-from qkan.nn.watch import listening, unwrapped
-from qkan.simulators import Explanation
+from qkan.nn.watch import on_layer_input, unwrapped
+from qkan.simulators import Explanation, Request
 from qkan.simulators import explain as explain_request
 
 
@@ -37,10 +37,10 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     model = unwrapped(model)
     found: dict[str, Explanation] = {}
 
-    def hear(name: str, layer: QKANLayer, inputs: Tensor) -> None:
+    def note(name: str, layer: QKANLayer, inputs: Tensor) -> None:
         found[name] = explain_layer(layer, inputs)
 
-    with listening(model, hear), torch.no_grad():
+    with on_layer_input(model, note), torch.no_grad():
         model(x)
     if not found:
         raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer.")
@@ -48,9 +48,13 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
 
 
 def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
-    """The same for one layer and inputs x (b, i), without running it."""
-    request = layer_request(
-        x.to(compute_dtype(layer.weight.dtype, layer.readout)), layer.theta, layer.program,
-        layer.fixed_scale, layer.readout, layer.group is not None,
-    )  # fmt: skip
-    return explain_request(request)
+    """Say what `engine="auto"` takes for one layer and inputs x (b, i), without running it."""
+    return explain_request(
+        request_of(layer, x.to(compute_dtype(layer.weight.dtype, layer.readout)))
+    )
+
+
+def request_of(layer: QKANLayer, x: Tensor) -> Request:
+    """What a layer asks of an engine for inputs x (b, i)."""
+    shared = layer.group is not None
+    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)

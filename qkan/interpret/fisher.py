@@ -12,20 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
+from qkan._options import check_size
 from qkan._text import shortened
 from qkan.circuits import Circuit
 from qkan.errors import QKANError
-from qkan.nn.layer import QKANLayer, check_size
+from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
-TOLERANCE = 1e-12
+_TOLERANCE = 1e-12
+"""Singular values, and norms of columns, that are at most this share of the largest count as 0."""
 _POINTS = 257
+"""Inputs of a circuit where none are given."""
 _SPREAD = 0.3
+"""Standard deviation of what a draw adds to the parameters."""
 
 
 @dataclass(frozen=True, repr=False)
 class Redundancy:
-    """What `redundancy` found.
+    """How many parameters a function has, how many of them it needs, and which depend on others.
 
     Attributes:
         parameters: Number of trainable parameters p.
@@ -33,7 +37,7 @@ class Redundancy:
         names: (p,) of the parameters, such as "theta[3]", in the order of the matrix.
         eigenvalues: (p,) of the Fisher information, descending, at the draw that decided the rank.
         groups: Parameters that depend on each other, and how many of them are enough; 0 where
-            a parameter has no effect. Parameters that stand for themselves are in no group.
+            a parameter has no effect. Independent parameters are in no group.
     """
 
     parameters: int
@@ -107,10 +111,10 @@ def redundancy(
 ) -> Redundancy:
     """Count the directions in which a model's function can change, and name what is superfluous.
 
-    The rank of `fisher_information` at random parameters: almost everywhere it is the same, and
-    nowhere higher, so the highest of a few draws counts. A draw adds normal numbers of standard
-    deviation 0.3 to the parameters. Singular values of J below 1e-12 of the largest
-    count as 0. With a module the rank cannot exceed (inputs n) · (outputs o).
+    They are the rank of `fisher_information` at random parameters. Almost everywhere that is the
+    same and nowhere higher, so the highest of a few draws counts. A draw adds normal numbers of
+    standard deviation 0.3 to the parameters. Singular values of J below 1e-12 of the largest count
+    as 0. With a module the rank cannot exceed (inputs n) · (outputs o).
 
     `effective_parameters` leaves out the shifts that duplicate a theta, and is quick; the rank
     is never above it, and is below where a circuit has angles that only act together.
@@ -138,7 +142,7 @@ def redundancy(
     model, x = _problem(model, x, encoding, generator)
     names = tuple(_names(model, strip=circuit))
     found = [_ranked(_jacobian(_moved(model, generator), x)) for _ in range(draws)]
-    values, jacobian, rank = max(found, key=lambda one: one[2])
+    rank, values, jacobian = max(found, key=lambda draw: draw[0])
     padded = torch.zeros(len(names), dtype=torch.float64)
     padded[: len(values)] = values.square()
     return Redundancy(len(names), rank, names, padded, _groups(jacobian, rank, names))
@@ -150,17 +154,16 @@ def _problem(
     encoding: str | Sequence[float],
     generator: torch.Generator | None,
 ) -> tuple[nn.Module, Tensor]:
-    """A float64 model of our own, and its inputs."""
+    """A copy of the model in float64, and its inputs."""
     if isinstance(model, Circuit):
         return _edge(model, encoding, generator), _inputs(model, x)
     if x is None:
         raise QKANError("A module needs its inputs: pass x, such as a few rows of the data.")
     if encoding != "trainable":
         raise QKANError("encoding= is for a circuit; a module has its own.")
-    # tokens stay whole numbers
-    return copy.deepcopy(
-        unwrapped(model)
-    ).double().eval(), x.double() if x.is_floating_point() else x
+    # inputs that are tokens stay whole numbers
+    inputs = x.double() if x.is_floating_point() else x
+    return copy.deepcopy(unwrapped(model)).double().eval(), inputs
 
 
 def _edge(
@@ -176,6 +179,7 @@ def _edge(
 
 
 def _inputs(circuit: Circuit, x: Tensor | None) -> Tensor:
+    """The inputs (n, 1) of a circuit."""
     if x is None:
         reach = 1.0 if circuit.uses_arccos else 2 * math.pi
         x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
@@ -185,6 +189,7 @@ def _inputs(circuit: Circuit, x: Tensor | None) -> Tensor:
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The trainable parameters by name; `QKANError` where there is none."""
     found = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     if not sum(p.numel() for p in found.values()):
         raise QKANError("The model has no trainable parameter, so there is nothing to count.")
@@ -211,34 +216,32 @@ def _moved(model: nn.Module, generator: torch.Generator) -> nn.Module:
     return moved
 
 
-def _ranked(jacobian: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Singular values, the Jacobian, and its rank."""
+def _ranked(jacobian: Tensor) -> tuple[int, Tensor, Tensor]:
+    """The rank of a Jacobian, its singular values, and the Jacobian."""
     values = torch.linalg.svdvals(jacobian)
-    return values, jacobian, int((values > TOLERANCE * values.max()).sum())
+    return int((values > _TOLERANCE * values.max()).sum()), values, jacobian
 
 
 def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[str, ...], int]:
     """The smallest sets of columns that depend on nothing outside their set."""
+    from scipy.cluster.hierarchy import DisjointSet
     from scipy.linalg import qr, solve_triangular
 
     size = jacobian.norm(dim=0)
-    idle = size <= TOLERANCE * size.max()
-    found: dict[tuple[str, ...], int] = {(names[k],): 0 for k in idle.nonzero().flatten().tolist()}
-    columns = (jacobian / size.where(~idle, torch.ones_like(size))).cpu()
-    triangle, order = qr(columns.numpy(), mode="r", pivoting=True)
-    # each dependent column needs some of the basis; those that share one belong together
+    idle = size <= _TOLERANCE * size.max()
+    columns = jacobian / size.where(~idle, math.inf)
+    triangle, order = qr(columns.cpu().numpy(), mode="r", pivoting=True)
+    independent, dependent = order[:rank].tolist(), order[rank:].tolist()
+    # each dependent column is a sum of some independent ones; those that share one belong together
     needs = abs(solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])) > 1e-6
-    sets: list[tuple[set[int], int]] = []
-    for column, needed in zip(order[rank:].tolist(), needs.T, strict=True):
-        if idle[column]:
-            continue
-        members, more = {column, *order[:rank][needed].tolist()}, 1
-        for other, count in [s for s in sets if s[0] & members]:
-            sets.remove((other, count))
-            members, more = members | other, more + count
-        sets.append((members, more))
-    for members, more in sorted(sets, key=lambda s: min(s[0])):
-        found[tuple(names[k] for k in sorted(members))] = len(members) - more
+    sets = DisjointSet(range(len(names)))
+    for i, d in zip(*needs.nonzero(), strict=True):
+        sets.merge(independent[i], dependent[d])
+    found: dict[tuple[str, ...], int] = {(names[k],): 0 for k in idle.nonzero().flatten().tolist()}
+    for members in sets.subsets():
+        if len(members) > 1:
+            enough = len(members & {*independent})
+            found[tuple(names[k] for k in sorted(members))] = enough
     return found
 
 

@@ -34,7 +34,7 @@ class Form:
         moves: "none" (u = x), "centre" (x + c), "rate" (b·x), "pole" (±x + c > 0 on the data), or
             "wave" and "step" (b·x + c with b and c free; started as frequencies and phases, or as
             widths and centres).
-        complexity: What it costs in the ranking; each unit must pay by a factor of 4 in error.
+        complexity: Its cost in the ranking: each unit must reduce the error by a factor of 4.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Fitted:
         return self.a * self.form.function(self.b * x + self.c) + self.d
 
     def expr(self, sympy: Any, x: Any) -> Any:
-        """The same in sympy; an exact 1 or 0 among b and c is left out."""
+        """The sympy expression of this at x; an exact 1 or 0 among b and c is left out."""
         u = (x if self.b == 1 else sympy.Float(self.b) * x) + (sympy.Float(self.c) if self.c else 0)
         return sympy.Float(self.a) * self.form.build(sympy, u) + sympy.Float(self.d)
 
@@ -94,7 +94,7 @@ FORMS: dict[str, Form] = {
 
 
 def resolve_forms(forms: str | Iterable[str | Form]) -> list[Form]:
-    """The forms meant by "elementary" or by names and forms of one's own.
+    """Return the forms of the library for "elementary", or those named, or a user's own.
 
     Raises:
         QKANError: An unknown name, or no form at all.
@@ -124,7 +124,7 @@ def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
     low, high = float(x.min()), float(x.max())
     middle, half = (high + low) / 2, (high - low) / 2 or 1.0
     t = (x - middle) / half
-    starts = _starts(form.moves)
+    starts = _STARTS[form.moves]
     order = np.argsort([_residual(form, t, y, b, c)[0] for b, c in starts])
     found = [starts[n] for n in order[:_FINEST]]
     free = _FREE[form.moves]
@@ -143,29 +143,25 @@ _FREE = {"none": (), "centre": (1,), "rate": (0,), "pole": (1,), "wave": (0, 1),
 """Which of (b, c) the refinement moves."""
 
 
-def _starts(moves: str) -> list[tuple[float, float]]:
-    """Values of (b, c) to try, for positions in [-1, 1]."""
-    if moves == "none":
-        return [(1.0, 0.0)]
-    if moves == "centre":
-        return [(1.0, c) for c in np.linspace(-3, 3, 25).tolist()]
-    if moves == "rate":
-        return [(sign * b, 0.0) for b in np.geomspace(0.05, 12, 20).tolist() for sign in (1, -1)]
-    if moves == "pole":
-        return [
-            (sign, 1 + gap) for gap in np.geomspace(1e-3, 30, 20).tolist() for sign in (1.0, -1.0)
-        ]
-    if moves == "wave":
-        phases = [n * math.pi / 8 for n in range(8)]
-        return [(b, c) for b in np.geomspace(0.3, 40, 60).tolist() for c in phases]
-    centres = np.linspace(-1.5, 1.5, 13).tolist()
-    return [(b, -b * t) for b in np.geomspace(0.3, 20, 12).tolist() for t in centres]
+_STARTS: dict[str, list[tuple[float, float]]] = {
+    "none": [(1.0, 0.0)],
+    "centre": [(1.0, c) for c in np.linspace(-3, 3, 25).tolist()],
+    "rate": [(sign * b, 0.0) for b in np.geomspace(0.05, 12, 20).tolist() for sign in (1, -1)],
+    "pole": [(sign, 1 + gap) for gap in np.geomspace(1e-3, 30, 20).tolist() for sign in (1, -1)],
+    "wave": [(b, n * math.pi / 8) for b in np.geomspace(0.3, 40, 60).tolist() for n in range(8)],
+    "step": [
+        (b, -b * centre)
+        for b in np.geomspace(0.3, 20, 12).tolist()
+        for centre in np.linspace(-1.5, 1.5, 13).tolist()
+    ],
+}
+"""Values of (b, c) that are tried first, for positions in [-1, 1]."""
 
 
 def _residual(
     form: Form, x: np.ndarray, y: np.ndarray, b: float, c: float
 ) -> tuple[float, float, float, np.ndarray]:
-    """Sum of squares, a, d and the residual at the best a and d for these b and c."""
+    """The sum of squares, a, d and the residual, at the best a and d for these b and c."""
     with np.errstate(all="ignore"):
         f = form.function(b * x + c)
     if not np.isfinite(f).all() or np.abs(f).max() > 1e12:
@@ -209,10 +205,10 @@ def _refined(
 def rank(
     forms: Iterable[Form], x: np.ndarray, y: np.ndarray, scale: float, floor: float = 1e-10
 ) -> list[Fitted]:
-    """All forms fitted, best first: log4 of the error relative to `scale`, plus the complexity.
+    """Fit all forms, and sort them by log4 of the error relative to `scale` plus the complexity.
 
     Args:
-        forms: To try.
+        forms: The forms to fit.
         x: (n,).
         y: (n,).
         scale: What errors are measured by, such as the spread of the node the edge leads to.
@@ -224,7 +220,7 @@ def rank(
     height = _TOO_LARGE * max(float(np.abs(y).max()), 1e-300)
 
     def score(fit: Fitted) -> tuple[bool, float]:
-        # a difference of large numbers is another form's limit
+        # a form whose terms are large and cancel only imitates another form
         cancels = max(abs(fit.d), abs(fit.a) / _TOO_LARGE) > height
         error = max(fit.rmse / scale, floor)
         return cancels, math.log(error, 4) + fit.form.complexity

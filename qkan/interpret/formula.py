@@ -14,7 +14,41 @@ from qkan._text import LONG, shortened
 from qkan.circuits import require
 from qkan.errors import QKANError
 
-from .edge_formula import EdgeFormula
+from .forms import Fitted
+
+_SHOWN = 100
+"""Characters of an expression that an edge shows of itself."""
+
+
+@dataclass(repr=False)
+class EdgeFormula:
+    """One edge as part of a formula.
+
+    Attributes:
+        layer: Its layer, from 0 on.
+        output: Its output node o.
+        input: Its input node i.
+        name: "series", "closed form", "none" when masked, or the name of an elementary form.
+        expr: The sympy expression in the symbol of its input node.
+        rmse: Root mean square difference from the edge over the data.
+        bound: What |expr - edge| cannot exceed for inputs in the data's range; None for a form,
+            which is only known to fit the data.
+        candidates: Every form tried, best first.
+    """
+
+    layer: int
+    output: int
+    input: int
+    name: str
+    expr: Any
+    rmse: float = 0.0
+    bound: float | None = 0.0
+    candidates: tuple[Fitted, ...] = ()
+
+    def __repr__(self) -> str:
+        text = str(self.expr)
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        return f"EdgeFormula(layer {self.layer}, {self.input} → {self.output}, {self.name}: {text})"
 
 
 @dataclass
@@ -25,13 +59,13 @@ class Formula:
         inputs: The symbols of the inputs.
         layers: For each layer the symbols of its nodes with their expressions in the symbols of
             the layer before. One layer only, when the formula was composed and fitted again.
-        edges: What became of each edge.
-        bound: What the formula cannot be wrong by for inputs in the data's range, apart from
+        edges: The formula of each edge.
+        bound: What the formula's error cannot exceed for inputs in the data's range, apart from
             floating-point rounding; None when an edge is a fitted form.
         error: Largest absolute difference from the model on the data.
         rmse: Root mean square difference from the model on the data.
-        fitted: Of a composed formula, each output with its numbers as they were fitted, before any
-            was set to a simple value or rounded.
+        fitted: Where the formula was composed: each output with its numbers as they were fitted,
+            before any was set to a simple value or rounded.
     """
 
     inputs: tuple[Any, ...]
@@ -49,7 +83,7 @@ class Formula:
 
     @property
     def exprs(self) -> tuple[Any, ...]:
-        """Each output in the inputs alone, hidden nodes put in."""
+        """Each output in the inputs alone."""
         known: dict[Any, Any] = {}
         for nodes in self.layers:
             known = {symbol: expr.xreplace(known) for symbol, expr in nodes}
@@ -74,10 +108,9 @@ class Formula:
                 f"The formula has the inputs {self.inputs}, but x has shape {array.shape}; "
                 f"pass (…, {len(self.inputs)})."
             )
-        sympy = require("sympy", "symbolic")
         values, symbols = array.reshape(-1, array.shape[-1]).astype(float), self.inputs
         for nodes in self.layers:
-            columns = [evaluate(sympy, symbols, expr, values) for _, expr in nodes]
+            columns = [evaluate(symbols, expr, values) for _, expr in nodes]
             values, symbols = np.stack(columns, -1), tuple(symbol for symbol, _ in nodes)
         values = values.reshape(*array.shape[:-1], values.shape[-1])
         return torch.from_numpy(values).to(x.device) if isinstance(x, Tensor) else values
@@ -89,10 +122,10 @@ class Formula:
         self.rmse = float(np.sqrt(np.mean(difference**2)))
 
     def latex(self, *, composed: bool = False) -> str:
-        """LaTeX, one definition a line, or one line an output with hidden nodes put in.
+        """Return LaTeX with one definition a line, or with one line an output.
 
         Args:
-            composed: Whether hidden nodes are put in, which can be long.
+            composed: Whether to write each output in the inputs alone, which can be long.
         """
         sympy = require("sympy", "symbolic")
         layers = [list(zip(self.outputs, self.exprs, strict=True))] if composed else self.layers
@@ -104,7 +137,7 @@ class Formula:
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def table(self) -> str:
-        """The edges in a table: what each became, its error, and the next best form."""
+        """Return a table of the edges: what each became, its error, and the next best forms."""
         rows = [("edge", "is", "rmse", "bound", "next best")]
         for edge in self.edges:
             others = [
@@ -127,23 +160,31 @@ class Formula:
 
     def _repr_latex_(self) -> str | None:
         latex = self.latex()
-        # a notebook shows the shortened text instead
+        # where there is no LaTeX, a notebook shows the shortened text
         return f"$\\displaystyle {latex}$" if len(latex) <= LONG else None
 
 
-def evaluate(sympy: Any, symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:
+def evaluate(symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:
     """Values (b,) of an expression at x (b, i).
 
     Raises:
         QKANError: A sample outside the domain of a part of it.
     """
-    columns = tuple(x.T)
-    critical = [part for part in sympy.preorder_traversal(expr) if _has_domain(part)]
-    for part in critical:
+    sympy = require("sympy", "symbolic")
+
+    def values_of(part: Any) -> np.ndarray:
+        function = sympy.lambdify([symbols], part, modules=["scipy", "numpy"])
+        # exp may overflow on the way to a finite value, as in t/(1 + exp(-t))
+        with np.errstate(over="ignore"):
+            return np.broadcast_to(np.asarray(function(tuple(x.T)), dtype=float), len(x))
+
+    for part in filter(_has_domain, sympy.preorder_traversal(expr)):
         inner = part.args[0]
-        values = _values(sympy, symbols, inner, columns)
-        lowest = values != 0 if part.is_Pow and part.args[1].is_integer else values >= 0
-        allowed = values > 0 if not part.is_Pow else lowest
+        values = values_of(inner)
+        if not part.is_Pow:
+            allowed = values > 0
+        else:
+            allowed = values != 0 if part.args[1].is_integer else values >= 0
         if not allowed.all():
             n = int((~allowed).argmax())
             raise QKANError(
@@ -151,22 +192,13 @@ def evaluate(sympy: Any, symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> 
                 "Forms hold in the range of the data they were fitted to; stay inside, or pass "
                 "symbolic(…) data that covers it."
             )
-    return _values(sympy, symbols, expr, columns)
+    return values_of(expr)
 
 
 def _has_domain(part: Any) -> bool:
-    """Whether it is a log, a root or a reciprocal of something that varies."""
+    """Whether part of an expression is a log, a root or a reciprocal of something that varies."""
     if not part.free_symbols:
         return False
     if part.is_Pow:
         return not (part.args[1].is_integer and part.args[1].is_nonnegative)
     return bool(part.func.__name__ == "log")
-
-
-def _values(
-    sympy: Any, symbols: tuple[Any, ...], expr: Any, columns: tuple[np.ndarray, ...]
-) -> np.ndarray:
-    function = sympy.lambdify([symbols], expr, modules=["scipy", "numpy"])
-    # exp may overflow on the way to a finite value, as in t/(1 + exp(-t))
-    with np.errstate(over="ignore"):
-        return np.broadcast_to(np.asarray(function(columns), dtype=float), columns[0].shape)

@@ -1,4 +1,7 @@
-"""Writes a model down layer by layer, and carries ranges and error bounds along."""
+"""Writes a model down layer by layer, and carries ranges and error bounds along.
+
+This module needs sympy, so it is imported where a formula is written.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from qkan.circuits import require
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 
-from .edge_formula import EdgeFormula, Exact, Range, exact_edges, number, write_edge
-from .edges import bias_of, edge_outputs, exact_layers, map_input
+from .edge_formula import ExactEdge, Range, number, short, write_edge
+from .edges import as_seen, bias_of, edge_outputs, layers_of
 from .forms import Fitted, Form, rank
-from .formula import Formula, evaluate
+from .formula import EdgeFormula, Formula, evaluate
 from .search import search
+
+sympy: Any = require("sympy", "symbolic")
 
 _POINTS = 400
 """Samples of an edge that a form is fitted to."""
@@ -29,7 +35,7 @@ class Settings:
     """What a formula may change.
 
     Attributes:
-        tolerance: Of an edge, relative to the spread of the node it leads to.
+        tolerance: How far an edge may be changed, relative to the spread of the node it leads to.
         digits: Decimals to round numbers to, or None.
         library: The forms to recognise, or None.
         search: Whether to search for a formula where none of them fits.
@@ -42,28 +48,24 @@ class Settings:
 
 
 class Writer:
-    """One model on one set of data.
+    """Writes one network down, on one set of data.
 
     Args:
-        sympy: The module.
-        model: A `QKAN` or a `QKANLayer`.
-        values: Of every node, as `node_values` returns them.
+        network: As `exact_network` returns it.
+        values: The values of every node, as `node_values` returns them.
         settings: What may be changed.
     """
 
-    def __init__(
-        self, sympy: Any, model: nn.Module, values: list[Tensor], settings: Settings
-    ) -> None:
-        self.sympy, self.model, self.values, self.settings = sympy, model, values, settings
-        self.layers = exact_layers(model, "symbolic")
-        self.seen = [map_input(model, values[0]), *values[1:]]
+    def __init__(self, network: QKAN, values: list[Tensor], settings: Settings) -> None:
+        self.network, self.values, self.settings = network, values, settings
+        self.seen = [as_seen(network, n, value) for n, value in enumerate(values)]
         self.edges: list[EdgeFormula] = []
 
     def write(self, inputs: tuple[Any, ...]) -> Formula:
         """The formula in these symbols of the inputs, its error not measured yet."""
         written, symbols = [], inputs
         errors = [0.0] * len(inputs)
-        for n, layer in enumerate(self.layers):
+        for n, layer in enumerate(layers_of(self.network)):
             outputs = self._symbols(n, layer, inputs)
             nodes = self._layer(n, layer, symbols, errors)
             written.append([(s, expr) for s, (expr, _) in zip(outputs, nodes, strict=True)])
@@ -74,92 +76,83 @@ class Writer:
     def _symbols(self, n: int, layer: QKANLayer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Names for the outputs of a layer: h_layer_node, of the last one f."""
         taken = {symbol.name.partition("_")[0] for symbol in inputs}
-        hidden = n < len(self.layers) - 1
+        hidden = n < len(self.network.layers) - 1
         letter = next(c for c in ("h" if hidden else "f", "z", "u", "v", "w") if c not in taken)
         name = f"{letter}_{n + 1}" if hidden else letter
-        numbers = range(1, layer.out_features + 1)
         alone = not hidden and layer.out_features == 1
-        names = [name] if alone else [f"{name}_{o}" for o in numbers]
-        return tuple(self.sympy.Symbol(text, real=True) for text in names)
+        names = [name] if alone else [f"{name}_{o + 1}" for o in range(layer.out_features)]
+        return tuple(sympy.Symbol(text, real=True) for text in names)
 
     def _layer(
         self, n: int, layer: QKANLayer, symbols: tuple[Any, ...], errors: list[float]
     ) -> list[tuple[Any, float]]:
         """Each output's expression with the bound on its error; infinite where none is known."""
-        outputs, biases = edge_outputs(layer, self.seen[n]), bias_of(layer).tolist()
+        outputs, biases = edge_outputs(layer, self.seen[n]).numpy(), bias_of(layer).tolist()
         nodes = []
-        for o, row in enumerate(exact_edges(layer)):
-            spread = float(self.values[n + 1][:, o].std(correction=0))
-            short = self._short(biases[o])
-            terms, bound = [number(self.sympy, short)], abs(short - biases[o])
-            for i, edge in enumerate(row):
-                found = self._edge(
-                    (n, o, i), edge, symbols[i], errors[i], (outputs[:, o, i], spread)
-                )
+        for o in range(layer.out_features):
+            bias = short(biases[o], self.settings.digits)
+            terms, bound = [number(bias)], abs(bias - biases[o])
+            for i in range(layer.in_features):
+                edge = ExactEdge.of(layer, o, i)
+                found = self._edge((n, o, i), edge, symbols[i], errors[i], outputs[:, o, i])
                 self.edges.append(found)
                 terms.append(found.expr)
                 if found.name != "none":
                     bound += math.inf if found.bound is None else found.bound
                     bound += edge.slack(errors[i])
-            nodes.append((self.sympy.Add(*terms), bound))
+            nodes.append((sympy.Add(*terms), bound))
         return nodes
-
-    def _short(self, value: float) -> float:
-        return value if self.settings.digits is None else round(value, self.settings.digits)
 
     def _edge(
         self,
         place: tuple[int, int, int],
-        edge: Exact,
+        edge: ExactEdge,
         symbol: Any,
         before: float,
-        wanted: tuple[Tensor, float],
+        y: np.ndarray,
     ) -> EdgeFormula:
         """One edge, as a form if one fits, else written out.
 
         Args:
             place: Layer, output and input.
             edge: Its parameters.
-            symbol: Of its input node.
+            symbol: The symbol of its input node.
             before: The bound on that node's error.
-            wanted: The edge's values on the data, and the spread of the node it leads to.
+            y: The edge's values on the data.
         """
-        n, i = place[0], place[2]
-        true, spread = wanted
-        x, limit = self.values[n][:, i].numpy(), self.settings.tolerance * max(spread, _TINY)
-        candidates = self._recognise(x, true.numpy(), max(spread, _TINY))
-        if candidates and candidates[0].rmse <= limit:
-            best = candidates[0]
-            expr = best.expr(self.sympy, symbol)
-            return EdgeFormula(*place, best.form.name, expr, best.rmse, None, candidates)
-        if self.settings.search and np.abs(true.numpy()).max() > 0:
-            expr, rmse = search(self.sympy, *_picked(x, true.numpy()), symbol)
-            if rmse <= limit:
-                return EdgeFormula(*place, "search", expr, rmse, None, candidates)
-        options = (limit, self.settings.digits)
+        n, o, i = place
+        x, settings = self.values[n][:, i].numpy(), self.settings
+        spread = max(float(self.values[n + 1][:, o].std(correction=0)), _TINY)
+        limit = settings.tolerance * spread
+        candidates: tuple[Fitted, ...] = ()
+        if np.abs(y).max() > 0:
+            some = _evenly_ranked(x, y)
+            if settings.library is not None:
+                floor = settings.tolerance / 50 + 1e-10
+                candidates = tuple(rank(settings.library, *some, spread, floor))
+            if candidates and candidates[0].rmse <= limit:
+                best = candidates[0]
+                expr = best.expr(sympy, symbol)
+                return EdgeFormula(*place, best.form.name, expr, best.rmse, None, candidates)
+            if settings.search:
+                expr, rmse = search(*some, symbol)
+                if rmse <= limit:
+                    return EdgeFormula(*place, "search", expr, rmse, None, candidates)
         where = _range(self.seen[n][:, i], before)
         t = self._mapped(symbol) if n == 0 else symbol
-        name, expr, bound = write_edge(self.sympy, edge, t, where, options)
-        found = evaluate(self.sympy, (symbol,), expr, x[:, None])
-        rmse = float(np.sqrt(np.mean((found - true.numpy()) ** 2)))
+        name, expr, bound = write_edge(edge, t, where, limit, settings.digits)
+        rmse = float(np.sqrt(np.mean((evaluate((symbol,), expr, x[:, None]) - y) ** 2)))
         return EdgeFormula(*place, name, expr, rmse, bound, candidates)
-
-    def _recognise(self, x: np.ndarray, y: np.ndarray, spread: float) -> tuple[Fitted, ...]:
-        """Every form fitted to an edge, best first; none where nothing is asked or to be found."""
-        if self.settings.library is None or not np.abs(y).max() > 0:
-            return ()
-        floor = self.settings.tolerance / 50 + 1e-10
-        return tuple(rank(self.settings.library, *_picked(x, y), spread, floor))
 
     def _mapped(self, symbol: Any) -> Any:
         """An input as the first layer sees it."""
-        if not isinstance(self.model, QKAN) or self.model.input_range is None:
+        if self.network.input_range is None:
             return symbol
-        low, high = (self.sympy.nsimplify(v, rational=True) for v in self.model.input_range)
-        return self.sympy.pi * (symbol - (low + high) / 2) / (high - low)
+        low, high = (sympy.nsimplify(v, rational=True) for v in self.network.input_range)
+        return sympy.pi * (symbol - (low + high) / 2) / (high - low)
 
 
-def _picked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _evenly_ranked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Samples that cover the range evenly in rank."""
     picked = x.argsort()[np.linspace(0, len(x) - 1, min(_POINTS, len(x))).astype(int)]
     return x[picked], y[picked]

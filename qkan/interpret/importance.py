@@ -15,23 +15,26 @@ from torch import Tensor, nn
 
 from qkan._axes import new_axes
 from qkan._losses import Loss, make_loss
-from qkan.circuits import did_you_mean, require
+from qkan._options import check_choice
+from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.nn.functional import BASES, _spread, amplitude, compute_dtype
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
-from qkan.nn.watch import evaluating, listening, unwrapped
-from qkan.simulators import expectation
+from qkan.nn.watch import evaluating, on_layer_input, unwrapped
+
+from .edges import check_finite, edge_outputs, layers_by_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCORES = ("attribution", "variance")
-_ELEMENTS = 1 << 22
+_EDGES_AT_ONCE = 1 << 22
+"""Outputs of edges that are held at once."""
 _SHOWN = 5
+"""Edges that an `Importance` shows of itself."""
 
 Chain = list[tuple[str, QKANLayer]]
-"""Layers, with their names, of which each one's outputs are the next one's inputs and no more."""
+"""Layers with their names, of which each one's outputs are the next one's inputs and no more."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,8 +84,7 @@ class Scores(dict[str, Importance]):
     """The importance in every layer of a model, by the layer's name."""
 
     def __repr__(self) -> str:
-        rows = [f"{name}: {found!r}" for name, found in self.items()]
-        return "\n".join(rows) or "no layer"
+        return "\n".join(f"{name}: {found!r}" for name, found in self.items()) or "no layer"
 
     def plot(self) -> Any:
         """Draw the scores of all edges of every layer, the first layer first.
@@ -107,7 +109,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
 
     * "attribution": edge[o,i] = node[o]·s_edge[o,i] / s_node[o] and node[i] = Σ_o edge[o,i], from
       the outputs, whose nodes have 1, back to the inputs of the row of layers (KAN 2.0, arXiv
-      2408.10205). Seen from the outputs: what leads nowhere gets nothing.
+      2408.10205). What leads to no output scores nothing.
     * "variance": edge[o,i] = s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and
       node[i] = max_o edge[o,i].
 
@@ -130,8 +132,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
         >>> found["layers.0"].edges.shape, found["layers.0"].inputs.shape
         (torch.Size([5, 2]), torch.Size([2]))
     """
-    if score not in SCORES:
-        raise QKANError(f"Unknown score {score!r}. {did_you_mean(score, SCORES)}")
+    check_choice("score", score, SCORES)
     model = unwrapped(model)
     seen = layer_inputs(model, x)
     found: dict[str, Importance] = {}
@@ -142,18 +143,18 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
                 continue
             mean, spread, total = _statistics(layer, seen[name])
             if score == "variance":
-                edges = _ratio(spread.square(), spread.square().sum(-1, keepdim=True))
+                edges = _share(spread.square(), spread.square().sum(-1, keepdim=True))
                 inputs = edges.amax(0)
             else:
                 node = torch.ones_like(total) if node is None else node
-                edges = node[:, None] * _ratio(spread, total[:, None])
+                edges = node[:, None] * _share(spread, total[:, None])
                 inputs = node = edges.sum(0)
             found[name] = Importance(edges, inputs, mean)
     return Scores({name: found[name] for name in seen if name in found})
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """The part of a whole, 0 where the whole does not vary."""
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """The part divided by the whole, 0 where the whole is 0."""
     return torch.where(whole > 0, part / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0.0)
 
 
@@ -162,10 +163,10 @@ def _statistics(layer: QKANLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and standard deviation of edges (o, i), standard deviation of nodes (o,), in float64."""
     edges = layer.out_features * layer.in_features
     first = edge_outputs(layer, x[:1]).double()
-    # of edges, and in a last column of the node
+    # the last column is the node's, which sums its edges
     sums, squares = first.new_zeros(2, layer.out_features, layer.in_features + 1)
-    for rows in x.split(max(1, _ELEMENTS // edges)):
-        # about the first sample, so that a large mean takes no digits from a small spread
+    for rows in x.split(max(1, _EDGES_AT_ONCE // edges)):
+        # differences from the first sample: a large mean then takes no digits from a small spread
         values = edge_outputs(layer, rows).double() - first
         values = torch.cat([values, values.sum(-1, keepdim=True)], -1)
         sums += values.sum(0)
@@ -175,43 +176,23 @@ def _statistics(layer: QKANLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean[:, :-1] + first[0], spread[:, :-1], spread[:, -1]
 
 
-def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
-    """mask·(weight·φ + base_weight·base) of every edge, (b, o, i), for x (b, i); differentiable.
-
-    Their sum over i plus the bias is the layer's output. This stores all of them.
-    """
-    dtype = compute_dtype(layer.weight.dtype, layer.readout)
-    x, *angles = (t.to(dtype) for t in (x, layer.theta, layer.scale, layer.shift))
-    if layer.group is not None:
-        angles = [_spread(t, layer.in_features) for t in angles]
-    values = expectation(layer.circuit, x, *angles)
-    if layer.readout == "amplitude":
-        values = amplitude(values)
-    values = layer.weight * values
-    if layer.base is not None and layer.base_weight is not None:
-        values = values + layer.base_weight * BASES[layer.base](x).unsqueeze(-2)
-    return values * layer.mask
-
-
 def chains(model: nn.Module) -> list[Chain]:
-    """All layers of a model in rows; one that is used in two places is a row of its own."""
+    """All layers of a model in rows; a layer that is used in two places is a row of its own."""
     named = [(n, m) for n, m in model.named_modules(remove_duplicate=False)]
     uses = [id(m) for _, m in named if isinstance(m, QKANLayer)]
     found: list[Chain] = []
     for name, module in named:
-        parts: Any = module.layers if isinstance(module, QKAN) else module
         if not isinstance(module, QKAN | nn.Sequential):
             continue
+        parts: Any = module.layers if isinstance(module, QKAN) else module
         prefix = ".".join(filter(None, (name, "layers" if isinstance(module, QKAN) else "")))
-        row: Chain = []
+        found.append([])
         for key, part in parts.named_children():
-            joins = isinstance(part, QKANLayer) and uses.count(id(part)) == 1
-            if joins:
-                row.append((f"{prefix}.{key}" if prefix else key, part))
-            if row and not joins:
-                found.append(row)
-                row = []
-        found += [row] if row else []
+            if isinstance(part, QKANLayer) and uses.count(id(part)) == 1:
+                found[-1].append((f"{prefix}.{key}" if prefix else key, part))
+            else:
+                found.append([])
+    found = [chain for chain in found if chain]
     inside = {id(layer) for chain in found for _, layer in chain}
     single = [(n, m) for n, m in model.named_modules() if isinstance(m, QKANLayer)]
     return found + [[(n, m)] for n, m in single if id(m) not in inside]
@@ -224,7 +205,15 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     Raises:
         QKANError: No layer ran; x is no tensor of two samples or more; NaN anywhere.
     """
-    _check_finite(model, x)
+    if not isinstance(x, Tensor) or x.ndim == 0:
+        raise QKANError(f"x is {type(x).__name__}: pass a torch tensor, one row a sample.")
+    if x.ndim < 2 or x[..., 0].numel() < 2:
+        raise QKANError(
+            f"x has shape {tuple(x.shape)}: scores need a spread, so at least two samples (b, i)."
+        )
+    if not x.isfinite().all():
+        raise QKANError("x has values that are NaN or infinite; leave such samples out.")
+    check_finite(model, "importance")
     seen: dict[str, list[Tensor]] = {}
     with evaluating(model), _collecting(model, seen):
         model(x)
@@ -239,38 +228,22 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat(inputs) for name, inputs in seen.items()}
 
 
-def _check_finite(model: nn.Module, x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.ndim == 0:
-        raise QKANError(f"x is {type(x).__name__}: pass a torch tensor, one row a sample.")
-    if x.ndim < 2 or x[..., 0].numel() < 2:
-        raise QKANError(
-            f"x has shape {tuple(x.shape)}: scores need a spread, so at least two samples (b, i)."
-        )
-    if not x.isfinite().all():
-        raise QKANError("x has values that are NaN or infinite; leave such samples out.")
-    for name, value in model.state_dict().items():
-        if not value.isfinite().all():
-            raise QKANError(
-                f"{name} is not finite; go back to parameters from before the training diverged."
-            )
-
-
 def _collecting(model: nn.Module, seen: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
-    """Collect what each layer is given, as rows."""
-    return listening(model, lambda name, _, x: seen.setdefault(name, []).append(x))
+    """Collect the inputs of each layer, as rows, while the context is open."""
+    return on_layer_input(model, lambda name, _, x: seen.setdefault(name, []).append(x))
 
 
 def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:
-    """Σ_layers (l1·Σ m + entropy·S), with m the mean size of each edge's output, m ≥ 0.
+    """Σ_layers (l1·Σ m + entropy·S), with m ≥ 0 the mean magnitude of each edge's output.
 
-    S = -Σ p log p, p = m / Σ m: small sizes cost, and so does their being spread over many edges
+    S = -Σ p log p with p = m / Σ m: large outputs cost, and so do many edges that share the work
     (arXiv 2404.19756, section 2.5).
     """
     total = magnitudes[0].new_zeros(())
     for sizes in magnitudes:
         whole = sizes.sum()
         tiny = torch.finfo(sizes.dtype).tiny
-        # below tiny an edge counts for nothing and gets no gradient, where p log p has none
+        # an edge below tiny adds nothing and gets no gradient: at 0 that of p log p is infinite
         p = (sizes / whole.clamp_min(tiny)).clamp_min(tiny)
         total = total + l1 * whole - entropy * (p * p.log()).sum()
     return total
@@ -285,16 +258,17 @@ def sparse_loss(
     l1: float = 1.0,
     entropy: float = 2.0,
 ) -> Iterator[Loss]:
-    """A loss for `fit` that also asks for few and small edges, in training mode only.
+    """Give a loss for `fit` that also asks for few and small edges, in training mode only.
 
-    loss + strength·Σ_layers (l1·Σ m + entropy·S(m)), with m[o,i] the mean of |output| of an edge
-    over the batch; see `sparsity`. The gradient is the true one: through the outputs to all
-    parameters, and through the inputs to the layers before. Pruned edges cost nothing. It keeps
-    the outputs of all edges, (b, o, i), so the batch must fit.
+    It is loss + strength·Σ_layers (l1·Σ m + entropy·S), with m[o,i] the mean of |output| of an
+    edge over the batch and S = -Σ p log p, p = m / Σ m (arXiv 2404.19756, section 2.5). The
+    gradient reaches all parameters through the outputs, and the layers before through the inputs.
+    Pruned edges cost nothing. The outputs of all edges, (b, o, i), are kept, so the batch must fit
+    into memory.
 
     Args:
-        model: A module with `QKANLayer`s in it; inside the `with` its calls are listened to.
-        strength: Of the penalty beside the loss; 1e-3 to 1e-2 prunes at targets of size 1.
+        model: A module with `QKANLayer`s in it, whose inputs are noted while the `with` is open.
+        strength: Factor of the penalty; 1e-3 to 1e-2 prunes at targets of size 1.
         loss: As in `fit`.
         l1: Factor of the sizes.
         entropy: Factor of their entropy.
@@ -313,9 +287,7 @@ def sparse_loss(
     for name, value in (("strength", strength), ("l1", l1), ("entropy", entropy)):
         if not 0 <= value < float("inf"):
             raise QKANError(f"sparse_loss: {name}={value!r}: a number, 0 or more.")
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, QKANLayer)}
-    if not layers:
-        raise QKANError(f"sparse_loss: {type(model).__name__} has no QKANLayer in it.")
+    layers = layers_by_name(model, "sparse_loss")
     plain = make_loss(loss)
     seen: dict[str, list[Tensor]] = {}
 
@@ -327,16 +299,11 @@ def sparse_loss(
             return value
         if not inputs:
             raise QKANError("sparse_loss: call the model, then the loss, once each a step.")
-        return value + strength * sparsity(
-            [_sizes(layers[name], x) for name, x in inputs.items()], l1=l1, entropy=entropy
-        )
+        sizes = [edge_outputs(layers[name], x).abs().mean(0) for name, x in inputs.items()]
+        kept = [size[layers[name].mask != 0] for name, size in zip(inputs, sizes, strict=True)]
+        return value + strength * sparsity(kept, l1=l1, entropy=entropy)
 
-    # what a checkpoint of fit compares
+    # a checkpoint of fit compares this name
     penalised.__qualname__ = f"sparse_loss({strength}, loss={loss}, l1={l1}, entropy={entropy})"
     with _collecting(model, seen):
         yield penalised
-
-
-def _sizes(layer: QKANLayer, x: Tensor) -> Tensor:
-    """Mean of |output| of the edges that are left."""
-    return edge_outputs(layer, x).abs().mean(0)[layer.mask != 0]

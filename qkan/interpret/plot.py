@@ -1,35 +1,45 @@
-"""`plot` and its kin: a network with its activations, and single edges three ways.
+"""Pictures of a network with its activations, and of single edges in three ways.
 
 Every function returns a matplotlib `Figure` of its own, made without pyplot: save it with
-`figure.savefig("network.pdf")`, as vectors, or leave it as the last line of a notebook cell.
+`figure.savefig("network.pdf")`, or leave it as the last line of a notebook cell.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qkan._data_units import DataUnits, InDataUnits
+from qkan._options import check_size
 from qkan.circuits import fourier_series, require
 from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
-from qkan.nn.watch import unwrapped
 from qkan.simulators import expectation
-from qkan.tabular.table_model import TableModel
 
 from .draw_edge import draw_bloch, draw_circuit, draw_spectrum
-from .draw_network import STYLE, Curve, Level, draw, grid_of
-from .edges import check_inputs, edge_outputs, edge_parameters, exact_layers, map_input, node_values
+from .draw_network import STYLE, Curve, Level, draw_network, grid_of
+from .edges import (
+    as_seen,
+    check_inputs,
+    edge_outputs,
+    edge_parameters,
+    exact_network,
+    layers_of,
+    node_values,
+)
 from .formula import Formula
 from .importance import importance
 
 _LONG_TITLE = 120
+"""Characters of LaTeX that a title may have."""
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 Edge = tuple[int, int, int]
+"""Layer, output and input."""
 
 
 def plot(
@@ -43,26 +53,28 @@ def plot(
 ) -> Any:
     """Draw a network from its inputs at the bottom to its outputs at the top.
 
-    In a box on every edge: what it adds to its node, weight and base activation included, over
-    the range of inputs that the data bring it, in the units of the data. Every box has a scale of
-    its own; how dark an edge is says how much it matters (attribution, see `importance`, relative
-    to the most important in its layer). Pruned edges are left out. An untrained model is drawn too.
+    The box on an edge shows what the edge adds to its node, weight and base activation included,
+    over the range of inputs that the data bring it, in the units of the data. Every box has a scale
+    of its own. The darker an edge, the more it matters: its attribution (see `importance`) relative
+    to the largest in its layer. Pruned edges are left out. An untrained model is drawn too.
 
     Args:
         model: A `QKAN` or a `QKANLayer`; or a `TableModel`, which is drawn in the units of its
             table.
         x: (…, i) data, two samples or more.
-        names: Of the inputs; when None those of a table's columns, or x₁, x₂, ….
+        names: Names of the inputs; when None those of a table's columns, or x₁, x₂, ….
         outputs: Names of the outputs; when None those of a table's targets or classes, or f.
         formula: What `symbolic` returned for this model: its forms are written over their boxes,
             and the formula on top where it is short.
-        most: Boxes a layer; of more edges the most important are shown, and it says how many.
+        most: How many boxes a layer has at most; of more edges the most important are shown, and
+            a note says how many there are.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: A model or data that cannot be right, or not finite: the message names the layer.
+        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
+            names and a formula that do not fit; the message says which.
         ImportError: matplotlib is absent; the extra "plot" installs it.
 
     Example:
@@ -72,32 +84,35 @@ def plot(
         >>> len(figure.axes)  # nine boxes and what is behind them
         10
     """
-    model, x, units = _plain(model, x)
-    layers = exact_layers(model, "plot")
-    data = check_inputs(model, x, "plot")
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise QKANError(f"most={most!r}: a whole number of boxes, 1 or more.")
+    network, units = _opened(model, "plot")
+    check_size("most", most)
+    layers = layers_of(network)
+    if units is not None:
+        names = units.inputs if names is None else names
+        outputs = units.outputs if outputs is None else outputs
     ends = (
-        _names("names", units.names if names is None else names, layers[0].in_features, "x"),
-        _names(
-            "outputs", units.outputs if outputs is None else outputs, layers[-1].out_features, "f"
-        ),
+        _names("names", names, layers[0].in_features, "x"),
+        _names("outputs", outputs, layers[-1].out_features, "f"),
     )
     labels = _labels(formula, layers)
-    # scored in double precision, as it is drawn
-    scores = importance(_exact(model, layers), data)
-    values = node_values(model, data)
+    values = _node_values(model, network, x, "plot")
+    scores = importance(network, values[0])
     levels = []
     for n, layer in enumerate(layers):
         grid = grid_of(values[n])
-        seen = map_input(model, grid) if n == 0 else grid
-        added = edge_outputs(layer, seen)
-        if n == 0:
+        added = edge_outputs(layer, as_seen(network, n, grid))
+        if units is not None and n == 0:
             grid = units.mean + units.scale * grid
-        curves = (grid, added * units.target_scale if n == len(layers) - 1 else added)
-        levels.append(_level(layer, curves, scores[f"layers.{n}"].edges, labels[n], most))
-    with require("matplotlib", "plot").rc_context(STYLE):
-        return draw(_figure(), levels, ends, _title(formula))
+        if units is not None and n == len(layers) - 1:
+            added = added * units.target_scale[:, None]
+        score = scores[f"layers.{n}"].edges.tolist()
+        edges = [
+            Curve(o, i, score[o][i], grid[:, i], added[:, o, i], labels.get((n, o, i), ""))
+            for o, i in layer.mask.nonzero().tolist()
+        ]
+        edges.sort(key=lambda curve: (-curve.importance, curve.output, curve.input))
+        levels.append(Level(layer.in_features, layer.out_features, edges, most))
+    return _drawn(draw_network, levels, ends, _title(formula))
 
 
 def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
@@ -111,12 +126,10 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model that cannot be right.
+        QKANError: No such edge, a model that is no QKAN, or numbers that are not finite.
     """
-    model, _, _ = _plain(model)
-    layer, parameters = _edge(model, edge, "plot_circuit")
-    with require("matplotlib", "plot").rc_context(STYLE):
-        return draw_circuit(_figure(), layer.circuit, parameters, _place(edge))
+    layer, parameters = _edge(_opened(model, "plot_circuit")[0], edge, "plot_circuit")
+    return _drawn(draw_circuit, layer.circuit, parameters, _place(edge))
 
 
 def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
@@ -130,22 +143,22 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model that cannot be right.
-        CircuitError: An arccos encoding, which has no spectrum.
+        QKANError: No such edge, a model that is no QKAN, or numbers that are not finite.
+        CircuitError: The circuit has an arccos encoding, so φ has no spectrum.
     """
-    model, _, units = _plain(model)
-    layer, (theta, scale, shift) = _edge(model, edge, "plot_spectrum")
-    low, high = _unit(model, edge)
-    # the spectrum over the user's x, where the first layer sees slope·x + constant
-    slope, constant = high - low, low
-    if edge[0] == 0:
-        mean, spread = (float(part[edge[2] % len(part)]) for part in (units.mean, units.scale))
+    network, units = _opened(model, "plot_spectrum")
+    layer, (theta, scale, shift) = _edge(network, edge, "plot_spectrum")
+    # the layer reads constant + slope·x of an input x in the user's units
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    constant, high = as_seen(network, edge[0], ends).tolist()
+    slope = high - constant
+    if edge[0] == 0 and units is not None:
+        mean, spread = float(units.mean[edge[2]]), float(units.scale[edge[2]])
         slope, constant = slope / spread, constant - slope * mean / spread
     series = fourier_series(
         layer.circuit, theta.numpy(), (scale * slope).numpy(), (shift + scale * constant).numpy()
     )
-    with require("matplotlib", "plot").rc_context(STYLE):
-        return draw_spectrum(_figure(), series, ", radians per unit of the input", _place(edge))
+    return _drawn(draw_spectrum, series, ", radians per unit of the input", _place(edge))
 
 
 def plot_bloch(
@@ -153,25 +166,25 @@ def plot_bloch(
 ) -> Any:
     """Draw where one edge's qubit ends on the Bloch sphere as its input runs over its range.
 
-    φ is the component along the arrow.
+    φ is the component of the path along the arrow.
 
     Args:
         model: A `QKAN` or a `QKANLayer`; or a `TableModel`, in the units of its table.
         x: (…, i) data, which sets the range.
         edge: Layer, output and input, each from 0 on.
-        name: Of the edge's input; when None that of a table's column, or x.
+        name: Name of the edge's input; when None that of a table's column, or x.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, or a model or data that cannot be right.
+        QKANError: No such edge, a model that is no QKAN, data of another width, or numbers that are
+            not finite.
     """
-    model, x, units = _plain(model, x)
-    layer, parameters = _edge(model, edge, "plot_bloch")
-    values = node_values(model, check_inputs(model, x, "plot_bloch"))
-    grid = grid_of(values[edge[0]], 400)
-    seen = (map_input(model, grid) if edge[0] == 0 else grid)[:, edge[2]]
+    network, units = _opened(model, "plot_bloch")
+    layer, parameters = _edge(network, edge, "plot_bloch")
+    grid = grid_of(_node_values(model, network, x, "plot_bloch")[edge[0]], 400)
+    seen = as_seen(network, edge[0], grid)[:, edge[2]]
     path = torch.stack(
         [
             expectation(
@@ -182,78 +195,43 @@ def plot_bloch(
         ],
         -1,
     )  # fmt: skip
-    if edge[0] == 0:
+    if edge[0] == 0 and units is not None:
         grid = units.mean + units.scale * grid
-        name = units.names[edge[2]] if name is None and units.names else name
-    inputs, name = grid[:, edge[2]].numpy(), name or "x"
-    with require("matplotlib", "plot").rc_context(STYLE):
-        return draw_bloch(
-            _figure(), path.numpy(), inputs, layer.circuit.observable_vector, (_place(edge), name)
-        )
+        name = units.inputs[edge[2]] if name is None else name
+    inputs, text = grid[:, edge[2]].numpy(), (_place(edge), name or "x")
+    return _drawn(draw_bloch, path.numpy(), inputs, layer.circuit.observable_vector, text)
 
 
-class _Units(NamedTuple):
-    """The units and the names that a network's first inputs and last outputs are drawn in."""
-
-    mean: Tensor
-    scale: Tensor
-    target_scale: Tensor
-    names: tuple[str, ...] | None = None
-    outputs: tuple[str, ...] | None = None
+def _opened(model: nn.Module, what: str) -> tuple[QKAN, DataUnits | None]:
+    """The network of a model in double precision, and the units of its data where it knows them."""
+    units = model.data_units() if isinstance(model, InDataUnits) else None
+    return exact_network(model if units is None else units.network, what), units
 
 
-def _plain(model: nn.Module, x: Any = None) -> tuple[nn.Module, Any, _Units]:
-    """The network inside a `TableModel`, x as that reads it, and the table's units."""
-    if not isinstance(model, TableModel):
-        one = torch.ones(1, dtype=torch.float64)
-        return model, x, _Units(0 * one, one, one[:, None])
-    outputs = model.targets
-    if model.classes is not None:
-        last = model.classes if len(model.classes) > 2 else model.classes[1:]
-        outputs = tuple(f"{model.targets[0]}={label}" for label in last)
-    parts = (part.detach().cpu() for part in (model.mean, model.scale, model.target_scale))
-    mean, scale, target_scale = parts
-    units = _Units(mean, scale, target_scale[:, None], model.columns, outputs)
-    return model.network, None if x is None else model.standardised(x), units
+def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[Tensor]:
+    """The values of all nodes of the model's network, for data x (…, i) in the user's units."""
+    x = model.standardised(x) if isinstance(model, InDataUnits) else x
+    return node_values(network, check_inputs(network, x, what))
 
 
-def _figure() -> Any:
-    require("matplotlib.figure", "plot")
-    from .figure import NotebookFigure
-
-    return NotebookFigure
-
-
-def _exact(model: nn.Module, layers: list[QKANLayer]) -> nn.Module:
-    """The model in double precision, as one row of layers."""
-    inner = unwrapped(model)
-    input_range = inner.input_range if isinstance(inner, QKAN) else None
-    return QKAN.from_layers(layers, input_range=input_range)
-
-
-def _edge(
-    model: nn.Module, edge: Edge, what: str
-) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
+def _edge(network: QKAN, edge: Edge, what: str) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
     """The layer of an edge, and its theta (k,), scale and shift (u,)."""
-    layers = exact_layers(model, what)
-    n, o, i = edge
-    if not (
-        0 <= n < len(layers) and 0 <= o < layers[n].out_features and 0 <= i < layers[n].in_features
-    ):
-        sizes = [(layer.out_features, layer.in_features) for layer in layers]
+    layers, (n, o, i) = layers_of(network), edge
+    sizes = [(layer.out_features, layer.in_features) for layer in layers]
+    if not (0 <= n < len(layers) and 0 <= o < sizes[n][0] and 0 <= i < sizes[n][1]):
         raise QKANError(
             f"{what}: edge={edge} is (layer, output, input), but the layers have "
             f"(outputs, inputs) {sizes}."
         )
-    theta, scale, shift = (value[o, i] for value in edge_parameters(layers[n]))
-    return layers[n], (theta, scale, shift)
+    return layers[n], edge_parameters(layers[n], o, i)
 
 
-def _unit(model: nn.Module, edge: Edge) -> tuple[float, float]:
-    """What the layer of an edge sees for inputs of 0 and 1 in the user's units."""
-    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    low, high = (map_input(model, ends) if edge[0] == 0 else ends).tolist()
-    return low, high
+def _drawn(draw: Callable[..., Any], *contents: Any) -> Any:
+    """A figure in the package's own style, whatever style is set around it."""
+    with require("matplotlib", "plot").rc_context(STYLE):
+        from .figure import NotebookFigure
+
+        return draw(NotebookFigure, *contents)
 
 
 def _place(edge: Edge) -> str:
@@ -262,6 +240,7 @@ def _place(edge: Edge) -> str:
 
 
 def _names(option: str, names: Sequence[str] | None, count: int, letter: str) -> list[str]:
+    """The names given, checked, or the letter with numbers from 1 on."""
     if names is None:
         lowered = str.maketrans("0123456789", _LOWERED)
         numbers = [f"{n + 1}".translate(lowered) for n in range(count)]
@@ -271,15 +250,15 @@ def _names(option: str, names: Sequence[str] | None, count: int, letter: str) ->
     return [str(name) for name in names]
 
 
-def _labels(formula: Formula | None, layers: list[QKANLayer]) -> list[dict[tuple[int, int], str]]:
-    """The recognised form of each edge, by layer."""
-    labels: list[dict[tuple[int, int], str]] = [{} for _ in layers]
+def _labels(formula: Formula | None, layers: list[QKANLayer]) -> dict[Edge, str]:
+    """The names of the forms that edges were recognised as, by edge."""
+    labels: dict[Edge, str] = {}
     for edge in () if formula is None else formula.edges:
         if edge.layer >= len(layers) or edge.output >= layers[edge.layer].out_features:
             raise QKANError("plot: the formula belongs to another model; pass symbolic(model, x).")
         if edge.bound is None:
             label = re.sub(r"\^(\d)", lambda power: _RAISED[int(power[1])], edge.name)
-            labels[edge.layer][edge.output, edge.input] = label
+            labels[edge.layer, edge.output, edge.input] = label
     return labels
 
 
@@ -289,23 +268,3 @@ def _title(formula: Formula | None) -> str:
         return ""
     latex = require("sympy", "symbolic").latex(formula.expr)
     return f"${formula.outputs[0]} = {latex}$" if len(latex) < _LONG_TITLE else ""
-
-
-def _level(
-    layer: QKANLayer,
-    curves: tuple[Tensor, Tensor],
-    scores: Tensor,
-    labels: dict[tuple[int, int], str],
-    most: int,
-) -> Level:
-    """The most important edges of a layer, with their curves."""
-    grid, outputs = curves
-    alive = [(float(scores[o, i]), int(o), int(i)) for o, i in layer.mask.nonzero().tolist()]
-    shown = sorted(alive, key=lambda edge: (-edge[0], edge[1:]))[:most]
-    drawn = [
-        Curve(o, i, score, grid[:, i], outputs[:, o, i], labels.get((o, i), ""))
-        for score, o, i in shown
-    ]
-    total = sum(score for score, _, _ in alive)
-    share = sum(score for score, _, _ in shown) / total if total > 0 else 0.0
-    return Level(layer, drawn, len(alive), share)

@@ -3,6 +3,8 @@
 Every number in a formula is a parameter; together they are fitted to the model's outputs. Then,
 nearest first, each is tried at a simple value (a whole or half number, a multiple of π/2) with all
 others fitted again, and stays there if the error hardly grows.
+
+This module needs sympy, so it is imported where a formula is refitted.
 """
 
 from __future__ import annotations
@@ -13,9 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from qkan.circuits import require
+
+sympy: Any = require("sympy", "symbolic")
+
 _MOST_NUMBERS = 60
-"""Beyond this a formula is no formula, and is left as composed."""
+"""A formula of more numbers than these is left as composed."""
 _NEAR = 0.1
+"""How far a simple value may be from the number that it replaces, relative to itself."""
 _GROWTH = 1.05
 """How much one simple number may cost in root mean square error, as a factor."""
 
@@ -29,8 +36,8 @@ class _Fit:
     rmse: float
 
 
-def tidy(sympy: Any, expr: Any) -> Any:
-    """Merge what composition leaves apart: constants in exponents, phases beyond a half turn."""
+def tidy(expr: Any) -> Any:
+    """Take constants out of exponents, and half turns out of phases."""
 
     def split(u: Any) -> Any:
         number, rest = u.as_coeff_Add()
@@ -48,22 +55,21 @@ def tidy(sympy: Any, expr: Any) -> Any:
 
 
 def refit(
-    sympy: Any, expr: Any, symbols: tuple[Any, ...], data: tuple[np.ndarray, np.ndarray]
+    expr: Any, symbols: tuple[Any, ...], data: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Any, Any]:
-    """Fit all numbers of an expression to (x, y), and simplify those that may be simple.
+    """Fit all numbers of an expression to data, and set those to simple values that allow it.
 
     Args:
-        sympy: The module.
         expr: An expression in `symbols`.
-        symbols: One an input.
+        symbols: The symbols of the inputs.
         data: x (b, i) and y (b,).
 
     Returns:
-        The expression with its numbers fitted, and the same with those simple that may be; twice
-        the merged expression when it has too many numbers or none.
+        The expression with its numbers fitted, and with some of these set to simple values. Both
+        are only merged, and not fitted, where there are too many numbers or none.
     """
-    expr = tidy(sympy, expr)
-    skeleton, numbers = _skeleton(sympy, expr)
+    expr = tidy(expr)
+    skeleton, numbers = _skeleton(expr)
     if not 0 < len(numbers) <= _MOST_NUMBERS:
         return expr, expr
     parameters = list(numbers)
@@ -78,38 +84,32 @@ def refit(
     start = np.array(list(numbers.values()))
     fit = _solve(residual, start, np.ones(len(start), dtype=bool))
     simple = _simplified(residual, fit)
-    return tuple(_with_numbers(sympy, skeleton, parameters, found) for found in (fit, simple))
+    return tuple(_with_numbers(skeleton, parameters, found) for found in (fit, simple))
 
 
-def _with_numbers(sympy: Any, skeleton: Any, parameters: list[Any], fit: _Fit) -> Any:
+def _with_numbers(skeleton: Any, parameters: list[Any], fit: _Fit) -> Any:
+    """The expression with numbers for its symbols, exact ones for those that were set."""
     numbers = zip(parameters, fit.values.tolist(), fit.free, strict=True)
     # a number that is still free stays a float even where it looks whole
-    return skeleton.xreplace(
-        {p: sympy.Float(v) if free else _simple(sympy, v) for p, v, free in numbers}
-    )
+    return skeleton.xreplace({p: sympy.Float(v) if free else _simple(v) for p, v, free in numbers})
 
 
-def _skeleton(sympy: Any, expr: Any) -> tuple[Any, dict[Any, float]]:
-    """The expression with a symbol in place of each float, and what they stand for."""
+def _skeleton(expr: Any) -> tuple[Any, dict[Any, float]]:
+    """The expression with a symbol in place of each float, and the floats by symbol."""
     numbers: dict[Any, float] = {}
-
-    def fresh(value: float) -> Any:
-        symbol = sympy.Dummy(f"p{len(numbers)}", real=True)
-        numbers[symbol] = value
-        return symbol
 
     def walk(node: Any) -> Any:
         if node.is_Float:
-            return fresh(float(node))
-        if not node.args:
-            return node
-        return node.func(*map(walk, node.args))
+            symbol = sympy.Dummy(f"p{len(numbers)}", real=True)
+            numbers[symbol] = float(node)
+            return symbol
+        return node.func(*map(walk, node.args)) if node.args else node
 
     return walk(expr), numbers
 
 
 def _solve(residual: Any, values: np.ndarray, free: np.ndarray) -> _Fit:
-    """Least squares over the free numbers."""
+    """Fit the free numbers by least squares, from their values."""
     from scipy.optimize import least_squares
 
     def part(some: np.ndarray) -> np.ndarray:
@@ -159,16 +159,16 @@ def _simple_values(value: float) -> list[float]:
     ]
 
 
-def round_numbers(sympy: Any, expr: Any, digits: int | None) -> Any:
-    """Every float of an expression rounded to so many decimals; those that round to 0 vanish."""
+def round_numbers(expr: Any, digits: int | None) -> Any:
+    """Round every float of an expression to so many decimals; those that round to 0 vanish."""
     if digits is None:
         return expr
     short = {f: sympy.Float(round(float(f), digits)) for f in expr.atoms(sympy.Float)}
     return expr.xreplace({f: v if v else sympy.Integer(0) for f, v in short.items()})
 
 
-def _simple(sympy: Any, value: float) -> Any:
-    """A simple value exactly."""
+def _simple(value: float) -> Any:
+    """An exact number for a simple value."""
     if float(2 * value).is_integer():
         return sympy.Rational(int(2 * value), 2)
     return sympy.Rational(round(2 * value / math.pi), 2) * sympy.pi

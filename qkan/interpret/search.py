@@ -15,17 +15,16 @@ _GENERATIONS = 60
 _POPULATION = 400
 
 
-def search(sympy: Any, x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, float]:
+def search(x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, float]:
     """Search for a short formula of one variable.
 
     Of what it finds, pyoperon takes the formula with the shortest description of itself and its
-    errors. One thread and a fixed seed: the same data give the same formula.
+    errors. It runs in one thread with a fixed seed, so the same data give the same formula.
 
     Args:
-        sympy: The module.
         x: (n,).
         y: (n,).
-        symbol: What x is called in the formula.
+        symbol: The sympy symbol that stands for x in the formula.
 
     Returns:
         The sympy expression, and its root mean square error on the data.
@@ -33,6 +32,7 @@ def search(sympy: Any, x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, 
     Raises:
         ImportError: pyoperon is absent.
     """
+    sympy = require("sympy", "symbolic")
     regressor = require("pyoperon.sklearn", "operon").SymbolicRegressor(
         allowed_symbols=SYMBOLS, max_length=_LONGEST, generations=_GENERATIONS,
         population_size=_POPULATION, pool_size=_POPULATION, optimizer_iterations=5,

@@ -1,4 +1,4 @@
-"""`symbolic`: a model as a formula, exact, cut under a true bound, or in elementary functions."""
+"""`symbolic`: a model as a formula, exact, cut under a proven bound, or in elementary functions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qkan._options import check_size
 from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.nn.watch import unwrapped
 
-from .edges import check_inputs, exact_layers, node_values, spread_points
+from .edges import check_inputs, exact_network, node_values, spread_points
 from .forms import Form, resolve_forms
 from .formula import Formula
-from .formula_writer import Settings, Writer
-from .refit import refit, round_numbers
 
 
 def symbolic(
@@ -30,33 +28,35 @@ def symbolic(
 ) -> Formula:
     """Return a model as a formula, with its error against the model.
 
-    Without options it is exact: each activation is a finite trigonometric polynomial with
+    Without options the formula is exact: each activation is a finite trigonometric polynomial with
     frequencies Σ_u s_u·scale[u], s_u ∈ {-1, 0, 1} (arXiv 2008.08605), or the closed form of its
     circuit where that has an arccos. Readout, base activation, weights, mask, groups, bias and
     `input_range` are part of it.
 
-    With `tolerance` or `digits`, small harmonics are dropped or merged with a near one and numbers
-    rounded; `Formula.bound` is what this can change for inputs in the range of x, and true.
+    With `tolerance` or `digits`, small harmonics are dropped or merged with a near one, and numbers
+    are rounded; `Formula.bound` is a proven bound on the change, for inputs in the range of x.
 
-    With `forms`, edges that an elementary function a·f(b·x + c) + d fits are replaced by it; when
-    all are, the composed formula is merged, and all its numbers are fitted again to the model.
-    With `search`, genetic programming (pyoperon) looks for a formula where no form fits.
+    With `forms`, edges that an elementary function a·f(b·x + c) + d fits are replaced by it. When
+    all edges are, the layers are composed into one expression an output, and all its numbers are
+    fitted again to the model. With `search`, genetic programming (pyoperon) looks for a formula
+    where no form fits.
 
     Args:
         model: A `QKAN` or a `QKANLayer`.
         x: (…, i) data: sets the range of every node, and the formula's error is measured on it.
             None takes points spread over `input_range`, or over ±π/2 without one.
-        forms: "elementary" for the whole library, names from it, or `Form`s of one's own.
-        search: Search for a formula for edges that no form fits: seconds an edge, always the same
-            result for the same data.
+        forms: "elementary" for all forms of the library, or names from it and `Form`s of your own.
+        search: Search for a formula for edges that no form fits. It takes seconds an edge, and the
+            same data give the same formula.
         tolerance: How far an edge may be changed, relative to the spread (standard deviation) of
             the node it leads to: the bound on what is cut, or the root mean square error of a form.
             None is 0 without forms and 0.02 with them.
         digits: Decimals to round numbers to. None keeps them all, or 4 with forms.
-        names: Of the inputs; x_1, x_2, … when None.
+        names: Names of the inputs; x_1, x_2, … when None.
 
     Raises:
-        QKANError: A model, data, a form or an option that cannot be right.
+        QKANError: A model that is no QKAN, data that do not fit it, numbers that are not finite, an
+            unknown form, or an option out of its range.
         ImportError: sympy is absent, which the extra "symbolic" installs, or pyoperon for a
             search, which "operon" does.
 
@@ -68,47 +68,47 @@ def symbolic(
         >>> symbolic(layer, digits=3).expr
         1.053*sin(x_1) + 0.28*cos(x_1) - 0.538
     """
-    model = unwrapped(model)
-    layers = exact_layers(model, "symbolic")
+    network = exact_network(model, "symbolic")
     library = None if forms is None else resolve_forms(forms)
-    settings = _settings(library, tolerance, digits, search)
-    data = spread_points(model) if x is None else check_inputs(model, x, "symbolic")
-    sympy = require("sympy", "symbolic")
-    symbols = _symbols(sympy, names, layers[0].in_features)
-    values = node_values(model, data)
-    formula = Writer(sympy, model, values, settings).write(symbols)
+    elementary = library is not None or search
+    tolerance = (0.02 if elementary else 0.0) if tolerance is None else tolerance
+    if not 0 <= tolerance < 1:
+        raise QKANError(f"tolerance={tolerance!r}: a share of a node's spread, from 0 to below 1.")
+    if digits is not None:
+        check_size("digits", digits, " Or None.", least=0)
+    elif elementary:
+        digits = 4
+    data = spread_points(network) if x is None else check_inputs(network, x, "symbolic")
+    symbols = _symbols(names, network.widths[0])
+    # this needs sympy, which is known to be there by now
+    from .formula_writer import Settings, Writer
+
+    values = node_values(network, data)
+    settings = Settings(tolerance, digits, library, search)
+    formula = Writer(network, values, settings).write(symbols)
     if all(edge.name == "none" or edge.bound is None for edge in formula.edges):
-        _merge(sympy, formula, values, settings.digits)
+        _merge(formula, values, digits)
     formula.measure(values[0].numpy(), values[-1].numpy())
     return formula
 
 
-def _settings(
-    library: list[Form] | None, tolerance: float | None, digits: int | None, search: bool
-) -> Settings:
-    shortened = library is not None or search
-    if tolerance is None:
-        tolerance = 0.02 if shortened else 0.0
-    if not 0 <= tolerance < 1:
-        raise QKANError(f"tolerance={tolerance!r}: a share of a node's spread, from 0 to below 1.")
-    if digits is not None and (not isinstance(digits, int) or digits < 0):
-        raise QKANError(f"digits={digits!r}: a whole number of decimals, or None.")
-    return Settings(tolerance, 4 if digits is None and shortened else digits, library, search)
-
-
-def _symbols(sympy: Any, names: Sequence[str] | None, count: int) -> tuple[Any, ...]:
+def _symbols(names: Sequence[str] | None, count: int) -> tuple[Any, ...]:
+    """The symbols of the inputs."""
+    sympy = require("sympy", "symbolic")
     chosen = [f"x_{i + 1}" for i in range(count)] if names is None else list(names)
     if len(chosen) != count or len(set(chosen)) != count or not all(map(str, chosen)):
         raise QKANError(f"names={chosen}: wanted {count} different names, one an input.")
     return tuple(sympy.Symbol(str(name), real=True) for name in chosen)
 
 
-def _merge(sympy: Any, formula: Formula, values: list[Tensor], digits: int | None) -> None:
+def _merge(formula: Formula, values: list[Tensor], digits: int | None) -> None:
     """Compose the layers into one expression an output, and fit its numbers to the model again."""
+    from .refit import refit, round_numbers
+
     data = values[0].numpy()
     merged, fitted = [], []
     for o, (symbol, expr) in enumerate(zip(formula.outputs, formula.exprs, strict=True)):
-        numbers, simple = refit(sympy, expr, formula.inputs, (data, values[-1][:, o].numpy()))
-        merged.append((symbol, round_numbers(sympy, simple, digits)))
+        numbers, simple = refit(expr, formula.inputs, (data, values[-1][:, o].numpy()))
+        merged.append((symbol, round_numbers(simple, digits)))
         fitted.append(numbers)
     formula.layers, formula.fitted = [merged], tuple(fitted)

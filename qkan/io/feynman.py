@@ -1,11 +1,20 @@
-"""`feynman`: the 120 equations of AI Feynman as data to fit, each one function for all purposes."""
+"""`feynman`: the 120 equations of AI Feynman as data to fit.
+
+They stand in feynman_equations.csv: name, output, formula in sympy's syntax, and the ranges that
+the variables are drawn from, in order: "m1 m2 1 2, x1 3 4" is m1 and m2 in [1, 2], x1 in [3, 4].
+Equations 1 to 100 have the numbers of the Feynman Lectures, those after are the bonus equations.
+Source: Udrescu and Tegmark 2020, AI Feynman, tables 4 to 6 (arXiv 1905.11481). There `h/(2*pi)` is
+the reduced Planck constant; III.9.52 has sinc here, which is finite where omega = omega_0.
+"""
 
 from __future__ import annotations
 
+import csv
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import torch
@@ -13,8 +22,6 @@ from torch import Tensor
 
 from qkan.circuits import did_you_mean, require
 from qkan.errors import QKANError
-
-from .feynman_equations import EQUATIONS
 
 _FUNCTIONS = ("acos", "asin", "cos", "exp", "log", "sin", "sqrt", "tanh")
 
@@ -25,10 +32,11 @@ class FeynmanEquation:
 
     Attributes:
         number: 1 to 120.
-        name: Of the Feynman Lectures, such as "I.16.6"; from 101 on a title or a book's.
-        output: What it gives.
-        formula: Text in sympy's syntax.
-        variables: Names, in the order of the columns of x.
+        name: The number in the Feynman Lectures, such as "I.16.6"; from 101 on a title or the
+            number in another book.
+        output: The name of the quantity that it gives.
+        formula: The right-hand side, in sympy's syntax.
+        variables: Their names, in the order of the columns of x.
         ranges: (low, high) of each variable.
     """
 
@@ -44,7 +52,7 @@ class FeynmanEquation:
 
     @property
     def symbols(self) -> tuple[Any, ...]:
-        """The variables as sympy symbols; real."""
+        """The variables as real sympy symbols; needs sympy."""
         sympy = require("sympy", "symbolic")
         return tuple(sympy.Symbol(name, real=True) for name in self.variables)
 
@@ -56,7 +64,7 @@ class FeynmanEquation:
         return sympy.sympify(self.formula, dict(zip(self.variables, self.symbols, strict=True)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Evaluate the expression: x (…, v) real floats, one column a variable, to (…, 1).
+        """Evaluate the expression at x (…, v), real floats with a column for each variable: (…, 1).
 
         Raises:
             QKANError: Another number of columns, or no real floats.
@@ -82,10 +90,10 @@ class FeynmanEquation:
         """Draw n samples uniformly from the ranges: x (n, v) and y (n, 1), a pair that `fit` takes.
 
         Args:
-            n: At least 1.
-            generator: Torch's default one when None.
-            device: Torch's default one when None.
-            dtype: Torch's default one when None.
+            n: The number of samples, at least 1.
+            generator: Torch's default generator when None.
+            device: Torch's default device when None.
+            dtype: Torch's default dtype when None.
 
         Raises:
             QKANError: n is no number of samples.
@@ -103,13 +111,13 @@ def feynman(equation: str | int) -> FeynmanEquation:
     """Return an equation of the Feynman Symbolic Regression Database by name or number.
 
     The function, its expression and its samples all come from one formula. Source: Udrescu and
-    Tegmark 2020, AI Feynman (arXiv 1905.11481); the names are in `feynman_names()`.
+    Tegmark 2020, AI Feynman (arXiv 1905.11481). `feynman_names()` lists the names.
 
     Args:
         equation: A number from 1 to 120, or a name such as "I.16.6".
 
     Raises:
-        QKANError: There is none of that name or number; the nearest name is suggested.
+        QKANError: No equation has that name or number; the message suggests the nearest name.
         ImportError: On use, where sympy is absent; the message has the line that installs it.
 
     Example:
@@ -147,19 +155,17 @@ def feynman_names() -> tuple[str, ...]:
 
 @functools.cache
 def _table() -> dict[str, FeynmanEquation]:
-    lines = EQUATIONS.strip().splitlines()
+    text = (resources.files(__package__) / "feynman_equations.csv").read_text("utf-8")
     found = {}
-    for number, (head, below) in enumerate(zip(lines[::2], lines[1::2], strict=True), start=1):
-        left, formula = head.split(" = ")
-        name, output = left.rsplit(maxsplit=1)
+    for number, row in enumerate(csv.DictReader(text.splitlines()), start=1):
         ranges = {
             variable: (float(low), float(high))
-            for part in below.split(",")
+            for part in row.pop("ranges").split(",")
             for *variables, low, high in [part.split()]
             for variable in variables
         }
-        found[name] = FeynmanEquation(
-            number, name, output, formula, tuple(ranges), tuple(ranges.values())
+        found[row["name"]] = FeynmanEquation(
+            number, **row, variables=tuple(ranges), ranges=tuple(ranges.values())
         )
     return found
 
@@ -175,5 +181,5 @@ def _compiled(equation: FeynmanEquation) -> Callable[..., Tensor]:
 
 
 def _elementwise(name: str) -> Callable[[Any], Any]:
-    """A function of tensors, and of the numbers that stand in a formula."""
+    """A function for tensors and for the plain numbers of a formula."""
     return lambda value: getattr(torch if isinstance(value, Tensor) else math, name)(value)

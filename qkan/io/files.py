@@ -1,14 +1,13 @@
 """`save` and `load`: a model in one safetensors file that any process can read.
 
 The file's tensors are the state_dict. One entry of its metadata is JSON with the format, the
-version of the package, the kind of model and its `config()`; a circuit stands there as its gates.
+version of the package, the kind of model and its `config()`; a circuit is written as its gates.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from qkan._files import write_whole
+from qkan._kinds import KINDS, class_of, kind_of
 from qkan._options import factory_of
+from qkan._version import __version__
 from qkan.errors import QKANError
-from qkan.hybrid.experts import QKANExperts
-from qkan.nn.attention import QKANAttention
-from qkan.nn.conv import QKANConv2d
-from qkan.nn.hqkan import HQKAN
-from qkan.nn.kan import KAN, KANLayer
-from qkan.nn.layer import QKANLayer
-from qkan.nn.network import QKAN
 from qkan.nn.watch import unwrapped
-from qkan.tabular.table_model import TableModel
 
 FORMAT = 1
-"""Of the files that `save` writes; `load` reads this one and all before."""
-
-
-KINDS: dict[str, type[Any]] = {
-    "QKAN": QKAN, "QKANLayer": QKANLayer, "KAN": KAN, "KANLayer": KANLayer, "HQKAN": HQKAN,
-    "QKANConv2d": QKANConv2d, "QKANAttention": QKANAttention, "QKANExperts": QKANExperts,
-    "TableModel": TableModel,
-}  # fmt: skip
-"""The classes that `save` and `load` know. A module class joins here by having `config()`, which
-returns JSON values, and a classmethod `from_config(config, **factory)` that builds from them."""
+"""The format of the files that `save` writes; `load` reads this one and all before it."""
 
 _KEY = "qkan"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -54,12 +39,13 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model, its options and its circuit to one safetensors file.
 
     The file appears whole or not at all, and an older one of that name stays until then. It holds
-    no code: a circuit of your own travels as its gates. Tied parameters come back equal, no longer
-    tied; which parameters were frozen is not kept.
+    no code: a circuit of your own is written as its gates. Tied parameters come back equal but no
+    longer tied; which parameters were frozen is not kept.
 
     Args:
-        model: A model of a class in `KINDS`, itself and no subclass, on any device, of any dtype.
-        path: Where; the folder must exist. ".safetensors" is the usual ending.
+        model: A model of one of the classes that `load` reads, itself and no subclass, on any
+            device, of any dtype.
+        path: The file; its folder must exist. ".safetensors" is the usual ending.
 
     Raises:
         QKANError: Another kind of model; a parameter that is NaN, infinite or on "meta"; a layer
@@ -75,10 +61,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> loaded.config() == model.config()
         True
     """
-    from qkan import __version__
-
     model = unwrapped(model)
-    kind = _kind_of(model)
+    kind = _require_kind(model)
     try:
         described: Any = model
         config = described.config()
@@ -100,12 +84,12 @@ def load(
     """Read a model that `save` wrote; its outputs are the same to the last bit.
 
     Nothing is unpickled and no text is evaluated, so a file from a stranger runs no code. An ansatz
-    of your own need not be registered; where it is, the loaded circuit can also be extended.
+    of your own need not be registered; if it is, the loaded circuit can also be extended.
 
     Args:
         path: The file.
-        device: Where the model goes; torch's default device when None.
-        dtype: Of all parameters, a real float; as saved when None.
+        device: The model's device; torch's default device when None.
+        dtype: The dtype of all parameters, a real float; as saved when None.
 
     Returns:
         The model, of the class that was saved, with every parameter trainable.
@@ -129,18 +113,18 @@ def load(
     return model.to(torch.get_default_device() if device is None else device, dtype)
 
 
-def _kind_of(model: object) -> str:
-    kinds: dict[type[Any], str] = {cls: name for name, cls in KINDS.items()}
-    if type(model) in kinds:
-        return kinds[type(model)]
+def _require_kind(model: object) -> str:
+    kind = kind_of(model)
+    if kind is not None:
+        return kind
     asked = f"save: a {type(model).__name__} is none of {', '.join(KINDS)}. "
     if not isinstance(model, nn.Module):
         raise QKANError(asked + "Pass the model, save(model, path).")
-    inner = [(name, type(part)) for name, part in model.named_modules() if type(part) in kinds]
     hint = "Save its weights with torch.save(model.state_dict(), path)"
-    if inner:
-        name, cls = inner[0]
-        hint += f", or the {kinds[cls]} inside it with save(model.get_submodule({name!r}), path)"
+    for name, part in model.named_modules():
+        if inner := kind_of(part):
+            hint += f", or the {inner} inside it with save(model.get_submodule({name!r}), path)"
+            break
     raise QKANError(f"{asked}{hint}.")
 
 
@@ -152,11 +136,11 @@ def _copy(name: str, value: Tensor) -> Tensor:
 
 
 def _rebuild(kind: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
-    """The model of that description whose parameters are these tensors themselves."""
+    """Build the described model with these very tensors, not copies, as its parameters."""
     for name, tensor in tensors.items():
         _require_finite(name, tensor)
     # on "meta" the start draws no random numbers and takes no memory
-    model: nn.Module = KINDS[kind].from_config(config, device="meta")
+    model: nn.Module = class_of(kind).from_config(config, device="meta")
     model.load_state_dict(tensors, assign=True)
     return model
 
@@ -172,25 +156,8 @@ def _require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, in a folder that exists."""
-    target = path.resolve()
-    if target.is_dir() or not target.parent.is_dir():
-        wrong = "is a folder" if target.is_dir() else "is in a folder that does not exist"
-        raise QKANError(f"save: {path} {wrong}; pass the name of a file in an existing folder.")
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of a file, the tensors in memory of their own."""
+    """Read the header and the tensors of a file, the tensors copied out of the mapped file."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise QKANError(f"load: {path} {found}; pass the file that save wrote.")
@@ -207,8 +174,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _header(path: Path, metadata: dict[str, str], names: list[str]) -> dict[str, Any]:
-    from qkan import __version__
-
     if _KEY not in metadata:
         raise QKANError(
             f"load: {path} holds tensors ({', '.join(names[:3])}, …) without the description that "

@@ -1,4 +1,4 @@
-"""`from_qkan`: a checkpoint of the package qkan 0.2.3 becomes a model of this one."""
+"""`from_qkan`: a model of this package from a checkpoint of the package qkan 0.2.3."""
 
 from __future__ import annotations
 
@@ -44,30 +44,31 @@ _NAMES = (
 def from_qkan(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> QKAN | QKANLayer:
     """Return the model that a checkpoint of qkan 0.2.3 describes, equal to it in every output.
 
-    With `post` its φ, |α| - |β| unless fast_measure is False: Σ_i mask·postact_weights·(post +
-    postact_bias) + mask·base_weight·base(x). So `theta` keeps its order, `preacts_weight` and
-    `preacts_bias` become scale and shift, `postact_weights` the weight, and the biases one bias an
-    output. qkan reads preacts only when they are trainable (and for rpz), else the encoding is
-    "linear". Its groups g are tiled over the inputs, i mod g: they become one activation an input.
+    qkan computes Σ_i mask·postact_weights·(post + postact_bias) + mask·base_weight·base(x), where
+    `post` is its φ: |α| - |β|, or ⟨Z⟩ if fast_measure is False. So `theta` keeps its order,
+    `preacts_weight` and `preacts_bias` become scale and shift, `postact_weights` the weight, and
+    the biases one bias for each output. qkan reads the preacts only if they are trainable (and for
+    rpz), else the encoding is "linear". It repeats its g groups over the inputs, i mod g, so each
+    input gets one activation.
 
-    What differs: qkan runs `real` in bfloat16; the import computes what qkan does when told
-    c_dtype=torch.complex64. Its `px` is NaN where |e| > 1; here e is clamped. |α| - |β| is taken of
-    ⟨Z⟩, whose rounding in float32 an edge within 2e-5 of ±1 magnifies to at most 3e-4; `.double()`
+    Three things differ. qkan runs `real` in bfloat16; the import computes what qkan does with
+    c_dtype=torch.complex64. Its `px` is NaN where |e| > 1; here e is clamped. |α| - |β| is computed
+    from ⟨Z⟩, whose float32 rounding it magnifies to at most 3e-4 within 2e-5 of ±1; `.double()`
     removes that. After prune_input pass x[:, input_id], as qkan does itself.
 
     Args:
-        state_dict: As `model.state_dict()` gave it there, of a `QKAN` or of one `QKANLayer`.
-        config: The arguments the model was constructed with, by qkan's own names, such as
+        state_dict: What `model.state_dict()` gave there, of a `QKAN` or of one `QKANLayer`.
+        config: The arguments that the model was constructed with, by qkan's own names, such as
             {"width": [2, 5, 1], "reps": 3, "preact_trainable": True}; or {"in_dim": …,
-            "out_dim": …} for a layer. What is left out has qkan's default. Arguments that do not
-            change what a checkpoint computes (device, seed, p_dim, …) may stand there.
+            "out_dim": …} for a layer. An argument that is left out has qkan's default. Arguments
+            that do not change what a checkpoint computes (device, seed, p_dim, …) are accepted.
 
     Returns:
-        A `QKAN`, or a `QKANLayer`, on the device and of the dtype of theta, every parameter
+        A `QKAN`, or a `QKANLayer`, on the device and of the dtype of theta, with every parameter
         trainable. A base or a bias that qkan did not train and that is all zero is left out.
 
     Raises:
-        QKANError: An unknown argument (the nearest one is suggested); an argument that no model
+        QKANError: An unknown argument (the message suggests the nearest); an argument that no model
             here can follow, with what to do instead; tensors that are missing, unknown, of another
             shape, or not finite.
 
@@ -93,7 +94,7 @@ def from_qkan(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> QK
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All of qkan's arguments, checked."""
+    """Check the config, and complete it with qkan's defaults."""
     network = "width" in config
     if not network and not {"in_dim", "out_dim"} <= set(config):
         raise QKANError(
@@ -122,7 +123,7 @@ def _is_size(value: object) -> bool:
 
 
 def _refuse_structure(options: dict[str, Any]) -> None:
-    """What stands around the layers and has no place in a `QKAN`."""
+    """Raise if anything around the layers has no place in a `QKAN`."""
     reasons = {
         "is_map": "it ends in Linear, SiLU, Linear. Import the layers before them with width[:-1] "
         "and their part of the state_dict, and put torch.nn.Linear behind",
@@ -137,7 +138,7 @@ def _refuse_structure(options: dict[str, Any]) -> None:
 
 
 def _refuse_circuit(options: dict[str, Any]) -> None:
-    """Circuits and solvers whose outputs are not known."""
+    """Raise if the circuit or the solver computes what this package cannot know."""
     solver, name = options["solver"], options["ansatz"]
     if callable(solver) or callable(name):
         raise QKANError(
@@ -207,7 +208,7 @@ class _Part:
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """Leading shape of theta and preacts: (o, i), or (g,) or (1, g) for tiled groups."""
+        """The leading shape of theta and preacts: (o, i), or (g,) or (1, g) for repeated groups."""
         group = self.options["group"]
         if group == -1:
             return self.edges
@@ -221,7 +222,7 @@ class _Part:
         )
 
     def take(self, name: str, shape: tuple[int, ...], flat: tuple[int, ...]) -> Tensor:
-        """The tensor of that name, which has this shape, or this flat one under p_dim=2."""
+        """The tensor of that name; it has `shape`, or with p_dim=2 the shape `flat`."""
         tensor, key = self.state_dict[self.prefix + name], self.prefix + name
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             found = getattr(tensor, "dtype", type(tensor).__name__)
@@ -241,11 +242,11 @@ class _Part:
         return tensor.detach().reshape(shape)
 
     def per_edge(self, name: str) -> Tensor:
-        """A tensor of one number an edge, (o, i)."""
+        """The tensor of that name with one number for each edge, (o, i)."""
         return self.take(name, self.edges, (self.in_features * self.out_features,))
 
     def shared(self, name: str, *steps: int) -> Tensor:
-        """Angles or preacts as (o, i, n), (1, n) for one group, or (i, n) for tiled groups."""
+        """Angles or preacts: (o, i, n), (1, n) for one group, or (i, n) for repeated groups."""
         lead = self.leading
         count, n = torch.Size(lead).numel(), torch.Size(steps).numel()
         tensor = self.take(name, (*lead, *steps), (count, n))
@@ -274,14 +275,14 @@ def _layer(part: _Part) -> QKANLayer:
         group=None if theta.ndim == 3 else len(theta), base=base, bias="bias" in tensors,
         readout="amplitude" if options["fast_measure"] else "z", device="meta",
     )  # fmt: skip
-    # on "meta" the start draws no random numbers; a checkpoint's memory is not shared
+    # on "meta" the start draws no random numbers; copies, so that no memory is shared
     copies = {name: tensor.to(theta.dtype, copy=True) for name, tensor in tensors.items()}
     layer.load_state_dict(copies, assign=True)
     return layer
 
 
 def _encoding(part: _Part) -> tuple[str, Tensor, Tensor]:
-    """The encoding, scale and shift that qkan computes with."""
+    """The encoding, the scale and the shift that qkan computes with."""
     options, reps = part.options, part.options["reps"]
     scale, shift = part.shared("preacts_weight", reps), part.shared("preacts_bias", reps)
     moved = bool((scale != 1).any() or (shift != 0).any())
@@ -299,7 +300,7 @@ def _encoding(part: _Part) -> tuple[str, Tensor, Tensor]:
 
 
 def _base(part: _Part) -> str | None:
-    """The base activation, None where qkan has it off."""
+    """The base activation; None if qkan has none."""
     trainable, kind = part.options["ba_trainable"], part.options["base_activation"]
     if not trainable and not bool(part.per_edge("base_weight").any()):
         return None

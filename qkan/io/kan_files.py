@@ -1,4 +1,4 @@
-"""Spline KANs in the formats of pykan (0.2.8) and efficient-kan; neither package is needed."""
+"""Spline KANs in the file formats of pykan 0.2.8 and efficient-kan, without either package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PYKAN_BASES = {"silu": "silu", "identity": "identity", "zero": None}
 
 
 def pykan_state_dict(kan: SplineKAN) -> dict[str, Tensor]:
-    """The state_dict of a `kan.MultKAN` of these widths, grid and degree."""
+    """Return the state_dict of the `kan.MultKAN` of the same widths, grid and degree."""
     state: dict[str, Tensor] = {}
     for n, layer in enumerate(kan.rows):
         i, o = layer.in_features, layer.out_features
@@ -44,17 +44,17 @@ def pykan_state_dict(kan: SplineKAN) -> dict[str, Tensor]:
 def save_pykan(kan: SplineKAN, path: str | Path) -> Path:
     """Write what `kan.MultKAN.loadckpt(path)` reads: path_config.yml, path_state, path_cache_data.
 
-    pykan computes in torch's default dtype; set it to float64 before loading to keep the digits.
+    pykan computes in torch's default dtype; set it to float64 before loading to keep all digits.
 
     Raises:
-        QKANError: Layers with different grids' sizes, degrees or base activations.
+        QKANError: Layers with different sizes of grids, degrees or base activations.
     """
     rows = kan.rows
     kinds = {(layer.coef.shape[2] - layer.degree, layer.degree, layer.base) for layer in rows}
     if len(kinds) > 1:
         raise QKANError(
             f"save_pykan: layers with (grid, degree, base) {sorted(kinds, key=str)}; a pykan "
-            "model has the same in all."
+            "model has the same in all layers."
         )
     grid, degree, base = kinds.pop()
     config: dict[str, Any] = {
@@ -80,7 +80,7 @@ def save_pykan(kan: SplineKAN, path: str | Path) -> Path:
         config[f"symbolic.funs_name.{n}"] = names
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # JSON is YAML
+    # pykan reads YAML, and JSON is YAML
     _beside(path, "_config.yml").write_text(json.dumps(config, indent=1) + "\n")
     torch.save(
         {name: v.cpu() for name, v in pykan_state_dict(kan).items()}, _beside(path, "_state")
@@ -90,9 +90,10 @@ def save_pykan(kan: SplineKAN, path: str | Path) -> Path:
 
 
 def efficient_state_dict(kan: SplineKAN) -> dict[str, Tensor]:
-    """The state_dict of an efficient-kan `KAN` of these widths, grid and degree.
+    """Return the state_dict of the efficient-kan `KAN` of the same widths, grid and degree.
 
-    It has no biases: each is spread over its node's splines, which add up to 1 in their domain.
+    efficient-kan has no biases. Each bias is added to the splines of its node, which add up to 1
+    in their domain.
 
     Raises:
         QKANError: A base activation other than silu.
@@ -121,8 +122,8 @@ def read_kan(source: SplineKAN | nn.Module | Mapping[str, Tensor] | str | Path) 
             state_dict of either, whose base activation is then taken to be silu; a `SplineKAN`.
 
     Raises:
-        QKANError: None of these; multiplication nodes, symbolic edges, or a base activation that is
-            neither silu, identity nor zero.
+        QKANError: Another source; multiplication nodes, symbolic edges, or a base activation that
+            is neither silu, identity nor zero.
     """
     if isinstance(source, SplineKAN):
         return source
@@ -163,7 +164,7 @@ def _from_state(state: Mapping[str, Tensor], base: str) -> SplineKAN:
     else:
         raise QKANError(
             f"read_kan: neither act_fun.0.coef nor layers.0.spline_weight among {[*state][:5]} …; "
-            "no state_dict of pykan or efficient-kan."
+            "this is no state_dict of pykan or efficient-kan."
         )
     return SplineKAN([build(state, n, _PYKAN_BASES[base]) for n in range(count)])
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from qkan._options import check_probability, check_size
 from qkan.errors import QKANError
 
-from .hqkan import check_probability
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 
 
 class QKANAttention(nn.Module):
@@ -27,13 +27,13 @@ class QKANAttention(nn.Module):
         out[q] = Σ_k a[q,k]·value_k
 
     in place of a = softmax(s) (KArAt, arXiv 2503.10632, with circuits for its functions). With
-    `keep_softmax` a = softmax(s + Σ_p up·h + up_bias) over those keys. What stands at a key that a
-    query may not attend to has no influence on that query's output, nor has the amount of padding.
-    The activations belong to positions: hence `length`.
+    `keep_softmax` a = softmax(s + Σ_p up·h + up_bias) over those keys. A key that a query may not
+    attend to has no influence on that query's output, nor has the amount of padding. Activations
+    belong to positions, which is why the module has a `length`.
 
-    Start: projections as in `torch.nn.MultiheadAttention`. Without the softmax up_bias is
-    1/length, the mean over the keys, and up adds to it weights of the size 1/length. With it up
-    and up_bias are 0, and the module begins as `torch.nn.MultiheadAttention` of the same weights,
+    The projections start as in `torch.nn.MultiheadAttention`. Without the softmax up_bias is
+    1/length, the mean over the keys, and up adds weights of the size 1/length. With it up and
+    up_bias are 0, so that the module begins as a `torch.nn.MultiheadAttention` of equal weights,
     whose names are the same: `load_state_dict(attention.state_dict(), strict=False)`.
 
     Args:
@@ -70,7 +70,7 @@ class QKANAttention(nn.Module):
     """
 
     batch_first = True
-    # torch's encoder layers ask; false keeps them from computing a softmax in its place
+    # torch's encoder layers read it, and call the module's forward where it is false
     _qkv_same_embed_dim = False
     in_proj_bias: nn.Parameter | None
 
@@ -86,7 +86,7 @@ class QKANAttention(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         self.embed_dim, self.num_heads = embed_dim, check_size("num_heads", num_heads)
         if check_size("embed_dim", embed_dim) % num_heads:
             raise QKANError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}.")
@@ -107,7 +107,7 @@ class QKANAttention(nn.Module):
         self.up = nn.ModuleList(up)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, as the class describes."""
+        """Draw new values, as the class describes."""
         rows: Any = self.rows
         for row in rows:
             row.reset_parameters(generator)
@@ -154,7 +154,8 @@ class QKANAttention(nn.Module):
             is_causal: Whether query q may only attend to the keys up to its own place.
 
         Returns:
-            The outputs, and the weights (b, q, k), (b, heads, q, k), the same without b, or None.
+            The outputs, and the weights (b, q, k) or (b, heads, q, k), b left out as in the inputs,
+            or None.
             A query with no key to attend to has weights of 0.
         """
         batched = query.ndim == 3
@@ -200,7 +201,7 @@ class QKANAttention(nn.Module):
     def _masks(
         self, scores: Tensor, padding: Tensor | None, mask: Tensor | None, is_causal: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Where a query may attend, and what is added; both broadcast to the scores."""
+        """Return where a query may attend, and what is added to the scores; both broadcast."""
         b, heads, q, k = scores.shape
         allowed = torch.ones(q, k, dtype=torch.bool, device=scores.device)
         allowed = allowed.tril() if is_causal else allowed
@@ -232,7 +233,7 @@ class QKANAttention(nn.Module):
             raise QKANError(f"{k} keys, but the module was built for length={self.length}.")
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this module again, as JSON values."""
+        """Return what `from_config` needs to build this module again, as JSON values."""
         names = ("embed_dim", "num_heads", "length", "rank", "dropout", "keep_softmax")
         row: Any = self.rows[0]
         return {
@@ -262,7 +263,7 @@ class QKANAttention(nn.Module):
 def _shaped(
     name: str, mask: Tensor | None, shapes: dict[tuple[int, ...], tuple[int, ...]]
 ) -> Tensor | None:
-    """A mask of one of these shapes, reshaped to what stands beside it."""
+    """Reshape a mask of a known shape to the shape that stands beside it in `shapes`."""
     if mask is None:
         return None
     found = tuple(mask.shape)

@@ -14,33 +14,33 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
-from qkan.circuits import Circuit, did_you_mean, fixed_scale, lower
+from qkan._options import check_choice, check_range, check_size
+from qkan.circuits import Circuit, fixed_scale
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
 from qkan.simulators import expectation
 
 from .functional import qkan_layer
-from .splines import bspline_basis, uniform_grid
+from .splines import bsplines, edge_functions, sum_of_edges, uniform_grid
 
 Coefficients = dict[str, Tensor]
 """Tensors (o, i, …) by name."""
 
 
 class Basis(ABC):
-    """A family of functions of one variable, with coefficients of each edge's own.
+    """A family of functions of one variable, of which every edge has its own coefficients.
 
     Attributes:
-        name: What users write in `basis=`, and a saved model's description of it.
+        name: The name in `basis=` and in the files of saved models.
     """
 
     name: str
 
     @property
     def duplicates(self) -> int:
-        """How many numbers of an edge do what another one does: here the weight, a factor."""
+        """How many numbers of an edge another one could replace, such as a factor the weight."""
         return 1
 
     @abstractmethod
@@ -70,12 +70,11 @@ class _Linear(Basis):
 
     @override
     def edges(self, x: Tensor, coefficients: Coefficients) -> Tensor:
-        return torch.einsum("bin,oin->boi", self.features(x), coefficients["coef"])
+        return edge_functions(self.features(x), coefficients["coef"])
 
     @override
     def layer(self, x: Tensor, coefficients: Coefficients, weight: Tensor) -> Tensor:
-        weighted = coefficients["coef"] * weight.unsqueeze(-1)
-        return F.linear(self.features(x).flatten(1), weighted.flatten(1))
+        return sum_of_edges(self.features(x), coefficients["coef"] * weight.unsqueeze(-1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Daruan(Basis):
     name = "daruan"
 
     def __post_init__(self) -> None:
-        # what cannot be right is refused here, and not at the first call
+        # a wrong option is refused here, not at the first call
         assert self._circuit.num_encodings == len(self._fixed or range(self.reps))
 
     @functools.cached_property
@@ -110,11 +109,11 @@ class Daruan(Basis):
     @override
     def duplicates(self) -> int:
         # shifts that the circuit merges with a theta
-        return 0 if self._without_shift else len(lower(self._circuit).merged_shifts)
+        return 0 if self._without_shift else len(self._circuit.program.merged_shifts)
 
     @property
     def _without_shift(self) -> bool:
-        return self._fixed is not None and len(lower(self._circuit).merged_shifts) == self.reps
+        return self._fixed is not None and len(self._circuit.program.merged_shifts) == self.reps
 
     @override
     def start(
@@ -143,7 +142,7 @@ class Daruan(Basis):
         shift = coefficients.get("shift", theta.new_zeros(1))
         return qkan_layer(
             x, theta, scale.expand(size), shift.expand(size), weight,
-            program=lower(self._circuit), fixed_scale=self._fixed, base=None,
+            program=self._circuit.program, fixed_scale=self._fixed, base=None,
         )  # fmt: skip
 
 
@@ -168,11 +167,9 @@ class Spline(_Linear):
     name = "spline"
 
     def __post_init__(self) -> None:
-        _check_counts(self, intervals=1, degree=0)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise QKANError(
-                f"Spline(low={self.low}, high={self.high}): wanted finite numbers, low below high."
-            )
+        check_size("Spline: intervals", self.intervals)
+        check_size("Spline: degree", self.degree, least=0)
+        check_range("Spline: (low, high)", (self.low, self.high))
 
     @override
     def start(
@@ -185,7 +182,7 @@ class Spline(_Linear):
     @override
     def features(self, x: Tensor) -> Tensor:
         low, high = x.new_tensor([self.low]), x.new_tensor([self.high])
-        return bspline_basis(x, uniform_grid(low, high, self.intervals, self.degree), self.degree)
+        return bsplines(x, uniform_grid(low, high, self.intervals, self.degree), self.degree)
 
 
 @dataclass(frozen=True)
@@ -200,7 +197,7 @@ class Fourier(_Linear):
     name = "fourier"
 
     def __post_init__(self) -> None:
-        _check_counts(self, harmonics=1)
+        check_size("Fourier: harmonics", self.harmonics)
 
     @override
     def start(
@@ -235,7 +232,8 @@ class Rational(Basis):
     name = "rational"
 
     def __post_init__(self) -> None:
-        _check_counts(self, numerator=1, denominator=1)
+        check_size("Rational: numerator", self.numerator)
+        check_size("Rational: denominator", self.denominator)
 
     @override
     def start(
@@ -265,15 +263,6 @@ def _polynomial(x: Tensor, coef: Tensor) -> Tensor:
     return value
 
 
-def _check_counts(basis: Basis, **least: int) -> None:
-    for name, minimum in least.items():
-        value = getattr(basis, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise QKANError(
-                f"{type(basis).__name__}({name}={value!r}): a whole number, {minimum} or more."
-            )
-
-
 KINDS: dict[str, type[Basis]] = {
     "daruan": Daruan, "spline": Spline, "fourier": Fourier, "rational": Rational,
 }  # fmt: skip
@@ -284,22 +273,17 @@ BasisLike = str | Basis | Sequence[str | Basis]
 
 
 def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
-    """The bases that `basis=` asks for.
-
-    Raises:
-        QKANError: An unknown name, none at all, or what is no basis.
-    """
+    """Return the bases that `basis=` asks for."""
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
         raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")
-    return tuple(map(_made, wanted))
+    return tuple(map(_one_basis, wanted))
 
 
-def _made(basis: str | Basis) -> Basis:
+def _one_basis(basis: str | Basis) -> Basis:
     if isinstance(basis, Basis):
         return basis
-    if not isinstance(basis, str) or basis not in KINDS:
-        raise QKANError(f"Unknown basis {basis!r}. {did_you_mean(basis, KINDS)}")
+    check_choice("basis", basis, KINDS)
     return KINDS[basis]()
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan.circuits import did_you_mean
+from qkan._options import check_choice, check_size
 from qkan.errors import QKANError
 
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 
 Pair = tuple[int, int]
 """Along height and width."""
@@ -25,22 +25,22 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replic
 class QKANConv2d(nn.Module):
     """A two-dimensional convolution with a learnable activation on every tap of the kernel.
 
-    out[n,o,y,x] = Σ_i weight[o,i]·φ_oi(patch_i) + Σ_i base_weight[o,i]·base(patch_i) + bias[o],
-    where patch holds the in_channels·kh·kw inputs under the kernel at (y, x), channel by channel
-    and each row by row: a `QKANLayer` that slides over the image. Padded places are inputs like
-    others: φ(0) need not be 0.
+    A `QKANLayer` slides over the image: out[n,o,y,x] = Σ_i weight[o,i]·φ_oi(patch_i)
+    + Σ_i base_weight[o,i]·base(patch_i) + bias[o], where patch holds the in_channels·kh·kw inputs
+    under the kernel at (y, x), channel by channel and each row by row. Padded places are inputs
+    like others, and φ(0) need not be 0.
 
     `group` counts activations over the patch: group=in_channels gives each channel one, "inputs"
-    each channel and place of the kernel. The groups of `torch.nn.Conv2d`, which cut the channels,
-    have no counterpart.
+    gives one to each channel and place of the kernel. The groups of `torch.nn.Conv2d`, which cut
+    the channels, have no counterpart.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Of the kernel, one number or (height, width).
-        stride: Of its steps, likewise.
-        padding: At both ends of each side, likewise; "same" or "valid".
-        dilation: Distance of the kernel's taps, likewise.
+        kernel_size: One number or (height, width).
+        stride: One number or (height, width).
+        padding: At both ends of each side, one number or (height, width); "same" or "valid".
+        dilation: Distance of the kernel's taps, one number or (height, width).
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         **options: Those of every `QKANLayer`, by name.
 
@@ -75,29 +75,24 @@ class QKANConv2d(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         self.in_channels = check_size("in_channels", in_channels)
         self.out_channels = check_size("out_channels", out_channels)
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
         self.padding = padding if isinstance(padding, str) else _pair("padding", padding, least=0)
-        if padding_mode not in PADDING_MODES:
-            raise QKANError(
-                f"Unknown padding_mode {padding_mode!r}. "
-                f"{did_you_mean(padding_mode, [*PADDING_MODES])}"
-            )
+        check_choice("padding_mode", padding_mode, PADDING_MODES)
         self.padding_mode = padding_mode
         self._pads = self._padded()
         taps = self.in_channels * self.kernel_size[0] * self.kernel_size[1]
         self.layer = QKANLayer(taps, self.out_channels, **options)
 
     def _padded(self) -> tuple[int, int, int, int]:
-        """Padding at left, right, top and bottom."""
+        """Return the padding at left, right, top and bottom."""
         if not isinstance(self.padding, str):
             h, w = self.padding
             return w, w, h, h
-        if self.padding not in ("same", "valid"):
-            raise QKANError(f"padding={self.padding!r}: a number, a pair, 'same' or 'valid'.")
+        check_choice("padding", self.padding, ("same", "valid"), "Or a number, or a pair.")
         if self.padding == "valid":
             return 0, 0, 0, 0
         if self.stride != (1, 1):
@@ -132,16 +127,14 @@ class QKANConv2d(nn.Module):
         return out if x.ndim == 4 else out[0]
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this module again, as JSON values."""
-        padding = self.padding if isinstance(self.padding, str) else [*self.padding]
+        """Return what `from_config` needs to build this module again, as JSON values."""
+        pairs = {name: [*getattr(self, name)] for name in ("kernel_size", "stride", "dilation")}
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
-            "kernel_size": [*self.kernel_size],
-            "stride": [*self.stride],
-            "padding": padding,
-            "dilation": [*self.dilation],
+            "padding": self.padding if isinstance(self.padding, str) else [*self.padding],
             "padding_mode": self.padding_mode,
+            **pairs,
             "layer": self.layer.config(),
         }
 
@@ -165,9 +158,9 @@ class QKANConv2d(nn.Module):
 
 def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
     numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in numbers)
-    if len(numbers) != 2 or not whole:
-        raise QKANError(
-            f"{name}={value!r}: a whole number, {least} or more, or a pair (height, width)."
-        )
-    return numbers[0], numbers[1]
+    if len(numbers) != 2:
+        raise QKANError(f"{name}={value!r}: a number, or a pair (height, width).")
+    height, width = (
+        check_size(name, n, "Or a pair (height, width).", least=least) for n in numbers
+    )
+    return height, width

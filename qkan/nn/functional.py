@@ -27,7 +27,7 @@ from qkan.simulators import (
 )
 
 READOUTS = ("z", "amplitude")
-"""Readouts by name: the expectation value itself, or a peer's |α| - |β|, a function of it."""
+"""Readouts by name: the expectation value itself, or |α| - |β|, which qkan 0.2.3 reads."""
 
 Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
@@ -69,7 +69,7 @@ def qkan_layer(
         base: A name in `BASES`, or None.
         readout: A name in `READOUTS`.
         engine: "auto" or one of `engines()`.
-        activations: What computes the activations in place of an engine, such as a device.
+        activations: Computes the activations in place of an engine, as a device does.
 
     Returns:
         (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
@@ -79,7 +79,7 @@ def qkan_layer(
         QKANError: x does not fit the parameters.
         SimulatorError: The named engine refuses.
     """
-    # to a tracer sizes are tensors, and a check of them a warning
+    # a tracer sees sizes as tensors, and would warn of a check of them
     if not is_tracing() and _check(x, theta, scale, shift, weight, program):
         theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
         weight = _rows(weight, 2)
@@ -124,7 +124,7 @@ def _quantum(
     """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
     shared = theta.ndim == 2
     if shared:
-        theta, scale, shift = (_spread(t, x.shape[-1]) for t in (theta, scale, shift))
+        theta, scale, shift = (expand_groups(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
         return (activations(x, theta, scale, shift) * weight).sum(-1)
     per_edge = shared or readout != "z"
@@ -147,7 +147,7 @@ def layer_request(
     shared: bool,
     base: str | None = None,
 ) -> Request:
-    """What a layer asks of its engine for inputs x (b, i)."""
+    """Return what a layer asks of its engine for inputs x (b, i)."""
     outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
     return Request(
         program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge, base=base
@@ -155,7 +155,7 @@ def layer_request(
 
 
 def compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
-    """The precision that the activations are computed in."""
+    """Return the precision that the activations are computed in."""
     # near |z| = 1 the amplitude magnifies the rounding of z without bound
     if readout == "amplitude":
         return torch.float64
@@ -163,9 +163,9 @@ def compute_dtype(dtype: torch.dtype, readout: str) -> torch.dtype:
 
 
 def amplitude(z: Tensor) -> Tensor:
-    """The readout |α| - |β| = √((1+z)/2) - √((1-z)/2) of ⟨Z⟩ = z.
+    """Compute the readout |α| - |β| = √((1+z)/2) - √((1-z)/2) of ⟨Z⟩ = z.
 
-    Its slope is infinite at |z| = 1; there the gradient is taken as 0.
+    Its slope is infinite at |z| = 1, where the gradient is taken as 0.
     """
     return _safe_root((1 + z) / 2) - _safe_root((1 - z) / 2)
 
@@ -176,8 +176,8 @@ def _safe_root(p: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, p, 1.0).sqrt(), 0 * p.detach())
 
 
-def _spread(shared: Tensor, in_features: int) -> Tensor:
-    """From one row a group, (g, n), to one row an input, (1, i, n)."""
+def expand_groups(shared: Tensor, in_features: int) -> Tensor:
+    """Turn one row for each group, (g, n), into one row for each input, (1, i, n)."""
     groups = shared.shape[0]
     if not is_tracing() and groups == in_features:
         return shared.unsqueeze(0)
@@ -189,13 +189,8 @@ def _in_autocast(x: Tensor) -> bool:
     return autocast_dtype(x.device.type) is not None
 
 
-def check_input(x: Tensor, weight: Tensor) -> None:
-    """Raise `QKANError` unless x fits a layer of that weight, as `torch.nn.Linear` would."""
-    check_features(x, weight.shape[-1], weight.dtype)
-
-
 def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
-    """The same for a layer of so many inputs whose parameters have that dtype."""
+    """Raise `QKANError` unless x fits a layer of that many inputs and parameters of that dtype."""
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
@@ -214,19 +209,15 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
 
 
 def _rows(tensor: Tensor, own: int) -> Tensor:
-    """Parameters of each sample with one leading axis, whatever leading dimensions they have."""
+    """Flatten the leading dimensions of parameters that every sample has of its own."""
     return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
 
 
 def _check(
     x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
 ) -> bool:
-    """Return whether samples have parameters of their own.
-
-    Raises:
-        QKANError: x does not fit, or the parameters do not belong to one layer of that program.
-    """
-    check_input(x, weight)
+    """Check x and the parameters, and return whether every sample has parameters of its own."""
+    check_features(x, weight.shape[-1], weight.dtype)
     k, u = program.num_theta, program.num_encodings
     rows, edges = theta.shape[:-1], weight.shape[-2:]
     if (

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from qkan.errors import QKANError
+from qkan._options import check_probability, check_size
 
-from .layer import LayerOptions, QKANLayer, check_size, reject_unknown
+from .layer import LayerOptions, QKANLayer, reject_unknown
 from .network import QKAN
 
 START_SIZE = 0.1
@@ -20,23 +20,22 @@ START_SIZE = 0.1
 
 
 class HQKAN(nn.Module):
-    """Linear → QKAN → Linear: what stands in for a transformer's feed-forward block.
+    """Linear → QKAN → Linear, which stands in for a transformer's feed-forward block.
 
     out = dropout(up(qkan(down(x)))), where `qkan` has `depth` layers of `latent` nodes; with a
     gate, out = dropout(up(qkan(down(x)) · (1 + gate(x)))).
 
-    Start: `down.weight` is normal with the standard deviation 1/(Ω·√in_features), Ω = Σ |scale| the
-    highest frequency of an edge. For inputs of variance 1 the fastest harmonic so sees an angle of
-    variance 1, whatever the encoding and the repetitions: on latent nodes of variance 1 a circuit
-    of many harmonics would be noise. Where the QKAN has several layers, the nodes between them are
-    as small. With `start="gelu"` or another activation they have variance 1, which such a layer is
-    made for. The output has a root mean square near 0.1: beside a residual stream the block begins
-    as a small change, and every parameter has a gradient. A gate begins as 1.
+    At the start `down.weight` is normal with the standard deviation 1/(Ω·√in_features), where
+    Ω = Σ |scale| is the highest frequency of an edge. For inputs of variance 1 the fastest harmonic
+    then sees an angle of variance 1, whatever the encoding and the repetitions; on latent nodes of
+    variance 1 a circuit of many harmonics would be noise. The nodes between several layers are as
+    small. With `start="gelu"` or another activation they have variance 1, which such layers are
+    made for. The output has a root mean square near 0.1, so that beside a residual stream the block
+    begins as a small change and every parameter has a gradient. A gate begins as 1.
 
-    The QKAN has latent² edges. Where latent nodes are to be many, `group=` shares activations, and
-    `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` needs no
-    `up`: an MLP with learnt activations and about as many parameters as one
-    (`experiments/char_lm.py` has it too).
+    The QKAN has latent² edges. For many latent nodes `group=` shares activations, or
+    `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` does
+    without `up`: an MLP with learnt activations (`experiments/language/char_lm.py` has it too).
 
     Args:
         in_features: Inputs.
@@ -46,7 +45,8 @@ class HQKAN(nn.Module):
         dropout: Probability that an output is zeroed while training.
         gate: Whether a linear function of the input multiplies the QKAN's outputs.
         **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
-            a fixed encoding folds (`qkan.fold`), and `experiments/char_lm.py` compares them all.
+            a fixed encoding folds (`qkan.fold`), and `experiments/language/char_lm.py` compares
+            them all.
             `bias` holds for the linear maps too.
 
     Attributes:
@@ -84,7 +84,7 @@ class HQKAN(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
+        reject_unknown(options)
         options.setdefault("encoding", "linear")
         check_size("in_features", in_features)
         out_features = in_features if out_features is None else out_features
@@ -115,14 +115,14 @@ class HQKAN(nn.Module):
         self.dropout = nn.Dropout(check_probability(dropout))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, as the class describes; after the linear maps, whose own rule is torch's."""
+        """Draw new values, as the class describes."""
         for layer in self.qkan.layers:
             assert isinstance(layer, QKANLayer)
             layer.reset_parameters(generator)
         self._begin(generator)
 
     def _begin(self, generator: torch.Generator | None) -> None:
-        """Start the linear maps, around a QKAN whose layers have just started."""
+        """Draw the linear maps around a QKAN whose layers have just been drawn."""
         with torch.no_grad():
             layers = cast("list[QKANLayer]", [*self.qkan.layers])
             for before, after in itertools.pairwise(layers):
@@ -153,7 +153,7 @@ class HQKAN(nn.Module):
         return out
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this block again, as JSON values."""
+        """Return what `from_config` needs to build this block again, as JSON values."""
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
@@ -180,7 +180,7 @@ class HQKAN(nn.Module):
 
 
 def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.Linear:
-    """A linear map without values: its start is not torch's, and draws its numbers once."""
+    """Make a linear map without drawing torch's start, which is not the one wanted."""
     device = options.get("device")
     device = torch.get_default_device() if device is None else device
     made = nn.Linear(in_features, out_features, **{**options, "device": "meta"})
@@ -191,15 +191,8 @@ def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.
 
 
 def frequency(layer: QKANLayer) -> float:
-    """The highest frequency Σ |scale| of the layer's edges at the start; 1 for a named start."""
+    """Return the highest frequency Σ |scale| of an edge at the start; 1 for a named start."""
     if layer.start != "random":
         return 1.0
     scale = layer.fixed_scale or (1.0,) * layer.circuit.num_encodings
     return sum(map(abs, scale)) or 1.0
-
-
-def check_probability(dropout: float) -> float:
-    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
-    if not 0 <= dropout < 1:
-        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
-    return float(dropout)

@@ -1,7 +1,7 @@
 """`KANLayer`, `KAN`: a `QKANLayer` and a `QKAN` with a choice of functions on the edges.
 
-For controls: the same formula, shapes and start of everything but the edge functions, so that a
-comparison at equal `effective_parameters` compares these.
+They are controls for experiments: formula, shapes and start are those of `QKANLayer`, so that at
+equal `effective_parameters` only the functions on the edges differ.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan._options import factory_of
-from qkan.circuits import did_you_mean
-from qkan.errors import QKANError
+from qkan._options import check_choice, check_size, factory_of
 
 from .basis import Basis, BasisLike, Coefficients, from_json, make_bases, to_json
-from .functional import BASES, check_input
-from .network import LayerRow, pairs
+from .functional import BASES, check_features
+from .network import LayerRow, layer_sizes
 
 
 class KANOptions(TypedDict, total=False):
@@ -53,7 +51,7 @@ class KANLayer(nn.Module):
         dtype: As in `torch.nn.Linear`.
 
     Attributes:
-        bases: What the edges choose from.
+        bases: The families that the edges choose from.
         coefficients: Their tensors (o, i, …), one dictionary a basis.
         weight: (o, i).
         base_weight: (o, i), or None.
@@ -93,12 +91,9 @@ class KANLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if base is not None and base not in BASES:
-            raise QKANError(f"Unknown base {base!r}. {did_you_mean(base, BASES)} Or None.")
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise QKANError(f"{name}={size!r}: a whole number, 1 or more.")
-        self.in_features, self.out_features = in_features, out_features
+        check_choice("base", base, [*BASES, None])
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
         self.bases, self.base = make_bases(basis), base
         self._allocate(bias, generator, factory_of(device, dtype))
 
@@ -124,18 +119,18 @@ class KANLayer(nn.Module):
 
     @property
     def hardened(self) -> bool:
-        """Whether each edge has one basis alone."""
+        """Whether each edge has only one basis."""
         return not isinstance(self.gate, nn.Parameter)
 
     def shares(self) -> Tensor:
-        """What part of each edge's function is which basis, (o, i, n), adding up to 1."""
+        """Return the share of each basis in each edge's function, (o, i, n), adding up to 1."""
         if self.gate is None:
             return self.weight.new_ones(*self.weight.shape, 1)
         return self.gate if self.hardened else self.gate.softmax(-1)
 
     @torch.no_grad()
     def harden(self) -> None:
-        """Keep, in place, of each edge the basis with the largest share, alone and as it is.
+        """Give each edge, in place, the basis with its largest share alone.
 
         Bases that no edge keeps are dropped. Coefficients of bases that an edge does not keep
         stay in their tensors, without effect and without gradient.
@@ -152,7 +147,7 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
-        check_input(x, self.weight)
+        check_features(x, self.in_features, self.weight.dtype)
         flat, weight = x.reshape(-1, self.in_features), self.weight * self.mask
         out = flat.new_zeros(()) if self.bias is None else self.bias
         for basis, values, share in self._parts():
@@ -163,7 +158,7 @@ class KANLayer(nn.Module):
 
     def functions(self, x: Tensor) -> Tensor:
         """f_oi(x[b,i]) of every edge without its weight, (b, o, i), for x (b, i)."""
-        check_input(x, self.weight)
+        check_features(x, self.in_features, self.weight.dtype)
         parts = [share * basis.edges(x, values) for basis, values, share in self._parts()]
         return torch.stack(parts).sum(0)
 
@@ -173,12 +168,12 @@ class KANLayer(nn.Module):
         return list(zip(self.bases, values, self.shares().unbind(-1), strict=True))
 
     def duplicate_parameters(self) -> int:
-        """Parameters that move what another one moves, or after `harden` nothing."""
+        """Count the parameters that do what another one does, or after `harden` nothing."""
         edges = self.weight.numel()
         if self.gate is None:
             return edges * self.bases[0].duplicates
         if not self.hardened:
-            # one logit of each edge, and what each basis has twice beside the shares
+            # of each edge one logit is redundant, and what each basis has twice
             return edges * (1 + sum(basis.duplicates for basis in self.bases))
         total = 0
         for basis, values, share in self._parts():
@@ -188,7 +183,7 @@ class KANLayer(nn.Module):
         return total
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this layer again, as JSON values."""
+        """Return what `from_config` needs to build this layer again, as JSON values."""
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
@@ -217,7 +212,7 @@ class KANLayer(nn.Module):
 
 
 class KAN(LayerRow[KANLayer]):
-    """`KANLayer`s in a row, as `QKAN` is of `QKANLayer`s.
+    """A Kolmogorov-Arnold network of `KANLayer`s.
 
     Args:
         widths: Sizes of input, hidden layers and output.
@@ -250,9 +245,9 @@ class KAN(LayerRow[KANLayer]):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[KANOptions],
     ) -> None:
-        super().__init__([KANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
+        super().__init__([KANLayer(i, o, **options) for i, o in layer_sizes(widths)], input_range)
 
     def harden(self) -> None:
         """Harden every layer, in place."""
-        for layer in self._row():
+        for layer in self.rows:
             layer.harden()

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from qkan._habits import LAYER, guided
-from qkan._options import ENCODINGS as ENCODINGS
 from qkan._options import (
     check_choice,
     check_encoding,
     check_group,
+    check_size,
     circuit_of,
     factory_of,
     scale_of,
 )
-from qkan._options import check_size as check_size
-from qkan.circuits import (
-    Circuit,
-    did_you_mean,
-    from_json,
-    lower,
-    to_json,
-)
+from qkan.circuits import Circuit, did_you_mean, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import engines
 
-from .activation_fit import ActivationFit, close_fit
 from .functional import BASES, READOUTS, Activations, qkan_layer
-from .start import second_moment, write
+from .starts import ActivationFit, check_close, fit_program, second_moment, write
 
 STARTS = ("random", *BASES)
 
@@ -94,8 +86,8 @@ class QKANLayer(nn.Module):
         base_weight: (o, i), or None.
         bias: (o,), or None.
         mask: (o, i) of ones, zero on pruned edges; a buffer.
-        activations: What computes the activations in place of an engine for a while, such as a
-            device; None outside `qkan.devices`.
+        activations: Computes the activations in place of an engine while a device or a test
+            stands in; else None.
 
     Shapes:
         x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
@@ -147,7 +139,7 @@ class QKANLayer(nn.Module):
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         self.circuit = circuit_of(ansatz, reps)
-        self.program = lower(self.circuit)
+        self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         self.group = check_group(group, self.in_features)
@@ -161,33 +153,34 @@ class QKANLayer(nn.Module):
         u = self.circuit.num_encodings
         fixed = self.fixed_scale is not None
         self.theta = nn.Parameter(torch.empty(*shared, self.circuit.num_theta, **factory))
-        self._hold("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
+        self.register_tensor("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
         duplicate = fixed and len(self.program.merged_shifts) == u
-        self._hold("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
+        self.register_tensor("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
         self.weight = nn.Parameter(torch.empty(*edges, **factory))
         for name, shape, wanted in (("base_weight", edges, self.base), ("bias", edges[:1], bias)):
             value = nn.Parameter(torch.empty(*shape, **factory)) if wanted else None
             self.register_parameter(name, value)
         self.register_buffer("mask", torch.empty(*edges, **factory))
 
-    def _hold(self, name: str, value: Tensor, *, trainable: bool) -> None:
+    def register_tensor(self, name: str, value: Tensor, *, trainable: bool) -> None:
+        """Hold a tensor as a parameter if it is trainable, and as a buffer if it is not."""
         if trainable:
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, as `start` says, with a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
+        """Draw new values as `start` says, of a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
 
-        "random": theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, weight = 1/√(v·in_features) with
-        v = E φ² under this start, base_weight = 1/in_features, bias 0: the start of every edge
-        keeps the size of its angles at any width. With groups weight is uniform with that root
-        mean square, for outputs that share all activations must differ in something.
+        With "random" theta ~ U(-π/2, π/2), scale is 1 or fixed, shift 0, weight = 1/√(v·in) with
+        v = E φ² under this start, base_weight = 1/in and bias 0. With groups weight is uniform with
+        that root mean square instead, for outputs that share all activations must differ in
+        something.
 
-        An activation: the layer begins as linear(act(x)) where linear is random, uniform with the
-        variance 1/(v·in_features), v = E act², and no bias. All φ have the angles of
+        With the name of an activation the layer begins as linear(act(x)), where linear is uniform
+        with the variance 1/(v·in), v = E act², and has no bias. All φ have the angles of
         `fit_activation`, weight = gain·linear.weight, and bias makes up for the offset; without a
-        bias the fit does without one. base_weight begins at 0.
+        bias the fit has no offset. base_weight begins at 0.
 
         Raises:
             QKANError: The circuit comes no nearer to the activation than an error of 0.1.
@@ -219,17 +212,16 @@ class QKANLayer(nn.Module):
                 self.bias.zero_()
 
     def begin_as(self, linear: nn.Linear) -> None:
-        """Start anew as linear(act(x)), where act is the activation that `start` names.
+        """Take the place of a trained linear(act(x)), where `start` names the activation act.
 
-        So a layer takes the place of a trained pair of activation and `torch.nn.Linear`. Its
-        outputs are those of the pair up to the error of `fit_activation`, for inputs in its reach:
-        |x| ≤ 4, with fixed scales |x| ≤ 2.
+        The outputs are those of the pair up to the error of `fit_activation`, for inputs within its
+        reach: |x| ≤ 4, or |x| ≤ 2 with fixed scales.
 
         Args:
-            linear: Of the layer's sizes; it is copied.
+            linear: A map of the layer's sizes, which is copied.
 
         Raises:
-            QKANError: A layer whose start is random, other sizes, or a bias that the layer lacks.
+            QKANError: The layer's start is random, the sizes differ, or the layer lacks a bias.
 
         Example:
             >>> import torch
@@ -257,9 +249,11 @@ class QKANLayer(nn.Module):
         self._begin_as(self._fit_start(), linear.weight, linear.bias)
 
     def _fit_start(self) -> ActivationFit:
-        """The angles of the activation that the layer starts as."""
-        with_offset = self.bias is not None
-        return close_fit(self.program, self.fixed_scale, self.start, self.readout, with_offset)
+        """Return the angles of the activation that the layer starts as."""
+        offset = self.bias is not None
+        fit = fit_program(self.program, self.fixed_scale, self.start, self.readout, offset)
+        check_close(fit, self.start, self.fixed_scale, offset)
+        return fit
 
     @torch.no_grad()
     def _begin_as(self, fit: ActivationFit, weight: Tensor, bias: Tensor | None) -> None:
@@ -281,25 +275,20 @@ class QKANLayer(nn.Module):
         )  # fmt: skip
 
     def duplicate_parameters(self) -> int:
-        """Trainable shifts that the circuit merges with a theta, which moves the same angle."""
+        """Count the trainable shifts that the circuit merges with a theta of the same effect."""
         if not self.shift.requires_grad:
             return 0
         copies = self.shift.numel() // self.circuit.num_encodings
         return copies * len(self.program.merged_shifts)
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this layer again, as JSON values."""
+        """Return what `from_config` needs to build this layer again, as JSON values."""
+        names = ("in_features", "out_features", "group", "base", "readout", "engine", "start")
         return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
+            **{name: getattr(self, name) for name in names},
             "circuit": to_json(self.circuit),
             "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
-            "group": self.group,
-            "base": self.base,
-            "readout": self.readout,
-            "engine": self.engine,
             "bias": self.bias is not None,
-            "start": self.start,
         }
 
     @classmethod
@@ -323,7 +312,7 @@ class QKANLayer(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         scale: Any = state_dict.get(prefix + "scale")
-        # on the device "meta", and in a fake or sharded tensor, there are no numbers to compare
+        # a tensor that is fake, sharded or on the device "meta" has no numbers to compare
         ordinary = isinstance(scale, Tensor) and type(scale.data) is Tensor and not scale.is_meta
         if self.fixed_scale is not None and ordinary:
             expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
@@ -336,10 +325,10 @@ class QKANLayer(nn.Module):
 
 
 def effective_parameters(model: nn.Module) -> int:
-    """Number of trainable parameters, those left out that only duplicate another one.
+    """Count the trainable parameters, without those that only do what another one does.
 
-    A shift that the circuit merges with a theta moves the same angle twice; comparisons at equal
-    parameters must not count it. A module says how many it has by `duplicate_parameters()`.
+    A shift that the circuit merges with a theta moves the same angle; a comparison at equal numbers
+    of parameters must not count it. A module says how many it has by `duplicate_parameters()`.
 
     Example:
         >>> from qkan import QKANLayer
@@ -354,8 +343,9 @@ def effective_parameters(model: nn.Module) -> int:
     return total
 
 
-def reject_unknown(unknown: dict[str, Any]) -> None:
-    """Raise a TypeError that suggests the nearest option for the first unknown one."""
-    for name in unknown:
-        hint = did_you_mean(name, LayerOptions.__annotations__)
-        raise TypeError(f"Unknown option {name!r}. {hint}")
+def reject_unknown(options: Mapping[str, object]) -> None:
+    """Raise a TypeError for the first option that no layer has, with the nearest name."""
+    for name in options:
+        if name not in LayerOptions.__annotations__:
+            hint = did_you_mean(name, LayerOptions.__annotations__)
+            raise TypeError(f"Unknown option {name!r}. {hint}")

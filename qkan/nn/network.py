@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from qkan._habits import LAYER, guided, tensor_of
+from qkan._options import check_range
 from qkan.errors import QKANError, ScaleWarning, warn
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
@@ -22,27 +23,38 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class LayerRow(nn.Module, Generic[Layer]):
-    """Layers in a row behind an input range: what `QKAN` and `KAN` share.
+    """Layers in a row behind an input range: what `QKAN`, `KAN` and `SplineKAN` share.
+
+    Args:
+        layers: Each one's outputs are the next one's inputs.
+        input_range: (low, high) that is mapped to [-π/2, π/2], or None.
 
     Attributes:
         layers: The layers, of the class's `layer_type`.
-        input_range: (low, high) that inputs are mapped from, or None.
+        input_range: As given.
     """
 
     layer_type: ClassVar[type[Any]]
+    input_range: tuple[float, float] | None = None
 
     def __init__(
         self, layers: Sequence[Layer], input_range: tuple[float, float] | None = None
     ) -> None:
         super().__init__()
-        self.input_range = check_range(input_range)
+        if input_range is not None:
+            self.input_range = check_range("input_range", input_range)
         self.layers = nn.ModuleList(layers)
+
+    @property
+    def rows(self) -> list[Layer]:
+        """The layers of `layer_type`, without what a user put in between."""
+        return [layer for layer in self.layers if isinstance(layer, self.layer_type)]
 
     @property
     def widths(self) -> list[int]:
         """Sizes of input, hidden layers and output."""
-        row: list[Any] = self._row()
-        return [row[0].in_features, *(layer.out_features for layer in row)]
+        rows: list[Any] = self.rows
+        return [rows[0].in_features, *(layer.out_features for layer in rows)]
 
     @property
     def output_layer(self) -> nn.Module:
@@ -64,17 +76,16 @@ class LayerRow(nn.Module, Generic[Layer]):
         return x
 
     def map_input(self, x: Tensor) -> Tensor:
-        """Return x as the first layer sees it: `input_range` mapped to [-π/2, π/2]."""
-        return map_range(x, self.input_range)
-
-    def _row(self) -> list[Layer]:
-        # not what a user put in between or around them
-        return [layer for layer in self.layers if isinstance(layer, self.layer_type)]
+        """Return x as the first layer sees it, with `input_range` mapped to [-π/2, π/2]."""
+        if self.input_range is None:
+            return x
+        low, high = self.input_range
+        return (x - (low + high) / 2) * (math.pi / (high - low))
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this network again, as JSON values."""
-        row: list[Any] = self._row()
-        layers = [layer.config() for layer in row]
+        """Return what `from_config` needs to build this network again, as JSON values."""
+        rows: list[Any] = self.rows
+        layers = [layer.config() for layer in rows]
         return {"input_range": self.input_range and [*self.input_range], "layers": layers}
 
     @classmethod
@@ -93,10 +104,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         Raises:
             QKANError: No layer, or sizes that do not follow on each other.
         """
-        known: Sequence[Any] = layers
-        sizes = [(layer.in_features, layer.out_features) for layer in known]
-        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-            raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        check_sizes(layers)
         model = cls.__new__(cls)
         LayerRow.__init__(model, layers, input_range)
         return model
@@ -107,12 +115,15 @@ class LayerRow(nn.Module, Generic[Layer]):
         return f"{self.widths}{ranged}"
 
 
-def pairs(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Inputs and outputs of each layer of a network of these widths.
+def check_sizes(layers: Sequence[Any]) -> None:
+    """Raise `QKANError` unless each layer has the outputs of the one before as its inputs."""
+    sizes = [(layer.in_features, layer.out_features) for layer in layers]
+    if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
+        raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
 
-    Raises:
-        QKANError: Fewer than two widths.
-    """
+
+def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the inputs and outputs of each layer of a network of these widths."""
     if not isinstance(widths, Iterable) or len(widths) < 2:
         found = [*widths] if isinstance(widths, Iterable) else widths
         raise QKANError(
@@ -159,32 +170,33 @@ class QKAN(LayerRow[QKANLayer]):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
-        reject_unknown({name: 0 for name in options if name not in LayerOptions.__annotations__})
-        super().__init__([QKANLayer(i, o, **options) for i, o in pairs(widths)], input_range)
+        reject_unknown(options)
+        super().__init__([QKANLayer(i, o, **options) for i, o in layer_sizes(widths)], input_range)
 
 
-_watched: ContextVar[bool] = ContextVar("_watched", default=True)
+_range_warnings: ContextVar[bool] = ContextVar("_range_warnings", default=True)
 _OUTSIDE = 0.01
-"""Share of the inputs, and of the range beyond its ends, that are nothing to tell."""
+"""No warning is given for this share of the inputs, nor for this share of the range beyond it."""
 
 
 @contextmanager
-def unwatched() -> Iterator[None]:
-    """No warnings of inputs outside `input_range` for a while, as in training."""
-    token = _watched.set(False)
+def no_range_warnings() -> Iterator[None]:
+    """Give no warnings of inputs outside `input_range` while this lasts, as in training."""
+    token = _range_warnings.set(False)
     try:
         yield
     finally:
-        _watched.reset(token)
+        _range_warnings.reset(token)
 
 
 def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
-    """Warn of inputs far outside the range that the data were said to have, on a CPU, eagerly."""
-    # elsewhere a look at the values would wait for them, or there are none
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
-        return
+    """Warn of inputs far outside the range that the data were said to have."""
+    # on other devices and for a compiler the values are not at hand
     if (
-        not _watched.get()
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or x.device.type != "cpu"
+        or not _range_warnings.get()
         or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
         or not x.numel()
@@ -199,29 +211,7 @@ def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> Non
     if share > _OUTSIDE:
         warn(
             f"{name}: {100 * share:.0f} % of the inputs lie outside input_range=({low:g}, "
-            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. What the model says there "
-            "was not learnt from data: check the units of x, or train with an input_range that "
-            "covers them.",
+            f"{high:g}); they reach from {lowest:.3g} to {highest:.3g}. The model learnt nothing "
+            "there: check the units of x, or train with an input_range that covers them.",
             ScaleWarning,
         )
-
-
-def map_range(x: Tensor, input_range: tuple[float, float] | None) -> Tensor:
-    """Map `input_range` linearly to [-π/2, π/2]; None leaves x as it is."""
-    if input_range is None:
-        return x
-    low, high = input_range
-    return (x - (low + high) / 2) * (math.pi / (high - low))
-
-
-def check_range(input_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the range as floats, or raise `QKANError` unless it is one."""
-    if input_range is None:
-        return None
-    try:
-        low, high = map(float, input_range)
-    except (TypeError, ValueError) as error:
-        raise QKANError(f"input_range={input_range!r}: wanted two numbers, (low, high).") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise QKANError(f"input_range={input_range}: wanted (low, high), finite, low below high.")
-    return (low, high)

@@ -1,7 +1,7 @@
-"""Spline KANs: B-splines on every edge, in plain torch, and the file formats of others.
+"""B-splines on the edges: their functions, their grids, and KANs as other packages keep them.
 
-Letters: b samples, o outputs, i inputs, g intervals of the grid, d the degree, n = g + d basis
-functions. A grid has g + 2d + 1 knots: d of them beyond each end of the domain.
+Letters: b samples, o outputs, i inputs, g intervals of the grid, d the degree, n = g + d B-splines.
+A grid has g + 2d + 1 knots: d of them beyond each end of the domain.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qkan._options import check_choice
 from qkan.errors import QKANError
 
 from .functional import BASES
+from .network import LayerRow, check_sizes
 
 SPLINE_BASES = ("silu", "identity")
 """Base activations that other packages' spline KANs know."""
 
 
-def bspline_basis(x: Tensor, grid: Tensor, degree: int) -> Tensor:
-    """B-spline basis functions by the Cox–de Boor recursion; 0 outside all knots.
+def bsplines(x: Tensor, grid: Tensor, degree: int) -> Tensor:
+    """Evaluate B-splines by the Cox–de Boor recursion; they are 0 outside all knots.
 
     Args:
         x: (b, i).
-        grid: (i, g + 2·degree + 1) ascending knots, of each input its own.
+        grid: (i or 1, g + 2·degree + 1) ascending knots.
         degree: 0 for steps, 3 for cubic splines.
 
     Returns:
-        (b, i, g + degree), differentiable in x; within the domain grid[:, degree] … grid[:, -degree
-        - 1] they are positive and add up to 1.
+        (b, i, g + degree), differentiable in x. Within the domain, grid[:, degree] to
+        grid[:, -degree - 1], they are positive and add up to 1.
 
     Example:
         >>> grid = torch.arange(-3.0, 9.0).unsqueeze(0)
-        >>> bspline_basis(torch.tensor([[2.5]]), grid, 3).sum()
+        >>> bsplines(torch.tensor([[2.5]]), grid, 3).sum()
         tensor(1.0000)
     """
     x = x.unsqueeze(-1)
-    basis = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+    values = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
     for d in range(1, degree + 1):
         rise = (x - grid[:, : -d - 1]) / (grid[:, d:-1] - grid[:, : -d - 1])
         fall = (grid[:, d + 1 :] - x) / (grid[:, d + 1 :] - grid[:, 1:-d])
-        basis = rise * basis[..., :-1] + fall * basis[..., 1:]
-    return basis
+        values = rise * values[..., :-1] + fall * values[..., 1:]
+    return values
 
 
 def uniform_grid(low: Tensor, high: Tensor, intervals: int, degree: int) -> Tensor:
@@ -54,14 +56,27 @@ def uniform_grid(low: Tensor, high: Tensor, intervals: int, degree: int) -> Tens
     return low.unsqueeze(-1) + steps * ((high - low) / intervals).unsqueeze(-1)
 
 
+def edge_functions(features: Tensor, coef: Tensor) -> Tensor:
+    """Σ_n coef[o,i,n]·features[b,i,n] of every edge, (b, o, i)."""
+    return torch.einsum("bin,oin->boi", features, coef)
+
+
+def sum_of_edges(features: Tensor, coef: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Σ_i Σ_n coef[o,i,n]·features[b,i,n] + bias[o], (b, o), as one matrix product."""
+    return F.linear(features.flatten(1), coef.flatten(1), bias)
+
+
 class SplineLayer(nn.Module):
     """out[b,o] = Σ_i Σ_n coef[o,i,n]·B_n(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
+
+    Each input has a grid of its own, which need not be uniform; `KANLayer(basis=Spline(…))` has one
+    uniform grid for all inputs, and a weight on each edge.
 
     Args:
         grid: (i, g + 2d + 1) knots, a buffer.
         coef: (o, i, g + d) coefficients, a parameter; the degree d follows from both shapes.
-        base_weight: (o, i), a parameter; None without a base activation.
-        bias: (o,), a parameter; 0 when None.
+        base_weight: (o, i), a parameter; None begins at 0.
+        bias: (o,), a parameter; None begins at 0.
         base: "silu", "identity" or None.
 
     Shapes:
@@ -86,17 +101,17 @@ class SplineLayer(nn.Module):
         base: str | None = "silu",
     ) -> None:
         super().__init__()
-        _check_shapes(grid, coef, base_weight, bias, base)
+        check_choice("base", base, [*SPLINE_BASES, None])
+        bias = coef.new_zeros(coef.shape[:1]) if bias is None else bias
+        base_weight = coef.new_zeros(coef.shape[:2]) if base_weight is None else base_weight
+        _check_shapes(grid, coef, base_weight, bias)
         self.degree = grid.shape[1] - 1 - coef.shape[2]
         self.base = base
         self.register_buffer("grid", grid.detach().clone())
         self.coef = nn.Parameter(coef.detach().clone())
-        self.bias = nn.Parameter(
-            coef.new_zeros(coef.shape[0]) if bias is None else bias.detach().clone()
-        )
-        zeros = coef.new_zeros(coef.shape[:2])
-        start = zeros if base_weight is None else base_weight.detach().clone()
-        self.register_parameter("base_weight", None if base is None else nn.Parameter(start))
+        self.bias = nn.Parameter(bias.detach().clone())
+        own = None if base is None else nn.Parameter(base_weight.detach().clone())
+        self.register_parameter("base_weight", own)
 
     @property
     def in_features(self) -> int:
@@ -115,23 +130,22 @@ class SplineLayer(nn.Module):
 
     def splines(self, x: Tensor) -> Tensor:
         """The spline of every edge, (b, o, i), for x (b, i)."""
-        return torch.einsum("bin,oin->boi", bspline_basis(x, self.grid, self.degree), self.coef)
+        return edge_functions(bsplines(x, self.grid, self.degree), self.coef)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, i) → (…, o)."""
         flat = x.reshape(-1, x.shape[-1])
-        basis = bspline_basis(flat, self.grid, self.degree).flatten(1)
-        out = F.linear(basis, self.coef.flatten(1), self.bias)
+        out = sum_of_edges(bsplines(flat, self.grid, self.degree), self.coef, self.bias)
         if self.base_weight is not None and self.base is not None:
             out = out + F.linear(BASES[self.base](flat), self.base_weight)
         return out.reshape(*x.shape[:-1], self.out_features)
 
 
-class SplineKAN(nn.Module):
+class SplineKAN(LayerRow[SplineLayer]):
     """Spline layers in a row: what `to_kan` returns and `from_kan` takes.
 
-    Trains with `fit` like any module. `qkan.io.kan_files` writes and reads pykan's checkpoints and
-    efficient-kan's state_dict.
+    It trains with `fit` like any module. `qkan.io.kan_files` writes and reads pykan's checkpoints
+    and efficient-kan's state_dict.
 
     Args:
         layers: Each one's outputs are the next one's inputs.
@@ -148,13 +162,12 @@ class SplineKAN(nn.Module):
         QKANError: No layer, or sizes that do not follow on each other.
     """
 
+    layer_type = SplineLayer
+    deviation: float | None = None
+
     def __init__(self, layers: Sequence[SplineLayer]) -> None:
-        super().__init__()
-        sizes = [(layer.in_features, layer.out_features) for layer in layers]
-        if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-            raise QKANError(f"Spline layers of sizes {sizes} do not follow on each other.")
-        self.layers = nn.ModuleList(layers)
-        self.deviation: float | None = None
+        check_sizes(layers)
+        super().__init__(layers)
 
     @classmethod
     def start(
@@ -167,14 +180,14 @@ class SplineKAN(nn.Module):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> SplineKAN:
-        """A network to train from scratch, started as pykan starts: small splines, random silu.
+        """Build a network to train from scratch, as pykan does: small splines, random silu.
 
         Args:
             widths: Sizes of input, hidden layers and output.
             grid: Intervals.
             degree: Of the splines.
             domain: Lowest and highest value of every node.
-            generator: For the start; torch's default one when None.
+            generator: Draws the start; torch's default one when None.
             dtype: Of the parameters; torch's default one when None.
         """
         layers = []
@@ -186,33 +199,8 @@ class SplineKAN(nn.Module):
             layers.append(SplineLayer(knots, 0.3 / grid * noise / math.sqrt(i), weight))
         return cls(layers)
 
-    @property
-    def rows(self) -> list[SplineLayer]:
-        """The layers, as such."""
-        return [layer for layer in self.layers if isinstance(layer, SplineLayer)]
 
-    @property
-    def widths(self) -> list[int]:
-        """Sizes of input, hidden layers and output."""
-        return [self.rows[0].in_features, *(layer.out_features for layer in self.rows)]
-
-    @property
-    def output_layer(self) -> SplineLayer:
-        """The layer that computes the outputs."""
-        return self.rows[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, i) → (…, o)."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-def _check_shapes(
-    grid: Tensor, coef: Tensor, base_weight: Tensor | None, bias: Tensor | None, base: str | None
-) -> None:
-    if base is not None and base not in SPLINE_BASES:
-        raise QKANError(f"base={base!r}: a spline layer knows {', '.join(SPLINE_BASES)}, or None.")
+def _check_shapes(grid: Tensor, coef: Tensor, base_weight: Tensor, bias: Tensor) -> None:
     good = grid.ndim == 2 and coef.ndim == 3 and coef.shape[1] == grid.shape[0]
     degree = grid.shape[1] - 1 - coef.shape[2] if good else -1
     if not good or not 0 <= degree < coef.shape[2]:
@@ -224,7 +212,7 @@ def _check_shapes(
         ("base_weight", base_weight, coef.shape[:2]),
         ("bias", bias, coef.shape[:1]),
     ):
-        if value is not None and value.shape != shape:
+        if value.shape != shape:
             raise QKANError(f"{name} {tuple(value.shape)}: wanted {tuple(shape)} beside this coef.")
     if not (grid.diff(dim=1) > 0).all():
         raise QKANError("The knots of a grid must ascend, without two of them equal.")

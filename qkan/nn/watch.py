@@ -1,4 +1,4 @@
-"""What is done around a model for a while and undone: listening to its layers, evaluation mode."""
+"""Looking at a model from outside: its layers' inputs, its wrappers, its hooks and its mode."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @contextmanager
-def listening(model: nn.Module, hear: Callable[[str, QKANLayer, Tensor], None]) -> Iterator[None]:
-    """Call `hear` with each `QKANLayer`'s name, the layer, and its input as rows (b, i)."""
+def on_layer_input(
+    model: nn.Module, call: Callable[[str, QKANLayer, Tensor], None]
+) -> Iterator[None]:
+    """While this lasts, call with each `QKANLayer`'s name, itself and its input (b, i)."""
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, QKANLayer):
 
             def before(layer: QKANLayer, inputs: tuple[Any, ...], name: str = name) -> None:
-                hear(name, layer, inputs[0].reshape(-1, inputs[0].shape[-1]))
+                call(name, layer, inputs[0].reshape(-1, inputs[0].shape[-1]))
 
             handles.append(module.register_forward_pre_hook(before))
     try:
@@ -32,7 +34,7 @@ def listening(model: nn.Module, hear: Callable[[str, QKANLayer, Tensor], None]) 
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside DistributedDataParallel, DataParallel and `torch.compile`; else itself."""
+    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`."""
     while isinstance(model, nn.Module):
         inner = model._modules.get("_orig_mod") or (
             model._modules.get("module") if isinstance(model, _PARALLEL) else None
@@ -44,7 +46,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its forward, by hooks on it."""
+    """Whether the module has hooks, so that a call of it does more than its forward."""
     kinds = (
         module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks,
         module._backward_hooks,
@@ -53,13 +55,13 @@ def is_hooked(module: nn.Module) -> bool:
 
 
 def evaluating(model: nn.Module) -> AbstractContextManager[None]:
-    """Evaluation mode for a while; every module ends in the mode it was in."""
+    """Put the model in evaluation mode while this lasts, and every module back in its own after."""
     return in_mode(model, training=False)
 
 
 @contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or evaluation mode for a while; every module ends in the mode it was in."""
+    """Put the model in that mode while this lasts, and every module back in its own afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.train(training)
     try:

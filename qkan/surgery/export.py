@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qkan._files import write_whole
 from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.io.files import write_whole
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
 from .fold import fold
 
 _LARGEST_FILE = 2**31 - 2**20
-"""Bytes of numbers that fit into one file, which protobuf keeps below 2 GiB."""
+"""Bytes of parameters that fit into one file, because protobuf keeps it below 2 GiB."""
 
 
 def to_onnx(
@@ -32,15 +32,15 @@ def to_onnx(
 ) -> None:
     """Write a model to an ONNX file that any runtime executes, without circuits or own operators.
 
-    A layer with fixed integer scales is folded first and becomes a handful of operators (`fold`);
-    any other one is written as the Bloch recurrence, sines and cosines of every edge. The model is
-    exported in evaluation mode and stays as it is. The file appears whole or not at all, except
-    that numbers of more than 2 GB go to a second one beside it.
+    A layer with fixed integer scales is folded first and becomes a handful of operators (`fold`).
+    Any other layer is written as the Bloch recurrence, sines and cosines of every edge. The model
+    is exported in evaluation mode and stays as it is. The file is written as a whole or not at
+    all; parameters of more than 2 GB go to a second file beside it.
 
     Args:
-        model: A module from tensors to one tensor. What else it returns must be tensors as well: a
-            model of transformers gives no cache, `model.config.use_cache = False`.
-        example: What it is called with: a tensor, or a tuple of them.
+        model: A module from tensors to one tensor. If it returns more, that must be tensors, too:
+            of a transformers model set `model.config.use_cache = False`.
+        example: What the model is called with: a tensor, or a tuple of tensors.
         path: The file; ".onnx" is the usual ending.
         dynamic: Dimensions of the inputs that may have any size, such as (0, 1) for a batch of
             sequences.
@@ -56,12 +56,12 @@ def to_onnx(
         raise QKANError(f"to_onnx: {target} is no file in a folder that exists; name one.")
     examples = example if isinstance(example, tuple) else (example,)
     sizes = tuple(_dynamic(value, dynamic) for value in examples)
-    # the exporter takes a size of 1 for a constant
+    # the exporter would fix a dimension of size 1
     wide = tuple(_widened(value, dynamic) for value in examples)
     ready = _plain(unwrapped(model))
     _check_output(ready, wide)
     with warnings.catch_warnings():
-        # torch's exporter still uses what torch deprecates
+        # torch's exporter uses a class that torch has deprecated
         warnings.filterwarnings("ignore", "`isinstance.treespec", FutureWarning)
         program = torch.onnx.export(
             ready, wide, dynamo=True, dynamic_shapes=sizes, output_names=["y"], verbose=False
@@ -86,7 +86,7 @@ def _plain(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _check_output(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
-    """Raise `QKANError` where a call returns what no file holds."""
+    """Raise `QKANError` where a call returns something that is no tensor."""
     out = model(*examples)
     wrong = [f"{name or 'the output'} is a {kind}" for name, kind in _no_tensors("", out)]
     if wrong:
@@ -99,7 +99,7 @@ def _check_output(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
 
 
 def _no_tensors(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Names and classes of what is no tensor in an output, in mappings and rows too."""
+    """Names and classes of what is no tensor in an output, within mappings and sequences too."""
     if isinstance(value, Mapping):
         for key, held in value.items():
             yield from _no_tensors(f"{name}.{key}".lstrip("."), held)

@@ -1,4 +1,4 @@
-"""`fold`: a frozen model whose layers have their Fourier coefficients computed once and for all."""
+"""`fold`: a frozen copy of a model, with the Fourier coefficients of its layers computed once."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from qkan._options import check_size
 from qkan.errors import QKANError
-from qkan.interpret.edges import bias_of, edge_weights
-from qkan.nn.functional import _spread, check_features, compute_dtype, layer_request
-from qkan.nn.layer import QKANLayer, check_size
+from qkan.interpret.edges import bias_of, edge_angles, edge_weights, layers_by_name
+from qkan.interpret.explain import request_of
+from qkan.nn.functional import check_features, compute_dtype
+from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, LayerRow
 from qkan.nn.watch import is_hooked, unwrapped
 from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
 from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
 _VALUES_AT_ONCE = 1 << 22
-"""Edges times nodes that are evaluated together, which bounds the memory."""
+"""Values of circuits, one an edge and point, that are computed together: it bounds the memory."""
 
 
 class FoldedLayer(nn.Module):
     """What a `QKANLayer` with fixed integer scales computes, without its circuits.
 
     out[b,o] = constant[o] + Σ_ik cos(k·x[b,i])·A[i,k,o] + sin(k·x[b,i])·B[i,k,o], plus the base
-    activation's product; weight, mask and bias are part of the numbers. It has buffers and no
+    activation's product; the coefficients include weight, mask and bias. It has buffers and no
     parameters, and its forward is plain torch operators: at batch 1, five without groups. For many
     inputs on a CPU, without gradients and outside of compilers, the cosines and sines come from the
-    recurrence that the engines use, for a sine of each multiple would take longer than the layer.
+    recurrence that the engines use, because a sine of each multiple would take longer than the
+    layer.
 
     The angles k·x are computed in float32 at least, and round as x does: the outputs are those of
     the layer for an x that differs in its last bit, or in that of 1 where x is smaller.
 
     Args:
-        layer: The layer, which stays as it is.
+        layer: The layer to fold, which is not changed.
 
     Attributes:
         frequencies: (2n, 1): 1, 1, 2, 2, … n, n.
@@ -67,23 +70,21 @@ class FoldedLayer(nn.Module):
         constants, waves = weight * terms[0], terms[1:]
         curves = waves[:, 0] if layer.group is not None else None
         factors = weight * waves if curves is None else weight.unsqueeze(0)
-        dtype = layer.weight.dtype
-        self._hold_waves(len(waves) // 2, compute_dtype(dtype, "z"), weight.device)
+        dtype, wide = layer.weight.dtype, compute_dtype(layer.weight.dtype, "z")
+        n = len(waves) // 2
+        k = torch.arange(1, n + 1, device=weight.device)
+        phases = weight.new_tensor([math.pi / 2, 0.0]).repeat(n)
+        self._hold("frequencies", k.repeat_interleave(2)[:, None], wide)
+        self._hold("phases", phases[:, None], wide)
         self._hold("curves", curves, dtype)
         # (m, o, i) → (m·i, o)
         self._hold("product", factors.transpose(1, 2).flatten(0, 1), dtype)
         self._hold("base_product", base_weight.T if self.base is not None else None, dtype)
         self._hold("constant", constants.sum(1) + bias_of(layer), dtype)
 
-    def _hold_waves(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
-        k = torch.arange(1, n + 1, device=device)
-        self._hold("frequencies", k.repeat_interleave(2)[:, None], dtype)
-        phases = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64, device=device)
-        self._hold("phases", phases.repeat(n)[:, None], dtype)
-
     def _hold(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
         if value is None:
-            # no buffer of that name: torch.export miscounts those that are None
+            # an attribute and no buffer: torch.export miscounts buffers that are None
             setattr(self, name, None)
         else:
             self.register_buffer(name, value.to(dtype).contiguous())
@@ -106,7 +107,7 @@ class FoldedLayer(nn.Module):
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
 
     def config(self) -> NoReturn:
-        """Raise: its circuits are gone, and with them what would build it again.
+        """Raise, because a folded layer has no circuits that would build it again.
 
         Raises:
             QKANError: Always.
@@ -128,28 +129,29 @@ class FoldedQKAN(LayerRow[nn.Module]):
 
     layer_type = FoldedLayer
 
-    def _row(self) -> list[nn.Module]:
+    @property
+    def rows(self) -> list[nn.Module]:
+        """The layers, folded or not."""
         return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
 
 
 def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     """Copy a model for inference, with the Fourier coefficients of its layers computed once.
 
-    Every `QKANLayer` in it becomes a `FoldedLayer` and every `QKAN` a `FoldedQKAN`, in place of
-    one that would compute its coefficients from theta at every call. The copy is in evaluation
-    mode, and nothing in it requires a gradient; the model stays as it is. Its operators are plain
-    ones: it compiles, exports, and runs wherever torch does. Choose device and dtype first: the
+    Every `QKANLayer` in the copy becomes a `FoldedLayer` and every `QKAN` a `FoldedQKAN`, which do
+    not compute coefficients from theta at every call. The copy is in evaluation mode, and nothing
+    in it requires a gradient; the model stays as it is. The copy consists of plain torch operators:
+    it compiles, exports, and runs wherever torch does. Choose device and dtype first: the
     coefficients are computed in float64 and rounded once to the dtype of the layer.
 
     Args:
         model: Any module: a `QKAN`, an `HQKAN`, a transformer with either in it.
-        strict: Whether a layer without a Fourier form is an error. False keeps such layers as
+        strict: Whether a layer that has no Fourier series is an error. False keeps such layers as
             they are, frozen: printing the result shows which.
         batch: Rows that a layer will see in a call: samples, or samples times tokens. Folding
-            saves the coefficients of every call, which counts most for few rows; with many rows and
-            many harmonics the fused kernel of small layers may be faster than the folded product.
-            Layers for which the engines' estimates say so are kept, frozen, and a warning names
-            them.
+            saves the coefficients of every call, which counts most for few rows. With many rows and
+            many harmonics the fused kernel of a small layer may be faster than the folded layer:
+            where the engines' estimates say so, the layer is kept, frozen, and a warning names it.
 
     Returns:
         The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
@@ -171,15 +173,13 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
         True
     """
     model = unwrapped(model)
-    layers = {n: part for n, part in model.named_modules() if isinstance(part, QKANLayer)}
-    if not layers:
-        raise QKANError(f"fold: {type(model).__name__} has no QKANLayer in it.")
+    layers = layers_by_name(model, "fold")
     check_size("batch", batch)
     refused = {n: reason for n, part in layers.items() if (reason := refuse_fold(part)) is not None}
     if refused and strict:
         lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
         raise QKANError(
-            f"fold: {len(refused)} of {len(layers)} layers have no Fourier form:\n"
+            f"fold: {len(refused)} of {len(layers)} layers have no Fourier series:\n"
             + "\n".join(lines)
             + "\nBuild them with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
             "which keeps them as they are and folds the others."
@@ -187,19 +187,25 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     kept = [n for n, part in layers.items() if n not in refused and _slower_folded(part, batch)]
     if kept:
         warnings.warn(
-            f"fold: for {batch} rows a call the engines are estimated to be faster than the folded "
-            f"form of {', '.join(kept)}, which stay as they are.",
+            f"fold: for {batch} rows a call the engines are estimated to be faster than folded "
+            f"layers in place of {', '.join(kept)}, which stay as they are.",
             stacklevel=2,
         )
-    return (
-        _replaced(copy.deepcopy(model), lambda part: _folded(part, batch))
-        .eval()
-        .requires_grad_(False)
-    )
+    folded = copy.deepcopy(model)
+    chosen = {folded.get_submodule(n) for n in layers if n not in refused and n not in kept}
+
+    def make(module: nn.Module) -> nn.Module:
+        if isinstance(module, QKANLayer) and module in chosen:
+            return FoldedLayer(module)
+        if type(module) is QKAN and not is_hooked(module):
+            return FoldedQKAN([*module.layers], module.input_range)
+        return module
+
+    return _replaced(folded, make).eval().requires_grad_(False)
 
 
 def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Put `make(module)` in the place of every module, the inner ones first; shared stay shared."""
+    """Put `make(module)` in the place of every module, inner ones first, a shared one once."""
     made: dict[nn.Module, nn.Module] = {}
     for name, module in reversed([*model.named_modules(remove_duplicate=False)]):
         if module not in made:
@@ -210,25 +216,17 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
     return made[model]
 
 
-def _folded(module: nn.Module, batch: int) -> nn.Module:
-    if isinstance(module, QKANLayer) and refuse_fold(module) is None:
-        return module if _slower_folded(module, batch) else FoldedLayer(module)
-    if type(module) is QKAN and not is_hooked(module):
-        return FoldedQKAN([*module.layers], module.input_range)
-    return module
-
-
 def _slower_folded(layer: QKANLayer, batch: int) -> bool:
-    """Whether the layer's engine is estimated to be faster than its folded form."""
+    """Whether the layer's engine is estimated to be faster than a folded layer."""
     request = fourier_request(layer)._replace(batch=batch)
     product = get_engine("fourier")
-    # what is left of the product once its coefficients are known
+    # the cost of the product alone, its coefficients being known
     folded = product.cost(request) - product.cost(request._replace(batch=0))
     return folded > select(layer.engine, request).cost(request)
 
 
 def refuse_fold(layer: QKANLayer) -> str | None:
-    """Why a layer has no Fourier form, or None."""
+    """Say why a layer cannot be folded; None where it can."""
     if type(layer).forward is not QKANLayer.forward:
         return f"{type(layer).__name__} has a forward of its own"
     if is_hooked(layer):
@@ -243,17 +241,14 @@ def refuse_fold(layer: QKANLayer) -> str | None:
 
 
 def fourier_request(layer: QKANLayer) -> Request:
-    """What a layer would ask of the `fourier` engine, for no inputs yet."""
-    x, shared = layer.weight.new_empty(0, layer.in_features), layer.group is not None
-    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
+    """The request of a layer to the `fourier` engine, for an empty batch."""
+    return request_of(layer, layer.weight.new_empty(0, layer.in_features))
 
 
 @torch.no_grad()
 def _coefficients(layer: QKANLayer) -> Tensor:
-    """Of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, o = 1 for groups."""
-    angles = [t.detach().double() for t in (layer.theta, layer.scale, layer.shift)]
-    if layer.group is not None:
-        angles = [_spread(t, layer.in_features) for t in angles]
+    """Coefficients of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, o = 1 for groups."""
+    angles = [t.double() for t in edge_angles(layer)]
     request = fourier_request(layer)
     reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3
     rows = max(1, _VALUES_AT_ONCE // (reach * layer.in_features))

@@ -1,9 +1,9 @@
-"""Where a circuit can grow by one repetition and keep its activation: found by search.
+"""Searches for how a circuit can have one repetition more and the same activation.
 
 The longer circuit is the shorter one with one block of gates put in. The block does nothing where
 the state is an eigenstate of its rotations, where the observable commutes with them, or where its
-angles cancel. Which of these holds, and for which angles, is tried out at random parameters and
-inputs: an equality of analytic functions at a few random points holds everywhere.
+angles cancel. The search tries out which of these holds, and for which angles, at random parameters
+and inputs: analytic functions that are equal at a few random points are equal everywhere.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Fixed, Gate, Theta
+from qkan.circuits.angles import gate_angles
 from qkan.simulators import expectation_of, simulate
 
 _QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
 _MOST_NEAR, _MOST_INSIDE = 4, 2
+"""Angles that are turned at most: for a block near an end of the circuit, and for one inside."""
 _ROWS = 6
+"""Random parameters and inputs that are tried."""
 _EXACT = 1e-12
 _NEW = -1
 
@@ -33,10 +36,11 @@ class Growth:
 
     Attributes:
         circuit: The longer one.
-        theta: For each of its theta slots the shorter one's slot that it continues, -1 for a new.
-        constant: Radians to add to it; the value of a new one.
-        encoding: For each of its encodings the shorter one's that it continues, -1 for the new.
-        scale: Of the new encoding, whose shift is 0.
+        theta: For each of its theta slots the slot of the shorter circuit whose value it takes, -1
+            for a new slot.
+        constant: For each of its theta slots the radians that are added; a new slot begins there.
+        encoding: For each of its encodings the one of the shorter circuit, -1 for the new one.
+        scale: The scale of the new encoding, whose shift is 0.
     """
 
     circuit: Circuit
@@ -59,14 +63,14 @@ def find_growth(short: Circuit, long: Circuit, scales: tuple[float, ...]) -> Gro
     """Find values of the new parameters, and quarter turns of old ones, that change nothing.
 
     Args:
-        short: Today's circuit.
-        long: The circuit of one more repetition.
+        short: The circuit as it is.
+        long: The circuit with one more repetition.
         scales: The values that the new encoding's scale may have, the best first; when there are
             several, scales are trained.
 
     Returns:
         The growth with the fewest angles that are not 0, in which every new parameter gets a
-        gradient within two steps if there is such a one; None when nothing keeps the activation.
+        gradient within two steps if such a growth exists; None when nothing keeps the activation.
     """
     alignments = _alignments(short, long)
     size = len(long.gates) - len(short.gates)
@@ -90,7 +94,14 @@ def find_growth(short: Circuit, long: Circuit, scales: tuple[float, ...]) -> Gro
 
 @dataclass(frozen=True)
 class _Alignment:
-    """One way to cut a block out of the longer circuit so that the shorter one remains."""
+    """One way to cut a block out of the longer circuit so that the shorter one remains.
+
+    Attributes:
+        start: The first gate of the block.
+        theta: As in `Growth`.
+        encoding: As in `Growth`.
+        adjustable: Theta slots of the longer circuit that may be turned, the new ones first.
+    """
 
     start: int
     theta: tuple[int, ...]
@@ -99,7 +110,7 @@ class _Alignment:
 
 
 def _alignments(short: Circuit, long: Circuit) -> list[_Alignment]:
-    """All of them, those whose block is last first."""
+    """All alignments, the one with the last block first."""
     size = len(long.gates) - len(short.gates)
     if short.observable != long.observable or size < 1:
         return []
@@ -108,13 +119,14 @@ def _alignments(short: Circuit, long: Circuit) -> list[_Alignment]:
 
 
 def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment | None:
+    """The alignment whose block begins at `start`; None where the rest is not the short circuit."""
     rest = long.gates[:start] + long.gates[start + size :]
     renamed: dict[Theta | Encoding, Theta | Encoding] = {}
-    for old, new in zip(short.gates, rest, strict=True):
-        if not _same_kind(old, new):
+    for old, other in zip(short.gates, rest, strict=True):
+        if not _same_kind(old, other):
             return None
-        if isinstance(old.angle, Theta | Encoding) and isinstance(new.angle, Theta | Encoding):
-            if renamed.setdefault(_plain(old.angle), _plain(new.angle)) != _plain(new.angle):
+        if isinstance(old.angle, Theta | Encoding) and isinstance(other.angle, Theta | Encoding):
+            if renamed.setdefault(_plain(old.angle), _plain(other.angle)) != _plain(other.angle):
                 return None
     back = {new: old.index for old, new in renamed.items()}
     if len(back) != len(renamed):
@@ -123,14 +135,16 @@ def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment
     encoding = tuple(back.get(Encoding(u), _NEW) for u in range(long.num_encodings))
     if encoding.count(_NEW) != 1:
         return None
+    new = [k for k, old in enumerate(theta) if old == _NEW]
     before, after = long.gates[:start][::-1], long.gates[start + size :]
-    free = [k for k, old in enumerate(theta) if old == _NEW]
-    beside = [k for part in (before, after) for k in itertools.islice(_slots(part), 1)]
-    # new angles first: turning an old one costs its last bit
-    return _Alignment(start, theta, encoding, tuple(dict.fromkeys(free + beside)))
+    slots = ([g.angle.index for g in p if isinstance(g.angle, Theta)] for p in (before, after))
+    beside = [k for nearest_first in slots for k in nearest_first[:1]]
+    # new angles come first, because turning an old one rounds it
+    return _Alignment(start, theta, encoding, tuple(dict.fromkeys(new + beside)))
 
 
 def _same_kind(old: Gate, new: Gate) -> bool:
+    """Whether two gates are equal up to the numbers of theta slots and encodings."""
     if old.name != new.name or type(old.angle) is not type(new.angle):
         return False
     if isinstance(old.angle, Encoding) and isinstance(new.angle, Encoding):
@@ -139,11 +153,8 @@ def _same_kind(old: Gate, new: Gate) -> bool:
 
 
 def _plain(angle: Theta | Encoding) -> Theta | Encoding:
+    """An angle as a key: an encoding without the gate's arccos."""
     return angle if isinstance(angle, Theta) else Encoding(angle.index)
-
-
-def _slots(gates: Sequence[Gate]) -> Iterator[int]:
-    return (gate.angle.index for gate in gates if isinstance(gate.angle, Theta))
 
 
 def _constants(place: _Alignment, turns: int) -> Iterator[tuple[float, ...]]:
@@ -155,7 +166,7 @@ def _constants(place: _Alignment, turns: int) -> Iterator[tuple[float, ...]]:
 
 
 def _unchanged(short: Circuit, candidates: list[Growth]) -> list[Growth]:
-    """Those whose activation is the shorter circuit's at random parameters and inputs."""
+    """The candidates with the shorter circuit's activation at random parameters and inputs."""
     if not candidates:
         return []
     x, theta, scale, shift = _draw(short, candidates)
@@ -194,10 +205,10 @@ def _learns(short: Circuit, growth: Growth, *, trained_scale: bool) -> bool:
 
 
 def _gradients(circuit: Circuit, x: Tensor, values: list[Tensor]) -> list[Tensor]:
+    """Gradients of a sum of activations in theta, shift and scale."""
     theta, shift, scale = leaves = [value.detach().requires_grad_() for value in values]
     loss = (_activation(circuit, x, theta, scale, shift) * torch.arange(1.0, _ROWS + 1)).sum()
-    found = torch.autograd.grad(loss, leaves, allow_unused=True)
-    return [torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True)]
+    return [*torch.autograd.grad(loss, leaves, materialize_grads=True)]
 
 
 def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -213,21 +224,13 @@ def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tens
 
 def _activation(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """φ(x) of parameters (…, n, k), (…, n, u), or without n of one set for all x (n,)."""
-    angles = []
-    for gate in circuit.parametric_gates:
-        if isinstance(gate.angle, Theta):
-            angles.append(theta[..., gate.angle.index])
-        elif isinstance(gate.angle, Encoding):
-            e = scale[..., gate.angle.index] * x + shift[..., gate.angle.index]
-            angles.append(torch.acos(e) if gate.angle.arccos else e)
-    value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(
-        torch.broadcast_tensors(*angles), -1
-    )))  # fmt: skip
+    angles = torch.broadcast_tensors(*gate_angles(circuit, x, theta, scale, shift, torch))
+    value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(angles, -1)))
     return value
 
 
 def _taken(old: Tensor, origin: Sequence[int], constant: Sequence[float]) -> Tensor:
-    """Entries `old[…, origin]`, 0 for a new one, plus constants."""
+    """Take entries `old[…, origin]`, 0 for a new one, and add constants."""
     padded = torch.cat([old, old.new_zeros(*old.shape[:-1], 1)], -1)
     # the padding stands where the index -1 points to
     return padded[..., list(origin)] + old.new_tensor(constant)

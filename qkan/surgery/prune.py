@@ -5,21 +5,23 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from qkan._habits import guided
 from qkan.errors import QKANError
-from qkan.interpret.importance import Chain, chains, edge_outputs, importance
-from qkan.io.hugging_face import refresh
+from qkan.interpret.edges import bias_of, edge_outputs
+from qkan.interpret.importance import Chain, chains, importance
+from qkan.io import hugging_face
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
-Model = TypeVar("Model", bound=nn.Module)
+from .tensors import ANGLES, check_unparametrized
 
+Model = TypeVar("Model", bound=nn.Module)
 
 _HABITS = dict.fromkeys(
     ("threshold", "edge_th", "node_th"),
@@ -41,21 +43,20 @@ def prune(
 ) -> Model:
     """Return a copy of the model without the edges and hidden nodes that score low on data.
 
-    Edges are masked; hidden nodes that nothing reads, or that nothing feeds, are taken out, so
-    that layers become narrower (`compact`). Inputs and outputs keep their number: the pruned model
-    takes the same x, and ignores an input whose edges are all masked. What is left computes the
-    masked function exactly; an edge once masked stays so.
+    Edges are masked; hidden nodes without an edge to or from them are taken out, so that layers
+    become narrower (`compact`). The numbers of inputs and outputs stay: the pruned model takes the
+    same x, and ignores an input whose edges are all masked. It computes exactly what the masked
+    model does; a masked edge stays masked.
 
-    A masked edge's output is dropped as a whole. The score knows only its spread over the
-    samples, so a constant part is lost too, which `keep_mean=True` puts into the bias instead, or
-    a few steps of training.
+    A masked edge adds nothing to its output, not even its mean, though only its spread over the
+    samples was scored. `keep_mean=True` adds the mean to the bias; a few steps of training do too.
 
     Args:
         model: A `QKANLayer`, or any module with such layers in it. Hidden nodes are those between
-            layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges go.
+            layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges are pruned.
         x: The model's input, at least two samples: importance is measured on it.
-        edge_threshold: Edges with a lower score go; 0 keeps all.
-        node_threshold: Hidden nodes with a lower score go, with all their edges.
+        edge_threshold: Edges with a lower score are masked; 0 keeps all.
+        node_threshold: Hidden nodes with a lower score are taken out, with all their edges.
         score: "attribution" or "variance"; see `importance`.
         keep_mean: Add each removed edge's mean over x to the bias of its output.
         remove_nodes: Whether to make layers narrower; otherwise only masks change.
@@ -100,7 +101,7 @@ def prune(
 
 
 def _mask(name: str, layer: QKANLayer, keep: Tensor, mean: Tensor | None) -> None:
-    """Mask what is not kept; its mean (o, i) goes to the bias."""
+    """Mask edges that are not kept, and add their means (o, i), where given, to the bias."""
     if mean is not None:
         if layer.bias is None:
             raise QKANError(f"prune: keep_mean=True, but {name or 'the layer'} has no bias for it.")
@@ -124,12 +125,12 @@ def _check_path(chain: Chain, cause: str) -> None:
 def compact(model: Model) -> Model:
     """Return a copy of the model without the hidden nodes that its masks make useless.
 
-    A node that nothing reads goes as it is; one that nothing feeds is a constant, which goes to
-    the biases of those who read it (and stays where they have none). Mask edges by hand,
-    `layer.mask[o, i] = 0`, and this makes the model small; its outputs stay the same.
+    A hidden node is useless where no edge leads from it. Where no edge leads to it, it is a
+    constant: what it adds goes to the biases of the next layer, or the node stays where that layer
+    has none. Use it after masking edges by hand, `layer.mask[o, i] = 0`; the outputs stay the same.
 
-    With groups, the inputs that are left keep their activations: as fewer groups where they divide
-    the inputs evenly as groups do, else each input with a copy of its own.
+    With groups, the inputs that are left keep their activations: in fewer groups where these still
+    divide the inputs evenly, else in one group for each input.
 
     Args:
         model: As in `prune`.
@@ -152,31 +153,28 @@ def compact(model: Model) -> Model:
         if len(chain) < 2:
             continue
         _check_path(chain, "these masks")
-        for _, layer in chain:
-            if parametrize.is_parametrized(layer):
-                raise QKANError(
-                    "compact: take torch.nn.utils.parametrize off with remove_parametrizations "
-                    "before, and put it on again."
-                )
-        layers = [layer for _, layer in chain]
-        pairs = list(itertools.pairwise(layers))
+        for name, layer in chain:
+            try:
+                check_unparametrized(layer)
+            except QKANError as error:
+                raise QKANError(f"compact: {name}: {error}") from error
+        pairs = [*itertools.pairwise(layer for _, layer in chain)]
         for before, after in reversed(pairs):
             _keep_nodes(before, after, (after.mask != 0).any(0))
         for before, after in pairs:
-            _keep_nodes(before, after, _fold_constants(before, after))
+            _keep_nodes(before, after, _absorb_constants(before, after))
     small.zero_grad()
-    refresh(small)
+    hugging_face.update(small)
     return small
 
 
-def _fold_constants(before: QKANLayer, after: QKANLayer) -> Tensor:
-    """Move what constant nodes give into the bias; return which nodes (o,) must stay."""
+def _absorb_constants(before: QKANLayer, after: QKANLayer) -> Tensor:
+    """Add the outputs of edges from constant nodes to the bias; return which nodes (o,) stay."""
     fed = (before.mask != 0).any(-1)
     if after.bias is None or fed.all():
         return torch.ones_like(fed)
-    constant = before.mask.new_zeros(len(fed)) if before.bias is None else before.bias.detach()
-    given = edge_outputs(after, constant.unsqueeze(0))[0]
-    after.bias.add_((given * ~fed).sum(-1))
+    added = edge_outputs(after, bias_of(before).unsqueeze(0))[0]
+    after.bias.add_((added * ~fed).sum(-1))
     return fed
 
 
@@ -185,21 +183,17 @@ def _keep_nodes(before: QKANLayer, after: QKANLayer, keep: Tensor) -> None:
     if keep.all():
         return
     index = keep.nonzero().flatten()
-    for name in ("weight", "base_weight", "bias", "mask"):
-        _select(before, name, index, 0)
+    _select(before, ("weight", "base_weight", "bias", "mask"), index, 0)
     if before.group is None:
-        for name in ("theta", "scale", "shift"):
-            _select(before, name, index, 0)
-    for name in ("weight", "base_weight", "mask"):
-        _select(after, name, index, 1)
-    rows, dim, after.group = _angles(after, index)
-    for name in ("theta", "scale", "shift"):
-        _select(after, name, rows, dim)
+        _select(before, ANGLES, index, 0)
+    _select(after, ("weight", "base_weight", "mask"), index, 1)
+    rows, dim, after.group = _rows_of_angles(after, index)
+    _select(after, ANGLES, rows, dim)
     before.out_features = after.in_features = len(index)
 
 
-def _angles(layer: QKANLayer, index: Tensor) -> tuple[Tensor, int, int | None]:
-    """Which rows of theta, scale, shift along which dimension the kept inputs need, and groups."""
+def _rows_of_angles(layer: QKANLayer, index: Tensor) -> tuple[Tensor, int, int | None]:
+    """The rows of theta, scale and shift that kept inputs need, their dimension, and the groups."""
     if layer.group is None:
         return index, 1, None
     used = index * layer.group // layer.in_features
@@ -210,11 +204,13 @@ def _angles(layer: QKANLayer, index: Tensor) -> tuple[Tensor, int, int | None]:
     return used, 0, len(index)
 
 
-def _select(layer: QKANLayer, name: str, index: Tensor, dim: int) -> None:
-    value: Any = getattr(layer, name)
-    if value is None:
-        return
-    taken = value.detach().index_select(dim, index)
-    if isinstance(value, nn.Parameter):
-        taken = nn.Parameter(taken, requires_grad=value.requires_grad)
-    setattr(layer, name, taken)
+def _select(layer: QKANLayer, names: Sequence[str], index: Tensor, dim: int) -> None:
+    """Keep some rows of the tensors with these names, in place."""
+    for name in names:
+        value: Any = getattr(layer, name)
+        if value is None:
+            continue
+        taken = value.detach().index_select(dim, index)
+        if isinstance(value, nn.Parameter):
+            taken = nn.Parameter(taken, requires_grad=value.requires_grad)
+        setattr(layer, name, taken)

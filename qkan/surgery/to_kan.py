@@ -12,32 +12,33 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from qkan._options import check_size
 from qkan.circuits import Circuit
 from qkan.errors import QKANError, ScaleWarning, warn
 from qkan.interpret.edges import (
     activations,
+    as_seen,
     bias_of,
     check_inputs,
+    edge_angles,
     edge_outputs,
-    edge_parameters,
     edge_weights,
-    exact_layers,
-    map_input,
+    exact_network,
+    layers_of,
     node_values,
 )
 from qkan.io.kan_files import read_kan
 from qkan.nn.layer import LayerOptions, QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
-from qkan.nn.watch import unwrapped
 from qkan.simulators import expectation
 
 _POINTS = 12
-"""Points of a fit for each of its unknowns."""
+"""Points of a fit for each number that is fitted."""
 _LEAST, _MOST, _PER_PERIOD = 5, 4096, 8
 """Intervals of a grid, at least and at most, and for each period of an activation."""
 _LARGE = 0.02
-"""Deviation of an output, in its spreads, that is warned of."""
+"""A deviation from the model that is a larger share of an output's spread is warned of."""
 
 
 def to_kan(
@@ -51,8 +52,8 @@ def to_kan(
 ) -> SplineKAN:
     """Return a spline KAN with the same activations: a least-squares spline on every edge.
 
-    Transfer to splines as in arXiv 2509.14026. The result trains on with `fit`; see
-    `qkan.io.kan_files` for files that pykan and efficient-kan load.
+    This is the transfer to splines of arXiv 2509.14026. The result can be trained on with `fit`;
+    `qkan.io.kan_files` writes files that pykan and efficient-kan load.
 
     Args:
         model: A `QKAN` or a `QKANLayer`.
@@ -60,19 +61,20 @@ def to_kan(
         grid: Intervals of every grid. The error of a smooth activation falls with its
             (degree + 1)-th power. None takes 5, and more where the activations are faster: 8 for
             each period of their highest frequency within the range of a node.
-        degree: Of the splines.
+        degree: Degree of the splines.
         margin: How far grids reach beyond the range of the data, as a share of it.
         adaptive: From 0, equidistant knots, to just below 1, knots at the quantiles of the data.
 
     Returns:
-        A `SplineKAN` in the dtype and on the device of the model. Its `deviation` is how far it is
-        from the model on x, as root mean square; a `ScaleWarning` says so where that is more than
-        2 % of an output's spread. A base activation that all
-        layers share and spline KANs know (silu, identity) is kept with its weights; else, and in
-        the first layer behind an `input_range`, the splines take it in.
+        A `SplineKAN` in the dtype and on the device of the model. Its `deviation` is the root mean
+        square of its difference from the model on x; a `ScaleWarning` is given where that is more
+        than 2 % of an output's spread. A base activation that all layers share and spline KANs
+        know (silu, identity) is kept with its weights. Otherwise, and in the first layer behind an
+        `input_range`, it becomes part of the splines.
 
     Raises:
-        QKANError: Options, a model or data that cannot be right.
+        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
+            an option out of its range.
 
     Example:
         >>> import torch
@@ -84,49 +86,46 @@ def to_kan(
         >>> kan.deviation < 1e-3, (kan(x) - model(x)).abs().max().item() < 1e-3
         (True, True)
     """
-    for name, value, least in (("grid", grid, 1), ("degree", degree, 1)):
-        if value is None and name == "grid":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise QKANError(f"{name}={value!r}: a whole number, {least} or more.")
+    check_size("degree", degree)
+    if grid is not None:
+        check_size("grid", grid, " Or None.")
     if not 0 <= margin < math.inf:
         raise QKANError(f"margin={margin!r}: a share of the range, 0 or more.")
     if not 0 <= adaptive < 1:
         raise QKANError(f"adaptive={adaptive!r}: a share from 0 to below 1.")
-    model = unwrapped(model)
-    layers = exact_layers(model, "to_kan")
-    values = node_values(model, check_inputs(model, x, "to_kan"))
+    network = exact_network(model, "to_kan")
+    layers, mapped = layers_of(network), network.input_range is not None
+    values = node_values(network, check_inputs(network, x, "to_kan"))
     bases = {layer.base for layer in layers}
     shared = layers[0].base if len(bases) == 1 and bases <= set(SPLINE_BASES) else None
-    mapped = isinstance(model, QKAN) and model.input_range is not None
     if grid is None:
-        grid = max(_intervals(layer, values[n], model, n) for n, layer in enumerate(layers))
+        seen = (as_seen(network, n, values[n]) for n in range(len(layers)))
+        grid = max(map(_intervals, layers, seen))
     rows = []
     for n, layer in enumerate(layers):
-        keep = shared is not None and not (mapped and n == 0)
+        keep_base = shared is not None and not (mapped and n == 0)
         low, high = _domain(values[n], margin)
         knots = _moved(uniform_grid(low, high, grid, degree), values[n], degree, adaptive)
         points = _points(knots, degree, grid + degree)
-        seen = map_input(model, points) if n == 0 else points
-        coef = _fitted(points, _curves(layer, seen, keep), knots, degree)
-        weight = edge_weights(layer)[1] if keep else torch.zeros_like(coef[..., 0])
-        row = SplineLayer(knots, coef, weight, bias_of(layer), base=shared)
-        rows.append(row)
+        at = as_seen(network, n, points)
+        weight, base_weight = edge_weights(layer)
+        curves = weight * activations(layer, at) if keep_base else edge_outputs(layer, at)
+        coef = _fitted(points, curves, knots, degree)
+        kept_weight = base_weight if keep_base else torch.zeros_like(base_weight)
+        rows.append(SplineLayer(knots, coef, kept_weight, bias_of(layer), base=shared))
     like = next(model.parameters())
     kan = SplineKAN(rows)
     _measure(kan, values, grid)
     return kan.to(like.device, like.dtype)
 
 
-def _intervals(layer: QKANLayer, values: Tensor, model: nn.Module, number: int) -> int:
+def _intervals(layer: QKANLayer, values: Tensor) -> int:
     """Intervals that resolve the fastest activation of a layer over the range of its inputs."""
-    low, high = values.aminmax(dim=0)
-    if number == 0:
-        low, high = map_input(model, torch.stack([low, high]))
     if layer.circuit.uses_arccos:
-        # a polynomial of that degree, with roots at its ends
+        # the activation is a polynomial of that degree, with roots at its ends
         return max(_LEAST, _PER_PERIOD * layer.circuit.num_encodings)
-    highest = edge_parameters(layer)[1].abs().sum(-1).amax(0)
+    low, high = values.aminmax(dim=0)
+    highest = edge_angles(layer)[1].abs().sum(-1).amax(0)
     periods = (highest * (high - low)).max().item() / (2 * math.pi)
     return min(_MOST, max(_LEAST, math.ceil(_PER_PERIOD * periods)))
 
@@ -137,7 +136,7 @@ def _measure(kan: SplineKAN, values: list[Tensor], grid: int) -> None:
     wanted = values[-1]
     error = (kan(values[0]) - wanted).square().mean(0).sqrt()
     kan.deviation = error.square().mean().sqrt().item()
-    # of what does not vary, in its own size
+    # the spread of an output that does not vary is taken as a share of its size
     spread = torch.maximum(wanted.std(0, correction=0), 1e-3 * wanted.abs().amax(0))
     share = error / spread.clamp_min(1e-12)
     if share.max() > _LARGE:
@@ -152,7 +151,7 @@ def _measure(kan: SplineKAN, values: list[Tensor], grid: int) -> None:
 
 
 def _domain(values: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """A little beyond the range of values (b, i), and never empty."""
+    """Lowest and highest point of each grid: a little beyond the range of values (b, i)."""
     low, high = values.aminmax(dim=0)
     room = margin * (high - low) + 1e-6 * (1 + low.abs() + high.abs())
     return low - room, high + room
@@ -177,15 +176,8 @@ def _points(knots: Tensor, degree: int, unknowns: int) -> Tensor:
     return low + share.unsqueeze(-1) * (high - low)
 
 
-def _curves(layer: QKANLayer, points: Tensor, keep_base: bool) -> Tensor:
-    """What the splines are to be, (n, o, i)."""
-    if keep_base:
-        return activations(layer, points) * edge_weights(layer)[0]
-    return edge_outputs(layer, points)
-
-
 def _fitted(points: Tensor, curves: Tensor, knots: Tensor, degree: int) -> Tensor:
-    """Least-squares coefficients (o, i, n)."""
+    """Coefficients (o, i, n) of the least-squares splines through curves (n, o, i)."""
     from scipy.interpolate import make_lsq_spline
 
     found = [
@@ -208,9 +200,9 @@ def from_kan(
 ) -> QKAN:
     """Return a QKAN fitted to the edges of a spline KAN, by least squares on a grid of each edge.
 
-    Every edge's weight·φ + constant is fitted to its spline, from several random starts at once;
-    weight and constant are solved for exactly at every trial of the angles, and the best start is
-    kept. Base activation and biases are taken over. A spline with kinks or noise needs more
+    Every edge's weight·φ + constant is fitted to its spline from several random starts at once.
+    Weight and constant are solved for exactly at every trial of the angles, and the best start is
+    kept. Base activation and biases are those of the KAN. A spline with kinks or noise needs more
     `reps`; afterwards `fit(model, (x, kan(x)))` fits all edges together.
 
     Args:
@@ -225,7 +217,7 @@ def from_kan(
         A QKAN of the same widths, in the dtype of the KAN unless an option says otherwise.
 
     Raises:
-        QKANError: No spline KAN, or options that cannot be right.
+        QKANError: Something that is no spline KAN, or an option out of its range.
 
     Example:
         >>> import torch
@@ -237,19 +229,17 @@ def from_kan(
         >>> (model(x) - kan(x)).abs().max().item() < 1e-3
         True
     """
-    for name, value in (("starts", starts), ("steps", steps)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise QKANError(f"{name}={value!r}: a whole number, 1 or more.")
+    check_size("starts", starts)
+    check_size("steps", steps)
     taken = {"base", "group", "readout", "bias", "encoding", "start"} & set(options)
     if taken:
         raise QKANError(f"from_kan: {sorted(taken)} follow from the KAN; leave them out.")
-    source = read_kan(kan)
-    layers = [_layer(row, starts, steps, options) for row in source.rows]
-    return QKAN.from_layers(layers)
+    rows = read_kan(kan).rows
+    return QKAN.from_layers([_layer(row, starts, steps, options) for row in rows])
 
 
 def _layer(row: SplineLayer, starts: int, steps: int, options: LayerOptions) -> QKANLayer:
-    """One layer, fitted edge by edge."""
+    """A layer whose edges are fitted to those of a spline layer."""
     made: dict[str, Any] = {"dtype": row.coef.dtype, "device": row.coef.device, **options}
     layer = QKANLayer(row.in_features, row.out_features, base=row.base, **made)
     exact = copy.deepcopy(row).cpu().double()
@@ -292,11 +282,11 @@ def _fit_edges(
     """Fit a·φ + d to every edge from every start, and keep the best start of each.
 
     Args:
-        circuit: Of all edges.
+        circuit: The circuit of all edges.
         points: (n, i).
         curves: (n, o, i).
         start: Theta, scale and shift of s starts, (s·o, i, …).
-        steps: Of LBFGS.
+        steps: Steps of LBFGS.
 
     Returns:
         Theta, scale and shift (o, i, …), a and d (o, i).

@@ -1,4 +1,4 @@
-"""`Column`: what a column of a table holds, found out once, and how its cells become numbers."""
+"""`Column`: what a column of a table holds, inferred once, and how its cells become numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import numpy as np
 from qkan.errors import QKANError
 
 MISSING = {"", "na", "n/a", "#n/a", "nan", "nat", "<na>", "null", "none", "?"}
-"""Cells that stand for no value, in lower case. A target's classes are never among them."""
+"""Texts of missing cells, in lower case. The cells of a target are never compared with these."""
 
 RARE_SHARE, MOST = 0.01, 30
-"""A category of its own has this share of the rows, two at least; and no column has more."""
+"""A value becomes a category if it has this share of the rows, and two or more; a column has at
+most `MOST` categories."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _CODE = re.compile(r"[+-]?0[0-9]+")
@@ -34,12 +35,12 @@ class Column:
     """One column of a table as a model reads it.
 
     Attributes:
-        name: In the table.
+        name: Its name in the table.
         kind: "number"; "boolean", which becomes 0 or 1; "date", which becomes days since
             1970-01-01; or "category", which becomes a 0 or 1 for each of its values.
-        values: The categories, "" for a missing one; or the words for false and true.
-        other: Whether rare categories were put together, where a new one belongs too.
-        format: How dates are written: "iso", or as `datetime.strptime` has it.
+        values: The categories, with "" for missing cells; or the words for false and true.
+        other: Whether there is one category for all rare values, which takes new ones too.
+        format: The format of dates: "iso", or one of `datetime.strptime`.
 
     Example:
         >>> column = infer("sex", ["m", "f", "m", "f"])
@@ -55,7 +56,7 @@ class Column:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the numbers that it becomes."""
+        """Names of the numbers that the column becomes."""
         if self.kind == "date":
             return (f"{self.name} (days)",)
         if self.kind != "category":
@@ -66,11 +67,11 @@ class Column:
         return (*named, *[f"{self.name}=other"] * self.other)
 
     def encode(self, cells: Sequence[str], decimal: str = ".") -> Encoded:
-        """Return the numbers of its cells.
+        """Turn cells into numbers.
 
         Args:
-            cells: Texts.
-            decimal: What stands before the decimals of a number.
+            cells: The cells, as texts.
+            decimal: The mark before the decimals of a number.
         """
         there = [not is_missing(cell) for cell in cells]
         if self.kind == "category":
@@ -84,7 +85,7 @@ class Column:
         return Encoded(values[:, None], bad, missing=len(there) - sum(there))
 
     def describe(self) -> str:
-        """A few words for whoever reads what a table was taken for; nothing for numbers."""
+        """What the column was taken for, in a few words; "" for numbers."""
         if self.kind == "boolean":
             return f"{self.name}: {' and '.join(self.values)} as 0 and 1"
         if self.kind == "date":
@@ -95,11 +96,11 @@ class Column:
         return f"{self.name}: categories {', '.join(shown[:8])}{', …' * (len(shown) > 8)}"
 
     def config(self) -> dict[str, Any]:
-        """It as JSON values, of which `Column(**values)` makes it again."""
+        """The column as JSON values; `Column(**values)` builds it again."""
         return {name: value for name, value in asdict(self).items() if value or name == "name"}
 
     def _reader(self, decimal: str) -> Callable[[str], float | None]:
-        """From a cell that is not missing to its number, None where it is no such thing."""
+        """The function from a cell that is not missing to its number, or None if it has none."""
         if self.kind == "number":
             return lambda cell: number(cell, decimal)
         if self.kind == "date":
@@ -113,7 +114,7 @@ class Column:
         last = len(self.values) if self.other else -1
         places = np.array([place.get(cell, last if cell else -1) for cell in known])
         values = (places[:, None] == np.arange(len(self.features))).astype(np.float64)
-        # a column of nothing that is known is another column
+        # if no cell is known, this is not the column of training
         bad = [*range(len(known))] if (places < 0).all() else []
         unseen = [known[row] or "(missing)" for row in np.flatnonzero(places < 0)]
         return Encoded(values, bad, unseen=tuple(dict.fromkeys(unseen)))
@@ -121,12 +122,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a column's cells became.
+    """The numbers of a column's cells.
 
     Attributes:
-        values: (n, features), NaN for what is missing.
-        bad: Rows whose cells are nothing that the column holds.
-        missing: How many cells are missing, of a column that has no category for that.
+        values: (n, features), NaN for missing cells.
+        bad: Rows whose cells do not fit the column.
+        missing: The number of missing cells, of a column without a category for them.
         unseen: Categories that the column does not know; all their numbers are 0.
     """
 
@@ -137,21 +138,21 @@ class Encoded:
 
 
 def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool = False) -> Column:
-    """Find out what a column holds.
+    """Infer what a column holds.
 
     Args:
-        name: Of the column.
-        cells: Texts.
-        decimal: What stands before the decimals of a number.
+        name: Its name.
+        cells: Its cells, as texts.
+        decimal: The mark before the decimals of a number.
         category: Whether it is known to hold categories.
 
     Raises:
-        QKANError: Nothing in it, dates of which nobody can say what is day and month, or as good
-            as every row a text of its own, unless it is known to hold categories.
+        QKANError: Missing cells only; dates whose day and month cannot be told apart; a different
+            text in almost every row, unless it is known to hold categories.
     """
     words = [cell for cell in cells if not is_missing(cell)]
     if not words:
-        raise QKANError(f"column {name!r} is empty in every row; leave it out with --drop.")
+        raise QKANError(f"column {name!r} is empty in every row; leave it out (--drop).")
     if not category:
         numbers = sum(number(cell, decimal) is not None for cell in words)
         codes = any(map(_CODE.fullmatch, words))
@@ -164,39 +165,39 @@ def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool
         format_ = _date_format(name, words)
         if format_ is not None:
             return Column(name, "date", format=format_)
-        # a few texts among numbers are slips of the pen rather than categories
+        # a few texts among numbers are typing errors rather than categories
         if 2 * numbers > len(words) and not codes:
             return Column(name)
-    return _categories(name, cells, words, said=category)
+    return _categories(name, cells, words, known=category)
 
 
-def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, said: bool) -> Column:
+def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known: bool) -> Column:
     counts = Counter(words)
     least = max(2, math.ceil(RARE_SHARE * len(cells)))
     common = sorted(counts, key=lambda value: (-counts[value], value))
     kept = sorted(value for value in common[:MOST] if counts[value] >= least)
     covered = sum(counts[value] for value in kept)
-    # of so many texts some come twice by chance
-    if not kept or (not said and 2 * max(covered, len(words) - len(counts)) < len(words)):
+    # among so many texts some occur twice by chance
+    if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
         other = "Numbers are written as 1234.5 and dates as 2024-12-31; "
         raise QKANError(
             f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
-            f"{shown!r}, and {'few' if kept else 'none'} of them are frequent: a text of its own "
-            f"for each row tells nothing of others. {other * any(map(str.isdigit, shown))}"
-            "mend the cells, or leave the column out with --drop."
+            f"{shown!r}, and {'few' if kept else 'none'} of them are frequent, so a model cannot "
+            f"learn from them. {other * any(map(str.isdigit, shown))}Correct the cells, or leave "
+            "the column out (--drop)."
         )
     empty = [""] * (len(words) < len(cells))
     return Column(name, "category", (*kept, *empty), other=len(kept) < len(counts))
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell stands for no value."""
+    """Whether a cell is missing."""
     return cell.lower() in MISSING
 
 
 def number(cell: str, decimal: str = ".") -> float | None:
-    """What a person would call a number, finite; None for anything else, such as 1_000 or inf."""
+    """The finite number that a person writes so; None for anything else, such as 1_000 or inf."""
     if decimal != ".":
         cell = cell.replace(".", "_").replace(decimal, ".")
     if not _NUMBER.fullmatch(cell):
@@ -206,7 +207,7 @@ def number(cell: str, decimal: str = ".") -> float | None:
 
 
 def days(cell: str, format_: str) -> float | None:
-    """Days since 1970-01-01, a time without zone taken for UTC; None for what is no such date."""
+    """Days since 1970-01-01, in UTC if no zone is given; None if the cell is not such a date."""
     try:
         found = (
             datetime.fromisoformat(cell) if format_ == "iso" else datetime.strptime(cell, format_)
@@ -218,13 +219,13 @@ def days(cell: str, format_: str) -> float | None:
 
 
 def _date_format(name: str, words: Sequence[str]) -> str | None:
-    """The format in which every word is a date."""
+    """A format in which every word is a date, if there is one."""
     able = [f for f in _FORMATS if all(days(word, f) is not None for word in words)]
     if {"%d/%m/%Y", "%m/%d/%Y"} <= {*able} and any(
         days(word, "%d/%m/%Y") != days(word, "%m/%d/%Y") for word in words
     ):
         raise QKANError(
-            f"column {name!r} has dates such as {words[0]!r}, of which nobody can say what is the "
-            "day and what the month; write them as 2024-12-31."
+            f"column {name!r} has dates such as {words[0]!r}, in which the day and the month "
+            "cannot be told apart; write them as 2024-12-31."
         )
     return able[0] if able else None

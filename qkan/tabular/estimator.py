@@ -1,4 +1,4 @@
-"""What scikit-learn's two estimators share: scaling, training, and the way back to data units."""
+"""`Estimator`: what the two scikit-learn estimators share, a `TableModel` and its training."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from qkan.circuits import Circuit
 from qkan.errors import QKANError
 from qkan.interpret.formula import Formula
 from qkan.interpret.plot import plot
-from qkan.interpret.symbolic import symbolic
 from qkan.nn.network import QKAN
 from qkan.training.fit import fit
 
-from .columns import Column
-from .estimator_options import Array, in_units, moments, number, own_advice, target_names, whole
+from .columns import Array, Column
+from .estimator_options import moments, number, own_advice, target_names
 from .roughness import roughness
-from .table_model import TableModel
+from .table_model import TableModel, with_marks
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+_OLD_STATE = ("mean_", "scale_", "range_", "_target_mean", "_target_scale")
 
 _NONE = " Or () for no hidden layer."
 
 FEW_ROWS = 200
-"""early_stopping="auto" holds no rows out of fewer: too few would be left to judge by."""
+"""With fewer rows early_stopping="auto" holds none out: too few would judge the model."""
 
 
 class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
@@ -88,20 +89,21 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network on X (n, features) and y.
 
-        Samples that occur several times are one with their weights added, and those of weight 0
-        are left out: weights and repetitions are the same to the last bit, in any order.
+        Samples that occur several times become one whose weight is their sum, and samples of
+        weight 0 are left out. So a weight of 2 gives the same model as a repeated sample, to the
+        last bit and in any order.
 
         Args:
             X: (n, features) array or data frame. A missing value, NaN, is read as the feature's
                 mean, and one more input of the network marks it.
             y: (n,), or (n, targets) for a regressor.
-            sample_weight: (n,) of numbers from 0; None for 1 each.
+            sample_weight: (n,) numbers, 0 or more; None for 1 each.
 
         Raises:
             ValueError: Data or an option that cannot be right.
         """
         goes_on = bool(self.warm_start) and hasattr(self, "model_")
-        data = self._merged(*self._training_data(X, y, sample_weight, first=not goes_on))
+        data = _merged(*self._training_data(X, y, sample_weight, first=not goes_on))
         if not goes_on:
             self._start(*data)
         train, held = self._held_out(*data)
@@ -109,8 +111,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             self.history_ = fit(
                 self.model_, train, validation=held, loss=self._penalised(data[2]),
                 seed=self._seed, **self._optimization(),
-                batch_size=whole("batch_size", self.batch_size),
-                patience=None if held is None else whole("patience", self.patience),
+                batch_size=self.batch_size,
+                patience=None if held is None else self.patience,
                 progress=bool(self.verbose),
             )  # fmt: skip
         self.n_iter_ = len(self.history_)
@@ -118,7 +120,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def _continue(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """One step of Adam on a batch; the first batch sets the scales and starts the network."""
+        """Take a step of Adam on a batch; the first one sets the scales and builds the network."""
         first = not hasattr(self, "model_")
         data = self._training_data(X, y, sample_weight, first=first)
         if first:
@@ -137,8 +139,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def _optimization(self) -> dict[str, Any]:
-        """The optimizer of `fit`, its steps and its learning rate."""
-        lr, steps = number("lr", self.lr), whole("steps", self.steps)
+        """Options of `qkan.fit`: the optimizer, its steps and its learning rate."""
+        lr, steps = number("lr", self.lr), self.steps
         if str(self.optimizer).lower() != "lbfgs":
             steps = 300 if steps is None else steps
             return {"optimizer": self.optimizer, "lr": lr, "steps": steps}
@@ -149,7 +151,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return {"optimizer": lbfgs, "steps": 20 if steps is None else steps}
 
     def _penalised(self, weight: Array) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss with the penalty, which counts in training and not where a model is judged."""
+        """The loss with the penalty, which is left out where validation judges the model."""
         alpha = number("alpha", self.alpha)
         if alpha is None or not (math.isfinite(alpha) and alpha >= 0):
             raise QKANError(f"alpha={self.alpha!r}: a finite number from 0, which is no penalty.")
@@ -177,57 +179,51 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         targets = self._targets(y, first=first)
         if first:
             self._gaps = np.flatnonzero(np.isnan(X).any(0))
-        return self._completed(X, None if first else self.mean_), targets, self._weights(y, weight)
-
-    def _completed(self, X: Array, mean: Array | None) -> Array:
-        """X (n, features) with an input more for each feature that had gaps, and without gaps.
-
-        Args:
-            X: With NaN for what is missing.
-            mean: What to put there; None for 0, until the means are known.
-        """
-        missing = np.isnan(X)
-        inputs = np.hstack([X, missing[:, self._gaps].astype(np.float64)])
-        fill = np.zeros(X.shape[1]) if mean is None else mean[: X.shape[1]]
-        inputs[:, : X.shape[1]] = np.where(missing, fill, X)
-        return inputs
-
-    def _merged(self, X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
-        """Each sample once, sorted, with its weight; none of weight 0."""
-        rows = np.hstack([X, y])[weight > 0]
-        found, index = np.unique(rows, axis=0, return_inverse=True)
-        merged = np.bincount(index.reshape(-1), weight[weight > 0])
-        return found[:, : X.shape[1]], found[:, X.shape[1] :], merged
+        # the means are not known before the start, which puts them in place of the zeros
+        mean = np.zeros(X.shape[1]) if first else self.mean_
+        return with_marks(X, self._gaps, mean), targets, self._weights(y, weight)
 
     def _start(self, X: Array, y: Array, weight: Array) -> None:
-        """The scales of inputs and targets, and a network at its start."""
+        """Set the scales, and build the network in its start; X gets its means in its gaps."""
         if self.dtype not in DTYPES:
             raise QKANError(f"dtype={self.dtype!r}: wanted one of {[*DTYPES]}.")
-        features = X.shape[1] - len(self._gaps)
-        self.mean_, self.scale_ = moments(X, weight)
-        for k, feature in enumerate(self._gaps):
-            there = X[:, features + k] == 0
-            if not there.any():
-                raise QKANError(f"Feature {feature} has no value in any row; leave it out.")
-            mean, scale = moments(X[there, feature], weight[there])
-            self.mean_[feature], self.scale_[feature] = mean, scale
-            X[~there, feature] = mean
-        self.range_ = np.stack([X.min(0), X.max(0)], 1)
-        self._scale_targets(y, weight)
+        mean, scale = self._input_scales(X, weight)
         self._adam = None
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         hidden = self.hidden if isinstance(self.hidden, Sequence | np.ndarray) else [self.hidden]
-        self.model_ = QKAN(
+        network = QKAN(
             [X.shape[1], *(check_size("hidden", size, _NONE) for size in hidden), self._outputs(y)],
-            ansatz=self.ansatz, reps=whole("reps", self.reps), encoding=self.encoding,
-            group=whole("group", self.group), base=self.base, engine=self.engine,
+            ansatz=self.ansatz, reps=self.reps, encoding=self.encoding,
+            group=self.group, base=self.base, engine=self.engine,
             dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),
+        )  # fmt: skip
+        self._scaled = self._wrapped(network, np.stack([X.min(0), X.max(0)], 1))
+        self._scaled.set_scales(mean=mean, scale=scale, **self._target_scales(y, weight))
+
+    def _input_scales(self, X: Array, weight: Array) -> tuple[Array, Array]:
+        """Mean and spread of the values that are there; X gets the means in its gaps."""
+        mean, scale = moments(X, weight)
+        for gap, feature in enumerate(self._gaps, start=X.shape[1] - len(self._gaps)):
+            there = X[:, gap] == 0
+            if not there.any():
+                raise QKANError(f"Feature {feature} has no value in any row; leave it out.")
+            mean[feature], scale[feature] = moments(X[there, feature], weight[there])
+            X[~there, feature] = mean[feature]
+        return mean, scale
+
+    def _wrapped(self, network: QKAN, ranges: Array) -> TableModel:
+        """The network as a `TableModel` with plain names, and numbers for classes."""
+        known = getattr(self, "classes_", None)
+        count = network.widths[-1] if known is None else 1
+        return TableModel(
+            network, columns=self._inputs_named(self._plain_names()), ranges=ranges.tolist(),
+            targets=target_names(count, ()), classes=None if known is None else range(len(known)),
         )  # fmt: skip
 
     def _held_out(
         self, X: Array, y: Array, weight: Array
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-        """What to train on, and what early stopping judges by: no class loses all its rows."""
+        """The rows to train on, with some of every class, and those that stop the training."""
         x, target = self._tensors(X, y, weight)
         early = self.early_stopping
         if not (isinstance(early, bool | np.bool_) or early == "auto"):
@@ -252,28 +248,37 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _tensors(self, X: Array, y: Array, weight: Array) -> tuple[Tensor, Tensor]:
         """Scaled inputs, and scaled targets with the weights, mean 1, in the last column."""
-        targets = np.column_stack([self._scaled(y), weight / weight.mean()])
-        return self._inputs(X), torch.from_numpy(targets).to(DTYPES[self.dtype])
+        targets = np.column_stack([self._standardised(y), weight / weight.mean()])
+        inputs = self._scaled.standardised(torch.from_numpy(X))
+        return inputs, torch.from_numpy(targets).to(DTYPES[self.dtype])
 
-    def _inputs(self, X: Array) -> Tensor:
-        return torch.from_numpy((X - self.mean_) / self.scale_).to(DTYPES[self.dtype])
-
-    def _checked(self, X: Any) -> Array:
-        """Inputs (n, i) in float64, of a fitted estimator."""
+    def _inputs(self, X: Any) -> Tensor:
+        """Inputs (n, i) of the fitted model, in float64 and in the data's units."""
         check_is_fitted(self, "model_")
-        checked: Array = validate_data(
+        checked = validate_data(
             self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
         )
-        return self._completed(checked, self.mean_)
+        return torch.from_numpy(with_marks(checked, self._gaps, self.mean_))
 
-    def _output(self, X: Any) -> Array:
-        """What the network says of X, (n, outputs), in its own units."""
-        return self._evaluated(self._inputs(self._checked(X)))
+    @property
+    def model_(self) -> QKAN:
+        """The trained network, which reads standardised inputs."""
+        return self._scaled.network
 
-    def _evaluated(self, x: Tensor) -> Array:
-        with torch.no_grad():
-            found: Array = self.model_(x).double().numpy()
-        return found
+    @property
+    def mean_(self) -> Array:
+        """(inputs,), subtracted from the inputs."""
+        return self._scaled.mean.numpy()
+
+    @property
+    def scale_(self) -> Array:
+        """(inputs,), what the inputs are divided by."""
+        return self._scaled.scale.numpy()
+
+    @property
+    def range_(self) -> Array:
+        """(inputs, 2), the lowest and the highest values of the inputs in training."""
+        return np.array(self._scaled.ranges)
 
     def to_module(
         self,
@@ -283,38 +288,29 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         unused: Sequence[str] = (),
         table: Sequence[Column] = (),
     ) -> TableModel:
-        """Return the fitted network as a torch module that works in the data's own units.
+        """Return the fitted network as a torch module that works in the units of the data.
 
         `qkan.save` writes it with names, units and classes, `qkan.run` measures it. It shares its
         parameters with the estimator.
 
         Args:
-            columns: Names of the features; the data frame's, or x_1, x_2, … when None. The inputs
-                that mark what was missing are named after theirs.
+            columns: Names of the features; the data frame's, or x_1, x_2, … when None. An input
+                that marks missing values is named after its feature.
             targets: Names of the targets, one for a classifier; y, or y_1, y_2, … when None.
             unused: Columns that a table may have beside these.
-            table: The columns of a table that the features were made of.
+            table: The columns of the table that the features were made from.
 
         Raises:
             QKANError: Names that do not fit.
         """
         check_is_fitted(self, "model_")
-        mean, scale = self._target_scales(self.model_.widths[-1])
-        classes = getattr(self, "classes_", None)
-        count = 1 if classes is not None else len(mean)
-        names = self._names() if columns is None else [*columns]
-        names += [f"{names[feature]} missing" for feature in self._gaps if feature < len(names)]
-        model = TableModel(
-            self.model_, columns=names, targets=targets or target_names(count, names),
-            classes=None if classes is None else classes.tolist(), unused=unused, table=table,
-            ranges=self.range_.tolist(),
+        names = self._inputs_named(self._names() if columns is None else [*columns])
+        classes = self.classes_.tolist() if hasattr(self, "classes_") else None
+        count = self.model_.widths[-1] if classes is None else 1
+        return self._scaled.renamed(
+            columns=names, targets=targets or target_names(count, names), classes=classes,
+            unused=unused, table=table,
         )  # fmt: skip
-        for name, value in (
-            ("mean", self.mean_), ("scale", self.scale_), ("target_mean", mean),
-            ("target_scale", scale),
-        ):  # fmt: skip
-            getattr(model, name).copy_(torch.from_numpy(value))
-        return model
 
     def plot(self, X: Any, **options: Any) -> Any:
         """Draw the fitted network as `qkan.plot` does, in the units of the data.
@@ -326,8 +322,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         Returns:
             A matplotlib `Figure`.
         """
-        inputs = torch.from_numpy(self._checked(X))
-        return plot(self.to_module(), inputs, **options)
+        return plot(self.to_module(), self._inputs(X), **options)
 
     def symbolic(self, X: Any, **options: Any) -> Formula:
         """Return the fitted network as a formula in the data's own units, see `qkan.symbolic`.
@@ -340,58 +335,76 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             The formula: of a regressor's prediction, of a classifier's decision function. What it
             says of single edges (`Formula.edges`) is in standard units.
         """
-        X = self._checked(X)
         x = self._inputs(X)
-        found = symbolic(self.model_, x, **self._named(options))
-        mean, scale = self._target_scales(self.model_.widths[-1])
-        formula = in_units(found, (self.mean_, self.scale_), (mean, scale))
-        formula.measure(X, mean + scale * self._evaluated(x))
-        return formula
+        return self._scaled.symbolic(x, **{"names": self._inputs_named(self._names()), **options})
 
-    def _named(self, options: dict[str, Any]) -> dict[str, Any]:
-        if not hasattr(self, "feature_names_in_") and not len(self._gaps):
-            return options
-        return {"names": self.to_module().columns, **options}
+    def _plain_names(self) -> list[str]:
+        return [f"x_{i + 1}" for i in range(self.n_features_in_)]
 
     def _names(self) -> list[str]:
         """Names of the features."""
-        features = len(self.mean_) - len(self._gaps)
-        return [*getattr(self, "feature_names_in_", [f"x_{i + 1}" for i in range(features)])]
+        return [*getattr(self, "feature_names_in_", self._plain_names())]
+
+    def _inputs_named(self, features: list[str]) -> list[str]:
+        """Names of the network's inputs: the features, and the marks of those with gaps."""
+        marked = [feature for feature in self._gaps if feature < len(features)]
+        return [*features, *(f"{features[feature]} missing" for feature in marked)]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickle; version 0.1.0 kept a network and its scales beside each other."""
+        state = dict(state)
+        network = state.pop("model_", None)
+        old = {name: state.pop(name, None) for name in _OLD_STATE}
+        super().__setstate__(state)
+        if network is not None:
+            self._scaled = self._wrapped(network, old.pop("range_"))
+            scales = {name.strip("_"): value for name, value in old.items() if value is not None}
+            self._scaled.set_scales(**scales)
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's checks may expect: missing values are taken."""
+        """Tell scikit-learn that missing values are allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
 
     # what a regressor and a classifier do differently, and what training keeps
 
+    classes_: Array
+    n_features_in_: int
     _seed: int
     _gaps: Array
+    _scaled: TableModel
     _adam: torch.optim.Adam | None = None
     _loss: Callable[[Tensor, Tensor], Tensor]
 
     @abstractmethod
     def _targets(self, y: Array, *, first: bool) -> Array:
-        """The targets as numbers, (n, t)."""
+        """Turn the targets into numbers (n, t), and check them."""
 
     @abstractmethod
     def _outputs(self, y: Array) -> int:
-        """Outputs of the network for targets (n, t)."""
+        """The number of outputs of the network for targets (n, t)."""
 
     def _weights(self, y: Array, weight: Array) -> Array:
-        """The weights of samples with those of their classes."""
+        """The weights of the samples, times those of their classes."""
         return weight
 
     def _strata(self, y: Array) -> Array:
-        """What rows are held out of in equal shares."""
+        """The stratum of each row; rows are held out of all strata in equal shares."""
         return np.zeros(len(y))
 
-    def _scale_targets(self, y: Array, weight: Array) -> None:
-        """Classes have no scale."""
+    def _target_scales(self, y: Array, weight: Array) -> dict[str, Array]:
+        """The scales of the targets, by name; classes have none."""
+        return {}
 
-    def _scaled(self, y: Array) -> Array:
+    def _standardised(self, y: Array) -> Array:
+        """The targets as the network gives them."""
         return y
 
-    def _target_scales(self, outputs: int) -> tuple[Array, Array]:
-        return np.zeros(outputs), np.ones(outputs)
+
+def _merged(X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Keep each different sample once, sorted, with the sum of its weights, if that is not 0."""
+    rows = np.hstack([X, y])[weight > 0]
+    found, index = np.unique(rows, axis=0, return_inverse=True)
+    merged = np.bincount(index.reshape(-1), weight[weight > 0])
+    return found[:, : X.shape[1]], found[:, X.shape[1] :], merged

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,9 +19,10 @@ from sklearn.utils import column_or_1d  # noqa: E402
 from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
+from .columns import Array  # noqa: E402
 from .estimator import Estimator  # noqa: E402
-from .estimator_options import Array, moments  # noqa: E402
-from .table_model import class_logits  # noqa: E402
+from .estimator_options import moments  # noqa: E402
+from .table_model import class_logits, row_outputs  # noqa: E402
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -30,36 +30,37 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     Inputs and targets are standardised with the mean and spread of the training data, inside.
 
-    The defaults were chosen on six tables and judged on six others (`experiments/defaults.py`):
-    one repetition, straight lines beside the circuits, and a penalty on rough activations.
+    The defaults were chosen on six tables and judged on six others
+    (`experiments/tables/defaults.py`): one repetition, straight lines beside the circuits, and a
+    penalty on rough activations.
 
     Args:
-        hidden: Sizes of the hidden layers, or the one size; () for none, which adds a function of
-            each feature to those of the others.
-        ansatz: Of every layer, as all options up to `engine`: see `QKANLayer`.
-        reps: Repetitions. More make finer functions, which a table seldom needs.
-        encoding: Of the data.
-        group: Shared activations a layer.
-        base: Base activation.
-        engine: Simulator.
+        hidden: Sizes of the hidden layers, or the one size; with () there is none, and the model
+            is a sum of functions of single features.
+        ansatz: The circuit of every layer; see `QKANLayer` for this and all options up to `engine`.
+        reps: Repetitions. More give finer functions, which a table seldom needs.
+        encoding: The encoding of the data.
+        group: The number of shared activations in a layer.
+        base: The base activation.
+        engine: The simulator.
         alpha: Strength of the penalty: alpha/n times the mean squared slopes of all edges'
-            functions, n being the sum of the weights. A harmonic of frequency k counts by k², a
-            straight line as in ridge regression. More where a model learns the training data
-            by heart, less where it misses what is there; 0 is no penalty.
-        optimizer: As in `qkan.fit`, as all options up to `batch_size`.
-        lr: Learning rate.
-        steps: Steps in all; None for 20 of LBFGS, of 20 iterations each, and 300 of any other.
-        tol: A step of LBFGS ends where an iteration lowers the loss by less. Lower it for targets
+            functions, n being the sum of the weights. A harmonic of frequency k counts k²-fold, a
+            straight line as in ridge regression. Raise it if the model overfits, lower it if the
+            model misses structure in the data; 0 is no penalty.
+        optimizer: See `qkan.fit` for this and all options up to `batch_size`.
+        lr: The learning rate.
+        steps: The number of steps; None: 20 of LBFGS, of 20 iterations each, or 300 of another.
+        tol: A step of LBFGS ends when an iteration lowers the loss by less. Lower it for targets
             without noise that are to be met exactly.
-        batch_size: Samples a step; None takes all of them, which "lbfgs" needs.
+        batch_size: Samples in a step; None takes all of them, which "lbfgs" needs.
         early_stopping: Whether to hold out `validation_fraction` of the samples, end with the
             parameters that were best on them, and stop after `patience` evaluations that were not.
             "auto" does so with 200 different samples or more.
-        validation_fraction: For early stopping. Of every class this share is held out.
-        patience: For early stopping.
-        random_state: Seed of the start, of the batch order and of what is held out.
-        dtype: "float64" or "float32", that of the network.
-        warm_start: Whether `fit` goes on from the network and the scales of the last call.
+        validation_fraction: The share of the samples, of every class, that is held out.
+        patience: Evaluations without a better one before training stops.
+        random_state: Seed of the start, of the batch order and of the samples held out.
+        dtype: The dtype of the network, "float64" or "float32".
+        warm_start: Whether `fit` continues with the network and the scales of the last call.
         verbose: Whether to show a progress bar.
 
     Attributes:
@@ -67,15 +68,15 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             1 for each feature that had missing values.
         history_: The `History` of the training.
         loss_curve_: The training loss after every step, penalty included.
-        mean_: (inputs,), subtracted from the inputs.
+        mean_: (inputs,), what is subtracted from the inputs.
         scale_: (inputs,), what they are divided by.
         range_: (inputs, 2), their lowest and highest values in training.
-        n_iter_: Steps taken.
-        n_features_in_: Features.
-        feature_names_in_: Their names, of a data frame.
+        n_iter_: The number of steps taken.
+        n_features_in_: The number of features.
+        feature_names_in_: The names of the features, if the training data were a data frame.
 
     Raises:
-        ValueError: When fitted, for data or an option that cannot be right.
+        ValueError: From `fit`, for wrong data or a wrong option.
 
     Example:
         >>> import numpy as np
@@ -89,9 +90,8 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Predictions (n,), or (n, targets) where y had two dimensions."""
-        output = self._output(X)
-        found: Array = self._target_mean + self._target_scale * output
-        return found if self._table else found[:, 0]
+        x = self._inputs(X)
+        return self._scaled.predict(x)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.
@@ -106,26 +106,22 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     def _targets(self, y: Array, *, first: bool) -> Array:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        y = y.astype(np.float64)
-        table = y.reshape(len(y), -1)
-        if first:
-            self._table = y.ndim == 2
-        elif table.shape[1] != len(self._target_mean):
-            raise QKANError(f"y has {table.shape[1]} targets, before {len(self._target_mean)}.")
+        table = y.astype(np.float64).reshape(len(y), -1)
+        if not first and table.shape[1] != self.model_.widths[-1]:
+            raise QKANError(f"y has {table.shape[1]} targets, before {self.model_.widths[-1]}.")
         return table
 
     def _outputs(self, y: Array) -> int:
         return int(y.shape[1])
 
-    def _scale_targets(self, y: Array, weight: Array) -> None:
-        self._target_mean, self._target_scale = moments(y, weight)
+    def _target_scales(self, y: Array, weight: Array) -> dict[str, Array]:
+        mean, scale = moments(y, weight)
+        return {"target_mean": mean, "target_scale": scale}
 
-    def _scaled(self, y: Array) -> Array:
-        scaled: Array = (y - self._target_mean) / self._target_scale
+    def _standardised(self, y: Array) -> Array:
+        model = self._scaled
+        scaled: Array = (y - model.target_mean.numpy()) / model.target_scale.numpy()
         return scaled
-
-    def _target_scales(self, outputs: int) -> tuple[Array, Array]:
-        return self._target_mean, self._target_scale
 
     @staticmethod
     def _loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -133,7 +129,7 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         return ((prediction - wanted).square() * weight).mean()
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's checks may expect: several targets."""
+        """Tell scikit-learn that several targets are allowed."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
@@ -145,26 +141,26 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more.
 
     Args:
-        hidden: As all options up to `verbose`, see `QKANRegressor`.
-        ansatz: The circuit.
+        hidden: Sizes of the hidden layers; see `QKANRegressor` for all options up to `verbose`.
+        ansatz: The circuit of every layer.
         reps: Repetitions.
-        encoding: Of the data.
-        group: Shared activations a layer.
-        base: Base activation.
-        engine: Simulator.
+        encoding: The encoding of the data.
+        group: The number of shared activations in a layer.
+        base: The base activation.
+        engine: The simulator.
         alpha: Strength of the penalty.
-        optimizer: As in `qkan.fit`.
-        lr: Learning rate.
-        steps: Steps in all.
-        tol: Where a step of LBFGS ends.
-        batch_size: Samples a step.
-        early_stopping: Whether to hold samples out.
-        validation_fraction: Share of them.
-        patience: Evaluations.
+        optimizer: See `qkan.fit`.
+        lr: The learning rate.
+        steps: The number of steps.
+        tol: The change of the loss at which a step of LBFGS ends.
+        batch_size: Samples in a step.
+        early_stopping: Whether to hold samples out and stop by them.
+        validation_fraction: The share that is held out.
+        patience: Evaluations without a better one before training stops.
         random_state: Seed.
-        dtype: Of the network.
-        warm_start: Whether to go on.
-        verbose: Whether to show a bar.
+        dtype: The dtype of the network.
+        warm_start: Whether `fit` continues with the last network.
+        verbose: Whether to show a progress bar.
         class_weight: Weights of the classes: a dictionary, or "balanced" for the inverse of their
             frequencies; None for 1 each. With weights the probabilities are no longer those of
             the data.
@@ -175,15 +171,15 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             else one a class.
         history_: The `History` of the training.
         loss_curve_: The training loss after every step, penalty included.
-        mean_: (inputs,), subtracted from the inputs.
+        mean_: (inputs,), what is subtracted from the inputs.
         scale_: (inputs,), what they are divided by.
         range_: (inputs, 2), their lowest and highest values in training.
-        n_iter_: Steps taken.
-        n_features_in_: Features.
-        feature_names_in_: Their names, of a data frame.
+        n_iter_: The number of steps taken.
+        n_features_in_: The number of features.
+        feature_names_in_: The names of the features, if the training data were a data frame.
 
     Raises:
-        ValueError: When fitted, for data or an option that cannot be right, or one class only.
+        ValueError: From `fit`, for wrong data or a wrong option, or one class only.
 
     Example:
         >>> from sklearn.datasets import load_iris
@@ -229,23 +225,27 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each sample, (n,)."""
-        logits = self._output(X)
-        index = (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)
-        found: Array = self.classes_[index]
+        x = self._inputs(X)
+        found: Array = self.classes_[self._scaled.predict(x)]
         return found
 
     def decision_function(self, X: Any) -> Array:
         """Logits: (n,) for two classes, that of the second; else (n, classes)."""
-        logits = self._output(X)
+        logits = self._logits(X).numpy()
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n, classes)."""
-        return class_logits(torch.from_numpy(self._output(X))).softmax(1).numpy()
+        x = self._inputs(X)
+        return self._scaled.predict_proba(x)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, (n, classes)."""
-        return class_logits(torch.from_numpy(self._output(X))).log_softmax(1).numpy()
+        return class_logits(self._logits(X)).log_softmax(1).numpy()
+
+    def _logits(self, X: Any) -> Tensor:
+        x = self._inputs(X)
+        return row_outputs(self._scaled, x)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step of Adam on a batch; the first batch sets the scales.
@@ -253,12 +253,12 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         Args:
             X: (n, features).
             y: (n,).
-            classes: All classes that will ever come; needed in the first call.
+            classes: All classes that any batch will have; needed in the first call.
             sample_weight: (n,), or None.
         """
         known = getattr(self, "classes_", None)
         if classes is None and known is None:
-            raise QKANError("The first partial_fit needs classes=, all that will ever come.")
+            raise QKANError("The first partial_fit needs classes=, all that any batch will have.")
         if classes is not None:
             found = np.unique(classes)
             if known is not None and not np.array_equal(found, known):
@@ -267,7 +267,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return self._continue(X, y, sample_weight)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """As `QKANRegressor.fit`, with y (n,) of classes."""
+        """Train a network on X (n, features) and the classes y (n,); see `QKANRegressor.fit`."""
         if not self.warm_start:
             self.__dict__.pop("classes_", None)
         return super().fit(X, y, sample_weight)

@@ -1,4 +1,7 @@
-"""Reading a CSV file as other people write it: every cell a text, and what it was taken for."""
+"""Reading CSV files as people write them: every cell as text, and what was found out about them.
+
+Messages name the file, the line and the options of `qkan fit` and `qkan predict` that help.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,11 @@ import numpy as np
 from qkan.circuits import did_you_mean
 from qkan.errors import QKANError
 
-from .columns import is_missing, number
-
-Array = np.ndarray[Any, Any]
+from .columns import Array, number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 50
-"""Lines that show which delimiter a file has."""
+"""The number of lines that the delimiter is found from."""
 
 _COMMA_DECIMAL, _POINT_DECIMAL = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -30,11 +31,11 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written; None for what is to be found out.
+    """How a file is written; None where the file shows it.
 
     Attributes:
-        delimiter: Between cells.
-        decimal: Before the decimals of a number.
+        delimiter: The character between cells.
+        decimal: The mark before the decimals of a number.
     """
 
     delimiter: str | None = None
@@ -55,13 +56,13 @@ class Table:
 
     Attributes:
         path: The file.
-        names: Of the columns; None without a line of names.
-        rows: The cells, all rows of one length, of at least one row.
-        lines: The line of each row in the file, from 1 on.
-        source: The lines of the file as they stand there.
-        delimiter: Between the cells.
-        decimal: Before the decimals of a number.
-        notes: What was taken for what, where that is not plain to see.
+        names: Names of the columns; None without a line of names.
+        rows: The cells of at least one row; all rows have the same length.
+        lines: The line of each row in the file, counted from 1.
+        source: The lines of the file as they are.
+        delimiter: The character between cells.
+        decimal: The mark before the decimals of a number.
+        notes: What was found out and may be wrong, for the user.
     """
 
     path: Path
@@ -74,21 +75,18 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column.
-
-        Raises:
-            QKANError: No such column; the nearest name is suggested.
-        """
-        return [row[self._place(name)] for row in self.rows]
+        """The cells of a column; see `place` for an unknown name."""
+        place = self.place(name)
+        return [row[place] for row in self.rows]
 
     def numbers(self, names: Sequence[str] | None = None) -> Array:
         """Columns as finite numbers, (n, columns); all of them when None.
 
         Raises:
-            QKANError: No such column; cells that are empty or no numbers: the message names the
+            QKANError: No such column; cells that are empty or not numbers: the message names the
                 columns, and one cell of each with its line.
         """
-        places = range(len(self.rows[0])) if names is None else [*map(self._place, names)]
+        places = range(len(self.rows[0])) if names is None else [*map(self.place, names)]
         found = [[number(row[place], self.decimal) for place in places] for row in self.rows]
         bad = {
             place: [row for row, values in enumerate(found) if values[k] is None]
@@ -102,45 +100,50 @@ class Table:
         """Names of the columns that are neither used nor dropped, in order.
 
         Raises:
-            QKANError: A column to drop that is not there.
+            QKANError: A column to drop that the table does not have.
         """
         for name in drop or ():
-            self._place(name)
+            self.place(name)
         return [name for name in self.names or () if name not in {*used, *(drop or ())}]
 
     def complaint(
         self,
         bad: dict[int, list[int]],
         wanted: str = "finite number",
-        advice: str = "Mend the cells, or leave the column out with --drop.",
+        advice: str = "Correct the cells, or leave the column out with --drop.",
     ) -> QKANError:
-        """The error of cells that are something else, the rows of them by their column's place."""
-        said = []
+        """Build the error for bad cells, given as their rows by the place of their column."""
+        parts = []
         for place, rows in sorted(bad.items()):
             cell, name = self.rows[rows[0]][place], (self.names or {place: ""})[place]
             found = "an empty cell" if not cell else f"{cell!r}, no {wanted}"
             of = f" of column {name!r}" if name else ""
-            said.append(
+            parts.append(
                 f"line {self.lines[rows[0]]}: found {found}{of} ({len(rows)} such cells in "
                 f"{len(self.rows)} rows)"
             )
-        more = f"; and {len(said) - 5} more columns" * (len(said) > 5)
+        more = f"; and {len(parts) - 5} more columns" * (len(parts) > 5)
         return QKANError(
-            f"{self.path}, {'; '.join(said[:5])}{more}. {self.seen(min(bad.values())[0])} {advice}"
+            f"{self.path}, {'; '.join(parts[:5])}{more}. {self.seen(min(bad.values())[0])} {advice}"
         )
 
     def seen(self, row: int) -> str:
-        """A sentence with a row's line and how it was read."""
+        """A sentence that shows the line of a row and how it was read."""
         line = self.source[self.lines[row] - 1].rstrip("\r\n")
         shown = line if len(line) <= 100 else line[:99] + "…"
         return f"The line is {shown!r}, read with {self.described()}."
 
     def described(self) -> str:
-        """How cells and numbers were read, in words."""
+        """The delimiter and the decimal mark in words."""
         cells = DELIMITERS.get(self.delimiter, repr(self.delimiter))
         return f"{cells} between cells and a decimal {'point' if self.decimal == '.' else 'comma'}"
 
-    def _place(self, name: str) -> int:
+    def place(self, name: str) -> int:
+        """The place of a column in every row.
+
+        Raises:
+            QKANError: No such column; the message suggests the nearest name.
+        """
         if self.names is None:
             raise QKANError(f"{self.path} begins with numbers; it needs a first line of names.")
         if name not in self.names:
@@ -151,19 +154,19 @@ class Table:
 def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None = None) -> Table:
     """Read a CSV file.
 
-    Cells are parted by commas, semicolons, tabs or bars, whichever cuts all lines in equally many
-    cells, outside quotes; Excel's first line "sep=;" is heeded, lines before the names that begin
-    with # are left out, and so are blanks around cells. A file that has numbers with a decimal
-    comma, and none with a point, is read so, unless all could be thousands as in 1,234.
+    The delimiter is the comma, semicolon, tab or bar that cuts most lines into equally many cells;
+    it does not count inside quotes. Excel's first line "sep=;" is obeyed. Lines before the names
+    that begin with # are left out, and so are blanks around cells. The decimal mark is a comma if
+    some numbers have one and none has a point; it is an error if all could be thousands, as 1,234.
 
     Args:
-        path: The file, UTF-8, or UTF-16 as Excel writes it.
+        path: The file, in UTF-8, or in UTF-16 as Excel writes it.
         named: Whether its first line has names; None: it does if no cell of it is a number.
-        dialect: What is known of it.
+        dialect: What is known about the file.
 
     Raises:
         QKANError: No such file, no row, a row of another length, names that are missing or occur
-            twice, or a comma that means one thing or another; the message has the line.
+            twice, or commas of unclear meaning; the message has the line.
     """
     dialect = dialect or Dialect()
     source, notes = _source(path), []
@@ -177,7 +180,7 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
     lines = [line + start for line in lines]
     decimal = dialect.decimal or _decimal(path, cells, delimiter)
     if decimal == "," and dialect.decimal is None:
-        notes.append("numbers have a decimal comma (--decimal says otherwise)")
+        notes.append("numbers have a decimal comma (change that with --decimal)")
     names: tuple[str, ...] | None = None
     if cells and named is None:
         named = not any(number(cell, decimal) is not None for cell in cells[0])
@@ -198,7 +201,7 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
 
 
 def check_file(path: Path) -> None:
-    """Raise `QKANError` unless there is such a file."""
+    """Raise `QKANError` if there is no such file."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise QKANError(f"{path} {found}; pass a .csv file, or a .npy file of a model's inputs.")
@@ -219,7 +222,7 @@ def _source(path: Path) -> list[str]:
 
 
 def _sniffed(sample: list[str]) -> str:
-    """The delimiter that cuts most lines in as many cells as the first, more than one."""
+    """The delimiter that cuts most lines into as many cells as the first, at least two."""
 
     def score(delimiter: str) -> tuple[float, int]:
         widths = [len(row) for row in _reader(sample, delimiter) if any(row)]
@@ -235,10 +238,10 @@ def _reader(lines: list[str], delimiter: str) -> Any:
 
 
 def _cells(path: Path, source: list[str], delimiter: str) -> tuple[list[int], list[list[str]]]:
-    """The lines with cells, each with its number and its cells without blanks around.
+    """The numbers of the lines that have cells, and their cells without blanks around them.
 
-    A line of delimiters alone is a row of gaps, but above the first and below the last row that
-    has a cell it is none: spreadsheets leave such lines there.
+    A line of nothing but delimiters is a row of gaps. Above the first and below the last row with
+    a cell it is left out, because spreadsheets leave such lines there.
     """
     reader = _reader(source, delimiter)
     try:
@@ -260,9 +263,8 @@ def _decimal(path: Path, cells: list[list[str]], delimiter: str) -> str:
         return "."
     if all(map(_THOUSANDS.fullmatch, commas)):
         raise QKANError(
-            f"{path} has numbers such as {commas[0]!r}, of which nobody can say whether the comma "
-            "is before decimals or after thousands. For decimals use --decimal , and thousands "
-            "write without a mark."
+            f"{path} has numbers such as {commas[0]!r}, whose comma may stand before decimals or "
+            "after thousands. For decimals use --decimal , and write thousands without a mark."
         )
     return ","
 
@@ -272,15 +274,10 @@ def _names(path: Path, cells: list[str], decimal: str) -> tuple[str, ...]:
         raise QKANError(f"{path} begins with numbers; it needs a first line of names.")
     if not all(cells):
         raise QKANError(
-            f"{path}: column {cells.index('') + 1} has no name. Name it, or leave out an index "
-            "where the file is written."
+            f"{path}: column {cells.index('') + 1} has no name. Name it; if it is an index, "
+            "write the file without it."
         )
     twice = [name for name, count in Counter(cells).items() if count > 1]
     if twice:
-        raise QKANError(f"{path}: the names {twice} occur twice; columns go by their names.")
+        raise QKANError(f"{path}: the names {twice} occur twice; every column needs its own.")
     return tuple(cells)
-
-
-def missing_rows(cells: Sequence[str]) -> list[int]:
-    """The rows of cells that stand for no value."""
-    return [row for row, cell in enumerate(cells) if is_missing(cell)]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkan.interpret.importance import edge_outputs
+from qkan.interpret.edges import edge_outputs
 from qkan.nn.network import QKAN
 
 REACH = 2.5
-"""The slopes are measured for inputs within ±2.5, that is standard deviations."""
+"""The slopes are measured for standardised inputs within ±2.5."""
 
 NODES = 16
 
@@ -30,8 +30,8 @@ def roughness(model: QKAN) -> Tensor:
     like = next(model.parameters())
     points = torch.linspace(-REACH, REACH, NODES, dtype=like.dtype, device=like.device)
     total = like.new_zeros(())
-    row: list[Any] = [*model.layers]
-    for layer in row:
+    layers: list[Any] = [*model.layers]
+    for layer in layers:
         values = edge_outputs(layer, points[:, None].expand(-1, layer.in_features))
         slopes = values.diff(dim=0) * ((NODES - 1) / (2 * REACH))
         total = total + slopes.square().mean(0).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections import Counter
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qkan._data_units import DataUnits
 from qkan.errors import QKANError
+from qkan.interpret.formula import Formula
+from qkan.interpret.symbolic import symbolic
 from qkan.nn.functional import check_features
 from qkan.nn.network import QKAN
 from qkan.nn.watch import evaluating
 
-from .columns import Column
+from .columns import Array, Column
 
 Class = str | int | float | bool
 
@@ -27,22 +31,21 @@ _SCALES = ("mean", "scale", "target_mean", "target_scale")
 class TableModel(nn.Module):
     """A trained network with what it knows of its table: names, units and classes.
 
-    out = target_mean + target_scale·network((x - mean)/scale): whatever takes a module takes the
-    data as they are. `qkan.run` returns a device's values, and their standard errors, in the
-    target's units; `to_onnx` writes the scaling too. A classifier's outputs are logits. The four
-    scales stay in float64 whatever the network is, for a time stamp of 1.7e12 is no float32; x is
-    a float64 too, or of the network's dtype, and so is out.
+    out = target_mean + target_scale·network((x - mean)/scale), so everything that takes a module
+    takes the data as they are: `qkan.run` returns a device's values, and their standard errors, in
+    the target's units, and `to_onnx` writes the scaling too. A classifier's outputs are logits. The
+    four scales stay in float64 whatever the network's dtype is, because float32 cannot hold a time
+    stamp of 1.7e12; x is in float64 too, or in the network's dtype, and out is in the dtype of x.
 
-    `inputs` makes x of a table with categories, dates and gaps.
-
-    `QKANRegressor.to_module`, `QKANClassifier.to_module` and `qkan fit` make one; `save` writes it.
+    `inputs` makes x from a table with categories, dates and gaps. `QKANRegressor.to_module`,
+    `QKANClassifier.to_module` and `qkan fit` make a `TableModel`; `save` writes it.
 
     Args:
-        network: Reads standardised inputs; it is kept, not copied.
-        columns: Names of the inputs, in order. One named "… missing" is 1 where that one was.
-        targets: Name of each output, or of what a classifier tells.
-        classes: A classifier's classes, in the order of its logits; two have one logit, that of
-            the second. None for a regressor.
+        network: The network, which reads standardised inputs; it is kept, not copied.
+        columns: Names of the inputs, in order. An input "… missing" is 1 where that one was.
+        targets: Name of each output; for a classifier the one name of what it tells.
+        classes: A classifier's classes, in the order of its logits; two classes have one logit,
+            that of the second. None for a regressor.
         unused: Columns of the table that were left out, which a later table may have too.
         table: The table's columns, where not every one is a number: their features are the first
             of `columns`, in order.
@@ -50,10 +53,11 @@ class TableModel(nn.Module):
 
     Attributes:
         network: The `QKAN`.
-        mean: (i,) subtracted from the inputs; 0 until set. A buffer, as the next three.
-        scale: (i,) what they are divided by; 1 until set.
-        target_mean: (o,) added to the outputs.
-        target_scale: (o,) what they are multiplied by.
+        mean: (i,) what is subtracted from the inputs, 0 until set; this and the next three are
+            buffers.
+        scale: (i,) what they are divided by, 1 until set.
+        target_mean: (o,) what is added to the outputs, 0 until set.
+        target_scale: (o,) what they are multiplied by, 1 until set.
 
     Shapes:
         x (…, i) → (…, o).
@@ -105,15 +109,17 @@ class TableModel(nn.Module):
         inputs, outputs = self.network.widths[0], self.network.widths[-1]
         names = [*self.columns, *self.targets, *self.unused]
         if not all(isinstance(name, str) and name for name in names):
-            raise QKANError(f"A table's columns have names; found {names}.")
+            raise QKANError(f"The columns of a table have names; found {names}.")
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
-            raise QKANError(f"Columns {repeated} are named twice; each has one part.")
-        told = 1 if self.classes is not None else outputs
-        if len(self.columns) != inputs or len(self.targets) != told:
+            raise QKANError(
+                f"Columns {repeated} are named twice; every column needs a name of its own."
+            )
+        named = 1 if self.classes is not None else outputs
+        if len(self.columns) != inputs or len(self.targets) != named:
             raise QKANError(
                 f"columns={[*self.columns]}, targets={[*self.targets]}: this network wants "
-                f"{inputs} inputs and {told} named targets."
+                f"{inputs} inputs and {named} named targets."
             )
         if self.classes is None:
             return
@@ -143,6 +149,25 @@ class TableModel(nn.Module):
         if len(self.ranges) not in (0, len(self.columns)):
             raise QKANError(f"ranges: wanted one an input, {len(self.columns)}, or none.")
 
+    def set_scales(self, **scales: Array) -> None:
+        """Set some of `mean`, `scale`, `target_mean` and `target_scale`."""
+        for name, values in scales.items():
+            getattr(self, name).copy_(torch.from_numpy(values))
+
+    def renamed(self, **names: Any) -> TableModel:
+        """Return a model of the same network, scales and ranges under other names.
+
+        Args:
+            **names: `columns`, `targets`, `classes`, `unused` and `table`.
+
+        Raises:
+            QKANError: Names or classes that do not fit the network.
+        """
+        model = TableModel(self.network, ranges=self.ranges, **names)
+        for name in _SCALES:
+            getattr(model, name).copy_(getattr(self, name))
+        return model
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         scales = {name: getattr(self, name) for name in _SCALES}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -167,20 +192,29 @@ class TableModel(nn.Module):
         check_features(x, len(self.columns), torch.float64 if double else dtype)
         return ((x - self.mean) / self.scale).to(dtype)
 
+    def data_units(self) -> DataUnits:
+        """Return the network with the units and names of its inputs and outputs, for pictures."""
+        outputs = self.targets
+        if self.classes is not None:
+            # of two classes the one logit is the second's
+            logits = self.classes if len(self.classes) > 2 else self.classes[1:]
+            outputs = tuple(f"{self.targets[0]}={label}" for label in logits)
+        mean, scale, size = (s.cpu() for s in (self.mean, self.scale, self.target_scale))
+        return DataUnits(self.network, mean, scale, size, self.columns, outputs)
+
     def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
         """Return the inputs (n, i), in float64, of the rows of a table.
 
-        Categories, dates and booleans become the numbers that they were in training, a missing
-        number becomes the mean. What training never had is told in a `UserWarning`.
+        Categories, dates and booleans become the numbers that they were in training, and a missing
+        number becomes the mean. A `UserWarning` tells what training never had.
 
         Args:
-            data: A data frame, or whatever else has columns by their names; more than these may
-                be there.
-            decimal: What stands before the decimals of a number that is a text.
+            data: A data frame, or another mapping from names to columns; it may have more columns.
+            decimal: The mark before the decimals of a number that is a text.
 
         Raises:
             QKANError: A column that is missing or that holds something else than in training; the
-                message has the row, from 0 on.
+                message has the row, counted from 0.
         """
         lacking = [column.name for column in self.table if column.name not in data]
         if lacking:
@@ -188,13 +222,13 @@ class TableModel(nn.Module):
         features = np.hstack(
             [self._encoded(column, data[column.name], decimal) for column in self.table]
         )
-        missing, marks = np.isnan(features), self.columns[features.shape[1] :]
-        marked = [self.columns.index(name.removesuffix(" missing")) for name in marks]
-        filled = np.where(missing, self.mean[: features.shape[1]].cpu().numpy(), features)
-        return torch.from_numpy(np.hstack([filled, missing[:, marked]])).to(self.mean.device)
+        marks = self.columns[features.shape[1] :]
+        gaps = [self.columns.index(name.removesuffix(" missing")) for name in marks]
+        filled = with_marks(features, gaps, self.mean.cpu().numpy())
+        return torch.from_numpy(filled).to(self.mean.device)
 
-    def _encoded(self, column: Column, data: Sequence[Any], decimal: str) -> np.ndarray:
-        """The numbers of a column, NaN for what is missing; what is new to it is told."""
+    def _encoded(self, column: Column, data: Sequence[Any], decimal: str) -> Array:
+        """The numbers of a column, NaN for what is missing; it warns of what is new to it."""
         cells = [*map(_text, data)]
         encoded = column.encode(cells, decimal)
         if encoded.bad:
@@ -214,36 +248,36 @@ class TableModel(nn.Module):
         return encoded.values
 
     def outside(self, x: Tensor) -> dict[str, dict[str, Any]]:
-        """Say where inputs (n, i) lie far outside those of training, more than a tenth of a range.
+        """Find inputs (n, i) that lie outside the range of training by more than a tenth of it.
 
         Returns:
-            By the name of the input: "rows" so many, the "farthest" value, and "training", the
-            lowest and the highest one there.
+            For each such input, by its name: the number of "rows", the "farthest" value, and
+            "training", the lowest and the highest value there.
         """
-        told: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
         inputs = x.T.cpu().double()
-        # a model of an older file knows no ranges
+        # the model of an older file has no ranges
         for name, values, (low, high) in zip(self.columns, inputs, self.ranges, strict=False):
             beyond = torch.maximum(low - values, values - high)
             rows = int((beyond > 0.1 * (high - low)).sum())
             if rows:
                 farthest = float(values[beyond.argmax()])
-                told[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
-        return told
+                found[name] = {"rows": rows, "farthest": farthest, "training": [low, high]}
+        return found
 
-    def predict(self, x: Tensor) -> np.ndarray:
+    def predict(self, x: Tensor) -> Array:
         """Predictions in the target's units or classes: (n,), or (n, o) of several targets.
 
         Args:
             x: (n, i) in the data's units.
         """
-        out = self._evaluated(x)
+        out = row_outputs(self, x)
         if self.classes is None:
             return (out if out.shape[1] > 1 else out[:, 0]).numpy()
-        found: np.ndarray = np.array(self.classes)[class_logits(out).argmax(1).numpy()]
+        found: Array = np.array(self.classes)[class_logits(out).argmax(1).numpy()]
         return found
 
-    def predict_proba(self, x: Tensor) -> np.ndarray:
+    def predict_proba(self, x: Tensor) -> Array:
         """Probabilities (n, classes).
 
         Args:
@@ -256,14 +290,41 @@ class TableModel(nn.Module):
             raise QKANError(
                 f"{', '.join(self.targets)}: a model of numbers has no classes; use predict."
             )
-        return class_logits(self._evaluated(x)).softmax(1).numpy()
+        return class_logits(row_outputs(self, x)).softmax(1).numpy()
 
-    def _evaluated(self, x: Tensor) -> Tensor:
-        with evaluating(self), torch.no_grad():
-            out: Tensor = self(x)
-        if out.ndim != 2:
-            raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
-        return out.double().cpu()
+    def symbolic(self, x: Tensor, **options: Any) -> Formula:
+        """Return the model as a formula in the table's units, see `qkan.symbolic`.
+
+        Args:
+            x: (n, i) in the data's units, which set the range that the formula is measured in.
+            **options: Of `qkan.symbolic`. `names` are the columns unless given.
+
+        Returns:
+            The formula of the outputs, a classifier's logits. What it says of single edges
+            (`Formula.edges`) is in standard units.
+        """
+        found = symbolic(self.network, self.standardised(x), **{"names": self.columns, **options})
+        formula = self._in_units(found)
+        formula.measure(x.cpu().numpy(), row_outputs(self, x).numpy())
+        return formula
+
+    def _in_units(self, found: Formula) -> Formula:
+        """A formula of standardised numbers in the units of the table."""
+        mean, scale, target_mean, target_scale = (getattr(self, n).tolist() for n in _SCALES)
+        inputs = zip(found.inputs, mean, scale, strict=True)
+        known = {symbol: (symbol - m) / s for symbol, m, s in inputs}
+        layers = [list(nodes) for nodes in found.layers]
+        layers[0] = [(symbol, expr.xreplace(known)) for symbol, expr in layers[0]]
+        layers[-1] = [
+            (symbol, m + s * expr)
+            for (symbol, expr), m, s in zip(layers[-1], target_mean, target_scale, strict=True)
+        ]
+        fitted = tuple(
+            m + s * expr.xreplace(known)
+            for expr, m, s in zip(found.fitted, target_mean, target_scale, strict=False)
+        )
+        bound = None if found.bound is None else found.bound * max(target_scale)
+        return dataclasses.replace(found, layers=layers, fitted=fitted, bound=bound)
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this model again, as JSON values."""
@@ -293,15 +354,41 @@ class TableModel(nn.Module):
         return f"{', '.join(self.columns)} → {', '.join(self.targets)}{classes}"
 
 
+def row_outputs(model: nn.Module, x: Tensor) -> Tensor:
+    """Outputs (n, o) of any model for rows x (n, i), in evaluation mode, in float64 on the CPU.
+
+    Raises:
+        QKANError: Inputs that are not rows.
+    """
+    with evaluating(model), torch.no_grad():
+        out: Tensor = model(x)
+    if out.ndim != 2:
+        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
+    return out.double().cpu()
+
+
+def with_marks(features: Array, gaps: Array | Sequence[int], mean: Array) -> Array:
+    """Fill the gaps of features (n, f), and add a column that marks them for each that had any.
+
+    Args:
+        features: Numbers, NaN where one is missing.
+        gaps: The features that had gaps in training, in order.
+        mean: (≥ f,) what stands for a missing number.
+    """
+    missing = np.isnan(features)
+    filled = np.where(missing, mean[: features.shape[1]], features)
+    return np.hstack([filled, missing[:, gaps]])
+
+
 def class_logits(logits: Tensor) -> Tensor:
-    """One logit a class, (n, classes), of (n, 1) or (n, classes); of two the first one's is 0."""
+    """Give each class a logit: of two classes (n, 1) → (n, 2), where the first has 0."""
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
 def _text(cell: Any) -> str:
-    """A cell as a CSV file has it; nothing for what is missing."""
+    """The cell as a CSV file would have it, "" for a missing one."""
     if isinstance(cell, str):
         return cell.strip()
     return "" if cell is None or cell != cell else str(cell)

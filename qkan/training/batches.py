@@ -1,10 +1,10 @@
-"""What a model is trained on: pairs of tensors, datasets, loaders; checked, and cut in batches."""
+"""The data of a training: pairs of tensors, datasets and loaders, checked and cut in batches."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 
 import torch
@@ -25,19 +25,14 @@ Pair = tuple[Tensor, Tensor]
 """Inputs x and targets y, one row a sample."""
 
 Data = Pair | Dataset[Any] | DataLoader[Any]
-"""Whatever a model can be trained on or validated with."""
+"""The data that a user may pass to train on or to validate with."""
 
 Source = Pair | DataLoader[Any]
-"""What `Data` becomes once the batch size is known."""
+"""The form of the data that batches are cut from, once the batch size is known."""
 
 
 def check_data(data: object, role: str) -> Data:
-    """Return the data, a `TensorDataset` of two as its pair, after all checks that come free.
-
-    Raises:
-        QKANError: Not a pair, dataset or loader; lengths that differ, nothing in it, or values
-            that are not finite in a pair; the message names the role and the sample.
-    """
+    """Check data as far as no batch need be loaded; return a `TensorDataset` as its pair."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, tuple | list):
@@ -57,13 +52,10 @@ def check_data(data: object, role: str) -> Data:
 
 
 def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data, Data]:
-    """Cut data in two at random: the rest, and the given fraction of the samples.
+    """Cut data in two at random, and return the rest and the given fraction of the samples.
 
-    Classes, targets that are whole numbers or 0 and 1 alone, have their share in both parts, and
-    every class has a sample in the first.
-
-    Raises:
-        QKANError: A DataLoader, or a fraction that leaves one part empty.
+    Where the targets are classes, whole numbers or only 0 and 1, each class has its share in both
+    parts, and at least one sample in the first.
     """
     if isinstance(data, DataLoader):
         raise QKANError(
@@ -89,15 +81,18 @@ def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data
 
 
 def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
-    """The samples to hold out, ascending: so many, of each class its share, of none all samples.
+    """Choose samples to hold out: of each class its share, and never all its samples.
 
     Args:
         labels: (n,) the class of each sample, as whole numbers.
-        held: How many samples.
-        generator: Chooses among those of a class.
+        held: How many samples to hold out.
+        generator: Chooses among the samples of a class.
+
+    Returns:
+        (held,) ascending indices.
 
     Raises:
-        QKANError: So many leave no sample of some class.
+        QKANError: Some class would have no sample left.
 
     Example:
         >>> labels = torch.tensor([0] * 8 + [1] * 2)
@@ -116,13 +111,13 @@ def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
             f"{int(first.sum())} classes, and of each one sample must remain to train on. Hold out "
             f"{len(free)} at most, or pass validation=(x, y)."
         )
-    # evenly over the classes in a row, which gives each its share
+    # places at equal distances in the samples sorted by class give each class its share
     places = (torch.arange(held, dtype=torch.double) + 0.5) * len(free) / held
     return free[places.long()].sort().values
 
 
 def _labels(data: Data) -> Tensor | None:
-    """The class (n,) of every sample of a pair, or None where the targets are no classes."""
+    """Return the class (n,) of every sample of a pair, or None where targets are no classes."""
     if not isinstance(data, tuple):
         return None
     y = data[1].detach().cpu()
@@ -130,19 +125,13 @@ def _labels(data: Data) -> Tensor | None:
         return None
     rows = y.reshape(len(y), -1)
     found, index = torch.unique(rows, dim=0, return_inverse=True)
-    # counts and the like are numbers rather than classes
+    # targets with many different values are counts rather than classes
     return index if 1 < len(found) <= len(y) // 2 else None
 
 
 def as_source(data: Data, batch_size: int | None, role: str) -> Source:
-    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair.
-
-    Raises:
-        QKANError: A batch size beside a loader, or samples that are not pairs.
-    """
-    if isinstance(data, tuple):
-        return data
-    if isinstance(data, DataLoader):
+    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair."""
+    if isinstance(data, tuple | DataLoader):
         return data
     if batch_size is not None:
         return DataLoader(data, batch_size=batch_size, shuffle=True)
@@ -150,8 +139,24 @@ def as_source(data: Data, batch_size: int | None, role: str) -> Source:
     return _check_pair(default_collate(samples), role)
 
 
+def order_generator(
+    seed: int | None, saved: int | None, agree: Callable[[int], int] = int
+) -> torch.Generator:
+    """Return the generator of the order of batches.
+
+    Args:
+        seed: What the user passed.
+        saved: The seed of the run that goes on, which holds where `seed` is None.
+        agree: Makes processes that train together take one seed where neither is given.
+    """
+    known = saved if seed is None else seed
+    if known is None:
+        known = agree(torch.Generator().seed())
+    return torch.Generator().manual_seed(known)
+
+
 def describe(data: object) -> str:
-    """Say which data this is: of a pair a digest of all its bytes, otherwise its kind and size."""
+    """Say which data this is: a digest of all bytes of a pair, kind and size of anything else."""
     if data is None:
         return "None"
     if not isinstance(data, tuple):
@@ -166,15 +171,15 @@ def describe(data: object) -> str:
 
 
 class Batches:
-    """An endless row of minibatches, epoch after epoch, that can be put back at any place.
+    """Endless minibatches, epoch after epoch, which can be put back to any place.
 
-    A pair is shuffled by the generator; without a batch size it comes whole and unshuffled. A
-    loader's own randomness is drawn from the generator too and leaves torch's global one alone,
-    except that a loader or sampler with a generator keeps to it.
+    The generator shuffles a pair; without a batch size all of a pair is one batch, in its order. A
+    loader's own randomness comes from the generator too and leaves torch's global one alone, but a
+    loader or sampler that has a generator keeps to it.
 
     Args:
         source: A pair or a loader.
-        batch_size: Of a pair.
+        batch_size: Samples in a batch of a pair; None for all.
         generator: Rules the order.
         device: Where the batches go.
     """
@@ -200,16 +205,12 @@ class Batches:
         return self._ahead is None
 
     @property
-    def whole(self) -> bool:
+    def are_all_data(self) -> bool:
         """Whether each batch is all the data."""
         return self._batch_size is None and isinstance(self._source, tuple)
 
     def peek(self) -> Pair:
-        """The next batch (x, y), which stays the next.
-
-        Raises:
-            QKANError: There is none, or it is not a pair.
-        """
+        """Return the next batch (x, y) without taking it."""
         if self._ahead is None:
             self._begin(self._epoch + 1, 0)
         if self._ahead is None:
@@ -217,18 +218,18 @@ class Batches:
         return self._ahead
 
     def take(self) -> Pair:
-        """The next batch, which is then the latest; raises as `peek` does."""
+        """Return the next batch (x, y) and go past it."""
         batch = self.peek()
         self._ahead = next(self._iterator, None)
         self.taken += 1
         return batch
 
     def state(self) -> dict[str, Any]:
-        """Where in which epoch, and the generators at the start of it."""
+        """Return the epoch, the place in it, and the generators' states at its start."""
         return {"epoch": self._epoch, "taken": self.taken, "generators": self._states}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state()` was called, with equal data."""
+        """Go back to where `state()` was called; the data must be equal."""
         for generator, value in zip(self._generators, state["generators"], strict=True):
             generator.set_state(value)
         if state["epoch"] > 0:
@@ -249,7 +250,7 @@ class Batches:
         return tensor_batches(self._source, order.split(self._batch_size), self._device)
 
     def _seed(self, epoch: int) -> int:
-        """Draw what rules a loader's randomness in this epoch, and tell its sampler."""
+        """Draw the seed of a loader's randomness in this epoch, and tell its sampler the epoch."""
         set_epoch = getattr(getattr(self._source, "sampler", None), "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch - 1)
@@ -257,22 +258,18 @@ class Batches:
 
 
 def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device) -> Iterator[Pair]:
-    """The rows of a pair, batch after batch."""
+    """Yield the rows of a pair, batch after batch."""
     return (_to(_rows(pair, index), device) for index in indices)
 
 
 def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> Iterator[Pair]:
-    """One epoch of a loader, its randomness drawn from `seed` and not from torch's global state.
-
-    Raises:
-        QKANError: A batch that is not a pair of tensors.
-    """
-    for batch in isolated(loader, seed):
+    """Yield one epoch of a loader, with randomness from `seed` and not torch's global generator."""
+    for batch in seeded_pass(loader, seed):
         yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
 
 
-def isolated(source: Iterable[Any], seed: int) -> Iterator[Any]:
-    """One pass over anything, its randomness drawn from `seed` and not from the global state."""
+def seeded_pass(source: Iterable[Any], seed: int) -> Iterator[Any]:
+    """Yield one pass over anything, with randomness from `seed` and not the global generator."""
     inside = torch.Generator().manual_seed(seed).get_state()
     items: Iterator[Any] | None = None
     while True:
@@ -290,7 +287,7 @@ def isolated(source: Iterable[Any], seed: int) -> Iterator[Any]:
 
 
 def first_fault(tensor: Tensor) -> str | None:
-    """Say which sample of a tensor is the first with NaN or inf, or None when all are finite."""
+    """Say which sample is the first with NaN or inf; return None when all are finite."""
     bad = ~torch.isfinite(tensor)
     if not bad.any():
         return None
@@ -346,7 +343,7 @@ def _to(pair: Pair, device: torch.device) -> Pair:
 
 
 def _generators(source: Source) -> list[torch.Generator]:
-    """The generators that a loader and its samplers have of their own."""
+    """Return the generators that a loader and its samplers have of their own."""
     if not isinstance(source, DataLoader):
         return []
     batch_sampler = source.batch_sampler
@@ -356,7 +353,7 @@ def _generators(source: Source) -> list[torch.Generator]:
 
 
 def _has_length(data: Sized) -> bool:
-    """Whether len works: a loader of a stream has the method and raises."""
+    """Whether `len` works; a loader of a stream has the method and raises."""
     try:
         len(data)
     except TypeError:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qkan._files import replacing
 from qkan.errors import QKANError
 from qkan.nn.layer import QKANLayer
 
@@ -21,16 +22,16 @@ _FORMAT = "qkan-fit-1"
 
 
 class Checkpoint:
-    """A file with the whole state of a `fit`, replaced in one move.
+    """A file with the state of a `fit` or a `distill_ffn`, which is replaced in one move.
 
-    Whoever reads it finds the old state or the new one, never half of one. It is read with
-    `weights_only=True`, which runs no code from the file.
+    A reader finds the old state or the new one, never half of one. The file is read with
+    `weights_only=True`, which runs no code from it.
 
     Args:
         path: The file.
 
     Raises:
-        QKANError: The path is a folder, or lies in none.
+        QKANError: The path is a folder, or its folder does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -44,20 +45,16 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write again: at once, then so that it takes 5 % of the time."""
+        """Whether it is time to write: at first at once, later so that writing takes 5 % of it."""
         return time.monotonic() >= self._due
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was last written, or None when there is no file.
-
-        Raises:
-            QKANError: The file is truncated, or something else.
-        """
+        """Return what was last written, or None when there is no file."""
         if not self.path.exists():
             return None
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-        # a damaged file fails in as many ways as it has bytes
+        # a damaged file can raise almost any exception
         except Exception as error:
             raise QKANError(
                 f"{self.path} cannot be read: it is truncated, or no checkpoint. "
@@ -68,35 +65,19 @@ class Checkpoint:
         return content
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replace the file.
-
-        Raises:
-            QKANError: Something in it that no one could read back safely.
-            OSError: The disk refuses.
-        """
+        """Replace the file."""
         begin = time.monotonic()
         content = {"format": _FORMAT, **content}
         if not self._checked:
             _check_readable(content)
             self._checked = True
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path, self.path.with_name(f"{self.path.name}.tmp")) as file:
+            torch.save(content, file)
         now = time.monotonic()
         self._due = now + max(1.0, 20 * (now - begin))
 
     def compare(self, content: dict[str, Any], arguments: dict[str, str], steps: int) -> None:
-        """Raise unless the run in the file is the one of these arguments, and not past `steps`.
-
-        Raises:
-            QKANError: The message lists every argument that differs, and both its values.
-        """
+        """Raise `QKANError` unless the file's run had these arguments and took at most `steps`."""
         saved, taken = content["arguments"], content["state"]["steps"]
         names = [name for name in arguments if saved.get(name) != arguments[name]]
         if names:
@@ -113,7 +94,7 @@ class Checkpoint:
 
 
 def describe_model(model: nn.Module) -> str:
-    """A digest of the modules, their options and the shapes of their tensors, not their values."""
+    """Describe the modules, their options and the shapes of their tensors, by a digest."""
     lines = []
     for name, module in model.named_modules():
         lines.append(f"{name} {type(module).__qualname__} {module.extra_repr()}")
@@ -128,7 +109,7 @@ def describe_model(model: nn.Module) -> str:
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All parameters and buffers by name, those too that a state_dict leaves out."""
+    """Return all parameters and buffers by name, also those that a state_dict leaves out."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
@@ -140,7 +121,7 @@ def load_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
 
 
 def copied(value: Any) -> Any:
-    """A deep copy of an optimizer's or scheduler's state; many times faster than deepcopy."""
+    """Copy an optimizer's or scheduler's state, many times faster than `copy.deepcopy`."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if type(value) in (dict, list, tuple):
@@ -151,7 +132,7 @@ def copied(value: Any) -> Any:
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The state of torch's global generators that a model on the device can draw from."""
+    """Return the states of torch's global generators that a model on the device draws from."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)

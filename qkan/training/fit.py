@@ -11,16 +11,26 @@ from torch.utils.data import DataLoader
 
 from qkan._habits import FIT, guided
 from qkan._losses import Loss, describe_loss, make_loss
-from qkan._options import check_size
+from qkan._options import check_optional_size, check_size
 from qkan._progress import Progress
 from qkan.errors import AliasingWarning as AliasingWarning
 from qkan.errors import QKANError
 
-from .batches import Batches, Data, Pair, Source, as_source, check_data, describe, split
+from .batches import (
+    Batches,
+    Data,
+    Pair,
+    Source,
+    as_source,
+    check_data,
+    describe,
+    order_generator,
+    split,
+)
 from .checkpoint import Checkpoint, describe_model
+from .fit_loop import FitLoop
 from .history import History
-from .inputs import look, some_rows
-from .loop import Training
+from .inputs import some_rows, warn_of_inputs
 from .optim import (
     OptimizerLike,
     SchedulerLike,
@@ -50,37 +60,36 @@ def fit(
     progress: bool | Progress = True,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
-    """Minimise the loss of a model over data, in place; nothing is started anew.
+    """Minimise the loss of a model over data, in place, from the parameters that it has.
 
-    The validation loss is evaluated after each epoch, which is each step without `batch_size`,
-    and after the last step, in evaluation mode. With validation the model ends with the
-    parameters and buffers of the lowest validation loss, without it with the last ones. Modules
-    end in the training mode they were found in; a model in training mode keeps it as it is, one
-    in evaluation mode trains in training mode. Torch's global random state moves only by what the
-    model draws in training.
+    The validation loss is evaluated after each epoch, which without `batch_size` is each step, and
+    after the last step, in evaluation mode. With validation the model ends with the parameters and
+    buffers of the lowest validation loss, without it with the last ones. A model in evaluation mode
+    is trained in training mode; at the end every module is in the mode it was in before. Torch's
+    global random state moves only by what the model draws in training.
 
-    Targets may be in units of their own. Where their spread or their mean is far from that of the
-    model's outputs, the model is trained as on standardised targets, by a scale and an offset an
-    output that become part of its last layer at the end; the losses stay those of the targets as
-    they are, and `History.target_scale` and `target_offset` say what was done. That goes for "mse",
-    "l1" and "huber" and for models that end in a layer of this package with a bias or in a
-    `torch.nn.Linear`; others get a `ScaleWarning`. A model that was trained on such targets before
-    is left as it is. Of inputs that the layers are not made for, a `ScaleWarning` or an
-    `AliasingWarning` names the layer and the cure; of a loss that ends above ten times its start,
-    a `DivergenceWarning` does, and `History.diverged`.
+    Targets may be in any units. Where their spread or their mean is far from that of the model's
+    outputs, the model is trained as on standardised targets, by a scale and an offset for each
+    output, which become part of its last layer at the end. The losses are those of the targets as
+    given, and `History.target_scale` and `target_offset` say what was done. This needs the loss
+    "mse", "l1" or "huber" and a model that ends in a layer of this package with a bias or in a
+    `torch.nn.Linear`; in other cases a `ScaleWarning` is given. A model that was trained on such
+    targets before is left as it is. A `ScaleWarning` or an `AliasingWarning` names a layer whose
+    inputs it is not made for, and the cure. A loss that ends above ten times its start gives a
+    `DivergenceWarning` and sets `History.diverged`.
 
-    In several processes (torchrun) pass the model in `DistributedDataParallel`, and each process
-    its own share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses are then
-    means over all processes, which so agree on the best parameters and on when to stop. One
-    process shows the bar and writes the checkpoint, from which as many go on; Ctrl-C ends them
-    all. A model that is not wrapped trains in each process for itself.
+    To train in several processes (torchrun), pass the model in `DistributedDataParallel`, and to
+    each process its share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses
+    are then means over all processes, which agree on the best parameters and on when to stop. One
+    process shows the bar and writes the checkpoint, from which the same number of processes can go
+    on; Ctrl-C ends them all. A model that is not wrapped is trained by each process alone.
 
     Args:
-        model: Any module from x to a prediction. Frozen parameters stay.
+        model: Any module from x to a prediction. Frozen parameters stay as they are.
         train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
             Batches go to the device of the model's first parameter.
-        validation: Data of the same kinds, or the fraction to hold out of `train`: of classes
-            each its share, as far as the targets are at hand.
+        validation: Data of the same kinds, or the fraction of `train` to hold out; of a pair with
+            classes as targets, each class has its share.
         loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
             of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
             or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
@@ -89,8 +98,8 @@ def fit(
             an optimizer, or an optimizer.
         lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
             hundred steps a small network takes), 1e-3 for AdamW, else torch's default.
-        steps: Calls of `optimizer.step` in all, those before a resumption included.
-        batch_size: Samples a step, in shuffled epochs; None takes all of them each step.
+        steps: Calls of `optimizer.step` in all, including those before a resumption.
+        batch_size: Samples in each step, in shuffled epochs; None takes all of them.
         scheduler: "cosine" (to 0 over `steps`), "plateau", or a function from the optimizer to a
             torch scheduler, stepped once a step. ReduceLROnPlateau is stepped once an epoch, with
             the validation loss, or without one with the epoch's mean training loss.
@@ -98,13 +107,13 @@ def fit(
         seed: Rules the order of the batches and the held-out fraction, nothing else; None draws
             one. A DataLoader that has a generator keeps to it.
         progress: Whether to show a bar, in a terminal or notebook; or the bar of a longer run.
-        checkpoint: A file to keep the state in: after the first step, then now and then, at the
-            end and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had
-            never stopped (on one machine, with randomness from torch alone), and with more
-            `steps` than before also past its end. `patience` may differ, other arguments not.
+        checkpoint: A file for the state, written after the first step, now and then, at the end
+            and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had never
+            stopped (on one machine, with randomness from torch alone); with more `steps` than
+            before it goes on past its end. Only `patience` and `steps` may differ from before.
 
     Returns:
-        The history. Ctrl-C returns it too, the step it cut short undone.
+        The history. Ctrl-C also returns it, after undoing the step that it cut short.
 
     Raises:
         QKANError: Arguments or data that cannot be right; a checkpoint of another run; a loss
@@ -120,21 +129,29 @@ def fit(
         >>> history.train_loss[-1] < 1e-5
         True
     """
-    numbers = _check_arguments(model, validation, steps, (batch_size, patience, seed))
-    steps, batch_size, patience, seed = numbers
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    steps, batch_size = check_size("steps", steps), check_optional_size("batch_size", batch_size)
+    patience = check_optional_size("patience", patience)
+    seed = check_optional_size("seed", seed, least=None)
+    if patience is not None and validation is None:
+        raise QKANError(
+            f"patience={patience} without validation: it counts evaluations of the validation "
+            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
+        )
     ranks = Ranks(model)
     criterion = make_loss(loss)
     made = make_optimizer(optimizer, model, lr)
     rates = make_scheduler(scheduler, made, steps)
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else ranks.agree(file.read() if ranks.first else None)
-    generator = _generator(seed, saved["seed"] if saved else None, ranks)
-    source, held = _sources(train, validation, batch_size, generator)
+    generator = order_generator(seed, saved["seed"] if saved else None, ranks.agree)
+    source, held = _prepare(train, validation, batch_size, generator)
     _check_full_batch(made, source, batch_size)
     _check_shares(ranks, made, source)
     batches = Batches(source, batch_size, generator, next(model.parameters()).device)
-    training = Training(
-        model, made, rates, batches, criterion,
+    loop = FitLoop(
+        model, made, rates, batches, criterion, steps,
         validation=held, batch_size=batch_size, patience=patience, checkpoint=file,
     )  # fmt: skip
     if file is not None:
@@ -148,36 +165,14 @@ def fit(
             "batch_size": str(batch_size),
             "seed": str(seed),
         }
-        training.identity = {"arguments": arguments, "seed": generator.initial_seed()}
+        loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
             if ranks.first:
                 file.compare(saved, arguments, steps)
-            training.restore(saved["state"])
-    _look(training, source if isinstance(source, tuple) else batches.peek(), loss, saved is None)
-    return training.run(steps, progress)
-
-
-def _check_arguments(
-    model: nn.Module,
-    validation: Data | float | None,
-    steps: int,
-    others: tuple[int | None, int | None, int | None],
-) -> tuple[int, int | None, int | None, int | None]:
-    """Steps, batch size, patience and seed as ints."""
-    if not isinstance(model, nn.Module):
-        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
-    batch_size, patience, seed = (
-        None if value is None else check_size(name, value, " Or None.", least=least)
-        for value, name, least in zip(
-            others, ("batch_size", "patience", "seed"), (1, 1, None), strict=True
-        )
-    )
-    if patience is not None and validation is None:
-        raise QKANError(
-            f"patience={patience} without validation: it counts evaluations of the validation "
-            "loss. Pass validation=(x, y), or a fraction such as validation=0.2."
-        )
-    return check_size("steps", steps), batch_size, patience, seed
+            loop.restore(saved["state"])
+    pair = source if isinstance(source, tuple) else batches.peek()
+    _check_scales(loop, pair, loss, fresh=saved is None)
+    return loop.run(progress)
 
 
 def _check_full_batch(
@@ -210,21 +205,13 @@ def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source
         )
 
 
-def _generator(seed: int | None, saved: int | None, ranks: Ranks) -> torch.Generator:
-    """The generator of the batch order; without a seed, the one of the run that goes on."""
-    known = saved if seed is None else seed
-    if known is None:
-        known = ranks.agree(torch.Generator().seed())
-    return torch.Generator().manual_seed(known)
-
-
-def _sources(
+def _prepare(
     train: Data,
     validation: Data | float | None,
     batch_size: int | None,
     generator: torch.Generator,
 ) -> tuple[Source, Source | None]:
-    """What to train on and what to validate with."""
+    """Return the data to train on and the data to validate with."""
     data = check_data(train, "train")
     if batch_size is not None and isinstance(data, DataLoader):
         raise QKANError(
@@ -241,13 +228,13 @@ def _sources(
     return source, None if held is None else as_source(held, batch_size, "validation")
 
 
-def _look(training: Training, pair: Pair, loss: str | Loss | None, fresh: bool) -> None:
-    """Warn of inputs that the layers are not made for; find the units of the targets."""
-    model, ranks = training.model, Ranks(training.model)
-    out = look(model, some_rows(pair)[0], "training")
-    if isinstance(training.validation, tuple):
-        look(model, some_rows(training.validation)[0], "validation")
+def _check_scales(loop: FitLoop, pair: Pair, loss: str | Loss | None, *, fresh: bool) -> None:
+    """Warn of inputs that the layers are not made for, and find the units of the targets."""
+    model, ranks = loop.model, Ranks(loop.model)
+    out = warn_of_inputs(model, some_rows(pair)[0], "training")
+    if isinstance(loop.validation, tuple):
+        warn_of_inputs(model, some_rows(loop.validation)[0], "validation")
     if fresh and (loss is None or loss in REGRESSION):
-        training.units = ranks.agree(
-            find_units(ranks.module, pair, out, training.loss) if ranks.first else None
+        loop.units = ranks.agree(
+            find_units(ranks.module, pair, out, loop.loss) if ranks.first else None
         )

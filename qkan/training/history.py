@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 _FEW = 8
-"""Steps below which a loss is falling as a matter of course."""
+"""With fewer steps a loss always falls."""
 
 
 @dataclass(repr=False)
 class History:
-    """The course of one `fit`: lists with one entry a step, all of one length.
+    """The course of one `fit`; the lists have one entry for each step.
 
     Attributes:
         step: 1, 2, …: calls of `optimizer.step`.
-        train_loss: LBFGS: of the full batch after the step. Any other optimizer: of the step's
-            minibatch before it, as the gradient saw it.
+        train_loss: With LBFGS the loss of the full batch after the step; with any other optimizer
+            that of the step's minibatch before it, whose gradient was used.
         validation_loss: After the step; None where it was not evaluated.
         learning_rate: Of the step, in the optimizer's first parameter group.
         seconds: Since the start, up to the end of the step; an interruption does not count.
@@ -31,8 +31,8 @@ class History:
         stopped_early: Whether `patience` ended the run.
         interrupted: Whether Ctrl-C ended the run.
         diverged: Whether the training loss ended far above where it began.
-        target_scale: Where the targets were far from the size of the model's outputs: what each
-            output was multiplied by, in the last layer's parameters; else None.
+        target_scale: The factor of each output, which the last layer took over because the targets
+            were far from the size of the model's outputs; else None.
         target_offset: What was added to each output then; else None.
 
     Example:
@@ -76,7 +76,7 @@ class History:
     def still_falling(self) -> bool:
         """Whether the training loss fell by a tenth or more over the last quarter of the steps.
 
-        It is of no account below a hundredth of where it began.
+        A loss below a hundredth of the first one counts as low enough.
         """
         losses = self.train_loss
         before = losses[: len(losses) - len(losses) // 4]
@@ -86,7 +86,7 @@ class History:
         return 0.01 * losses[0] < losses[-1] < 0.9 * min(before)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values, by attribute."""
+        """Return the attributes as JSON values."""
         return asdict(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -123,12 +123,12 @@ class History:
         return ax
 
     def head(self, steps: int) -> History:
-        """A copy of the first `steps` steps, which knows of no best one."""
+        """Copy the first `steps` steps, without the best one."""
         lists = {f.name: getattr(self, f.name)[:steps] for f in fields(self)[:5]}
         return History(**lists)
 
     def append(self, train_loss: float, learning_rate: float, seconds: float) -> None:
-        """Record one step, which had no validation yet."""
+        """Record one step that has not been validated."""
         self.step.append(len(self.step) + 1)
         self.train_loss.append(train_loss)
         self.validation_loss.append(None)

@@ -1,7 +1,7 @@
-"""What the layers of a model see of the data: periods that alias, spreads that overfit.
+"""Warnings of data that a model's layers are not made for: periods that alias, large spreads.
 
-A layer is judged by its own input, wherever it stands, as long as nothing that is trained comes
-before it: what a trained layer sends it, training can mend.
+Each layer is judged by its own input, unless something that is trained comes before it, for
+training can change that input.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from qkan.errors import AliasingWarning, ScaleWarning, warn
 from qkan.nn.layer import QKANLayer
-from qkan.nn.network import QKAN, unwatched
-from qkan.nn.watch import evaluating, listening, unwrapped
+from qkan.nn.network import QKAN, no_range_warnings
+from qkan.nn.watch import evaluating, on_layer_input, unwrapped
 from qkan.simulators import has_values
 
 from .batches import Pair
 
 _ROWS, _NUMBERS = 4096, 1 << 20
-"""Rows of the data that are looked at before training, and numbers in them."""
+"""At most this many rows, and numbers in them, are looked at before training."""
 
 _ALIASED = 1e-3
 _TURNS, _FAR = 8.0, 100.0
@@ -31,17 +31,17 @@ _TURNS, _FAR = 8.0, 100.0
 
 
 def some_rows(pair: Pair) -> Pair:
-    """Rows spread over the data, few enough to look at."""
+    """Return evenly spaced rows of the data, few enough to run the model on."""
     x, y = pair
     wanted = max(1, min(_ROWS, _NUMBERS * len(x) // max(x.numel(), 1)))
     step = max(1, -(-len(x) // wanted))
     return x[::step], y[::step]
 
 
-def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
-    """Run the model on some rows of the data, and warn of what its layers see there.
+def warn_of_inputs(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
+    """Run the model on some rows of the data, and warn of inputs its layers are not made for.
 
-    In evaluation mode, on the simulator, without a trace in the model.
+    The model runs in evaluation mode, on the simulator, and stays as it is.
 
     Args:
         model: Any module.
@@ -56,12 +56,12 @@ def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
         return None
     seen: dict[str, tuple[QKANLayer, list[Tensor]]] = {}
 
-    def hear(name: str, layer: QKANLayer, rows: Tensor) -> None:
-        # what depends on a trained parameter carries a graph; inside vmap there are no numbers
+    def keep(name: str, layer: QKANLayer, rows: Tensor) -> None:
+        # an input that depends on a trained parameter has a graph; inside vmap it has no numbers
         if not rows.requires_grad and has_values(rows):
             seen.setdefault(name, (layer, []))[1].append(rows)
 
-    with listening(model, hear):
+    with on_layer_input(model, keep):
         out = simulated(model, x)
     for name, (layer, rows) in seen.items():
         ranged = _range_of(model, layer)
@@ -73,10 +73,10 @@ def look(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
 
 
 def simulated(model: nn.Module, x: Tensor) -> Tensor:
-    """What a model says in evaluation mode, on the simulator, leaving no trace in it."""
+    """Return the model's output in evaluation mode, on the simulator; the model stays as it is."""
     device = next(model.parameters()).device
     cuda = [device] if device.type == "cuda" else []
-    with evaluating(model), _on_simulator(model), unwatched(), torch.enable_grad():
+    with evaluating(model), _on_simulator(model), no_range_warnings(), torch.enable_grad():
         with torch.random.fork_rng(cuda):
             out: Tensor = unwrapped(model)(x.detach().to(device))
     return out
@@ -84,7 +84,7 @@ def simulated(model: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _on_simulator(model: nn.Module) -> Iterator[None]:
-    """Take layers off the device that they are lent to, whose shots cost, for a while."""
+    """Simulate layers that a device or a test stands in for while this lasts: shots cost."""
     lent = {
         layer: layer.__dict__.pop("activations")
         for layer in model.modules()
@@ -98,7 +98,7 @@ def _on_simulator(model: nn.Module) -> Iterator[None]:
 
 
 def _range_of(model: nn.Module, layer: QKANLayer) -> tuple[float, float]:
-    """The range of the data that reaches a layer as [-π/2, π/2]."""
+    """Return the range of the data that reaches a layer as [-π/2, π/2]."""
     for module in model.modules():
         row: Any = module
         if isinstance(module, QKAN) and row.layers[0] is layer and module.input_range is not None:
@@ -107,7 +107,7 @@ def _range_of(model: nn.Module, layer: QKANLayer) -> tuple[float, float]:
 
 
 def _as_given(values: Tensor, ranged: tuple[float, float]) -> Tensor:
-    """Values at a layer as they were before the input range was mapped."""
+    """Return values at a layer as they were before the input range was mapped."""
     low, high = ranged
     return values * ((high - low) / math.pi) + (low + high) / 2
 
@@ -149,7 +149,7 @@ def _warn_spread(
     warn(
         f"Layer {name}: input {worst} of the {role} data has the mean {given.mean().item():.4g} "
         f"and the spread {given.std(correction=0).item():.4g}, where the encoding makes angles of "
-        f"{spread[worst].item():.3g} radians: the activations wave between the samples and learn "
-        f"them by heart. {_remedy(x, ranged)}, (x - x.mean(0)) / x.std(0).",
+        f"{spread[worst].item():.3g} radians: the activations oscillate between the samples and "
+        f"overfit. {_remedy(x, ranged)}, (x - x.mean(0)) / x.std(0).",
         ScaleWarning,
     )

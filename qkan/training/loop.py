@@ -1,345 +1,103 @@
-"""`Training`: the loop behind `fit`, and all that changes while it runs."""
+"""`Loop`: steps in a row, with a bar and a checkpoint, as `fit` and `distill_ffn` take them."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import LRScheduler
 
-from qkan._losses import Loss
-from qkan._progress import Progress, progress_bar
-from qkan.errors import DivergenceWarning, QKANError, warn
-from qkan.nn.network import unwatched
+from qkan._progress import Progress
 
-from .batches import Batches, Pair, Source, first_fault, loader_batches, tensor_batches
-from .checkpoint import (
-    Checkpoint,
-    copied,
-    load_tensors,
-    model_tensors,
-    rng_state,
-    set_rng_state,
-)
-from .history import History
-from .ranks import Ranks
-from .units import Units, warn_of_units
-
-_DIVERGED = 10
-"""How many times its first loss a training must end at to count as diverged."""
+from .batches import Batches
+from .checkpoint import Checkpoint, copied, load_tensors, model_tensors, rng_state, set_rng_state
 
 
-@dataclass
-class Training:
-    """One run of `fit`: its parts, where it stands, and how it goes on, ends and comes back.
+class Loop(ABC):
+    """Steps in a row that can stop and go on exactly where they stopped.
 
     Attributes:
-        model: Trained in place.
-        optimizer: Of the model's parameters.
-        scheduler: Of the optimizer.
-        batches: What it is trained on.
-        loss: What it minimises.
-        validation: What decides which parameters are best.
-        batch_size: Of the validation.
-        patience: Evaluations without a lower validation loss that end the run.
-        checkpoint: Where the state is kept.
-        units: Of the targets, where they are not those of the model's outputs. While it runs the
-            model computes outputs of its own size; afterwards its last layer has the units.
-        identity: What the checkpoint's file holds beside the state: arguments and seed.
-        history: The course so far.
-        best: The tensors with the lowest validation loss.
-        waited: Evaluations since then.
+        batches: Of the data to learn from.
+        checkpoint: The file of the state, or None.
+        identity: Arguments and seed, which the file holds beside the state.
+        device: Where the model draws its random numbers.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: LRScheduler | None
     batches: Batches
-    loss: Loss
-    validation: Source | None = None
-    batch_size: int | None = None
-    patience: int | None = None
-    checkpoint: Checkpoint | None = None
-    units: Units | None = None
-    identity: dict[str, Any] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-    best: dict[str, Tensor] | None = None
-    waited: int = 0
-
-    def __post_init__(self) -> None:
-        self._ranks = Ranks(self.model)
-        self._device = next(self.model.parameters()).device
-        found = {module: module.training for module in self.model.modules()}
-        # modules in evaluation mode within a model in training mode are so on purpose
-        training = found if self.model.training else dict.fromkeys(found, True)
-        self._looked = False
-        self._hint = ""
-        self._modes = {"found": found, "train": training, "eval": dict.fromkeys(found, False)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint holds under "state"."""
-        load_tensors(self.model, state["tensors"])
-        self.best, self.waited = state["best"], state["waited"]
-        self.history = History(**state["history"])
-        self.units = Units.restored(state.get("units"))
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        own = [{"batches": state["batches"], "rng": state["rng"]}, *state.get("others", ())]
-        if len(own) != self._ranks.count:
-            raise QKANError(
-                f"The checkpoint was written by {len(own)} processes and is read by "
-                f"{self._ranks.count}; go on with as many."
-            )
-        self.batches.restore(own[self._ranks.number]["batches"])
-        set_rng_state(own[self._ranks.number]["rng"], self._device)
-
-    def run(self, steps: int, progress: bool | Progress) -> History:
-        """Take steps up to that number in all; leave the best parameters in the model.
-
-        Raises:
-            QKANError: The loss or a parameter is not finite; the model then has the best
-                parameters, or the last ones whose loss was finite.
-        """
-        self._start = time.perf_counter() - (self.history.seconds or [0.0])[-1]
-        self._boundary = self._capture()
-        self._good = self._boundary["tensors"]
-        try:
-            self._train(steps, progress if self._ranks.first else False)
-        finally:
-            if self.units is not None:
-                self.units.move_into(self._ranks.module)
-                self.history.target_scale = [*self.units.scale]
-                self.history.target_offset = [*self.units.offset]
-        self._judge()
-        return self.history
-
-    def _train(self, steps: int, wanted: bool | Progress) -> None:
-        """Take the steps; leave the best parameters, of outputs of their own size."""
-        shown = progress_bar(wanted, steps, "fit", done=len(self.history))
-        try:
-            with shown as bar, unwatched(), self._mode("train", afterwards="found"):
-                self._loop(steps, bar)
-                self._last_evaluation()
-        except KeyboardInterrupt:
-            # a process that goes back alone leaves the others waiting
-            if self._ranks.count > 1:
-                raise
-            self._go_back()
-        if self.best is not None:
-            load_tensors(self.model, self.best)
-        self.model.zero_grad()
-
-    def _judge(self) -> None:
-        """Say so where the training diverged."""
-        losses = self.history.train_loss
-        # one minibatch may be harder than another
-        last = losses[-1:] if self.batches.whole else losses[len(losses) // 2 :]
-        self.history.diverged = len(losses) > 1 and min(last) > _DIVERGED * abs(losses[0])
-        if self.history.diverged and self._ranks.first:
-            rates = self.history.learning_rate
-            warn(
-                f"The training diverged: the loss began at {losses[0]:.4g} and ended at "
-                f"{losses[-1]:.4g}, lowest {min(losses):.4g} after step "
-                f"{1 + losses.index(min(losses))}, with learning rates up to {max(rates):.4g}. "
-                "Lower lr and begin with a new model, or pass validation= to keep the best one.",
-                DivergenceWarning,
-            )
-
-    def _loop(self, steps: int, bar: Progress) -> None:
-        begun = len(self.history)
-        while len(self.history) < steps and not self._exhausted:
-            self._step()
-            self._after_step()
-            self._boundary = self._capture()
-            if self.checkpoint is not None and self._ranks.agree(self.checkpoint.due):
-                self._write()
-            history = self.history
-            bar.advance(loss=history.train_loss[-1], validation=history.validation_loss[-1])
-        self.history.stopped_early = len(self.history) < steps
-        if len(self.history) > begun:
-            self._write()
+    checkpoint: Checkpoint | None
+    identity: dict[str, Any]
+    device: torch.device
 
     @property
-    def _exhausted(self) -> bool:
-        return self.patience is not None and self.waited >= self.patience
+    @abstractmethod
+    def seconds(self) -> list[float]:
+        """The time since the beginning at the end of each step so far."""
 
-    def _step(self) -> None:
-        """Take one step and record it."""
-        x, y = self.batches.take()
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        values: list[float] = []
+    @property
+    @abstractmethod
+    def learner(self) -> tuple[nn.Module, torch.optim.Optimizer, LRScheduler | None]:
+        """The module that learns in the current step, its optimizer and its scheduler."""
 
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            loss = self._loss(self.model(x), y)
-            if not values:
-                values.append(self._check_start(loss, (x, y)))
-            if self.units is not None:
-                loss = loss / self.units.reference
-            loss.backward()
-            return loss
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether no step is left."""
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]
-        value = values[0]
-        if isinstance(self.optimizer, torch.optim.LBFGS):
-            with torch.no_grad():
-                value = self._loss(self.model(x), y).item()
-        self._check_end(value)
-        self.history.append(value, rate, time.perf_counter() - self._start)
+    @abstractmethod
+    def take_step(self) -> dict[str, float | None]:
+        """Take one step, record it, and return what the bar shows of it."""
 
-    def _loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The loss in the units of the targets."""
-        if not self._looked and self.units is None:
-            self._hint = warn_of_units(output, y)
-        self._looked = True
-        return self.loss(output if self.units is None else self.units.predict(output), y)
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return the state after the latest step, as a checkpoint holds it."""
 
-    def _check_start(self, loss: Tensor, batch: Pair) -> float:
-        """Return the loss before the step as a number."""
-        if not loss.requires_grad:
-            raise QKANError(
-                "The loss does not depend on any trainable parameter: check that the model's "
-                "output is not detached and that the loss uses it."
-            )
-        value = self._ranks.mean(loss.item())
-        if not math.isfinite(value):
-            faults = [
-                f" The batch's {name}: {fault}."
-                for name, fault in zip("xy", map(first_fault, batch), strict=True)
-                if fault is not None
-            ]
-            self._fail(f"The loss is {value} at step {len(self.history) + 1}.{''.join(faults)}")
-        self._good = self._boundary["tensors"]
-        return value
+    def take_steps(self, bar: Progress) -> None:
+        """Take the steps that are left; write the checkpoint now and then, and at the end."""
+        self._start, begun = time.perf_counter() - (self.seconds or [0.0])[-1], len(self.seconds)
+        while not self.finished:
+            values = self.take_step()
+            if self.is_due():
+                self.write()
+            bar.advance(**values)
+        if len(self.seconds) > begun:
+            self.write()
 
-    def _check_end(self, value: float) -> None:
-        step = len(self.history) + 1
-        if not math.isfinite(value):
-            self._fail(f"The loss is {value} after step {step}.")
-        held = [p for group in self.optimizer.param_groups for p in group["params"]]
-        with torch.no_grad():
-            largest = nn.utils.get_total_norm(held, norm_type=math.inf)
-        if not torch.isfinite(largest):
-            self._fail(f"A parameter is not finite after step {step}: its gradient is not.")
+    def elapsed(self) -> float:
+        """Seconds since the run began, without interruptions; for `take_step`."""
+        return time.perf_counter() - self._start
 
-    def _fail(self, reason: str) -> None:
-        kept = "best" if self.best is not None else "last good"
-        load_tensors(self.model, self.best or self._good)
-        advice = self._hint or "Lower lr, or look at the loss, the model and the data there."
-        raise QKANError(f"{reason} The model has its {kept} parameters back. {advice}")
+    def is_due(self) -> bool:
+        """Whether it is time to write the checkpoint."""
+        return self.checkpoint is not None and self.checkpoint.due
 
-    def _after_step(self) -> None:
-        """Evaluate where an epoch ends; move the learning rate."""
-        value = None
-        if self.batches.ended and self.validation is not None:
-            value = self._evaluate(self.validation)
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            if self.batches.ended:
-                epoch = self.history.train_loss[-self.batches.taken :]
-                self.scheduler.step(sum(epoch) / len(epoch) if value is None else value)
-        elif self.scheduler is not None:
-            self.scheduler.step()
-
-    def _evaluate(self, source: Source) -> float:
-        """Record the validation loss after the latest step, and the parameters if it is best."""
-        total, samples = 0.0, 0.0
-        cuda = [self._device] if self._device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(cuda), self._mode("eval", afterwards="train"):
-            for x, y in self._validation_batches(source):
-                # not the wrapper, which would wait for processes with fewer batches
-                total += self._loss(self._ranks.module(x), y).item() * len(x)
-                samples += len(x)
-        total, samples = self._ranks.total(total, samples)
-        if samples == 0:
-            raise QKANError("The validation data is empty: the DataLoader yields no batch.")
-        value, history = total / samples, self.history
-        if not math.isfinite(value):
-            self._fail(f"The validation loss is {value} after step {len(history)}.")
-        history.validation_loss[-1] = value
-        best = None if history.best_step is None else history.validation_loss[history.best_step - 1]
-        self.waited += 1
-        if best is None or value < best:
-            history.best_step, self.best, self.waited = len(history), self._tensors(), 0
-        return value
-
-    def _validation_batches(self, source: Source) -> Iterator[Pair]:
-        if isinstance(source, DataLoader):
-            return loader_batches(source, self._device, seed=0)
-        samples = len(source[0])
-        indices = torch.arange(samples).split(self.batch_size or samples)
-        return tensor_batches(source, indices, self._device)
-
-    def _last_evaluation(self) -> None:
-        """Evaluate a last step that ends no epoch.
-
-        A run with more steps would not do so there: that is why the checkpoint is written before.
-        """
-        if self.validation is not None and self.history.validation_loss[-1] is None:
-            self._evaluate(self.validation)
-
-    def _go_back(self) -> None:
-        """Undo the step that Ctrl-C cut short."""
-        state = self._boundary
-        load_tensors(self.model, state["tensors"])
-        self.best, self.waited = state["best"], state["waited"]
-        self.history = self._history()
-        self.history.interrupted = True
-        self._write()
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {name: t.detach().clone() for name, t in model_tensors(self.model).items()}
-
-    def _capture(self) -> dict[str, Any]:
-        """The whole state between two steps, or without a checkpoint what `_go_back` needs."""
-        state: dict[str, Any] = {
-            "tensors": self._tensors(),
-            "best": self.best,
-            "waited": self.waited,
-            "steps": len(self.history),
-            "best_step": self.history.best_step,
-        }
+    def write(self) -> None:
+        """Write the checkpoint, if there is one."""
         if self.checkpoint is not None:
-            state["units"] = None if self.units is None else asdict(self.units)
-            state["optimizer"] = copied(self.optimizer.state_dict())
-            state["scheduler"] = self.scheduler and copied(self.scheduler.state_dict())
-            state["batches"] = self.batches.state()
-            state["rng"] = rng_state(self._device)
-        return state
+            self.checkpoint.write({**self.identity, "state": self.state()})
 
-    def _history(self) -> History:
-        """The history as it was when the state was captured."""
-        steps, best_step = self._boundary["steps"], self._boundary["best_step"]
-        return replace(self.history.head(steps), best_step=best_step)
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of all parameters and buffers of what learns."""
+        return {name: t.detach().clone() for name, t in model_tensors(self.learner[0]).items()}
 
-    def _write(self) -> None:
-        if self.checkpoint is None:
-            return
-        state = {**self._boundary, "history": self._history().to_dict()}
-        if self._ranks.count > 1:
-            # each process has its own place in its own data, and its own random numbers
-            found = self._ranks.all({name: state[name] for name in ("batches", "rng")})
-            state["others"] = found[1:]
-        if self._ranks.first:
-            self.checkpoint.write({**self.identity, "state": state})
+    def common_state(self) -> dict[str, Any]:
+        """Return the part of the state that every loop has, apart from the model's tensors."""
+        _, optimizer, scheduler = self.learner
+        return {
+            "optimizer": copied(optimizer.state_dict()),
+            "scheduler": scheduler and copied(scheduler.state_dict()),
+            "batches": self.batches.state(),
+            "rng": rng_state(self.device),
+        }
 
-    @contextmanager
-    def _mode(self, during: str, *, afterwards: str) -> Iterator[None]:
-        """Put every module in its mode, and into another afterwards."""
-        try:
-            _set_training(self._modes[during])
-            yield
-        finally:
-            _set_training(self._modes[afterwards])
-
-
-def _set_training(modes: dict[nn.Module, bool]) -> None:
-    for module, training in modes.items():
-        module.training = training
+    def restore_common(self, state: dict[str, Any], own: dict[str, Any]) -> None:
+        """Go back to a state; `own` has this process's place in the data and random numbers."""
+        model, optimizer, scheduler = self.learner
+        load_tensors(model, state["tensors"])
+        optimizer.load_state_dict(state["optimizer"])
+        if scheduler is not None:
+            scheduler.load_state_dict(state["scheduler"])
+        self.batches.restore(own["batches"])
+        set_rng_state(own["rng"], self.device)

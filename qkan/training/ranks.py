@@ -15,16 +15,16 @@ Value = TypeVar("Value")
 
 
 class Ranks:
-    """What several processes must agree on; of a model in no group there is one, and no traffic.
+    """The processes that train a model together; a model in no group has one, without traffic.
 
     Args:
         model: The model, wrapped or not.
 
     Attributes:
-        module: The model inside the wrapper, whose forward waits for nobody.
-        count: How many processes.
-        number: Which of them this is.
-        first: Whether this is the one that shows and writes.
+        module: The model inside the wrapper, whose forward does not wait for other processes.
+        count: How many processes there are.
+        number: The number of this process.
+        first: Whether this process shows the bar and writes files.
 
     Raises:
         QKANError: Parameters that are sharded.
@@ -46,7 +46,7 @@ class Ranks:
             )
 
     def total(self, *values: float) -> list[float]:
-        """The sums over all processes."""
+        """Return the sums over all processes."""
         if self.count == 1:
             return [*values]
         sums = torch.tensor(values, dtype=torch.float64, device=self._device)
@@ -54,11 +54,11 @@ class Ranks:
         return [float(value) for value in sums.tolist()]
 
     def mean(self, value: float) -> float:
-        """The mean over all processes."""
+        """Return the mean over all processes."""
         return value if self.count == 1 else self.total(value)[0] / self.count
 
     def agree(self, value: Value) -> Value:
-        """What the first process has."""
+        """Return the first process's value."""
         if self.count == 1:
             return value
         row = [value]
@@ -66,7 +66,7 @@ class Ranks:
         return row[0]
 
     def all(self, value: Value) -> list[Value]:
-        """What each process has, in order, in all of them."""
+        """Return the values of all processes, in order, to each of them."""
         if self.count == 1:
             return [value]
         row: list[Any] = [None] * self.count

@@ -1,11 +1,10 @@
-"""Targets in units of their own: the scale and the offset that bring a model's outputs to them."""
+"""Units of targets: the scale and the offset that bring a model's outputs to the targets' size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +23,19 @@ REGRESSION = ("mse", "l1", "huber")
 """Losses by name whose targets are measured in the units of the outputs."""
 
 _SCALES, _OFFSET, _CALIBRATED = (0.5, 4.0), 1.5, 5.0
-"""Spreads and distance of the targets, in those of the outputs, that training copes with; and how
-far the best scale of outputs that are correlated with the targets may be from 1."""
+"""Training copes with targets whose spread is between `_SCALES` times that of the outputs and whose
+mean is at most `_OFFSET` spreads away. Outputs that follow the targets but are up to `_CALIBRATED`
+times too large or too small are those of a trained model."""
 _FAR = 100.0
 
 
 @dataclass(frozen=True)
 class Units:
-    """What stands behind a model's outputs while it trains, and is part of its last layer after.
+    """An affine map behind a model's outputs, which becomes part of its last layer after training.
 
     The model is trained as if the targets were standardised: prediction = scale·output + offset,
-    and the loss is divided by a number that makes it about 1. Nothing else is changed: the loss
-    is that of the predictions in the targets' own units.
+    and the loss is divided by a number that makes it about 1. The loss that is reported is that of
+    the predictions in the targets' own units.
 
     Attributes:
         scale: One number an output.
@@ -47,17 +47,12 @@ class Units:
     offset: tuple[float, ...]
     reference: float
 
-    @classmethod
-    def restored(cls, state: dict[str, Any] | None) -> Units | None:
-        """From what `dataclasses.asdict` gave."""
-        return None if state is None else cls(**state)
-
     def predict(self, output: Tensor) -> Tensor:
-        """The prediction (…, o) in the units of the targets."""
+        """Return the prediction (…, o) in the units of the targets."""
         return output * output.new_tensor(self.scale) + output.new_tensor(self.offset)
 
     def move_into(self, model: nn.Module) -> None:
-        """Let the model's last layer compute the prediction itself, in place."""
+        """Change the model's last layer, in place, so that it computes the prediction."""
         layer = last_layer(model)
         assert layer is not None
         with torch.no_grad():
@@ -68,19 +63,15 @@ class Units:
                     value.add_(value.new_tensor(self.offset))
 
 
-_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
-    QKANLayer: ("weight", "base_weight", "bias"),
-    KANLayer: ("weight", "base_weight", "bias"),
-    SplineLayer: ("coef", "base_weight", "bias"),
-    nn.Linear: ("weight", "bias"),
-}
-"""Layers that are linear in some of their parameters, (o, …) each."""
+_LAYERS = (QKANLayer, KANLayer, SplineLayer, nn.Linear)
+_LINEAR = ("weight", "coef", "base_weight", "bias")
+"""Parameters (o, …) of these layers in which their outputs are linear."""
 
 
 def last_layer(model: nn.Module) -> nn.Module | None:
-    """The layer that computes a model's outputs, where a scale and an offset can move into it.
+    """Return the layer that computes a model's outputs, if it can take a scale and an offset.
 
-    A module with such a layer inside names it as its `output_layer`.
+    A module names such a layer inside it as its `output_layer`.
     """
     model = unwrapped(model)
     if isinstance(model, nn.Sequential):
@@ -94,21 +85,20 @@ def last_layer(model: nn.Module) -> nn.Module | None:
 
 
 def _linear_parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The trained tensors that a layer's output is linear in, by name; nothing of other modules."""
-    names = next((names for kind, names in _LAYERS.items() if isinstance(layer, kind)), ())
-    for name in names:
+    """Yield the tensors that a layer's output is linear in, by name; none of other modules."""
+    for name in _LINEAR if isinstance(layer, _LAYERS) else ():
         value = layer._parameters.get(name)
         if value is not None:
             yield name, value
 
 
 def find_units(model: nn.Module, pair: Pair, out: Tensor | None, criterion: Loss) -> Units | None:
-    """The scale and the offset of the outputs, or None where they belong to the targets already.
+    """Find the scale and the offset of the outputs; None where outputs and targets fit already.
 
-    An output is changed where its spread or its mean is far from the target's and where, besides,
-    the best affine function of it is far from the output itself, which of a trained model it is
-    not. It then has the mean and, where its own spread is about 1, the spread of the target.
-    Models whose outputs do not follow their last layer are left alone.
+    An output is changed if its spread or its mean is far from the target's and if the best affine
+    function of it is far from the output itself, which does not hold for a trained model. It then
+    has the target's mean and, where its own spread is about 1, the target's spread. Models whose
+    outputs do not follow their last layer are left as they are.
 
     Args:
         model: The model.
@@ -138,14 +128,14 @@ def find_units(model: nn.Module, pair: Pair, out: Tensor | None, criterion: Loss
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread (o,) of values (n, o); a spread of mere rounding is 0."""
+    """Return mean and spread (o,) of values (n, o); a spread that is only rounding is 0."""
     mean = values.mean(0)
     spread = (values - mean).square().mean(0).sqrt()
     return mean, torch.where(spread > 1e-12 * mean.abs(), spread, 0.0)
 
 
 def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float, float]:
-    """Scale and offset of one output (n,) for its target's moments; (1, 0) where it may stay."""
+    """Return scale and offset of one output (n,) for its target; (1, 0) where it may stay."""
     (centre,), (size,) = (value.tolist() for value in _moments(out.unsqueeze(-1)))
     m, s = mean.item(), spread.item()
     if not all(map(math.isfinite, (centre, size, m, s))):
@@ -154,7 +144,7 @@ def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float
         s = abs(m) or 1.0
     slope = ((out - centre) * (y - y.mean())).mean().item() / max(size**2, 1e-300)
     calibrated = 1 / _CALIBRATED <= slope <= _CALIBRATED and abs(m - centre) <= _OFFSET * s
-    # outputs nearer to the size of a fresh model's than to the target's are taken for a fresh one's
+    # outputs of about the size of an untrained model's are taken for those of one
     size = size if size > 0 else 1.0
     elsewhere = abs(m - centre) > _OFFSET * max(s, size) and size <= _CALIBRATED
     if elsewhere or abs(math.log(size)) <= abs(math.log(size / s)):
@@ -168,7 +158,7 @@ def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float
 
 
 def _follows(model: nn.Module, x: Tensor, out: Tensor, units: Units) -> bool:
-    """Whether the model's outputs change as those of its last layer; the model stays as it is."""
+    """Whether the outputs follow a change of the last layer; the model stays as it is."""
     layer = last_layer(model)
     assert layer is not None
     kept = {name: value.detach().clone() for name, value in _linear_parameters(layer)}
@@ -184,16 +174,16 @@ def _follows(model: nn.Module, x: Tensor, out: Tensor, units: Units) -> bool:
 
 
 def warn_of_units(prediction: Tensor, target: Tensor) -> str:
-    """Warn where outputs (…, o) are far from targets of their shape, and return what it says."""
+    """Warn where outputs (…, o) are far from targets of their shape, and return the warning."""
     floats = target.dtype.is_floating_point and prediction.dtype.is_floating_point
     if not floats or target.shape != prediction.shape or target.ndim < 2 or len(target) < 2:
         return ""
     mean, spread = _moments(target.detach().double().flatten(0, -2))
     centre, size = _moments(prediction.detach().double().flatten(0, -2))
     far = (mean - centre).abs() > _FAR * torch.maximum(spread, size)
-    # a fresh model's outputs may hardly vary, and be of size 1 all the same
+    # the outputs of an untrained model may hardly vary, which does not make its units small
     far |= (spread > _FAR * size.clamp_min(1.0)) | (size > _FAR * spread)
-    # a constant is no unit
+    # a constant has no units
     far &= (spread > 0) & (size > 0)
     if not far.any():
         return ""

@@ -31,16 +31,14 @@ SHOTS = 10_000
 class Expected(ClosedFormProvider):
     """Counts what is expected instead of drawing: what it measures is exact but for rounding."""
 
-    def submit(self, job: Job) -> str:
-        identity = super().submit(job)
+    def draw(self, job: Job) -> list[np.ndarray]:
         noise = self._calibration.device_noise(job.layout)
-        self._results[identity] = [
+        return [
             np.rint((1 - pub.sequence.expectation(pub.turns, np, noise)) / 2 * job.shots).astype(
                 int
             )
             for pub in job.pubs
         ]
-        return identity
 
 
 def expected_backend(qubits: int = 12, **options: object) -> QiskitBackend:
@@ -95,11 +93,11 @@ def test_the_heaviest_values_are_on_the_best_qubits() -> None:
 
 def test_rows_are_filled_across_samples_and_edges() -> None:
     values = flatten([Task(TURN, np.zeros((3, 5, 1))), Task(TURN, np.zeros((2, 1)))])
-    (piece,) = pack(values, np.arange(17), width=4)
-    assert piece.cells.shape == (5, 4)
-    assert sorted(piece.cells.ravel()) == [-1, -1, -1, *range(17)]
-    jobs = into_jobs([piece], rows=2)
-    assert [job[0].cells.shape[0] for job in jobs] == [2, 2, 1]
+    (block,) = pack(values, np.arange(17), width=4)
+    assert block.value_index.shape == (5, 4)
+    assert sorted(block.value_index.ravel()) == [-1, -1, -1, *range(17)]
+    jobs = into_jobs([block], rows=2)
+    assert [job[0].value_index.shape[0] for job in jobs] == [2, 2, 1]
 
 
 def test_angles_are_reduced_and_cast() -> None:
@@ -276,11 +274,11 @@ def test_the_template_runs_what_the_closed_form_says() -> None:
     for circuit in CIRCUITS.values():
         angles = np.random.default_rng(0).uniform(-4, 4, (6, len(circuit.parametric_gates)))
         values = flatten([Task(circuit, angles)])
-        (piece,) = pack(values, np.arange(6), width=3)
-        turns = piece.turns(values)
+        (block,) = pack(values, np.arange(6), width=3)
+        turns = block.turns(values)
         built = templates.get(values.sequences[0], (4, 0, 2))
         found = 1 - 2 * readings(built, turns.reshape(2, -1), {})
-        wanted = isa_expectation(circuit, angles, np)[piece.cells]
+        wanted = isa_expectation(circuit, angles, np)[block.value_index]
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 

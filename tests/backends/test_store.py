@@ -202,11 +202,11 @@ WORKER = """
 import json, os, signal, sqlite3, sys
 from pathlib import Path
 import numpy as np
-from qkan.backends import QiskitBackend, Task, book, database, store
+from qkan.backends import QiskitBackend, Task, database, state, store
 from qkan.circuits import ansatz
 
 folder = Path(sys.argv[1])
-watched = {module.__file__ for module in (store, book, database)}
+watched = {module.__file__ for module in (store, state, database)}
 rng = np.random.default_rng(0)
 tasks = [Task(ansatz("rpz", 1), rng.uniform(-3, 3, (5, 3))) for _ in range(2)]
 backend = QiskitBackend("aer", emulator="closed_form", shots=100, seed=3, width=2, job_seconds=2.12)
@@ -270,13 +270,13 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 import numpy as np
-from qkan.backends import QiskitBackend, Task, book, budget, database, store
+from qkan.backends import QiskitBackend, Task, budget, database, state, store
 from qkan.circuits import ansatz
 sys.path.insert(0, sys.argv[2])
 from file_provider import FileProvider
 
 folder = Path(sys.argv[1])
-watched = {module.__file__ for module in (store, book, budget, database)}
+watched = {module.__file__ for module in (store, state, budget, database)}
 task = Task(ansatz("rpz", 1), np.random.default_rng(0).uniform(-3, 3, (5, 3)))
 
 def opened(path):

@@ -138,8 +138,14 @@ def test_what_cannot_matter_is_found_by_computation() -> None:
     assert [r.thetas for r in lower(leading).rotations] == [()]
 
 
-def test_lowering_is_cached() -> None:
-    assert lower(ansatz("pz", 4)) is lower(ansatz("pz", 4))
+def test_equal_circuits_share_one_program() -> None:
+    circuit = ansatz("pz", 4)
+    size = len(pickle.dumps(circuit))
+    assert circuit.program is lower(ansatz("pz", 4)) is pickle.loads(pickle.dumps(circuit.program))
+    # the cached program enters neither equality nor pickles
+    assert circuit == ansatz("pz", 4) and len(pickle.dumps(circuit)) == size
+    assert circuit.program == circuit.with_observable((0, 0, 1)).program
+    assert circuit.program != circuit.with_observable("X").program
 
 
 def test_merged_shifts() -> None:

@@ -26,6 +26,7 @@ from qkan.circuits import (
     to_openqasm3,
     to_qiskit,
 )
+from qkan.simulators import depolarizing, thermal_relaxation
 from qkan.simulators.reference import measure
 
 WAYS = {"faithful": {}, "fused": {"fused": True}, "native rx": {"native_rx": True}}
@@ -45,6 +46,16 @@ def some_noise(xp, like=float) -> DeviceNoise:
     sx = pulse_noise(error, seconds, t1, t2, xp)
     x = pulse_noise(2 * error, seconds, t1, t2, xp)
     return DeviceNoise(sx, x, like(0.02), like(0.05))
+
+
+def test_a_pulse_depolarises_and_then_relaxes() -> None:
+    t1, t2, seconds, error = 2e-4, 1.1e-4, 6e-8, 4e-4
+    relaxes = thermal_relaxation(t1, t2, seconds)
+    fidelity = 0.5 + sum(relaxes.factor) / 6
+    depolarises = depolarizing(2 * (error - (1 - fidelity)) / (2 * fidelity - 1))
+    wanted, found = depolarises.then(relaxes), pulse_noise(error, seconds, t1, t2, np).channel
+    assert np.allclose(found.factor, wanted.factor, rtol=1e-12)
+    assert np.allclose(found.offset, wanted.offset, rtol=1e-12)
 
 
 @pytest.mark.parametrize("way", WAYS)

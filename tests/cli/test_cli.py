@@ -18,7 +18,7 @@ from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from qiskit_ibm_runtime.fake_provider.local_service import QiskitRuntimeLocalService
 from typer.testing import CliRunner
 
-import qkan.backends.qiskit_backend
+import qkan.backends.qiskit.backend
 import qkan.cli.devices
 from qkan import QKAN, QKANError, QKANLayer, load, resume, save
 from qkan.backends import QiskitRun
@@ -164,7 +164,7 @@ def test_jobs_are_left_in_the_queue_and_collected(
     def provider(device: str, options: Options) -> RuntimeProvider:
         return RuntimeProvider(service, service.backend(device), options, service.sampler)
 
-    monkeypatch.setattr(qkan.backends.qiskit_backend, "provider_of", provider)
+    monkeypatch.setattr(qkan.backends.qiskit.backend, "provider_of", provider)
     options = ["--backend", "ibm_manila", "--budget-seconds", "1000", "-o", "max_error=0.5"]
     left = [files.model, files.x, *options, "--shots", "64", "--store", files.store]
     first = call("submit", *left, "--no-wait", "--json")
@@ -256,7 +256,7 @@ BAD_INPUTS = {
     ),
     "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 cells; wanted 2"),
     "binary.csv": ("\xff", "no CSV file in UTF-8"),
-    "noise.npy": ("nothing", "no array that numpy saved"),
+    "noise.npy": ("nothing", "not an array that numpy saved"),
 }
 
 

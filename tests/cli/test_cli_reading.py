@@ -83,7 +83,7 @@ def test_a_row_of_gaps_keeps_its_place(tmp_path: Path) -> None:
 def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1,234;2\n999;3\n-12,000;4\n")
-    with pytest.raises(QKANError, match=r"such as '1,234', of which nobody.*use --decimal ,"):
+    with pytest.raises(QKANError, match=r"such as '1,234', whose comma.*use --decimal ,"):
         read_table(path)
     said = read_table(path, dialect=Dialect(decimal=","))
     assert said.numbers(["a"])[:, 0].tolist() == [1.234, 999.0, -12.0]

@@ -20,9 +20,9 @@ import qkan.cli.plot
 from qkan import QKAN, QKANConv2d, QKANLayer, TableModel, load, save
 from qkan.cli.app import app
 from qkan.cli.fit import parse_hidden
-from qkan.cli.inputs import read_table
 from qkan.cli.plot import parse_edge
 from qkan.errors import QKANError
+from qkan.tabular.reading import read_table
 
 RNG = np.random.default_rng(0)
 DOSE, AGE = RNG.normal(size=60), RNG.normal(size=60) * 20 + 50

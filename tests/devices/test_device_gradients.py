@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qkan import QKAN, Circuit, QKANError, QKANLayer, ansatz, estimate, fit, on_device
 from qkan.circuits import RZ, Encoding, H, Theta
-from qkan.devices.shift import shifted_gates
+from qkan.devices.parameter_shift import shifted_rotations
 
 DOUBLE = torch.float64
 
@@ -86,7 +86,7 @@ ROWS = {"pz": 8, "rpz": 7, "px": 6, "mix": 11, "real": 6}
 
 @pytest.mark.parametrize("name", ROWS)
 def test_merged_rotations_are_shifted_once(name: str) -> None:
-    circuit, sets = ansatz(name, 3), 1 + 2 * len(shifted_gates(ansatz(name, 3)))
+    circuit, sets = ansatz(name, 3), 1 + 2 * len(shifted_rotations(ansatz(name, 3)))
     rotations = [r for r in build([1, 1], ansatz=circuit).layers[0].program.rotations]
     assert sets == 1 + 2 * sum(not r.is_constant for r in rotations) == 1 + 2 * ROWS[name]
     backend, model = exact(), build([3, 2], ansatz=circuit)
@@ -100,7 +100,7 @@ def test_merged_rotations_are_shifted_once(name: str) -> None:
 
 def test_every_gate_that_is_shifted_turns_its_rotation() -> None:
     circuit = own_circuit()
-    for rotation, gate in shifted_gates(circuit):
+    for rotation, gate in shifted_rotations(circuit):
         angle = circuit.parametric_gates[gate].angle
         if isinstance(angle, Theta):
             assert rotation.encoding is None and angle.index in rotation.thetas
@@ -132,7 +132,7 @@ def test_only_what_a_wanted_gradient_needs_is_shifted() -> None:
 def test_what_never_reaches_the_observable_has_the_gradient_zero() -> None:
     circuit = Circuit([H, RZ(Theta(0)), RZ(Encoding(0))])
     model, x = build([2, 1], ansatz=circuit, base=None), inputs(3, 2)
-    assert shifted_gates(circuit) == ()
+    assert shifted_rotations(circuit) == ()
     with on_device(model, exact()):
         grads = torch.autograd.grad(model(x).sum(), [x, model.layers[0].theta], allow_unused=True)
     assert all(g is None or not g.any() for g in grads)
@@ -197,7 +197,7 @@ def test_the_model_is_itself_again_afterwards() -> None:
 
 def test_bad_use_is_refused() -> None:
     model, x = build([2, 2, 1]), inputs(3, 2)
-    with pytest.raises(QKANError, match="'parameter-shift' or 'hybrid'"):
+    with pytest.raises(QKANError, match="Known: hybrid, parameter-shift"):
         on_device(model, exact(), gradient="adjoint")
     with pytest.raises(QKANError, match="no QKANLayer"):
         on_device(nn.Linear(1, 1), exact())

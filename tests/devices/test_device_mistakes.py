@@ -357,7 +357,7 @@ def test_runs_without_a_folder_of_their_own_share_a_budget(
     def provider(device: str, options: Any) -> Any:
         return runtime.RuntimeProvider(service, service.device, options, service.sampler)
 
-    monkeypatch.setattr(qkan.backends.qiskit_backend, "provider_of", provider)
+    monkeypatch.setattr(qkan.backends.qiskit.backend, "provider_of", provider)
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.zeros((2, 2)))
     arguments = [

@@ -124,9 +124,9 @@ def test_a_bad_input_is_named_and_nothing_is_submitted() -> None:
     for x, found in wrong:
         with pytest.raises(QKANError, match=found):
             run(model, x, backend)
-    with pytest.raises(QKANError, match="'parameter-shift' or 'hybrid'"):
+    with pytest.raises(QKANError, match="Known: hybrid, parameter-shift"):
         estimate(model, inputs(2, 3), backend, gradient="adjoint")
-    with pytest.raises(QKANError, match="'sequential' or 'teacher_forced'"):
+    with pytest.raises(QKANError, match="Known: sequential, teacher_forced"):
         run(model, inputs(2, 3), backend, mode="parallel")
     with pytest.raises(QKANError, match="no QKANLayer"):
         run(nn.Linear(3, 2), inputs(2, 3), backend)

@@ -1,41 +1,26 @@
-"""The study of the estimators' defaults at a tiny size, and that these are what it chose.
-
-The experiments are scripts beside the package; they import each other by name.
-"""
+"""The study of the estimators' defaults at a tiny size, and that these are what it chose."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import math
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from paths import EXPERIMENTS
 
 from qkan import QKANClassifier, QKANRegressor
 from qkan.cli.fit import fit_command
 
-MODULES = ("defaults", "_record", "_runs", "_compare")
+pytestmark = pytest.mark.source_only
 
 
 @pytest.fixture(scope="module")
-def defaults() -> Iterator[Any]:
-    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import defaults
-
-        yield defaults
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-        sys.modules.update(others)
+def defaults(load: Callable[[str], Any]) -> Any:
+    return load("tables.defaults")
 
 
 def test_the_estimators_come_as_the_study_chose(defaults: Any) -> None:

@@ -1,45 +1,34 @@
-"""The demo at a small size: it runs, writes what it says, and its numbers are what they are called.
-
-The experiments are scripts beside the package; they import each other by name.
-"""
+"""The demo at a small size: it runs, writes what it says, and its numbers mean what they say."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from paths import EXPERIMENTS
+
+pytestmark = pytest.mark.source_only
 
 PNG = b"\x89PNG"
 QUICK = {"points": 60, "steps": 2}
-MODULES = ("demo", "device", "digits", "figures", "regression", "_record")
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[Any]:
+def demo(load: Callable[[str], Any]) -> Any:
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import demo
-
-        yield demo
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
+    return load("demo")
 
 
 @pytest.fixture(scope="module")
 def results(demo: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("demo")
-    regression = demo.regress(range(3), out, **QUICK)
+    regression = demo.regress(range(2), out, **QUICK)
     halves = {
         "regression": regression,
         "device": demo.device.study(regression["shown"], out, points=5, steps=1, checked=1),

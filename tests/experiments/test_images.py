@@ -1,7 +1,4 @@
-"""The image experiments at tiny sizes: loaders, heads of equal size, and the studies whole.
-
-The experiments are scripts beside the package; they import each other by name.
-"""
+"""The image experiments at tiny sizes: loaders, heads of equal size, and the studies whole."""
 
 from __future__ import annotations
 
@@ -9,45 +6,27 @@ import gzip
 import io
 import json
 import struct
-import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from paths import EXPERIMENTS
 
 from qkan import effective_parameters
 
+pytestmark = pytest.mark.source_only
+
 PNG = b"\x89PNG"
-MODULES = (
-    "mnist", "cifar", "figures", "_classify", "_images", "_record", "_report_images", "_runs",
-    "_texts",
-)  # fmt: skip
+MODULES = ("classify", "datasets", "mnist", "cifar", "mnist_report", "cifar_report")
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, Any]]:
+def scripts(load: Callable[[str], Any]) -> dict[str, Any]:
     pytest.importorskip("matplotlib")
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import _classify
-        import _images
-        import _report_images
-        import cifar
-        import mnist
-
-        yield {
-            "classify": _classify, "images": _images, "report": _report_images, "cifar": cifar,
-            "mnist": mnist,
-        }  # fmt: skip
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
+    return {name: load(f"images.{name}") for name in MODULES}
 
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -130,7 +109,7 @@ def as_rows(*pairs: Any) -> list[bytes]:
 def test_mnist_is_read_in_every_form(scripts: dict[str, Any], folder: Path, write: Any) -> None:
     train, test = drawn(50, 28, 28), drawn(20, 28, 28, seed=1)
     write(folder, train, test)
-    found = scripts["images"].mnist(10)
+    found = scripts["datasets"].mnist(10)
     assert found.name == "MNIST" and found.train[0].shape == (40, 1, 28, 28)
     given = torch.from_numpy(train[0])[:, None], torch.from_numpy(train[1])
     assert as_rows(found.train, found.validation) == as_rows(given)
@@ -143,12 +122,12 @@ def test_mnist_is_read_in_every_form(scripts: dict[str, Any], folder: Path, writ
 def test_cifar_is_read_in_both_forms(scripts: dict[str, Any], folder: Path) -> None:
     train, test = drawn(50, 3, 32, 32), drawn(20, 3, 32, 32, seed=1)
     write_cifar_archive(folder, train, test)
-    found = scripts["images"].cifar10(10)
+    found = scripts["datasets"].cifar10(10)
     assert found.name == "CIFAR-10"
     given = torch.from_numpy(train[0]), torch.from_numpy(train[1])
     assert as_rows(found.train, found.validation) == as_rows(given)
     write_cifar_jpeg(folder, train, test)
-    lossy = scripts["images"].cifar10(10)
+    lossy = scripts["datasets"].cifar10(10)
     assert lossy.name == "CIFAR-10 (JPEG)"
     for part, same in ((lossy.train, found.train), (lossy.test, found.test)):
         assert torch.equal(part[1], same[1])
@@ -157,17 +136,17 @@ def test_cifar_is_read_in_both_forms(scripts: dict[str, Any], folder: Path) -> N
 
 def test_missing_images_say_where_they_come_from(scripts: dict[str, Any], folder: Path) -> None:
     with pytest.raises(SystemExit, match=r"has no MNIST\. Fetch https://.*mnist\.npz"):
-        scripts["images"].mnist(10)
+        scripts["datasets"].mnist(10)
     with pytest.raises(SystemExit, match=r"has no CIFAR-10\. Fetch https://.*QKAN_DATA"):
-        scripts["images"].cifar10(10)
+        scripts["datasets"].cifar10(10)
     write_idx(folder, drawn(5, 28, 28), drawn(5, 28, 28))
     path = folder / "train-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(SystemExit, match=r"shape \[5\] has 3 values"):
-        scripts["images"].mnist(2)
+        scripts["datasets"].mnist(2)
     path.write_bytes(b"\0\0\x0d\1")
     with pytest.raises(SystemExit, match="starts with 0 0 8"):
-        scripts["images"].mnist(2)
+        scripts["datasets"].mnist(2)
 
 
 def test_every_kind_of_head_has_as_many_trials(scripts: dict[str, Any]) -> None:
@@ -219,7 +198,7 @@ def test_a_run_repeats_by_seed_and_judges_what_it_trained(
 ) -> None:
     classify, mnist = scripts["classify"], scripts["mnist"]
     write_parts(folder, drawn(300, 28, 28), drawn(60, 28, 28, seed=1))
-    task = classify.Task(scripts["images"].mnist(60), mnist.body, mnist.FEATURES)
+    task = classify.Task(scripts["datasets"].mnist(60), mnist.body, mnist.FEATURES)
     trial = ({"kind": "QKAN", **classify.CIRCUITS[1]}, 3e-2)
     state = torch.get_rng_state()
     first, again = (classify.train(task, trial, 3, 1, test=True) for _ in range(2))
@@ -267,14 +246,14 @@ def test_the_mnist_study_runs_whole(
     assert record["settings"]["parts"] == [80, 20, 30]
     assert {run["seed"] for run in record["samples"]["MLP"]} == {1, 2}
     assert {run["test_accuracy"] for runs in record["trials"].values() for run in runs} == {None}
-    text = "\n".join(scripts["report"].mnist(record))
+    text = "\n".join(scripts["mnist_report"].section(record))
     qkan = record["summary"]["QKAN"]
     assert (
         f"| QKAN, pz, 2 repetitions | 710 | 1,896 | {qkan['test_accuracy']['mean']:.2%} ± " in text
     )
     low = {**record, "summary": {**record["summary"], "QKAN": {
         **qkan, "test_accuracy": {"mean": 0.9589, "sd": 0.0, "values": [0.9589] * 2}}}}  # fmt: skip
-    assert "is not reached by the QKAN" in "\n".join(scripts["report"].mnist(low))
+    assert "is not reached by the QKAN" in "\n".join(scripts["mnist_report"].section(low))
 
 
 def test_the_cifar_study_runs_whole(
@@ -297,6 +276,6 @@ def test_the_cifar_study_runs_whole(
     )
     expected = [a - b for a, b in zip(mine, other, strict=True)]
     assert record["hqkan_minus_mlp"]["large"]["values"] == expected
-    text = "\n".join(scripts["report"].cifar(record))
+    text = "\n".join(scripts["cifar_report"].section(record))
     assert text.startswith("CIFAR-10 (JPEG), 80 images to train") and "| linear | 2,570 |" in text
     assert text.count("| HQKAN, ") == text.count("| MLP, ") == 3

@@ -1,40 +1,23 @@
-"""The experiment on tables at a tiny size: nested folds, equal trials, and the record.
-
-The experiments are scripts beside the package; they import each other by name.
-"""
+"""The experiment on tables at a tiny size: nested folds, equal trials, and the record."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from paths import EXPERIMENTS
 
-MODULES = ("tables", "figures", "_record", "_report_tables", "_runs")
+pytestmark = pytest.mark.source_only
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, Any]]:
+def scripts(load: Callable[[str], Any]) -> dict[str, Any]:
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    # the benchmarks have scripts of these names, too
-    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import _report_tables
-        import tables
-
-        yield {"tables": tables, "report": _report_tables}
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-        sys.modules.update(others)
+    return {"tables": load("tables.tables"), "report": load("tables.tables_report")}
 
 
 @pytest.fixture
@@ -80,7 +63,7 @@ def test_the_score_is_that_of_samples_never_seen(
 ) -> None:
     X, y = line()
     table = tables.Table(lambda: (X, y), classes=False, inner=2)
-    train, test = next(iter(tables.folds(table, 2, 0).split(X)))
+    train, test = next(iter(tables.splitter(table.classes, 2, 0).split(X)))
     assert not {*train} & {*test} and len({*train} | {*test}) == len(X)
     first = tables.run(table, kind, 0)
     assert len(first["inner_scores"]) == 2

@@ -13,6 +13,7 @@ import sample_parameters
 import torch
 from cases import CIRCUITS, Shape, problem
 from compare import assert_as_exact_as, assert_close
+from selection import selection
 from torch import Tensor, nn
 
 import qkan
@@ -26,7 +27,9 @@ from qkan.simulators.testing import value_and_gradients as run
 ENGINE = get_engine("cupy")
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS)
+@pytest.mark.parametrize(
+    "circuit", selection(CIRCUITS, chosen=("pz3", "px1", "mix3", "own", "bare", "pz-X"))
+)
 def test_values_and_gradients_of_every_circuit(
     circuit: str, cuda: torch.device, smaller: bool
 ) -> None:

@@ -348,7 +348,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no length": ({"batches": iter([])}, "pass steps"),
     "steps": ({"steps": -1}, "steps=-1"),
     "no steps": ({"steps": 0}, "no step to take"),
-    "train": ({"train": "some"}, "'replaced' or 'all'"),
+    "train": ({"train": "some"}, "Unknown train 'some'. Known: all, replaced"),
     "loss": ({"loss": "kll", "end_to_end_steps": 1}, "Did you mean 'kl'"),
     "no scalar": (
         {"loss": lambda found, wanted, batch: found.logits, "end_to_end_steps": 1}, "no scalar",

@@ -192,11 +192,11 @@ def test_banks_are_saved_distilled_and_checked(tmp_path: Path) -> None:
         replace_ffn(teacher, small)
 
 
-def test_experts_of_another_form_are_named() -> None:
+def test_experts_of_another_kind_are_named() -> None:
     config = transformers.Llama4TextConfig(
         **SIZES, num_local_experts=4, head_dim=8, intermediate_size_mlp=24
     )
     model = transformers.Llama4ForCausalLM(config)
     replaced = replace_ffn(model, small)
     assert replaced.left == ["model.layers.0.feed_forward.experts"]
-    assert repr(replaced).endswith("experts: experts of another form, left as they were")
+    assert repr(replaced).endswith("experts: experts of another kind, left as they were")

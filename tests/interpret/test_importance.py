@@ -18,7 +18,8 @@ from qkan import (
     importance,
     sparse_loss,
 )  # fmt: skip
-from qkan.interpret.importance import chains, edge_outputs, sparsity
+from qkan.interpret.edges import edge_outputs
+from qkan.interpret.importance import chains, sparsity
 
 # ---- edges and their scores
 
@@ -98,7 +99,7 @@ def test_a_mean_far_away_takes_no_digits(monkeypatch: pytest.MonkeyPatch) -> Non
         layer.base_weight.copy_(torch.tensor([[1.0, 2.0]]))
     x = 1e8 + torch.rand(50, 2, generator=generator(0), dtype=DOUBLE)
     monkeypatch.setattr(
-        sys.modules["qkan.interpret.importance"], "_ELEMENTS", 22
+        sys.modules["qkan.interpret.importance"], "_EDGES_AT_ONCE", 22
     )  # in parts of eleven
     found = importance(layer, x)[""]
     spread = x.std(0, correction=0) * torch.tensor([1.0, 2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import subprocess
 import sys
@@ -24,6 +25,16 @@ def test_there_are_120_and_each_has_its_number() -> None:
     for number, name in enumerate(NAMES, start=1):
         assert feynman(number) is feynman(name)
         assert feynman(name).number == number and feynman(name).name == name
+
+
+def test_the_file_has_the_equations_that_were_typed() -> None:
+    found = [
+        (law.number, law.name, law.output, law.formula, law.variables, law.ranges)
+        for law in map(feynman, NAMES)
+    ]
+    # of the table of version 0.1.0
+    wanted = "cb773ada1d74bbc5fe2c0017520cfb40ba1281fa47f38fa69d99ee07adc0c50b"
+    assert hashlib.sha256(repr(found).encode()).hexdigest() == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)

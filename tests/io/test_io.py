@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qkan import QKAN, QKANLayer, register_ansatz
+import qkan
+from qkan import QKAN, QKANLayer, TableModel, register_ansatz
+from qkan._kinds import KINDS, class_of
 from qkan.circuits import RX, RY, Circuit, Encoding, Theta
 from qkan.errors import QKANError
 from qkan.io.files import FORMAT, load, save
@@ -166,6 +169,13 @@ def test_the_header_is_plain_json(path: Path) -> None:
     assert header["config"]["circuit"]["gates"][1] == ["RY", "Theta", 0]
 
 
+def test_the_version_in_a_file_is_that_of_the_installed_package(path: Path) -> None:
+    save(QKANLayer(1, 1), path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["qkan"])
+    assert header["version"] == qkan.__version__ == metadata.version("qkan-hybrid")
+
+
 def zigzag(reps: int) -> Circuit:
     return Circuit([g for u in range(reps) for g in (RX(Theta(u)), RY(Encoding(u)))])
 
@@ -196,6 +206,26 @@ def test_nothing_is_unpickled(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("pickle.load", refuse)
     monkeypatch.setattr("pickle.loads", refuse)
     load(path)
+
+
+def test_every_kind_is_a_class_of_the_package_with_a_config() -> None:
+    for kind in KINDS:
+        cls = class_of(kind)
+        assert cls is getattr(qkan, kind) and cls.__name__ == kind
+        assert callable(cls.config) and callable(cls.from_config)
+
+
+def test_a_file_of_a_room_that_was_not_imported_loads(path: Path) -> None:
+    save(TableModel(QKAN([1, 1]), columns=["a"], targets=["y"]), path)
+    program = (
+        "import sys; from qkan.io.files import load\n"
+        "assert 'qkan.tabular' not in sys.modules and 'qkan.hybrid' not in sys.modules\n"
+        "print(type(load(sys.argv[1])).__name__)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "TableModel"
 
 
 class Subclass(QKAN):

@@ -19,6 +19,9 @@ import pytest
 from card_combinations import EVERY, covering
 from paths import TESTS
 
+# a process of a minute, which computes the same from a wheel
+pytestmark = pytest.mark.source_only
+
 FOLDERS = ("card", "gpu")
 NEEDS = "needs a real card: "
 

@@ -11,6 +11,7 @@ from compare import assert_as_exact_as, assert_close
 from cuda_host import HostCard
 from nvrtc import compile_for
 from sample_parameters import NAMES, OWN, SHAPES, tensors, truth
+from selection import selection
 from torch import Tensor
 
 from qkan.circuits import lower
@@ -62,7 +63,9 @@ def assert_agrees(circuit: str, shape: Shape, own: str) -> None:
             assert_close(tensor, wanted[what], f"{what}, {own}, {shape}")
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS)
+@pytest.mark.parametrize(
+    "circuit", selection(CIRCUITS, chosen=("pz3", "px1", "mix3", "own", "bare", "pz-X"))
+)
 def test_values_and_gradients_of_every_circuit(circuit: str) -> None:
     assert_agrees(circuit, Shape(7, 3, 5), "theta")
 

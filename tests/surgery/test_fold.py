@@ -260,7 +260,7 @@ def test_a_layer_that_is_faster_as_it_is_stays_and_fold_says_so() -> None:
     small = QKANLayer(4, 4, encoding="ternary", reps=5)
     model = nn.Sequential(small, QKANLayer(4, 64, encoding="linear"))
     assert [type(part) for part in fold(model)] == [FoldedLayer, FoldedLayer]
-    with pytest.warns(UserWarning, match="for 5000 rows a call .* folded form of 0, which stay"):
+    with pytest.warns(UserWarning, match="for 5000 rows a call .* in place of 0, which stay"):
         kept = fold(model, batch=5000)
     assert [type(part) for part in kept] == [QKANLayer, FoldedLayer]
     assert not any(parameter.requires_grad for parameter in kept.parameters())

@@ -242,7 +242,7 @@ def test_data_and_models_that_cannot_be_scored_are_refused() -> None:
         prune(nn.Linear(3, 1).double(), inputs())
     with torch.no_grad():
         model.layers[1].weight[0, 0] = math.nan
-    with pytest.raises(QKANError, match=r"layers\.1\.weight is not finite"):
+    with pytest.raises(QKANError, match=r"layers\.1\.weight has values that are not finite"):
         prune(model, inputs())
 
 

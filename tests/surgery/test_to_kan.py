@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qkan import QKAN, QKANError, QKANLayer, ScaleWarning, SplineKAN, fit, from_kan, to_kan
 from qkan.io.kan_files import efficient_state_dict, pykan_state_dict, read_kan, save_pykan
-from qkan.nn.splines import SplineLayer, bspline_basis, uniform_grid
+from qkan.nn.splines import SplineLayer, bsplines, uniform_grid
 
 
 def generator(seed: int) -> torch.Generator:
@@ -52,10 +52,10 @@ def test_the_basis_is_scipys(degree: int) -> None:
         float(knots[degree]), float(knots[-degree - 1]) - 1e-9, 53, dtype=torch.float64
     )
     wanted = BSpline.design_matrix(x.numpy(), knots.numpy(), degree).toarray()
-    found = bspline_basis(x[:, None], knots[None], degree)[:, 0]
+    found = bsplines(x[:, None], knots[None], degree)[:, 0]
     assert_close(found, torch.from_numpy(wanted), f"degree {degree}")
     assert_close(found.sum(-1), torch.ones_like(x), "a partition of one")
-    far = bspline_basis(torch.tensor([[-1e3], [1e3]], dtype=torch.float64), knots[None], degree)
+    far = bsplines(torch.tensor([[-1e3], [1e3]], dtype=torch.float64), knots[None], degree)
     assert not far.any()
 
 

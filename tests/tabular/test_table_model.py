@@ -85,6 +85,14 @@ def test_it_shares_its_parameters_with_the_estimator() -> None:
     assert np.array_equal(module.predict(torch.from_numpy(X)), estimator.predict(X))
 
 
+def test_a_formula_is_in_the_tables_units() -> None:
+    x = torch.from_numpy(X[:, :2])
+    model = QKANRegressor(**FAST).fit(X[:, :2], TARGETS["one"]).to_module(columns=["a", "b"])
+    formula = model.symbolic(x)
+    assert [str(symbol) for symbol in formula.inputs] == ["a", "b"]
+    assert np.allclose(formula(X[:, :2])[:, 0], model.predict(x)) and formula.error < 1e-6
+
+
 def test_onnx_holds_the_scaling(tmp_path: Path) -> None:
     model = QKANRegressor(**FAST).fit(X, TARGETS["one"]).to_module()
     to_onnx(model, torch.from_numpy(X), tmp_path / "model.onnx")

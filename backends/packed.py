@@ -1,0 +1,236 @@
+"""`PackedBackend`: the generic backend that packs many one-qubit circuits side by side.
+
+It needs a `Provider` that runs the jobs. Packing, layout, mitigation, budgets and the store are
+the same for all providers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .backend import Backend, Cost, Task
+from .budget import FILE as BUDGET_FILE
+from .budget import Budget, Ledger
+from .calibration import Calibration
+from .carried import OLD_LOG
+from .contact import Contact
+from .context import RunContext
+from .errors import BackendError
+from .layout import chosen_layout
+from .options import Options, count, describe_options
+from .packing import flatten
+from .planner import Planner, job_seconds, rows_a_job
+from .provider import Provider
+from .run import QiskitRun
+from .state import RunState
+from .store import FILE as RUN_FILE
+from .store import Store
+
+
+class PackedBackend(Backend):
+    """A backend whose rows measure one value on every qubit that is used.
+
+    Every measurement is one packed parametric template bound by an array: ⌈values/width⌉ rows,
+    with a standard error for every value.
+
+    Args:
+        provider: Runs the jobs.
+        options: All options.
+
+    Attributes:
+        name: As the device calls itself.
+        shots: Shots a value.
+        options: All options.
+
+    Raises:
+        BackendError: A provider that bills, without a budget, or a layout that cannot be run.
+    """
+
+    def __init__(self, provider: Provider, options: Options) -> None:
+        self.provider, self.options = provider, options
+        self.name, self.shots = provider.name, options.shots
+        self._opened = itertools.count()
+        self._seed = options.seed if options.seed is not None else secrets.randbits(63)
+        if provider.bills and options.budget_seconds is None:
+            raise BackendError(
+                f"{self.name} bills its time: say how much at most, as in budget_seconds=60. The "
+                "open plan has 600 s in 28 days."
+            )
+        self._budget = self._shared_budget()
+        rows_a_job(options)
+        self._width = len(self.layout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shots={self.shots}, width={self.width})"
+
+    def describe_options(self) -> dict[str, Any] | None:
+        """The options as JSON values."""
+        return describe_options(self.options)
+
+    @property
+    def width(self) -> int:
+        """Qubits used at once."""
+        return self._width
+
+    @property
+    def corrects_readout(self) -> bool:
+        """Whether twins and calibration rows take the readout's bias out."""
+        return self.options.twins
+
+    @property
+    def fused(self) -> bool:
+        """Whether the mode is "fused"."""
+        return self.options.mode == "fused"
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """The physical qubits that are used, the best first."""
+        return self._layout(self.calibration(), frozenset())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of the budget after all that is billed or reserved; None without one."""
+        return None if self._budget is None else self._budget.left
+
+    def cost(self, values: int) -> Cost:
+        """The cost of measuring that many values of one circuit; nothing is submitted.
+
+        Seconds are estimated from rows × shots as IBM bills them, on an emulator too, where they
+        tell what the device would take.
+        """
+        values = count("values", values, least=0)
+        found, chip = self._cost_on(self.width, values), None
+        if self.provider.bills:
+            account = Contact(self.provider, self.options).account_seconds()
+            return dataclasses.replace(
+                found, seconds_left=self.seconds_left, account_seconds_left=account
+            )
+        if self.options.width is None and self._usable > self.width:
+            chip = self._cost_on(self._usable, values)
+        return dataclasses.replace(found, chip=chip)
+
+    @functools.cached_property
+    def _usable(self) -> int:
+        """Qubits that may be used at once at most."""
+        neighbours = self.provider.neighbours()
+        return len(chosen_layout(self.calibration(), self.options, None, neighbours))
+
+    def _cost_on(self, width: int, values: int) -> Cost:
+        options = self.options
+        rows = math.ceil(values / width)
+        jobs = math.ceil(rows / rows_a_job(options))
+        rows_run = rows * options.copies + jobs * options.calibration_rows
+        executions = rows_run * options.row_shots
+        seconds = (jobs - 1) * job_seconds(0) + job_seconds(executions) if jobs else 0.0
+        return Cost(rows_run, jobs, executions, seconds, None, width)
+
+    def dry_run(self, tasks: Sequence[Task]) -> float | None:
+        """Seconds that the service says the tasks would be billed for; nothing is run.
+
+        The service validates the jobs as it would real ones, on a mock of the device. IBM offers it
+        on its paid plans, from version 0.51 of the runtime on. None on an emulator.
+
+        Raises:
+            BackendError: The service refuses, or does not offer it.
+        """
+        values = flatten(tasks, fused=self.fused, native_rx=self.provider.native_rx)
+        state = RunState(Store(None), {}, {}, "dry run")
+        planner = Planner(self._context(state), 0, values)
+        planner.plan_values(planner.missing())
+        found = [self.provider.dry_run(planner.request(entry)) for entry in planner.jobs()]
+        seconds = [s for s in found if s is not None]
+        return sum(seconds) if len(seconds) == len(found) else None
+
+    def open(
+        self, store: Path | str | None = None, about: Mapping[str, Any] | None = None
+    ) -> QiskitRun:
+        """Open a run: a new one, or, where `store` holds one already, that one again.
+
+        A real device always has a store: without a path it is made in `~/.qkan/runs`, or in the
+        folder that the option `store` names.
+
+        Raises:
+            BackendError: Another process holds it, it was altered, or it holds another run.
+        """
+        path = None if store is None else Path(store)
+        if path is None and (self.options.store is not None or self.provider.bills):
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            path = self._root / f"{self.name}-{stamp}-{secrets.token_hex(3)}"
+        return self._opened_run(path, about, working=True)
+
+    def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> QiskitRun:
+        """Open a run that another process may be working on, to ask for its status or cancel it.
+
+        Raises:
+            BackendError: There is no run, it was altered, or it is another one.
+        """
+        path = Path(store)
+        if not any((path / name).exists() for name in (RUN_FILE, OLD_LOG)):
+            raise BackendError(
+                f"{path} holds no run of a {type(self).__name__}. Name a run's directory; if "
+                f"{RUN_FILE} was deleted there, restore it from a copy."
+            )
+        return self._opened_run(path, about, working=False)
+
+    def calibration(self) -> Calibration:
+        """The device's calibration as last fetched; entries that are missing are NaN."""
+        return self.provider.calibration()
+
+    def _opened_run(
+        self, path: Path | None, about: Mapping[str, Any] | None, *, working: bool
+    ) -> QiskitRun:
+        opened = Store(path, working=working)
+        seed = f"{self._seed}-{next(self._opened)}"
+        described = {"name": self.name, **self.options.of_results()}
+        try:
+            state = RunState(opened, about or {}, described, seed)
+            context = self._context(state, self._ledger(path))
+            if working:
+                context.update_ledger(*state.entries, may_lower=False)
+        except BaseException:
+            opened.close()
+            raise
+        return QiskitRun(self, context, path)
+
+    def _context(self, state: RunState, ledger: Ledger | None = None) -> RunContext:
+        contact = Contact(self.provider, self.options)
+        return RunContext(state, contact, self.options, self._layout, self._budget, ledger)
+
+    def _layout(self, calibration: Calibration, without: frozenset[int]) -> tuple[int, ...]:
+        options = self.options
+        neighbours = self.provider.neighbours()
+        usable = chosen_layout(calibration, options, options.width, neighbours, without)
+        return usable[: options.width or self.provider.default_width]
+
+    def _shared_budget(self) -> Budget | None:
+        """The budget, with everything that is entered already in the store's folder."""
+        if self.options.budget_seconds is None or not self.provider.bills:
+            return None
+        budget = Budget(self.options.budget_seconds)
+        if self.options.store is not None:
+            budget.join(self._root / BUDGET_FILE)
+        return budget
+
+    def _ledger(self, path: Path | None) -> Ledger | None:
+        """The ledger of a run: the one beside the runs of its folder, or one of its own."""
+        if self._budget is None or path is None:
+            return None
+        folder = path.resolve().parent
+        if self.options.store is not None or folder == self._root:
+            folder = self._root
+        elif not (folder / BUDGET_FILE).exists():
+            folder = path
+        return self._budget.join(folder / BUDGET_FILE)
+
+    @property
+    def _root(self) -> Path:
+        """The folder of the runs that are given no place of their own."""
+        return Path(self.options.store or Path.home() / ".qkan" / "runs").expanduser().resolve()

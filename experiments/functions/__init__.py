@@ -1,0 +1,1 @@
+"""Studies that fit functions, of which the true values are known."""

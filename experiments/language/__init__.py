@@ -1,0 +1,1 @@
+"""Studies of language models and of their feed-forward blocks."""

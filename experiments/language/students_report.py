@@ -1,0 +1,49 @@
+"""What the sections of `minilm.py` and `albert.py` on the results page share."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+
+def by_share(record: dict[str, Any], name: str, title: str) -> list[str]:
+    """Kinds of block by their share of the parameters, over the seeds, and the teacher."""
+    found, shares = record["samples"], record["settings"]["shares"]
+    scores: dict[str, dict[int, list[float]]] = {}
+    for run in found:
+        scores.setdefault(run["kind"], {}).setdefault(run["share"], []).append(run[name])
+    rows = [
+        f"| {kind} | " + " | ".join(_spread(of[share]) for share in shares) + " |"
+        for kind, of in scores.items()
+    ]
+    lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
+    seeds = len(record["settings"]["seeds"])
+    blocks, whole = record["settings"]["steps"].values()
+    return [
+        f"{title}; {lines}. "
+        f"{'One seed' if seeds == 1 else f'Mean ± standard deviation of {seeds} seeds'}, "
+        f"{len(record['trials']['HQKAN'])} trials a kind; {blocks:,} steps for each block by "
+        f"itself and {whole} end to end:",
+        "",
+        "| | " + " | ".join(f"1/{share}" for share in shares) + " |",
+        "| --- |" + " --- |" * len(shares),
+        *rows,
+        "",
+        "Minus the MLP of equal size, seed by seed: "
+        + "; ".join(_against(scores, kind) for kind in scores if "QKAN" in kind)
+        + ".",
+    ]
+
+
+def _against(scores: dict[str, dict[int, list[float]]], kind: str) -> str:
+    """The kind's scores minus the MLP's."""
+    parts = []
+    for share, mine in scores[kind].items():
+        pairs = zip(mine, scores["MLP"][share], strict=True)
+        parts.append(f"1/{share} " + ", ".join(f"{a - b:+.3f}" for a, b in pairs))
+    return f"{kind}: " + "; ".join(parts)
+
+
+def _spread(values: list[float]) -> str:
+    sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{sd}"

@@ -1,0 +1,1 @@
+"""What studies of several subjects share: records, a cache of runs, comparisons, figures."""

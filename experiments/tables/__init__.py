@@ -1,0 +1,1 @@
+"""Studies that fit tables with the estimators."""

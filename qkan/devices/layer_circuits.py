@@ -1,0 +1,229 @@
+"""`LayerCircuits`: one call of one layer, as circuits with bound angles.
+
+`overriding_activations` is where the model is intercepted: it hands every call of a layer, as such
+circuits, to a function that computes its activations, on a device or otherwise.
+
+Letters: n rows of a layer's input, o outputs, i inputs, e edges in use, k theta slots, u encodings,
+p parametric gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qkan.backends import Task
+from qkan.circuits.angles import gate_angles
+from qkan.errors import QKANError
+from qkan.nn.functional import amplitude
+from qkan.nn.layer import QKANLayer
+from qkan.nn.watch import evaluating
+from qkan.simulators import edge_values
+
+Evaluate = Callable[["LayerCircuits"], Tensor]
+"""From the circuits of a layer's call to φ of its edges in use, (n, e)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCircuits:
+    """The circuits of one call of one layer: pruned edges left out, a group's counted once.
+
+    Attributes:
+        name: The layer's name in the model, with the number of the call from the second on.
+        layer: The layer.
+        inputs: (n, i) what the layer was called with.
+        x: (n, e) the input of each edge in use.
+        theta: (e, k) radians.
+        scale: (e, u).
+        shift: (e, u) radians.
+        edges: (e,) flat numbers of the edges in use within (o, i), with groups within (1, i).
+    """
+
+    name: str
+    layer: QKANLayer
+    inputs: Tensor
+    x: Tensor
+    theta: Tensor
+    scale: Tensor
+    shift: Tensor
+    edges: Tensor
+
+    @classmethod
+    def gather(
+        cls, name: str, layer: QKANLayer, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
+    ) -> LayerCircuits:
+        """The edges in use, from what `QKANLayer.activations` is called with."""
+        used = layer.mask != 0
+        if layer.group is not None:
+            used = used.any(0, keepdim=True)
+        edges = used.flatten().nonzero().squeeze(-1)
+        columns = x[:, edges % layer.in_features]
+        theta, scale, shift = (t.flatten(0, 1)[edges] for t in (theta, scale, shift))
+        return cls(name, layer, x, columns, theta, scale, shift, edges)
+
+    @property
+    def values(self) -> int:
+        """How many circuits with bound angles there are: n · e."""
+        return self.x.numel()
+
+    def edge(self, number: int) -> str:
+        """The name of one of the e edges, for messages."""
+        o, i = divmod(int(self.edges[number]), self.layer.in_features)
+        where = f"input {i}" if self.layer.group is not None else f"output {o}, input {i}"
+        return f"Layer {self.name}, the edge of {where}"
+
+    def rows(self, chosen: Tensor) -> LayerCircuits:
+        """The circuits of some of the rows."""
+        return replace(self, inputs=self.inputs[chosen], x=self.x[chosen])
+
+    def detached(self) -> LayerCircuits:
+        """The circuits in double precision, without gradients."""
+        names = ("x", "theta", "scale", "shift")
+        return replace(self, **{name: getattr(self, name).detach().double() for name in names})
+
+    def simulate(self) -> Tensor:
+        """Exact φ of the edges, (n, e), differentiable in all tensors."""
+        layer, x = self.layer, self.x
+        theta, scale, shift = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
+        # a device's few values are not worth compiling a kernel for
+        return edge_values(layer.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
+
+    def angles(self) -> Tensor:
+        """The angle of each parametric gate, (n, e, p) radians, differentiable."""
+        scale = self.layer.fixed_scale or self.scale
+        columns = gate_angles(self.layer.circuit, self.x, self.theta, scale, self.shift, torch)
+        return torch.stack(torch.broadcast_tensors(*columns), -1)
+
+    def weights(self) -> Tensor:
+        """(e,) how much each edge counts: |weight|, summed over what a group feeds."""
+        weight = (self.layer.weight * self.layer.mask).detach().abs().double()
+        if self.layer.group is not None:
+            weight = weight.sum(0, keepdim=True)
+        return weight.flatten()[self.edges]
+
+    def task(self, offsets: Tensor | None = None) -> Task:
+        """The measurement of all values; `offsets` (r, p) repeats it r times, angles moved."""
+        angles = self.detached().angles()
+        if offsets is not None:
+            angles = angles + offsets[:, None, None, :].to(angles)
+        return Task(self.layer.circuit, _numpy(angles), _numpy(self.weights()))
+
+    def readout(self, z: Tensor) -> Tensor:
+        """What the layer reads from ⟨M⟩ = z, differentiable."""
+        return amplitude(z) if self.layer.readout == "amplitude" else z
+
+    def place(self, values: Tensor) -> Tensor:
+        """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned."""
+        shape = self.layer.mask.shape if self.layer.group is None else self.layer.mask[:1].shape
+        if values.shape[-1] != shape.numel():
+            empty = values.new_zeros(values.shape[0], shape.numel())
+            values = empty.index_copy(1, self.edges, values)
+        return values.reshape(-1, *shape)
+
+
+def quantum_layers(model: nn.Module) -> dict[str, QKANLayer]:
+    """The model's `QKANLayer`s by name."""
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    layers = {
+        name or type(module).__name__: module
+        for name, module in model.named_modules()
+        if isinstance(module, QKANLayer)
+    }
+    if not layers:
+        raise QKANError(
+            f"{type(model).__name__} has no QKANLayer, so there is no circuit to measure; "
+            "a device runs a QKAN, an HQKAN or a model with one inside."
+        )
+    return layers
+
+
+@contextmanager
+def overriding_activations(
+    model: nn.Module, activate: Evaluate, *, number_calls: bool = False
+) -> Iterator[None]:
+    """Let `activate` compute the activations of every layer, (n, e) after the readout.
+
+    Args:
+        model: Any module with `QKANLayer`s in it.
+        activate: What computes them.
+        number_calls: Whether a layer's second and later calls have their number in the name, for
+            use in a single forward pass.
+    """
+    layers = quantum_layers(model)
+    taken = [name for name, layer in layers.items() if layer.activations is not None]
+    if taken:
+        raise QKANError(
+            f"Layer {taken[0]} already takes its activations from elsewhere; leave the outer "
+            "`with` first, or use a copy of the model."
+        )
+    overrides = [Override(*item, activate, number_calls) for item in layers.items()]
+    for override in overrides:
+        override.layer.activations = override
+    try:
+        yield
+    finally:
+        for override in overrides:
+            override.ended = True
+            del override.layer.activations
+
+
+class Override:
+    """What computes a layer's activations inside a `with`.
+
+    A copy of the layer, a pickle and a file have None in its place: they are the model alone,
+    which runs on the simulator.
+
+    Attributes:
+        layer: The layer whose activations are computed.
+        ended: Whether the `with` is over; a call raises then.
+    """
+
+    def __init__(self, name: str, layer: QKANLayer, activate: Evaluate, number_calls: bool) -> None:
+        self._name, self.layer, self._activate = name, layer, activate
+        self._number_calls, self._calls, self.ended = number_calls, 0, False
+
+    def __call__(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called."""
+        if self.ended:
+            raise QKANError(
+                f"Layer {self._name} is a copy of one that was on a device, and that `with` has "
+                "ended. Use the model itself, or copy.deepcopy(model), which is never on a device."
+            )
+        self._calls += 1
+        again = self._number_calls and self._calls > 1
+        name = f"{self._name} (call {self._calls})" if again else self._name
+        circuits = LayerCircuits.gather(name, self.layer, x, *parameters)
+        return circuits.place(self._activate(circuits).to(x.dtype))
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
+def record(model: nn.Module, x: Tensor) -> tuple[list[LayerCircuits], Tensor]:
+    """The circuits of all layer calls of a forward pass on the simulator, and its output."""
+    calls: list[LayerCircuits] = []
+
+    def simulate(circuits: LayerCircuits) -> Tensor:
+        calls.append(circuits)
+        return circuits.readout(circuits.simulate())
+
+    with (
+        overriding_activations(model, simulate, number_calls=True),
+        evaluating(model),
+        torch.no_grad(),
+    ):
+        out = model(x)
+    if not isinstance(out, Tensor):
+        raise QKANError(f"The model returned {type(out).__name__}: wanted one tensor.")
+    return calls, out
+
+
+def _numpy(values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return values.detach().cpu().numpy()

@@ -1,0 +1,150 @@
+"""Pairs of a teacher's block and the student's module that learns to do what the block does.
+
+Nothing is stored: while the teacher computes, each of its blocks hands its input and output to the
+student's module, which takes the gradient at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+from qkan.io.hugging_face import resolved
+
+from .blocks import Block, ExpertBank, find_blocks
+from .comparison import counted_rows, relative_error
+
+
+@dataclass(eq=False)
+class BlockPair:
+    """A block of the teacher, and the student's module that learns to do the same.
+
+    Attributes:
+        name: The block's name.
+        reads: The teacher's module whose input is the block's.
+        writes: The teacher's module whose output is the block's.
+        student: The module that learns.
+        inputs: How many of the tensors that the teacher's module is called with are the student's
+            too; None for all, as experts take the router's choice.
+        mask: Tokens that count in the current batch, flat; None when all do.
+        calls: How often the teacher used the block in the current batch.
+        error: Sum over the calls of the relative squared error.
+    """
+
+    name: str
+    reads: nn.Module
+    writes: nn.Module
+    student: nn.Module
+    inputs: int | None = 1
+    mask: Tensor | None = None
+    calls: int = 0
+    error: float | Tensor = 0.0
+    _inputs: list[list[Tensor]] = field(default_factory=list)
+
+    def begin(self, mask: Tensor | None) -> None:
+        """Get ready for a batch."""
+        self.mask, self.calls, self.error = mask, 0, 0.0
+        self._inputs.clear()
+
+    def finish(self) -> float:
+        """Turn the sum over the calls into their mean, and return the mean error."""
+        if not self.calls:
+            raise QKANError(
+                f"distill_ffn: the teacher's forward did not pass through {self.name}, so there is "
+                "nothing to learn from; leave it out of names."
+            )
+        if self.calls > 1:
+            for parameter in self.student.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= self.calls
+        return float(self.error) / self.calls
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While this lasts, every use of the block adds to the gradients of the student."""
+        with (
+            self.reads.register_forward_pre_hook(self._see_input, with_kwargs=True),
+            self.writes.register_forward_hook(self._see_output),
+        ):
+            yield
+
+    def _see_input(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        self._inputs.append(given[: self.inputs])
+
+    def _see_output(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise QKANError(
+                f"distill_ffn: {self.name} returns a {type(output).__name__} in the teacher; only "
+                "blocks that return a tensor can be learnt."
+            )
+        like = next(self.student.parameters())
+        x, *rest, wanted = (t.detach().to(like.device) for t in (*self._inputs.pop(), output))
+        with torch.enable_grad():
+            found = self.student(x.to(like.dtype), *rest)
+            if not isinstance(found, Tensor) or found.shape != wanted.shape:
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise QKANError(
+                    f"distill_ffn: {self.name} maps {tuple(x.shape)} to {tuple(wanted.shape)} in "
+                    f"the teacher and to {shape} in the student; they must be the same model but "
+                    "for the replaced blocks."
+                )
+            error = relative_error(*counted_rows(self.mask, f"{self.name} saw", found, wanted))
+            error.backward()
+        self.calls += 1
+        self.error = self.error + error.detach()
+
+
+def find_pairs(
+    teacher: nn.Module, student: nn.Module, names: Sequence[str] | None
+) -> list[BlockPair]:
+    """Pair the teacher's blocks with the student's modules of those names.
+
+    Without names they are the feed-forward blocks at whose place the student has another class.
+    """
+    blocks = {block.name: block for block in find_blocks(teacher)}
+    if names is None:
+        known = {name: resolved(student, name) for name in blocks}
+        names = [
+            name
+            for name, there in known.items()
+            if there and type(student.get_submodule(there)) is not type(blocks[name].slot)
+        ]
+    names = [names] if isinstance(names, str) else names
+    if not names:
+        raise QKANError(
+            f"distill_ffn: no block of the {type(student).__name__} is replaced, as far as the "
+            "teacher's blocks tell; call replace_ffn(student, …) first, or pass the names."
+        )
+    return [_pair(teacher, student, blocks, name) for name in dict.fromkeys(names)]
+
+
+def _pair(teacher: nn.Module, student: nn.Module, blocks: dict[str, Block], name: str) -> BlockPair:
+    there, here = _found(teacher, "teacher", name), _found(student, "student", name)
+    module, own = teacher.get_submodule(there), student.get_submodule(here)
+    if own is module:
+        raise QKANError(
+            f"distill_ffn: teacher and student share the module {name!r}; make the student from a "
+            "copy, copy.deepcopy(teacher), and replace there."
+        )
+    block = blocks.get(there)
+    if block is not None and block.kind.slot:
+        return BlockPair(name, module, block.module.get_submodule(block.kind.last), own)
+    inputs = None if isinstance(block, ExpertBank) else 1
+    return BlockPair(name, module, module, own, inputs)
+
+
+def _found(model: nn.Module, who: str, name: str) -> str:
+    found = resolved(model, name)
+    if found is None:
+        raise QKANError(
+            f"distill_ffn: the {who}, a {type(model).__name__}, has no module {name!r}; teacher "
+            "and student must be the same model but for the replaced blocks."
+        )
+    return found

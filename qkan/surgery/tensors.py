@@ -1,0 +1,20 @@
+"""The tensors of a layer that surgery replaces."""
+
+from __future__ import annotations
+
+from torch.nn.utils import parametrize
+
+from qkan.errors import QKANError
+from qkan.nn.layer import QKANLayer
+
+ANGLES = ("theta", "scale", "shift")
+"""The tensors of a layer that its circuits take."""
+
+
+def check_unparametrized(layer: QKANLayer) -> None:
+    """Raise `QKANError` where `torch.nn.utils.parametrize` computes the tensors of a layer."""
+    if parametrize.is_parametrized(layer):
+        raise QKANError(
+            "its parameters are computed by torch.nn.utils.parametrize. Take that off with "
+            "remove_parametrizations, change the model, and put it on again."
+        )
