@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qkan.circuits import lower
-
 from .base_activations import BASES
 from .bridge import run
 from .call import LayerTensors, Request, layer_call
@@ -44,7 +42,7 @@ def request_for(
     fixed: bool = False,
 ) -> Request:
     """The request of a layer; its scales are trainable, or fixed at 1, 2, 3 …"""
-    program = lower(CIRCUITS[circuit])
+    program = CIRCUITS[circuit].program
     return Request(
         program, shape.b, shape.o, shape.i, dtype, device, _scales(circuit) if fixed else None
     )
@@ -70,7 +68,7 @@ def evaluate(
     """The output of a layer, from the first of `LayerTensors`; from four the values of edges."""
     scales = _scales(circuit) if fixed else None
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
-    return run(engine, layer_call(lower(CIRCUITS[circuit]), held, scales, base))
+    return run(engine, layer_call(CIRCUITS[circuit].program, held, scales, base))
 
 
 def value_and_gradients(

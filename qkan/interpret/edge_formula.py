@@ -99,7 +99,7 @@ class ExactEdge:
         return to_sympy(self.layer.circuit, x=t, theta=theta, scale=scale, shift=shift, clamp=clamp)
 
 
-def thin(terms: np.ndarray, budget: float, where: Range) -> tuple[np.ndarray, float]:
+def drop_small_terms(terms: np.ndarray, budget: float, where: Range) -> tuple[np.ndarray, float]:
     """Drop small harmonics, or merge them with a near one, while the error is within the budget.
 
     A harmonic of amplitude A costs A when dropped, and A·|Δk|·half when it takes the frequency of
@@ -175,7 +175,7 @@ def write_edge(
         # the weight goes into the coefficients, unless the readout comes before it
         name = "series"
         inside, outside = (1.0, edge.weight) if amplitude else (edge.weight, 1.0)
-        terms, cut = thin(edge.series(), edge.read_budget(budget), where)
+        terms, cut = drop_small_terms(edge.series(), edge.read_budget(budget), where)
         terms[:, 1:] *= inside
         terms, lost = rounded(terms, digits, where)
         z, error = _sum(terms, t), cut + lost / max(abs(inside), 1e-300)

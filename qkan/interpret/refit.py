@@ -36,7 +36,7 @@ class _Fit:
     rmse: float
 
 
-def tidy(expr: Any) -> Any:
+def merge_constants(expr: Any) -> Any:
     """Take constants out of exponents, and half turns out of phases."""
 
     def split(u: Any) -> Any:
@@ -68,7 +68,7 @@ def refit(
         The expression with its numbers fitted, and with some of these set to simple values. Both
         are only merged, and not fitted, where there are too many numbers or none.
     """
-    expr = tidy(expr)
+    expr = merge_constants(expr)
     skeleton, numbers = _skeleton(expr)
     if not 0 < len(numbers) <= _MOST_NUMBERS:
         return expr, expr

@@ -64,7 +64,7 @@ def qkan_layer(
         base_weight: (o, i), or None for no base activation.
         bias: (o,), or None.
         mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
-        program: The lowered circuit, `lower(circuit)`.
+        program: The lowered circuit, `circuit.program`.
         fixed_scale: The values of `scale` when they are the same fixed ones on every edge.
         base: A name in `BASES`, or None.
         readout: A name in `READOUTS`.
