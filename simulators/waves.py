@@ -98,7 +98,8 @@ def _plan_tensors(
     """The plan as tensors in the dtype and on the device of another one."""
     # kept ones would be real where a mode asks for fake tensors; a compiler keeps them as constants
     if torch.compiler.is_compiling() or has_values(like):
-        return _kept(program, fixed_scale, like.dtype, like.device)
+        kept: tuple[Tensor, ...] = _kept(program, fixed_scale, like.dtype, like.device)
+        return kept
     return _made(program, fixed_scale, like.dtype, like.device)
 
 
@@ -112,7 +113,7 @@ def _made(
 _cached = functools.lru_cache(maxsize=128)(_made)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _kept(
     program: Program, fixed_scale: tuple[float, ...] | None, dtype: torch.dtype, device: Any
 ) -> tuple[Tensor, ...]:
@@ -245,7 +246,7 @@ class _Waves(torch.autograd.Function):
         dterms = torch.zeros_like(terms)
         given = [_flat(tensor) for tensor in (grad, x, dx)]
         for rows, parts, table in _spans(given, x.shape[-1], terms):
-            units = -(-rows.count // rows.block)
+            units = -(-rows.height // rows.block)
             sums = np.zeros(units * table.size, table.dtype)
             _run("waves_backward_task", [*parts[:2], table, parts[2], sums], rows, terms)
             found = torch.from_numpy(sums).view(units, len(terms), -1).sum(0)
@@ -254,9 +255,9 @@ class _Waves(torch.autograd.Function):
 
 
 class _Rows(NamedTuple):
-    """Rows of inputs that one kernel call works through, a block at a time."""
+    """Rows of inputs that one kernel call works through, a block of them at a time."""
 
-    count: int
+    height: int
     width: int
     block: int
 
@@ -287,7 +288,7 @@ def _run(task: str, args: list[np.ndarray], rows: _Rows, terms: Tensor) -> None:
 
     dtype = args[0].dtype.type
     fastest = dtype(terms[1::3].abs().max()) if len(terms) > 1 else dtype(0)
-    shape = (rows.count, rows.width, len(terms) // 3)
+    shape = (rows.height, rows.width, len(terms) // 3)
     counter = np.zeros(1, np.int64)
     do(
         Task(getattr(kernels, task), *args, shape, fastest, rows.block, counter),

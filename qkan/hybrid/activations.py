@@ -182,8 +182,8 @@ def _width(block: Block) -> int | None:
     """The features between the linear maps of a block."""
     if isinstance(block, ExpertBank):
         outer = block.sizes[0]
-        sizes = [size for size in block.weight.shape[1:] if size != outer]
-        return sizes[0] if sizes else outer
+        inner = [size for size in block.weight.shape[1:] if size != outer]
+        return inner[0] if inner else outer
     sizes = linear_sizes([*block.linears.values()][-1])
     return None if sizes is None else sizes[0]
 

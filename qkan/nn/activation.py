@@ -171,7 +171,7 @@ class DARUAN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, f) → (…, f)."""
         if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
-            return self(x.unsqueeze(0)).squeeze(0)
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
         check_features(x, last if self.features is None else self.features, self.theta.dtype)
         base = self._base(x)
@@ -210,11 +210,13 @@ class DARUAN(nn.Module):
         A base that is a module or a function is described by its name, and has to be passed to
         `from_config`.
         """
-        named = self.base is None or isinstance(self.base, str)
+        base: object = self.base
+        if not (self.base is None or isinstance(self.base, str)):
+            base = {"passed": _named(self.base)}
         return {
             "features": self.features,
             "group": self.group,
-            "base": self.base if named else {"passed": _named(self.base)},
+            "base": base,
             "circuit": to_json(self.circuit),
             "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
             "amplitude": self.start,
@@ -254,8 +256,9 @@ class DARUAN(nn.Module):
         """The options, and the circuit's ansatz."""
         name = getattr(self.circuit.builder, "name", None)
         circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
-        function = not (self.base is None or isinstance(self.base, str | nn.Module))
-        named = _named(self.base) if function else repr(self.base)  # type: ignore[arg-type]
+        named = repr(self.base)
+        if not (self.base is None or isinstance(self.base, str | nn.Module)):
+            named = _named(self.base)
         base = "" if isinstance(self.base, nn.Module) else f", base={named}"
         return f"{self.features}, group={self.group}{base}, {circuit}, encoding={self.encoding!r}"
 
