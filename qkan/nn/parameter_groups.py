@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qkan.errors import QKANError
+
+from .activation import DARUAN
 from .kan import KANLayer
 from .layer import QKANLayer
 
 _ANGLES = ("theta", "scale", "shift")
+_FASTER = 10.0
+"""How much faster than weights the parameters of a `DARUAN` learn when nothing else is said."""
 
 
-def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> list[dict[str, Any]]:
-    """Put trainable parameters in two groups, one with weight decay and one without.
+def param_groups(
+    model: nn.Module, lr: float, weight_decay: float = 0.01, *, angle_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Put trainable parameters in groups: with weight decay, without it, and those of angles.
 
     Weight decay pulls a parameter to 0, which is no better than any other value of an angle. So
     theta, scale and shift of every `QKANLayer` and of every circuit in a `KAN` are spared, and
     parameters with fewer than two dimensions, such as biases and gains of norms. If an angle is
     computed from parameters, by `torch.nn.utils.parametrize` or by a hook, those are spared.
 
+    The angles, scales, shifts and amplitudes of a `DARUAN` learn faster than weights: at one rate
+    for all, an activation hardly moves while the weights are trained.
+
     Args:
         model: Any module.
-        lr: Learning rate of both groups.
+        lr: Learning rate of the weights.
         weight_decay: Of the first group.
+        angle_lr: Learning rate of the angles, scales, shifts and amplitudes of all circuits. None:
+            ten times lr for those of a `DARUAN`, and lr for those of layers.
 
     Returns:
         Groups for any torch optimizer; an empty one is left out.
@@ -38,16 +51,35 @@ def param_groups(model: nn.Module, lr: float, weight_decay: float = 0.01) -> lis
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    angles = [angle for module in model.modules() for angle in _angles(module)]
-    spared = {id(parameter) for angle in angles for parameter in _leaves(angle)}
-    groups: list[dict[str, Any]] = [
-        {"params": [], "lr": lr, "weight_decay": weight_decay},
-        {"params": [], "lr": lr, "weight_decay": 0.0},
-    ]
+    if angle_lr is not None and not (math.isfinite(angle_lr) and angle_lr > 0):
+        raise QKANError(f"angle_lr={angle_lr!r}: a finite number above 0, or None.")
+    spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
+    decayed: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    angles: list[nn.Parameter] = []
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups[parameter.ndim < 2 or id(parameter) in spared]["params"].append(parameter)
-    return [group for group in groups if group["params"]]
+        module = spared.get(id(parameter))
+        if not parameter.requires_grad:
+            continue
+        if module is not None and (angle_lr is not None or isinstance(module, DARUAN)):
+            angles.append(parameter)
+        elif module is not None or parameter.ndim < 2:
+            rest.append(parameter)
+        else:
+            decayed.append(parameter)
+    faster = _FASTER * lr if angle_lr is None else angle_lr
+    rates = ((decayed, lr, weight_decay), (rest, lr, 0.0), (angles, faster, 0.0))
+    return [
+        {"params": found, "lr": rate, "weight_decay": decay}
+        for found, rate, decay in rates
+        if found
+    ]
+
+
+def _spared(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters behind the angles that a module holds itself."""
+    for angle in _angles(module):
+        yield from _leaves(angle)
 
 
 @torch.enable_grad()
@@ -55,6 +87,8 @@ def _angles(module: nn.Module) -> list[Tensor]:
     """Return the angles, scales and shifts of the circuits that a module holds itself."""
     if isinstance(module, QKANLayer):
         return [getattr(module, name) for name in _ANGLES]
+    if isinstance(module, DARUAN):
+        return [module.amplitude, *(getattr(module, name) for name in _ANGLES)]
     if isinstance(module, KANLayer):
         circuits = zip(module.bases, module.coefficients, strict=True)
         own: Any = [part for basis, part in circuits if basis.name == "daruan"]

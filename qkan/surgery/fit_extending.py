@@ -28,6 +28,7 @@ class FitOptions(TypedDict, total=False):
     loss: str | Loss | None
     optimizer: OptimizerLike
     lr: float | None
+    angle_lr: float | None
     batch_size: int | None
     scheduler: SchedulerLike | None
     patience: int | None
@@ -53,7 +54,7 @@ def fit_extending(
         steps: Steps of each stage.
         progress: Whether to show one bar for all stages.
         **options: Options of `fit`, the same in each stage: validation, loss, optimizer (a name or
-            a function that makes one), lr, batch_size, scheduler, patience, seed.
+            a function that makes one), lr, angle_lr, batch_size, scheduler, patience, seed.
 
     Returns:
         The model of the last stage, and one history of all stages in a row, whose `best_step`,

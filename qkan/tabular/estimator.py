@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         alpha: float = 3.0,
         optimizer: str = "lbfgs",
         lr: float | None = None,
+        angle_lr: float | None = None,
         steps: int | None = None,
         tol: float = 1e-4,
         batch_size: int | None = None,
@@ -75,6 +77,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         self.alpha = alpha
         self.optimizer = optimizer
         self.lr = lr
+        self.angle_lr = angle_lr
         self.steps = steps
         self.tol = tol
         self.batch_size = batch_size
@@ -143,7 +146,13 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         lr, steps = number("lr", self.lr), self.steps
         if str(self.optimizer).lower() != "lbfgs":
             steps = 300 if steps is None else steps
-            return {"optimizer": self.optimizer, "lr": lr, "steps": steps}
+            rates = {"lr": lr, "angle_lr": number("angle_lr", self.angle_lr)}
+            return {"optimizer": self.optimizer, **rates, "steps": steps}
+        if self.angle_lr is not None:
+            raise QKANError(
+                f"angle_lr={self.angle_lr!r} with LBFGS, which has one step for all parameters; "
+                "leave it out, or pass optimizer='adam' or 'adamw'."
+            )
         lbfgs = functools.partial(
             torch.optim.LBFGS, lr=1.0 if lr is None else lr, max_iter=20, history_size=10,
             tolerance_change=number("tol", self.tol), line_search_fn="strong_wolfe",
@@ -352,7 +361,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle; version 0.1.0 kept a network and its scales beside each other."""
-        state = dict(state)
+        # an option that did not exist when it was written has its default
+        options = inspect.signature(type(self)).parameters.values()
+        state = {option.name: option.default for option in options} | state
         network = state.pop("model_", None)
         old = {name: state.pop(name, None) for name in _OLD_STATE}
         super().__setstate__(state)

@@ -49,6 +49,7 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             model misses structure in the data; 0 is no penalty.
         optimizer: See `qkan.fit` for this and all options up to `batch_size`.
         lr: The learning rate.
+        angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
         steps: The number of steps; None: 20 of LBFGS, of 20 iterations each, or 300 of another.
         tol: A step of LBFGS ends when an iteration lowers the loss by less. Lower it for targets
             without noise that are to be met exactly.
@@ -151,6 +152,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         alpha: Strength of the penalty.
         optimizer: See `qkan.fit`.
         lr: The learning rate.
+        angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
         steps: The number of steps.
         tol: The change of the loss at which a step of LBFGS ends.
         batch_size: Samples in a step.
@@ -202,6 +204,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         alpha: float = 3.0,
         optimizer: str = "lbfgs",
         lr: float | None = None,
+        angle_lr: float | None = None,
         steps: int | None = None,
         tol: float = 1e-4,
         batch_size: int | None = None,
@@ -216,8 +219,8 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             hidden, ansatz=ansatz, reps=reps, encoding=encoding, group=group, base=base,
-            engine=engine, alpha=alpha, optimizer=optimizer, lr=lr, steps=steps, tol=tol,
-            batch_size=batch_size, early_stopping=early_stopping,
+            engine=engine, alpha=alpha, optimizer=optimizer, lr=lr, angle_lr=angle_lr,
+            steps=steps, tol=tol, batch_size=batch_size, early_stopping=early_stopping,
             validation_fraction=validation_fraction, patience=patience,
             random_state=random_state, dtype=dtype, warm_start=warm_start, verbose=verbose,
         )  # fmt: skip

@@ -52,6 +52,7 @@ def fit(
     loss: str | Loss | None = None,
     optimizer: OptimizerLike = "lbfgs",
     lr: float | None = None,
+    angle_lr: float | None = None,
     steps: int,
     batch_size: int | None = None,
     scheduler: SchedulerLike | None = None,
@@ -98,6 +99,8 @@ def fit(
             an optimizer, or an optimizer.
         lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
             hundred steps a small network takes), 1e-3 for AdamW, else torch's default.
+        angle_lr: Learning rate of the angles, scales, shifts and amplitudes of circuits, as in
+            `param_groups`; LBFGS has none.
         steps: Calls of `optimizer.step` in all, including those before a resumption.
         batch_size: Samples in each step, in shuffled epochs; None takes all of them.
         scheduler: "cosine" (to 0 over `steps`), "plateau", or a function from the optimizer to a
@@ -141,7 +144,7 @@ def fit(
         )
     ranks = Ranks(model)
     criterion = make_loss(loss)
-    made = make_optimizer(optimizer, model, lr)
+    made = make_optimizer(optimizer, model, lr, angle_lr)
     rates = make_scheduler(scheduler, made, steps)
     file = None if checkpoint is None else Checkpoint(checkpoint)
     saved = None if file is None else ranks.agree(file.read() if ranks.first else None)

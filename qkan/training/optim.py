@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 
 from qkan._options import check_choice
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.parameter_groups import param_groups
 
 OptimizerLike = str | torch.optim.Optimizer | Callable[[Any], torch.optim.Optimizer]
@@ -28,7 +29,7 @@ _DEFAULT_LR = {"LBFGS": 1.0, "Adam": 1e-2, "AdamW": 1e-3}
 
 
 def make_optimizer(
-    optimizer: OptimizerLike, model: nn.Module, lr: float | None
+    optimizer: OptimizerLike, model: nn.Module, lr: float | None, angle_lr: float | None = None
 ) -> torch.optim.Optimizer:
     """Return the optimizer that `fit(model, optimizer=…, lr=…)` asks for."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -40,14 +41,15 @@ def make_optimizer(
     if lr is not None and not (isinstance(lr, Real | Tensor) and math.isfinite(lr) and lr > 0):
         raise QKANError(f"lr={lr!r}: a finite number above 0, or None.")
     if isinstance(optimizer, str):
-        return _of_class(_by_name(optimizer), model, trainable, lr)
+        return _of_class(_by_name(optimizer), model, trainable, lr, angle_lr)
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
-        return _of_class(optimizer, model, trainable, lr)
-    if lr is not None:
-        raise QKANError(
-            f"lr={lr!r} beside an optimizer of your own: set the learning rate there, "
-            "and leave lr out."
-        )
+        return _of_class(optimizer, model, trainable, lr, angle_lr)
+    for name, value in (("lr", lr), ("angle_lr", angle_lr)):
+        if value is not None:
+            raise QKANError(
+                f"{name}={value!r} beside an optimizer of your own: set the learning rate there, "
+                f"and leave {name} out."
+            )
     made: Any = optimizer
     if not isinstance(made, torch.optim.Optimizer) and callable(made):
         made = made(trainable)
@@ -118,11 +120,28 @@ def _of_class(
     model: nn.Module,
     trainable: list[nn.Parameter],
     lr: float | None,
+    angle_lr: float | None,
 ) -> torch.optim.Optimizer:
     lr = _DEFAULT_LR.get(cls.__name__) if lr is None else lr
     options: dict[str, Any] = {} if lr is None else {"lr": lr}
     if issubclass(cls, torch.optim.LBFGS):
+        if angle_lr is not None:
+            raise QKANError(
+                f"angle_lr={angle_lr!r} with LBFGS, which finds the length of its step for all "
+                "parameters at once; leave it out, or use optimizer='adam' or 'adamw'."
+            )
         return cls(trainable, max_iter=20, line_search_fn="strong_wolfe", **options)
-    if issubclass(cls, torch.optim.AdamW) and lr is not None:
-        return cls(param_groups(model, lr), **options)
+    decays = issubclass(cls, torch.optim.AdamW)
+    if lr is None and angle_lr is not None:
+        raise QKANError(f"angle_lr={angle_lr!r} without lr: pass the rate of the weights, too.")
+    if lr is not None and (decays or angle_lr is not None or _has_activations(model)):
+        groups = param_groups(model, lr, angle_lr=angle_lr)
+        if not decays:
+            for group in groups:
+                del group["weight_decay"]
+        return cls(groups, **options)
     return cls(trainable, **options)
+
+
+def _has_activations(model: nn.Module) -> bool:
+    return any(isinstance(module, DARUAN) for module in model.modules())

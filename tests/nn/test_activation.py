@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qkan import DARUAN, QKANError
+from qkan import DARUAN, QKANError, QKANLayer, fit, param_groups
 from qkan.nn.activation import ACTIVATIONS
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -156,3 +156,40 @@ def test_an_ensemble_of_parameters_through_vmap() -> None:
 def test_what_cannot_be_right_is_said(make: Any, said: str) -> None:
     with pytest.raises(QKANError, match=said):
         make()
+
+
+def test_groups_of_parameters_give_the_angles_their_own_rate() -> None:
+    model = nn.Sequential(nn.Linear(3, 20), DARUAN(20, group=4), QKANLayer(20, 2))
+    groups = param_groups(model, lr=1e-3, weight_decay=0.1)
+    assert [(g["lr"], g["weight_decay"]) for g in groups] == [(1e-3, 0.1), (1e-3, 0.0), (1e-2, 0.0)]
+    own = {id(p) for p in model[1].parameters()}
+    assert {id(p) for p in groups[2]["params"]} == own
+    (*_, angles) = param_groups(model, lr=1e-3, angle_lr=0.5)
+    assert angles["lr"] == 0.5 and len(angles["params"]) == len(own) + 3
+    assert sum(len(g["params"]) for g in groups) == len([*model.parameters()])
+    with pytest.raises(QKANError, match="angle_lr=-1"):
+        param_groups(model, lr=1e-3, angle_lr=-1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_fit_gives_the_angles_their_own_rate(optimizer: str) -> None:
+    def trained(**options: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 20), DARUAN(20), nn.Linear(20, 1))
+        x = torch.linspace(-1, 1, 40).unsqueeze(-1)
+        fit(model, (x, (5 * x).sin()), optimizer=optimizer, lr=1e-3, steps=3, progress=False,
+            **options)  # fmt: skip
+        return [parameter.detach() for parameter in model[1].parameters()]
+
+    slow, default, fast = trained(angle_lr=1e-9), trained(), trained(angle_lr=1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(default, fast, strict=True))
+    assert any((a - b).abs().max() > 1e-6 for a, b in zip(slow, fast, strict=True))
+
+
+def test_what_has_no_rate_of_angles_says_so() -> None:
+    data = (torch.rand(8, 2), torch.rand(8, 1))
+    model = nn.Sequential(nn.Linear(2, 1), DARUAN(1))
+    with pytest.raises(QKANError, match=r"angle_lr=0\.1 with LBFGS"):
+        fit(model, data, angle_lr=0.1, steps=1, progress=False)
+    with pytest.raises(QKANError, match=r"angle_lr=0\.1 beside an optimizer of your own"):
+        fit(model, data, optimizer=torch.optim.SGD(model.parameters()), angle_lr=0.1, steps=1)
