@@ -283,12 +283,18 @@ class QKANLayer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this layer again, as JSON values."""
-        names = ("in_features", "out_features", "group", "base", "readout", "engine", "start")
+        # a run on a device is recognised by a digest of this text, so the order stays what it is
         return {
-            **{name: getattr(self, name) for name in names},
+            "in_features": self.in_features,
+            "out_features": self.out_features,
             "circuit": to_json(self.circuit),
             "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
+            "group": self.group,
+            "base": self.base,
+            "readout": self.readout,
+            "engine": self.engine,
             "bias": self.bias is not None,
+            "start": self.start,
         }
 
     @classmethod

@@ -326,21 +326,9 @@ def test_starts_come_from_the_generator() -> None:
 
 def test_the_transfer_experiment_runs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    folder = EXPERIMENTS
-    short = [
-        "--first",
-        "0",
-        "--seeds",
-        "2",
-        "--starts",
-        "1",
-        "--short",
-        "0.01",
-        "--out",
-        str(tmp_path),
-    ]
+    short = ["--first", "0", "--seeds", "2", "--starts", "1", "--short", "0.01"]
     done = subprocess.run(
-        [sys.executable, str(folder / "transfer.py"), *short],
+        [sys.executable, str(EXPERIMENTS), "transfer", *short, "--out", str(tmp_path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
