@@ -24,24 +24,29 @@ from .jit import (
     get9,
     inline,
     kernel,
+    next_index,
     put,
     put2,
     put3,
     spliced,
-    windows,
 )
 from .layout import (
     AFFINE,
     ARCCOS,
     ARCCOS_SLOPE,
     DATA_ROWS,
+    DONE,
     EDGES_AT,
     INDEX,
     INPUT_ROW,
+    LEFT,
     OUTPUT_ROW,
+    RIGHT,
     SHARED_ROW,
     STATE,
     STEP,
+    TOP,
+    WINDOW,
     data_kind,
     edge_size,
     first_at,
@@ -192,12 +197,12 @@ def locate(index: Any, shape: Any, window: Any, begin: int, n: int) -> None:
         index: (INDEX,), see `layout`.
         shape: (outputs of all samples, inputs, outputs of one sample). The first differs from the
             last where samples have parameters of their own, and so edges of their own.
-        window: First output, end of the outputs, first input, end of the inputs.
+        window: First output, first input, end of the inputs.
         begin: Counted within the window, output by output.
         n: Lanes in use.
     """
     all_outs, ins, outs = shape
-    top, _, left, right = window
+    top, left, right = window
     output, i = top + begin // (right - left), left + begin % (right - left)
     sample, o = output // outs, output % outs
     index[EDGES_AT] = all_outs * ins
@@ -217,22 +222,33 @@ def locate(index: Any, shape: Any, window: Any, begin: int, n: int) -> None:
 
 
 @inline
-def tiles(counter: Any, index: Any, shape: Any, blocks: Any) -> Any:
-    """Yield the number of edges of every tile that this thread gets, and write them to the index.
+def next_tile(counter: Any, index: Any, shape: Any, blocks: Any) -> int:
+    """Write the edges of the next tile to the index; returns their number, 0 after the last tile.
+
+    A thread takes a window of edges and goes through it tile by tile before it takes the next. It
+    is no generator, for numba keeps a generator's state in memory, which costs microseconds.
 
     Args:
-        counter: (1,) units of work taken so far, shared by the threads.
-        index: (INDEX,), written.
+        counter: (1,) windows taken so far, shared by the threads.
+        index: (INDEX,), written; zeros before the first tile.
         shape: (outputs of all samples, inputs, outputs of one sample).
-        blocks: Outputs and inputs of a unit of work.
+        blocks: Outputs and inputs of a window.
     """
-    for window in windows(counter, shape[0], blocks[0], shape[1], blocks[1]):
-        top, bottom, left, right = window
-        edges = (bottom - top) * (right - left)
-        for begin in range(0, edges, LANES):
-            n = min(LANES, edges - begin)
-            locate(index, shape, window, begin, n)
-            yield n
+    all_outs, ins, _ = shape
+    if index[DONE] >= index[WINDOW]:
+        across = (ins + blocks[1] - 1) // blocks[1]
+        unit = next_index(counter)
+        index[TOP], index[LEFT] = unit // across * blocks[0], unit % across * blocks[1]
+        if index[TOP] >= all_outs:
+            return 0
+        bottom = min(index[TOP] + blocks[0], all_outs)
+        index[RIGHT] = min(index[LEFT] + blocks[1], ins)
+        index[WINDOW] = (bottom - index[TOP]) * (index[RIGHT] - index[LEFT])
+        index[DONE] = 0
+    n = min(LANES, index[WINDOW] - index[DONE])
+    locate(index, shape, (index[TOP], index[LEFT], index[RIGHT]), index[DONE], n)
+    index[DONE] += n
+    return n
 
 
 @inline
@@ -351,13 +367,15 @@ def forward(
     batch, outs, ins = shape
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
     height = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.empty(INDEX, np.int64), np.zeros(height * LANES, kind)
-    for n in tiles(counter, index, (outs, ins, outs), (block, ins)):
+    index, values = np.zeros(INDEX, np.int64), np.zeros(height * LANES, kind)
+    n = next_tile(counter, index, (outs, ins, outs), (block, ins))
+    while n > 0:
         prepare(arrays, index, edge_rows, n)
         _forward_tile(
             code, x, arrays.weight, transform, out, mode, common, shape, total, n,
             edge_rows, sample_rows, index, values,
         )  # fmt: skip
+        n = next_tile(counter, index, (outs, ins, outs), (block, ins))
 
 
 @kernel

@@ -11,7 +11,7 @@ import numpy as np
 
 from .edge import prepare
 from .edge_grad import finish
-from .edge_lanes import EDGES, SERIES, combine, load_x, states, swung, tiles, trig
+from .edge_lanes import EDGES, SERIES, combine, load_x, next_tile, states, swung, trig
 from .jit import (
     LANES,
     add,
@@ -254,9 +254,10 @@ def backward(
     terms = transform.size // max(batch, 1)
     term_rows = np.zeros((terms + 3) // 4 * 4 * LANES, kind)
     values = np.empty((batch if mode == SERIES else 0) * LANES, kind)
-    index = np.empty(INDEX, np.int64)
+    index = np.zeros(INDEX, np.int64)
     sums, size = sums_at(code), sum_rows(code) * LANES
-    for n in tiles(counter, index, (outs, ins, outs), blocks):
+    n = next_tile(counter, index, (outs, ins, outs), blocks)
+    while n > 0:
         prepare(arrays, index, edge_rows, n)
         edge_rows[sums : sums + size] = 0
         _backward_tile(
@@ -264,6 +265,7 @@ def backward(
             edge_rows, sample_rows, index, term_rows, values,
         )  # fmt: skip
         finish(code, weight, (dtheta, dscale, dshift, dweight), index, edge_rows, n)
+        n = next_tile(counter, index, (outs, ins, outs), blocks)
 
 
 @kernel

@@ -61,10 +61,13 @@ DATA_ROWS = 5
 numbers, scale. Arccos: shift, cosine and sine of the offset, an unused row, scale."""
 
 OUTPUT_ROW, INPUT_ROW, SHARED_ROW, EDGES_AT = LANES, 2 * LANES, 3 * LANES, 4 * LANES
-INDEX = EDGES_AT + 1
+DONE, WINDOW, TOP, LEFT, RIGHT = range(EDGES_AT + 1, EDGES_AT + 6)
+INDEX = EDGES_AT + 6
 """Size of the index, an integer array that says which edge stands in which lane. Its rows are the
 edges' own numbers, their outputs', their inputs', and the edges' numbers among the edges of one
-sample, by which parameters are found that all samples share. The last entry counts all edges."""
+sample, by which parameters are found that all samples share. Then come the number of all edges,
+and the window of edges that a thread works on: how many of its edges are done, how many it has, its
+first output, its first input, and the end of its inputs."""
 
 SIN, STATE, SLOPE, ARCCOS_SLOPE, STEP = LANES, 2 * LANES, 5 * LANES, 6 * LANES, 7 * LANES
 """Offsets in the sample rows of a data rotation, whose first row is the cosine: the sine, the state

@@ -14,7 +14,7 @@ import numpy as np
 
 from .edge import angles, fill, row_of, turn
 from .edge_grad import scatter, thetas
-from .edge_lanes import emit_sums, load_x, tiles, trig
+from .edge_lanes import emit_sums, load_x, next_tile, trig
 from .jit import LANES, add, bind, get, get2, get3, inline, kernel, put, put2, spliced
 from .layout import (
     AFFINE,
@@ -88,8 +88,9 @@ def forward(arrays: Any, x: Any, out: Any, shape: Any, block: int, counter: Any)
     code, consts, weight, kind = arrays.code, arrays.consts, arrays.weight, arrays.theta.dtype
     all_outs, ins, _ = shape
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
-    index, values = np.empty(INDEX, np.int64), np.empty(LANES, kind)
-    for n in tiles(counter, index, shape, (block, ins)):
+    index, values = np.zeros(INDEX, np.int64), np.empty(LANES, kind)
+    n = next_tile(counter, index, shape, (block, ins))
+    while n > 0:
         _there(arrays, x, index, edge_rows, sample_rows, n)
         _value(consts, edge_rows, _component(code[0], 0), values, n)
         if weight.size > 0:
@@ -97,6 +98,7 @@ def forward(arrays: Any, x: Any, out: Any, shape: Any, block: int, counter: Any)
         else:
             for lane in range(n):
                 put(out, get(index, lane), get(values, lane))
+        n = next_tile(counter, index, shape, (block, ins))
 
 
 @inline
@@ -200,9 +202,10 @@ def backward(
     # one more row holds ∂φ/∂angle of the rotation at hand
     edge_rows = np.empty(edge_size(code) + LANES, kind)
     sample_rows = np.empty(sample_size(code[0]), kind)
-    index, values = np.empty(INDEX, np.int64), np.empty(LANES, kind)
+    index, values = np.zeros(INDEX, np.int64), np.empty(LANES, kind)
     slope, to = edge_size(code), x_at(code[0]) + LANES
-    for n in tiles(counter, index, shape, blocks):
+    n = next_tile(counter, index, shape, blocks)
+    while n > 0:
         _there(arrays, x, index, edge_rows, sample_rows, n)
         _adjoint(code, consts, g, weight, dweight, index, edge_rows, values, slope, n)
         fill(sample_rows, to, 0.0, n)
@@ -210,6 +213,7 @@ def backward(
         if dx.size > 0:
             for lane in range(n):
                 add(dx, get(index, INPUT_ROW + lane), get(sample_rows, to + lane))
+        n = next_tile(counter, index, shape, blocks)
 
 
 @kernel
