@@ -42,19 +42,19 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
     if tensors.mask is not None and tensors.mask.requires_grad:
         return _FALLBACK.forward(call)[0]
     # a compiler sees only the first question of `has_values`
-    if not has_values(tensors.x) or _is_observed():
+    if not has_values(tensors.x) or is_observed():
         return _run_recorded(engine, call)
     if not torch.is_grad_enabled():
         return engine.forward(call)[0]
     return _Layer.apply(engine, request, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _is_observed() -> bool:
+def is_observed() -> bool:
     """Whether forward mode or a dispatch mode wants to see every operator."""
     return forward_ad._current_level >= 0 or torch._C._len_torch_dispatch_stack() > 0
 
 
-def _are_many(grad: Tensor) -> bool:
+def are_many(grad: Tensor) -> bool:
     """Whether a gradient stands for many gradients, as `is_grads_batched` passes them."""
     functorch = torch._C._functorch
     return bool(
@@ -99,7 +99,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
         call = LayerCall(ctx.request, LayerTensors(*ctx.saved_tensors), ctx.needs_input_grad[2:])
-        if torch.is_grad_enabled() or _are_many(grad):
+        if torch.is_grad_enabled() or are_many(grad):
             found = _differentiable_backward(call, grad)
         else:
             with without_autocast(grad):

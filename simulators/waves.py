@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +21,11 @@ from torch import Tensor
 from qkan.circuits import Program
 
 from .autocast import without_autocast
-from .bridge import run
-from .call import LayerTensors, has_values, layer_call
+from .bridge import are_many, is_observed, run
+from .call import LayerCall, LayerTensors, has_values, layer_call
 from .cpu.compiled import DTYPES, INSTALLED
-from .registry import select
+from .engine import Engine
+from .registry import get_engine, select
 
 _WIDTH = 1024
 """Inputs of a row where all inputs share one activation."""
@@ -153,18 +154,83 @@ def wave_terms(
     Raises:
         SimulatorError: The named engine refuses.
     """
-    phases, analysis, numbers = _plan_tensors(program, fixed_scale, theta)
-    # x stays 0, so that every evaluation differs in its shifts alone
+    plan = _plan_tensors(program, fixed_scale, theta)
+    call = _evaluations(program, plan[0], theta, scale, shift, fixed_scale)
+    chosen = select(engine, call.request)
+    if chosen.plain(call) or not has_values(theta) or is_observed():
+        return _terms(run(chosen, call).squeeze(2), plan, scale, amplitude)
+    found: Tensor = _Terms.apply(chosen, program, fixed_scale, theta, scale, shift, amplitude)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _evaluations(
+    program: Program, phases: Tensor, theta: Tensor, scale: Tensor, shift: Tensor,
+    fixed_scale: tuple[float, ...] | None,
+) -> LayerCall:  # fmt: skip
+    """The circuit of every activation at all phases; x stays 0, so that only the shifts differ."""
     x = torch.zeros(len(phases), 1, dtype=theta.dtype, device=theta.device)
     shifts = (shift + phases[:, None, :]).unsqueeze(2)
-    call = layer_call(
-        program, LayerTensors(x, theta.unsqueeze(1), scale.unsqueeze(1), shifts), fixed_scale
-    )
-    values = run(select(engine, call.request), call).squeeze(2)
+    tensors = LayerTensors(x, theta.unsqueeze(1), scale.unsqueeze(1), shifts)
+    return layer_call(program, tensors, fixed_scale)
+
+
+def _terms(values: Tensor, plan: tuple[Tensor, ...], scale: Tensor, amplitude: Tensor) -> Tensor:
+    """The rows of terms, from φ of every activation at all phases, (n, g)."""
+    _, analysis, numbers = plan
     coefficients = (analysis @ values) * amplitude
     waves = coefficients[1:].unflatten(0, (-1, 2))
     frequencies = (numbers @ scale.T).unsqueeze(1)
     return torch.cat([coefficients[:1], torch.cat([frequencies, waves], 1).flatten(0, 1)])
+
+
+class _Terms(torch.autograd.Function):
+    """The terms as one node of the graph, for a dozen small ones would cost more than the waves."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, engine: Engine, program: Program, fixed_scale: Any, *tensors: Tensor
+    ) -> Tensor:
+        theta, scale, shift, amplitude = tensors
+        plan = _plan_tensors(program, fixed_scale, theta)
+        call = _evaluations(program, plan[0], theta, scale, shift, fixed_scale)
+        values = engine.forward(call)[0].squeeze(2)
+        ctx.engine, ctx.program, ctx.fixed_scale = engine, program, fixed_scale
+        ctx.save_for_backward(*tensors, values)
+        return _terms(values, plan, scale, amplitude)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, values = ctx.saved_tensors
+        theta, scale, shift, amplitude = tensors
+        plan = _plan_tensors(ctx.program, ctx.fixed_scale, theta)
+        if torch.is_grad_enabled() or are_many(grad):
+            found = _differentiable_terms(ctx, tensors, plan, grad)
+            return (None, None, None, *found)
+        _, analysis, numbers = plan
+        waves = grad[1:].unflatten(0, (-1, 3))
+        sums = torch.cat([grad[:1], waves[:, 1:].flatten(0, 1)])
+        dvalues = (analysis.T @ (sums * amplitude)).unsqueeze(2)
+        call = _evaluations(ctx.program, plan[0], theta, scale, shift, ctx.fixed_scale)
+        needs = (False, True, False, True, *(False,) * 4)
+        _, dtheta, _, dshift, *_ = ctx.engine.backward(call._replace(needs=needs), dvalues, None)
+        return (
+            None, None, None, dtheta.squeeze(1), waves[:, 0].T @ numbers,
+            dshift.sum(0).squeeze(1), (sums * (analysis @ values)).sum(0),
+        )  # fmt: skip
+
+
+def _differentiable_terms(
+    ctx: Any, tensors: Sequence[Tensor], plan: tuple[Tensor, ...], grad: Tensor
+) -> list[Tensor | None]:
+    """The gradients of the terms as a graph that can be differentiated again."""
+    theta, scale, shift, amplitude = tensors
+    needs = ctx.needs_input_grad[3:]
+    with torch.enable_grad():
+        call = _evaluations(ctx.program, plan[0], theta, scale, shift, ctx.fixed_scale)
+        total = _terms(run(get_engine("torch"), call).squeeze(2), plan, scale, amplitude)
+        wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
+        found = iter(torch.autograd.grad(total, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needs]
 
 
 def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
@@ -181,10 +247,6 @@ def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
     Returns:
         (…, i), in the dtype of `base`.
     """
-    columns = terms.shape[1]
-    if columns > 1 and columns != x.shape[-1]:
-        index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
-        terms = terms[:, index]
     if _is_compiled(x, base, terms):
         return _Waves.apply(x, base, terms)  # type: ignore[no-any-return, no-untyped-call]
     return _plain(x, base, terms)
@@ -193,7 +255,10 @@ def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
 def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
     """The sum in torch's operators, differentiable to any order."""
     with without_autocast(x):
-        wide = x.to(terms.dtype)
+        wide, columns = x.to(terms.dtype), terms.shape[1]
+        if columns > 1 and columns != x.shape[-1]:
+            index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
+            terms = terms[:, index]
         total = terms[0].expand_as(wide)
         for frequency, cosine, sine in terms[1:].unflatten(0, (-1, 3)):
             angle = frequency * wide
@@ -212,9 +277,8 @@ def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
         and x.dtype == base.dtype == terms.dtype
         and x.shape == base.shape
         and x.numel() > 0
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch.autograd.forward_ad._current_level < 0
         and has_values(x)
+        and not is_observed()
     )
 
 
@@ -234,23 +298,19 @@ class _Waves(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, terms = ctx.saved_tensors
         needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[2])
-        of = torch._C._functorch
-        if (
-            torch.is_grad_enabled()
-            or of.is_legacy_batchedtensor(grad)
-            or of.is_functorch_wrapped_tensor(grad)
-        ):
+        if torch.is_grad_enabled() or are_many(grad):
             dx, dterms = _differentiable_backward(x, terms, grad, needs)
             return dx, grad, dterms
-        dx = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        dx = torch.empty_like(x, memory_format=torch.contiguous_format)
         dterms = torch.zeros_like(terms)
         given = [_flat(tensor) for tensor in (grad, x, dx)]
         for rows, parts, table in _spans(given, x.shape[-1], terms):
             units = -(-rows.height // rows.block)
-            sums = np.zeros(units * table.size, table.dtype)
+            sums = np.empty(units * table.size, table.dtype)
             _run("waves_backward_task", [*parts[:2], table, parts[2], sums], rows, terms)
-            found = torch.from_numpy(sums).view(units, len(terms), -1).sum(0)
-            dterms += found if terms.shape[1] > 1 else found.sum(1, keepdim=True)
+            found = sums.reshape(units, len(terms), -1).sum(0)
+            starts = _columns(rows.width, terms.shape[1])[1]
+            dterms += torch.from_numpy(np.add.reduceat(found, starts, axis=1))
         return dx, grad, dterms
 
 
@@ -276,9 +336,17 @@ def _spans(given: list[np.ndarray], width: int, terms: Tensor) -> Iterator[Any]:
         width = min(width, size - at)
         count = (size - at) // width
         end = at + count * width
-        table = _flat(terms.expand(-1, width))
+        columns = _columns(width, terms.shape[1])[0]
+        table = terms.detach().numpy()[:, columns].reshape(-1)
         yield _Rows(count, width, max(1, _CELLS // width)), [v[at:end] for v in given], table
         at = end
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `width` inputs its column of the terms, and for each column its first input."""
+    columns = np.arange(width) * count // width
+    return columns, np.searchsorted(columns, np.arange(count))
 
 
 def _run(task: str, args: list[np.ndarray], rows: _Rows, terms: Tensor) -> None:

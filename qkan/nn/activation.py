@@ -135,7 +135,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps)
+        self.circuit = circuit_of(ansatz, reps, default=1)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)

@@ -2,43 +2,84 @@
 
 The parameters stand in rows as wide as x: `terms[0]` is the constant, and wave f has its frequency
 in row 3f + 1, and what its cosine and its sine are multiplied by in rows 3f + 2 and 3f + 3.
+
+A unit of work is a block of samples and at most `LANES` inputs. What belongs to its inputs stands
+in rows of one scratch array at distances that the compiler knows, so that it sees that no two rows
+overlap and vectorises the loops over them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .jit import add, bind, get, inline, kernel, put, windows
+import numpy as np
+
+from .jit import LANES, add, bind, get, inline, kernel, put, windows
 from .sincos import per_quarter, sincos, slow_sincos
 
+_X, _G, _OUT, _CONSTANT, _FIRST = 0, LANES, 2 * LANES, 3 * LANES, 4 * LANES
+"""Rows of the scratch array: inputs, gradients, results, constants, and where the waves begin."""
 
-@inline
-def _is_large(x: Any, at: int, n: int, fastest: Any) -> bool:
-    """Whether an angle of a row may be beyond the range of the fast sine."""
-    largest = type(get(x, at))(0)
-    for i in range(n):
-        largest = max(largest, abs(get(x, at + i)))
-    return largest * fastest > 1e4
-
-
-@inline
-def _add_wave(x: Any, at: int, terms: Any, row: int, out: Any, n: int) -> None:
-    """Add one wave to a row of outputs."""
-    zero = type(get(x, at))(0)
-    for i in range(n):
-        hi, lo = per_quarter(get(terms, row + i))
-        s, c = sincos(hi, lo, zero, zero, get(x, at + i))
-        add(out, at + i, get(terms, row + n + i) * c + get(terms, row + 2 * n + i) * s)
+_HIGH, _LOW, _COS, _SIN, _FREQUENCY = 0, LANES, 2 * LANES, 3 * LANES, 4 * LANES
+_FREQUENCY_SUM, _COS_SUM, _SIN_SUM, _WAVE = 5 * LANES, 6 * LANES, 7 * LANES, 8 * LANES
+"""Rows of a wave: the frequency in quarter turns as two numbers that are added, the factors of
+cosine and sine, the frequency; the sums that make the gradients by the last three; then the next
+wave's rows begin."""
 
 
 @inline
-def _add_large_wave(x: Any, at: int, terms: Any, row: int, out: Any, n: int) -> None:
-    """Add one wave to a row of outputs, slowly, for angles of any size."""
-    kind = type(get(x, at))
-    for i in range(n):
-        s, c = slow_sincos(get(terms, row + i), 0.0, 0.0, get(x, at + i))
-        wave = get(terms, row + n + i) * kind(c) + get(terms, row + 2 * n + i) * kind(s)
-        add(out, at + i, wave)
+def _load_terms(terms: Any, width: int, left: int, n: int, count: int, room: Any) -> None:
+    """Write the terms of n inputs to the scratch array, and zeros to the sums."""
+    zero = type(get(room, 0))(0)
+    for lane in range(n):
+        put(room, _CONSTANT + lane, get(terms, left + lane))
+        put(room, _G + lane, zero)
+    for f in range(count):
+        at, source = _FIRST + f * _WAVE, (3 * f + 1) * width + left
+        for lane in range(n):
+            frequency = get(terms, source + lane)
+            hi, lo = per_quarter(frequency)
+            put(room, at + _HIGH + lane, hi)
+            put(room, at + _LOW + lane, lo)
+            put(room, at + _FREQUENCY + lane, frequency)
+            put(room, at + _COS + lane, get(terms, source + width + lane))
+            put(room, at + _SIN + lane, get(terms, source + 2 * width + lane))
+            put(room, at + _FREQUENCY_SUM + lane, zero)
+            put(room, at + _COS_SUM + lane, zero)
+            put(room, at + _SIN_SUM + lane, zero)
+
+
+@inline
+def _load(source: Any, at: int, n: int, room: Any, to: int) -> Any:
+    """Write n numbers to a row; returns the largest size among them."""
+    largest = type(get(room, 0))(0)
+    for lane in range(n):
+        value = get(source, at + lane)
+        put(room, to + lane, value)
+        largest = max(largest, abs(value))
+    return largest
+
+
+@inline
+def _add_wave(room: Any, at: int, n: int) -> None:
+    """Add one wave to the results."""
+    zero = type(get(room, 0))(0)
+    for lane in range(n):
+        hi, lo = get(room, at + _HIGH + lane), get(room, at + _LOW + lane)
+        s, c = sincos(hi, lo, zero, zero, get(room, _X + lane))
+        wave = get(room, at + _COS + lane) * c + get(room, at + _SIN + lane) * s
+        add(room, _OUT + lane, wave)
+
+
+@inline
+def _add_large_wave(room: Any, at: int, n: int) -> None:
+    """Add one wave to the results, slowly, for angles of any size."""
+    kind = type(get(room, 0))
+    for lane in range(n):
+        frequency, x = get(room, at + _FREQUENCY + lane), get(room, _X + lane)
+        s, c = slow_sincos(frequency, 0.0, 0.0, x)
+        wave = get(room, at + _COS + lane) * kind(c) + get(room, at + _SIN + lane) * kind(s)
+        add(room, _OUT + lane, wave)
 
 
 @kernel
@@ -54,57 +95,69 @@ def waves(
         out: (b·i,), written.
         shape: (b, i, count).
         fastest: The largest |ω|.
-        block: Rows of a unit of work.
+        block: Samples of a unit of work.
         counter: (1,) int64, 0, which all threads share.
     """
     rows, width, count = shape
-    for start, end, _, _ in windows(counter, rows, block, 1, 1):
+    room = np.empty(_FIRST + count * _WAVE, x.dtype)
+    for start, end, left, right in windows(counter, rows, block, width, LANES):
+        n = right - left
+        _load_terms(terms, width, left, n, count, room)
         for b in range(start, end):
-            at = b * width
-            for i in range(width):
-                put(out, at + i, get(base, at + i) + get(terms, i))
-            if _is_large(x, at, width, fastest):
-                for f in range(count):
-                    _add_large_wave(x, at, terms, (3 * f + 1) * width, out, width)
-            else:
-                for f in range(count):
-                    _add_wave(x, at, terms, (3 * f + 1) * width, out, width)
+            at = b * width + left
+            large = _load(x, at, n, room, _X) * fastest > 1e4
+            for lane in range(n):
+                put(room, _OUT + lane, get(base, at + lane) + get(room, _CONSTANT + lane))
+            for f in range(count):
+                if large:
+                    _add_large_wave(room, _FIRST + f * _WAVE, n)
+                else:
+                    _add_wave(room, _FIRST + f * _WAVE, n)
+            for lane in range(n):
+                put(out, at + lane, get(room, _OUT + lane))
 
 
 @inline
-def _wave_slopes(
-    grad: Any, x: Any, at: int, terms: Any, row: int, dx: Any, sums: Any, to: int, n: int
-) -> None:
-    """Add what one wave contributes to dx of a row, and the row's share of its three sums."""
-    zero = type(get(x, at))(0)
-    for i in range(n):
-        frequency, a, b = get(terms, row + i), get(terms, row + n + i), get(terms, row + 2 * n + i)
-        hi, lo = per_quarter(frequency)
-        value, g = get(x, at + i), get(grad, at + i)
-        s, c = sincos(hi, lo, zero, zero, value)
-        slope = g * (b * c - a * s)
-        add(dx, at + i, frequency * slope)
-        add(sums, to + i, value * slope)
-        add(sums, to + n + i, g * c)
-        add(sums, to + 2 * n + i, g * s)
+def _wave_slopes(room: Any, at: int, n: int) -> None:
+    """Add what one wave contributes to dx and to its three sums."""
+    zero = type(get(room, 0))(0)
+    for lane in range(n):
+        hi, lo = get(room, at + _HIGH + lane), get(room, at + _LOW + lane)
+        x, g = get(room, _X + lane), get(room, _G + lane)
+        s, c = sincos(hi, lo, zero, zero, x)
+        slope = g * (get(room, at + _SIN + lane) * c - get(room, at + _COS + lane) * s)
+        add(room, _OUT + lane, get(room, at + _FREQUENCY + lane) * slope)
+        add(room, at + _FREQUENCY_SUM + lane, x * slope)
+        add(room, at + _COS_SUM + lane, g * c)
+        add(room, at + _SIN_SUM + lane, g * s)
 
 
 @inline
-def _large_wave_slopes(
-    grad: Any, x: Any, at: int, terms: Any, row: int, dx: Any, sums: Any, to: int, n: int
-) -> None:
+def _large_wave_slopes(room: Any, at: int, n: int) -> None:
     """Do what `_wave_slopes` does, slowly, for angles of any size."""
-    kind = type(get(x, at))
-    for i in range(n):
-        frequency, a, b = get(terms, row + i), get(terms, row + n + i), get(terms, row + 2 * n + i)
-        value, g = get(x, at + i), get(grad, at + i)
-        sine, cosine = slow_sincos(frequency, 0.0, 0.0, value)
+    kind = type(get(room, 0))
+    for lane in range(n):
+        x, g = get(room, _X + lane), get(room, _G + lane)
+        sine, cosine = slow_sincos(get(room, at + _FREQUENCY + lane), 0.0, 0.0, x)
         s, c = kind(sine), kind(cosine)
-        slope = g * (b * c - a * s)
-        add(dx, at + i, frequency * slope)
-        add(sums, to + i, value * slope)
-        add(sums, to + n + i, g * c)
-        add(sums, to + 2 * n + i, g * s)
+        slope = g * (get(room, at + _SIN + lane) * c - get(room, at + _COS + lane) * s)
+        add(room, _OUT + lane, get(room, at + _FREQUENCY + lane) * slope)
+        add(room, at + _FREQUENCY_SUM + lane, x * slope)
+        add(room, at + _COS_SUM + lane, g * c)
+        add(room, at + _SIN_SUM + lane, g * s)
+
+
+@inline
+def _store_sums(room: Any, n: int, count: int, sums: Any, to: int, width: int) -> None:
+    """Write the sums of n inputs in the order of the terms."""
+    for lane in range(n):
+        put(sums, to + lane, get(room, _CONSTANT + lane))
+    for f in range(count):
+        at, row = _FIRST + f * _WAVE, to + (3 * f + 1) * width
+        for lane in range(n):
+            put(sums, row + lane, get(room, at + _FREQUENCY_SUM + lane))
+            put(sums, row + width + lane, get(room, at + _COS_SUM + lane))
+            put(sums, row + 2 * width + lane, get(room, at + _SIN_SUM + lane))
 
 
 @kernel
@@ -112,42 +165,54 @@ def waves_backward(
     grad: Any, x: Any, terms: Any, dx: Any, sums: Any, shape: Any, fastest: Any, block: int,
     counter: Any,
 ) -> None:  # fmt: skip
-    """Write dx, and for each unit of work the sums over its rows that make the terms' gradients.
+    """Write dx, and for each block of samples the sums over it that make the terms' gradients.
 
     Args:
         grad: (b·i,), the gradient of the output.
         x: (b·i,).
         terms: ((1 + 3·count)·i,).
-        dx: (b·i,), of zeros, written.
-        sums: (units·(1 + 3·count)·i,), of zeros, written.
+        dx: (b·i,), written.
+        sums: (blocks·(1 + 3·count)·i,), written.
         shape: (b, i, count).
         fastest: The largest |ω|.
-        block: Rows of a unit of work.
+        block: Samples of a unit of work.
         counter: (1,) int64, 0, which all threads share.
     """
     rows, width, count = shape
-    for start, end, _, _ in windows(counter, rows, block, 1, 1):
-        to = start // block * (1 + 3 * count) * width
+    room = np.empty(_FIRST + count * _WAVE, x.dtype)
+    zero = type(get(room, 0))(0)
+    for start, end, left, right in windows(counter, rows, block, width, LANES):
+        n = right - left
+        _load_terms(terms, width, left, n, count, room)
+        # the constants are not needed here, and their gradients are sums, too
+        for lane in range(n):
+            put(room, _CONSTANT + lane, zero)
         for b in range(start, end):
-            at = b * width
-            for i in range(width):
-                add(sums, to + i, get(grad, at + i))
-            large = _is_large(x, at, width, fastest)
+            at = b * width + left
+            large = _load(x, at, n, room, _X) * fastest > 1e4
+            for lane in range(n):
+                g = get(grad, at + lane)
+                put(room, _G + lane, g)
+                put(room, _OUT + lane, zero)
+                add(room, _CONSTANT + lane, g)
             for f in range(count):
-                row = (3 * f + 1) * width
                 if large:
-                    _large_wave_slopes(grad, x, at, terms, row, dx, sums, to + row, width)
+                    _large_wave_slopes(room, _FIRST + f * _WAVE, n)
                 else:
-                    _wave_slopes(grad, x, at, terms, row, dx, sums, to + row, width)
+                    _wave_slopes(room, _FIRST + f * _WAVE, n)
+            for lane in range(n):
+                put(dx, at + lane, get(room, _OUT + lane))
+        to = start // block * (1 + 3 * count) * width + left
+        _store_sums(room, n, count, sums, to, width)
 
 
 @kernel
 def waves_task(room: Any, *args: Any) -> Any:
-    """`waves` bound to its arguments."""
+    """Bind `waves` to its arguments."""
     return bind(waves, room, args)
 
 
 @kernel
 def waves_backward_task(room: Any, *args: Any) -> Any:
-    """`waves_backward` bound to its arguments."""
+    """Bind `waves_backward` to its arguments."""
     return bind(waves_backward, room, args)
