@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +109,10 @@ def _made(
     program: Program, fixed_scale: tuple[float, ...] | None, dtype: torch.dtype, device: Any
 ) -> tuple[Tensor, ...]:
     plan = wave_plan(program, fixed_scale)
-    return tuple(torch.as_tensor(part, dtype=dtype, device=device) for part in plan)
+    with warnings.catch_warnings():
+        # a tracer warns that the plan becomes a constant of the graph, which it is
+        warnings.simplefilter("ignore")
+        return tuple(torch.as_tensor(part, dtype=dtype, device=device) for part in plan)
 
 
 _cached = functools.lru_cache(maxsize=128)(_made)
@@ -168,7 +172,7 @@ def _evaluations(
     fixed_scale: tuple[float, ...] | None,
 ) -> LayerCall:  # fmt: skip
     """The circuit of every activation at all phases; x stays 0, so that only the shifts differ."""
-    x = torch.zeros(len(phases), 1, dtype=theta.dtype, device=theta.device)
+    x = torch.zeros(phases.shape[0], 1, dtype=theta.dtype, device=theta.device)
     shifts = (shift + phases[:, None, :]).unsqueeze(2)
     tensors = LayerTensors(x, theta.unsqueeze(1), scale.unsqueeze(1), shifts)
     return layer_call(program, tensors, fixed_scale)
@@ -256,7 +260,7 @@ def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
     """The sum in torch's operators, differentiable to any order."""
     with without_autocast(x):
         wide, columns = x.to(terms.dtype), terms.shape[1]
-        if columns > 1 and columns != x.shape[-1]:
+        if columns > 1:
             index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
             terms = terms[:, index]
         total = terms[0].expand_as(wide)
@@ -268,8 +272,10 @@ def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
 
 def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
     """Whether the compiled kernels take this call."""
+    # a compiler and a tracer see only the first question
     return (
-        not torch.compiler.is_compiling()
+        has_values(x)
+        and not is_observed()
         and INSTALLED
         and type(x) is Tensor
         and x.is_cpu
@@ -277,8 +283,6 @@ def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
         and x.dtype == base.dtype == terms.dtype
         and x.shape == base.shape
         and x.numel() > 0
-        and has_values(x)
-        and not is_observed()
     )
 
 

@@ -22,7 +22,7 @@ from qkan._options import (
 from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
-from qkan.simulators import BASES, LayerTensors, engines, layer_call, run, select
+from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call, run, select
 from qkan.simulators.waves import add_waves, count_waves, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
@@ -173,7 +173,9 @@ class DARUAN(nn.Module):
         if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
-        check_features(x, last if self.features is None else self.features, self.theta.dtype)
+        # to a tracer sizes are tensors, and a check of them a warning
+        if not is_tracing():
+            check_features(x, last if self.features is None else self.features, self.theta.dtype)
         base = self._base(x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (
