@@ -260,9 +260,8 @@ def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
     """The sum in torch's operators, differentiable to any order."""
     with without_autocast(x):
         wide, columns = x.to(terms.dtype), terms.shape[1]
-        if columns > 1:
-            index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
-            terms = terms[:, index]
+        index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
+        terms = terms[:, index]
         total = terms[0].expand_as(wide)
         for frequency, cosine, sine in terms[1:].unflatten(0, (-1, 3)):
             angle = frequency * wide
