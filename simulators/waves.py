@@ -263,7 +263,8 @@ def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
         index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
         terms = terms[:, index]
         total = terms[0].expand_as(wide)
-        for frequency, cosine, sine in terms[1:].unflatten(0, (-1, 3)):
+        for wave in terms[1:].unflatten(0, (-1, 3)).unbind(0):
+            frequency, cosine, sine = wave.unbind(0)
             angle = frequency * wide
             total = total + cosine * angle.cos() + sine * angle.sin()
         return base + total.to(base.dtype)
