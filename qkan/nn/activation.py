@@ -80,6 +80,8 @@ class DARUAN(nn.Module):
         shift: (g, u) radians; a buffer of zeros where it would duplicate a theta.
         amplitude: (g,).
         base: The name, module or function.
+        activations: Computes φ in place of an engine while a device or a test stands in; else None.
+        readout: What is read from the circuit, always its expectation value.
 
     Shapes:
         x (…, f) → (…, f).
@@ -101,6 +103,7 @@ class DARUAN(nn.Module):
     shift: Tensor
     base: Base | None
     activations: Activations | None = None
+    readout: str = "z"
 
     def __init__(
         self,
