@@ -138,7 +138,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps)
+        self.circuit = circuit_of(ansatz, reps, default=1)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
@@ -177,22 +177,45 @@ class DARUAN(nn.Module):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
         check_features(x, last if self.features is None else self.features, self.theta.dtype)
-        base = self._base(x)
+        base = base_values(self.base, x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (
             t.to(compute) for t in (self.theta, self.scale, self.shift, self.amplitude)
         )
         if self.activations is None and self._is_sum:
-            terms = wave_terms(
-                self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed_scale,
-                engine=self.engine,
-            )  # fmt: skip
-            return add_waves(x, base, terms)
+            return add_waves(x, base, self._terms(theta, scale, shift, amplitude))
         flat = x.reshape(-1, last)
         theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
         values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
         added = values * expand_groups(amplitude.unsqueeze(1), last).squeeze(-1)
         return base + added.view(x.shape).to(base.dtype)
+
+    def waves(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        """Return amplitude·φ as the sum of sinusoids that it is, differentiable.
+
+        Args:
+            dtype: In which it is computed; that of the parameters when None.
+
+        Returns:
+            (1 + 3n, g): a constant, then frequency, cosine and sine of each of n waves, of which
+            `base` knows nothing. None where there is no such sum of few waves: with an arccos
+            encoding, and for a circuit of very many frequencies.
+
+        Example:
+            >>> from qkan import DARUAN
+            >>> DARUAN(64, group=4).waves().shape
+            torch.Size([4, 4])
+        """
+        if not self._is_sum:
+            return None
+        tensors = (self.theta, self.scale, self.shift, self.amplitude)
+        return self._terms(*(tensor.to(dtype or tensor.dtype) for tensor in tensors))
+
+    def _terms(self, theta: Tensor, scale: Tensor, shift: Tensor, amplitude: Tensor) -> Tensor:
+        return wave_terms(
+            self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed_scale,
+            engine=self.engine,
+        )  # fmt: skip
 
     def _values(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """φ of every input, (b, 1, f), by an engine or by what stands in for one."""
@@ -200,12 +223,6 @@ class DARUAN(nn.Module):
             return self.activations(x, theta, scale, shift)
         call = layer_call(self.program, LayerTensors(x, theta, scale, shift), self.fixed_scale)
         return run(select(self.engine, call.request), call)
-
-    def _base(self, x: Tensor) -> Tensor:
-        if self.base is None:
-            return torch.zeros_like(x)
-        function = ACTIVATIONS[self.base] if isinstance(self.base, str) else self.base
-        return function(x)
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this activation again, as JSON values.
@@ -264,6 +281,13 @@ class DARUAN(nn.Module):
             named = _named(self.base)
         base = "" if isinstance(self.base, nn.Module) else f", base={named}"
         return f"{self.features}, group={self.group}{base}, {circuit}, encoding={self.encoding!r}"
+
+
+def base_values(base: Base | None, x: Tensor) -> Tensor:
+    """Return the base of an activation at x; zeros where there is none."""
+    if base is None:
+        return torch.zeros_like(x)
+    return (ACTIVATIONS[base] if isinstance(base, str) else base)(x)
 
 
 def _named(base: Base) -> str:
