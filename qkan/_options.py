@@ -122,7 +122,7 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
 
 
 def circuit_of(ansatz: str | Circuit | Builder, reps: int, default: int = 3) -> Circuit:
-    """Return the circuit of an ansatz, or the one that was given with `reps` left at its default."""
+    """Return the circuit of an ansatz, or the given one, beside which reps is left out."""
     if not isinstance(ansatz, Circuit):
         return named_ansatz(ansatz, reps)
     if reps not in (default, ansatz.num_encodings):

@@ -22,8 +22,8 @@ from qkan._options import (
 from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
-from qkan.simulators import BASES, LayerTensors, engines, layer_call, run, select
-from qkan.simulators.waves import add_waves, count_waves, wave_terms
+from qkan.simulators import BASES, LayerTensors, Request, engines, layer_call, run, select
+from qkan.simulators.waves import add_waves, count_waves, wave_call, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
@@ -223,6 +223,18 @@ class DARUAN(nn.Module):
             return self.activations(x, theta, scale, shift)
         call = layer_call(self.program, LayerTensors(x, theta, scale, shift), self.fixed_scale)
         return run(select(self.engine, call.request), call)
+
+    def request(self, x: Tensor) -> Request:
+        """Return what the activation asks of its engine for inputs x (b, f).
+
+        Where it is a sum of waves, that is the circuit at the few phases that give them.
+        """
+        compute = compute_dtype(self.theta.dtype, "z")
+        angles = [tensor.to(compute) for tensor in (self.theta, self.scale, self.shift)]
+        if self._is_sum:
+            return wave_call(self.program, *angles, self.fixed_scale).request
+        tensors = LayerTensors(x.to(compute), *(expand_groups(t, x.shape[-1]) for t in angles))
+        return layer_call(self.program, tensors, self.fixed_scale).request
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this activation again, as JSON values.
