@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qkan.circuits import fourier_series, require, to_sympy
 from qkan.errors import QKANError
-from qkan.nn.activation import DARUAN
+from qkan.nn.activation import DARUAN, base_values
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 from qkan.simulators.base_activations import BASE_ACTIVATIONS
@@ -21,7 +21,12 @@ from .formula import EdgeFormula, Formula
 
 _REACH = (-4.0, 4.0)
 """The range of inputs where no data are given."""
-_MODULES = {nn.SiLU: "silu", nn.ReLU: "relu", nn.Tanh: "tanh", nn.Identity: "identity"}
+_MODULES: dict[type[nn.Module], str] = {
+    nn.SiLU: "silu",
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.Identity: "identity",
+}
 _POINTS = 200
 
 
@@ -75,9 +80,10 @@ def spans(activation: DARUAN, x: Tensor | None, what: str) -> Tensor:
     low, high = flat.aminmax(dim=0)
     owner = torch.arange(flat.shape[1]) * g // flat.shape[1]
     groups = [(low[owner == n].min(), high[owner == n].max()) for n in range(g)]
-    found = torch.tensor(groups, dtype=torch.float64).T
+    ends = torch.tensor(groups, dtype=torch.float64).T
     # what never changes is drawn over a small range around it
-    return found + torch.tensor([[-0.5], [0.5]]) * (found[0] == found[1])
+    room = torch.tensor([[-0.5], [0.5]], dtype=torch.float64)
+    return ends + room * (ends[0] == ends[1])
 
 
 def curves(activation: DARUAN, ranges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +148,9 @@ def _base(activation: DARUAN, t: Any) -> Any:
     base = activation.base
     if base is None:
         return sympy.Integer(0)
-    name = base if isinstance(base, str) else _MODULES.get(type(base))  # type: ignore[call-overload]
+    name = base if isinstance(base, str) else None
+    if isinstance(base, nn.Module):
+        name = _MODULES.get(type(base))
     if isinstance(base, nn.GELU) and base.approximate == "none":
         name = "gelu"
     if name == "relu2":
@@ -153,7 +161,7 @@ def _base(activation: DARUAN, t: Any) -> Any:
     def values(inputs: Any) -> Any:
         array = torch.as_tensor(np.asarray(inputs, dtype=np.float64))
         with torch.no_grad():
-            return base(array).numpy()  # type: ignore[operator]
+            return base_values(base, array).numpy()
 
     called = getattr(base, "__name__", type(base).__name__)
     named = require("sympy.utilities.lambdify", "symbolic").implemented_function(called, values)

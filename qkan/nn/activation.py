@@ -230,10 +230,11 @@ class DARUAN(nn.Module):
         Where it is a sum of waves, that is the circuit at the few phases that give them.
         """
         compute = compute_dtype(self.theta.dtype, "z")
-        angles = [tensor.to(compute) for tensor in (self.theta, self.scale, self.shift)]
+        theta, scale, shift = (t.to(compute) for t in (self.theta, self.scale, self.shift))
         if self._is_sum:
-            return wave_call(self.program, *angles, self.fixed_scale).request
-        tensors = LayerTensors(x.to(compute), *(expand_groups(t, x.shape[-1]) for t in angles))
+            return wave_call(self.program, theta, scale, shift, self.fixed_scale).request
+        angles = (expand_groups(tensor, x.shape[-1]) for tensor in (theta, scale, shift))
+        tensors = LayerTensors(x.to(compute), *angles)
         return layer_call(self.program, tensors, self.fixed_scale).request
 
     def config(self) -> dict[str, Any]:
