@@ -22,7 +22,16 @@ from qkan._options import (
 from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
-from qkan.simulators import BASES, LayerTensors, Request, engines, layer_call, run, select
+from qkan.simulators import (
+    BASES,
+    LayerTensors,
+    Request,
+    engines,
+    is_tracing,
+    layer_call,
+    run,
+    select,
+)
 from qkan.simulators.waves import add_waves, count_waves, wave_call, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
@@ -40,6 +49,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**BASES, "relu2": _relu2}
 Base = str | nn.Module | Callable[[Tensor], Tensor]
 """A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
 
+_REPS = 1
 _MOST_WAVES = 32
 """Frequencies up to which an activation is computed as the sum of its waves."""
 
@@ -96,7 +106,7 @@ class DARUAN(nn.Module):
         >>> torch.equal(activation(x), torch.nn.functional.gelu(x))
         True
         >>> sum(p.numel() for p in activation.parameters())
-        56
+        48
     """
 
     scale: Tensor
@@ -112,7 +122,7 @@ class DARUAN(nn.Module):
         group: int | str = 1,
         base: Base | None = "gelu",
         ansatz: str | Circuit | Builder = "pz",
-        reps: int = 1,
+        reps: int = _REPS,
         encoding: str | Sequence[float] = "trainable",
         amplitude: float = 0.0,
         engine: str = "auto",
@@ -138,7 +148,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps, default=1)
+        self.circuit = circuit_of(ansatz, reps, default=_REPS)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
@@ -176,7 +186,9 @@ class DARUAN(nn.Module):
         if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
-        check_features(x, last if self.features is None else self.features, self.theta.dtype)
+        # a tracer sees sizes as tensors, and would warn of a check of them
+        if not is_tracing():
+            check_features(x, last if self.features is None else self.features, self.theta.dtype)
         base = base_values(self.base, x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (

@@ -11,6 +11,7 @@ from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN, Base, base_values
 from qkan.nn.functional import check_features, compute_dtype
 from qkan.nn.watch import is_hooked
+from qkan.simulators import is_tracing
 from qkan.simulators.waves import add_waves
 
 
@@ -45,7 +46,7 @@ class FoldedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, f) → (…, f)."""
-        if self.features is not None:
+        if self.features is not None and not is_tracing():
             check_features(x, self.features, x.dtype if isinstance(x, Tensor) else torch.float32)
         return add_waves(x, base_values(self.base, x), self.waves)
 
