@@ -22,7 +22,7 @@ from qkan.circuits import Program
 
 from .autocast import without_autocast
 from .bridge import run
-from .call import LayerCall, LayerTensors, has_values, layer_call
+from .call import LayerTensors, has_values, layer_call
 from .cpu.compiled import DTYPES, INSTALLED
 from .registry import select
 
@@ -153,30 +153,18 @@ def wave_terms(
     Raises:
         SimulatorError: The named engine refuses.
     """
-    _, analysis, numbers = _plan_tensors(program, fixed_scale, theta)
-    call = wave_call(program, theta, scale, shift, fixed_scale)
+    phases, analysis, numbers = _plan_tensors(program, fixed_scale, theta)
+    # x stays 0, so that every evaluation differs in its shifts alone
+    x = torch.zeros(len(phases), 1, dtype=theta.dtype, device=theta.device)
+    shifts = (shift + phases[:, None, :]).unsqueeze(2)
+    call = layer_call(
+        program, LayerTensors(x, theta.unsqueeze(1), scale.unsqueeze(1), shifts), fixed_scale
+    )
     values = run(select(engine, call.request), call).squeeze(2)
     coefficients = (analysis @ values) * amplitude
     waves = coefficients[1:].unflatten(0, (-1, 2))
     frequencies = (numbers @ scale.T).unsqueeze(1)
     return torch.cat([coefficients[:1], torch.cat([frequencies, waves], 1).flatten(0, 1)])
-
-
-def wave_call(
-    program: Program,
-    theta: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    fixed_scale: tuple[float, ...] | None = None,
-) -> LayerCall:
-    """Return the evaluations of the circuit from which `wave_terms` finds the waves."""
-    phases, _, _ = _plan_tensors(program, fixed_scale, theta)
-    # x stays 0, so that every evaluation differs in its shifts alone
-    x = torch.zeros(len(phases), 1, dtype=theta.dtype, device=theta.device)
-    shifts = (shift + phases[:, None, :]).unsqueeze(2)
-    return layer_call(
-        program, LayerTensors(x, theta.unsqueeze(1), scale.unsqueeze(1), shifts), fixed_scale
-    )
 
 
 def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:

@@ -22,17 +22,9 @@ from qkan._options import (
 from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
-from qkan.simulators import (
-    BASES,
-    LayerTensors,
-    Request,
-    engines,
-    is_tracing,
-    layer_call,
-    run,
-    select,
-)
-from qkan.simulators.waves import add_waves, count_waves, wave_call, wave_terms
+from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call, run, select
+from qkan.simulators.call import Request
+from qkan.simulators.waves import add_waves, count_waves, wave_plan, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
@@ -186,7 +178,7 @@ class DARUAN(nn.Module):
         if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
-        # a tracer sees sizes as tensors, and would warn of a check of them
+        # to a tracer sizes are tensors, and a check of them a warning
         if not is_tracing():
             check_features(x, last if self.features is None else self.features, self.theta.dtype)
         base = base_values(self.base, x)
@@ -242,12 +234,14 @@ class DARUAN(nn.Module):
         Where it is a sum of waves, that is the circuit at the few phases that give them.
         """
         compute = compute_dtype(self.theta.dtype, "z")
-        theta, scale, shift = (t.to(compute) for t in (self.theta, self.scale, self.shift))
+        batch, outs, ins = x.shape[0], 1, x.shape[-1]
         if self._is_sum:
-            return wave_call(self.program, theta, scale, shift, self.fixed_scale).request
-        angles = (expand_groups(tensor, x.shape[-1]) for tensor in (theta, scale, shift))
-        tensors = LayerTensors(x.to(compute), *angles)
-        return layer_call(self.program, tensors, self.fixed_scale).request
+            batch, outs, ins = len(wave_plan(self.program, self.fixed_scale).phases), self.group, 1
+        # each phase is a shift of its own
+        return Request(
+            self.program, batch, outs, ins, compute, x.device, self.fixed_scale,
+            per_edge=True, batched_theta=self._is_sum,
+        )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this activation again, as JSON values.
