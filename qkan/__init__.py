@@ -6,6 +6,7 @@ qubit is classically simulable: this package claims no quantum advantage.
 
 import importlib
 import sys
+import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     from .io.from_qkan import from_qkan as from_qkan
     from .nn.activation import DARUAN as DARUAN
     from .nn.attention import QKANAttention as QKANAttention
-    from .nn.basis import Daruan as Daruan
+    from .nn.basis import DaruanBasis as DaruanBasis
     from .nn.basis import Fourier as Fourier
     from .nn.basis import Rational as Rational
     from .nn.basis import Spline as Spline
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from .surgery.fold import FoldedLayer as FoldedLayer
     from .surgery.fold import FoldedQKAN as FoldedQKAN
     from .surgery.fold import fold as fold
+    from .surgery.fold_activation import FoldedActivation as FoldedActivation
     from .surgery.prune import compact as compact
     from .surgery.prune import prune as prune
     from .surgery.to_kan import from_kan as from_kan
@@ -115,7 +117,7 @@ _EXPORTS = {
     ".errors": "DivergenceWarning QKANError ScaleWarning",
     ".nn.activation": "DARUAN",
     ".nn.attention": "QKANAttention",
-    ".nn.basis": "Daruan Fourier Rational Spline",
+    ".nn.basis": "DaruanBasis Fourier Rational Spline",
     ".nn.conv": "QKANConv2d",
     ".nn.functional": "qkan_layer",
     ".nn.hqkan": "HQKAN",
@@ -137,6 +139,7 @@ _EXPORTS = {
     ".surgery.extend": "extend",
     ".surgery.fit_extending": "fit_extending",
     ".surgery.fold": "FoldedLayer FoldedQKAN fold",
+    ".surgery.fold_activation": "FoldedActivation",
     ".surgery.prune": "compact prune",
     ".surgery.to_kan": "from_kan to_kan",
     ".io.feynman": "FeynmanEquation feynman feynman_names",
@@ -160,6 +163,9 @@ _EXPORTS = {
 }
 """The names that each module gives to the package."""
 
+_RENAMED = {"Daruan": "DaruanBasis"}
+"""Names of version 0.1.0 and those of today; the old ones warn."""
+
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 __all__ = [*_HOMES, "__version__"]
 
@@ -180,6 +186,13 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(
+            f"qkan.{name} is called qkan.{_RENAMED[name]} now; use that name.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return __getattr__(_RENAMED[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name], __name__), name)

@@ -10,7 +10,7 @@ from cases import own_circuit
 from exact_backend import ExactBackend
 from torch import Tensor, nn
 
-from qkan import QKAN
+from qkan import DARUAN, QKAN
 from qkan import run as run_loudly
 
 run = functools.partial(run_loudly, progress=False)
@@ -45,6 +45,21 @@ def pruned_group() -> QKAN:
         model.layers[0].mask[:, 1] = 0
         model.layers[0].mask[0, 3] = 0
     return model
+
+
+def activated(features: int, **options: Any) -> DARUAN:
+    """An activation whose amplitudes are not 0, each another one."""
+    activation = DARUAN(features, generator=generator(), dtype=DOUBLE, **options)
+    with torch.no_grad():
+        activation.amplitude.copy_(torch.linspace(0.5, 0.9, activation.group))
+    return activation
+
+
+def half_idle() -> DARUAN:
+    activation = activated(5, group="inputs", reps=2)
+    with torch.no_grad():
+        activation.amplitude[1::2] = 0
+    return activation
 
 
 class Tokens(nn.Module):
@@ -83,4 +98,17 @@ MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         (5, 3),
     ),
     "tokens": (Tokens(), (3, 2, 4)),
+    "activation": (
+        nn.Sequential(nn.Linear(3, 7), activated(7, group=3), nn.Linear(7, 2)).double(),
+        (5, 3),
+    ),
+    "activation beside a network": (
+        nn.Sequential(
+            nn.Linear(3, 4), activated(4, base=nn.Tanh(), reps=2), network([4, 2, 2])
+        ).double(),
+        (5, 3),
+    ),
+    "activation px": (activated(3, group=2, base="tanh", ansatz="px"), (5, 3)),
+    "activation without features": (nn.Sequential(DARUAN(None, amplitude=0.4).double()), (3, 2, 4)),
+    "activation half idle": (half_idle(), (4, 5)),
 }

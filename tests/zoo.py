@@ -6,7 +6,7 @@ Run     python tests/zoo.py, which writes the table of families in docs/transfor
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,8 @@ class Kind:
         count: Modules that are replaced.
         config: The configuration's class; the model's own one when None.
         left: Patterns of modules that stay as they are.
+        inline: Whether its blocks call their activation by themselves, so that `replace_activation`
+            cannot reach it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Kind:
     count: int = 2
     config: str | None = None
     left: tuple[str, ...] = field(default=())
+    inline: bool = False
 
     def build(self) -> Any:
         """A random model in evaluation mode, the same one each time."""
@@ -192,7 +195,7 @@ ZOO = (
         ),
         3,
     ),
-    Kind("GPT-OSS", "GptOssForCausalLM", _MOE, ("model.layers.*.mlp.experts",)),
+    Kind("GPT-OSS", "GptOssForCausalLM", _MOE, ("model.layers.*.mlp.experts",), inline=True),
     Kind(
         "Granite-MoE", "GraniteMoeForCausalLM",
         _MOE,
@@ -213,7 +216,7 @@ ZOO = (
     _bert("MPNet", "MPNetForMaskedLM", "mpnet"),
     _bert("DeBERTa", "DebertaForMaskedLM", "deberta"),
     _bert("DeBERTa-V2", "DebertaV2ForMaskedLM", "deberta"),
-    _bert("ESM", "EsmForMaskedLM", "esm", mask_token_id=3),
+    replace(_bert("ESM", "EsmForMaskedLM", "esm", mask_token_id=3), inline=True),
     _bert("BigBird", "BigBirdForMaskedLM", "bert", attention_type="original_full"),
     _bert("Longformer", "LongformerForMaskedLM", "longformer", attention_window=4),
     Kind(
@@ -300,7 +303,11 @@ def table() -> str:
             ", ".join(f"`{name}`" for name in part) for part in (kind.blocks, kind.left)
         )
         rows.append(f"| {kind.name} | `{kind.model}` | {places} | {left} |")
-    return "\n".join(rows)
+    inline = " and ".join(kind.name for kind in ZOO if kind.inline)
+    return "\n".join(rows) + (
+        "\n\n`replace_activation` reaches the activations of all these families but "
+        f"{inline}, whose blocks call theirs by themselves."
+    )
 
 
 def written(text: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
 
 from .layer_circuits import LayerCircuits, quantum_layers, record
@@ -17,11 +18,11 @@ _EDGES = ("theta", "scale", "shift", "weight", "base_weight", "mask")
 _SUBMITTED = "nothing was submitted. Go back to a model from before the training diverged."
 
 
-def checked_circuits(model: nn.Module, x: Tensor) -> list[LayerCircuits]:
-    """The circuits of all layer calls of a forward pass on the simulator."""
+def checked_circuits(model: nn.Module, x: Tensor, *, idle: bool = False) -> list[LayerCircuits]:
+    """The circuits of all layer calls of a forward pass on the simulator; `idle` as in `record`."""
     check_model(model)
     check_input(x)
-    calls, _ = record(model, x)
+    calls, _ = record(model, x, idle=idle)
     for circuits in calls:
         check_circuits(circuits)
     return calls
@@ -44,10 +45,12 @@ def check_model(model: nn.Module) -> None:
 
 def _bad_value(name: str, module: nn.Module, kind: str, value: Tensor) -> str:
     place = (~value.isfinite()).nonzero()[0].tolist()
-    if not isinstance(module, QKANLayer) or kind not in _EDGES:
+    activation = isinstance(module, DARUAN)
+    known = (*_EDGES, "amplitude") if activation else _EDGES
+    if not isinstance(module, QKANLayer | DARUAN) or kind not in known:
         path = f"{name}.{kind}".lstrip(".")
         return f"{path} has a value that is NaN or infinite; {_SUBMITTED}"
-    if module.group is not None and kind in ("theta", "scale", "shift"):
+    if activation or (module.group is not None and kind in ("theta", "scale", "shift")):
         where = f"group {place[0]}"
     else:
         where = f"the edge of output {place[0]}, input {place[1]}"

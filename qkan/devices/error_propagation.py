@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from qkan.backends import Measurement
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.functional import amplitude
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
@@ -241,7 +242,7 @@ def recording(model: nn.Module, activate: Evaluate) -> Iterator[None]:
 
 def samples_of(model: nn.Module, x: Tensor) -> int:
     """Parts of x without influence on each other: rows for layers alone, else x's first size."""
-    alone = isinstance(model, QKAN | QKANLayer)
+    alone = isinstance(model, QKAN | QKANLayer | DARUAN)
     return x.shape[:-1].numel() if alone or x.ndim == 1 else x.shape[0]
 
 

@@ -21,10 +21,14 @@ from torch import Tensor, nn
 from qkan.backends import Task
 from qkan.circuits.angles import gate_angles
 from qkan.errors import QKANError
-from qkan.nn.functional import amplitude
+from qkan.nn.activation import DARUAN
+from qkan.nn.functional import amplitude, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import evaluating
 from qkan.simulators import edge_values
+
+CircuitLayer = QKANLayer | DARUAN
+"""What has circuits: a layer with one on every edge, or an activation with one a feature."""
 
 Evaluate = Callable[["LayerCircuits"], Tensor]
 """From the circuits of a layer's call to φ of its edges in use, (n, e)."""
@@ -33,6 +37,8 @@ Evaluate = Callable[["LayerCircuits"], Tensor]
 @dataclass(frozen=True, eq=False)
 class LayerCircuits:
     """The circuits of one call of one layer: pruned edges left out, a group's counted once.
+
+    The edges of a `DARUAN` are its features, one activation each, as those of a layer with groups.
 
     Attributes:
         name: The layer's name in the model, with the number of the call from the second on.
@@ -46,7 +52,7 @@ class LayerCircuits:
     """
 
     name: str
-    layer: QKANLayer
+    layer: CircuitLayer
     inputs: Tensor
     x: Tensor
     theta: Tensor
@@ -56,15 +62,27 @@ class LayerCircuits:
 
     @classmethod
     def gather(
-        cls, name: str, layer: QKANLayer, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
+        cls, name: str, layer: CircuitLayer, tensors: tuple[Tensor, ...], *, idle: bool = False
     ) -> LayerCircuits:
-        """The edges in use, from what `QKANLayer.activations` is called with."""
-        used = layer.mask != 0
-        if layer.group is not None:
-            used = used.any(0, keepdim=True)
+        """The edges in use, from what `activations` of the layer is called with.
+
+        Args:
+            name: The layer's name.
+            layer: The layer.
+            tensors: The inputs (n, i), theta, scale and shift.
+            idle: Whether the features of a `DARUAN` whose amplitude is 0 are in use. They add
+                nothing to its outputs, but its amplitude has a gradient there.
+        """
+        x, *parameters = tensors
+        if isinstance(layer, DARUAN):
+            used = (_amplitudes(layer, x.shape[-1]) != 0) | idle
+        else:
+            used = layer.mask != 0
+            if layer.group is not None:
+                used = used.any(0, keepdim=True)
         edges = used.flatten().nonzero().squeeze(-1)
-        columns = x[:, edges % layer.in_features]
-        theta, scale, shift = (t.flatten(0, 1)[edges] for t in (theta, scale, shift))
+        columns = x[:, edges % x.shape[-1]]
+        theta, scale, shift = (t.flatten(0, 1)[edges] for t in parameters)
         return cls(name, layer, x, columns, theta, scale, shift, edges)
 
     @property
@@ -74,7 +92,9 @@ class LayerCircuits:
 
     def edge(self, number: int) -> str:
         """The name of one of the e edges, for messages."""
-        o, i = divmod(int(self.edges[number]), self.layer.in_features)
+        o, i = divmod(int(self.edges[number]), self.inputs.shape[-1])
+        if isinstance(self.layer, DARUAN):
+            return f"Activation {self.name}, feature {i}"
         where = f"input {i}" if self.layer.group is not None else f"output {o}, input {i}"
         return f"Layer {self.name}, the edge of {where}"
 
@@ -102,6 +122,9 @@ class LayerCircuits:
 
     def weights(self) -> Tensor:
         """(e,) how much each edge counts: |weight|, summed over what a group feeds."""
+        if isinstance(self.layer, DARUAN):
+            share = _amplitudes(self.layer, self.inputs.shape[-1]).abs().double()
+            return share.flatten()[self.edges]
         weight = (self.layer.weight * self.layer.mask).detach().abs().double()
         if self.layer.group is not None:
             weight = weight.sum(0, keepdim=True)
@@ -120,41 +143,49 @@ class LayerCircuits:
 
     def place(self, values: Tensor) -> Tensor:
         """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned."""
-        shape = self.layer.mask.shape if self.layer.group is None else self.layer.mask[:1].shape
-        if values.shape[-1] != shape.numel():
-            empty = values.new_zeros(values.shape[0], shape.numel())
+        layer, ins = self.layer, self.inputs.shape[-1]
+        outs = layer.out_features if isinstance(layer, QKANLayer) and layer.group is None else 1
+        if values.shape[-1] != outs * ins:
+            empty = values.new_zeros(values.shape[0], outs * ins)
             values = empty.index_copy(1, self.edges, values)
-        return values.reshape(-1, *shape)
+        return values.reshape(len(values), outs, ins)
 
 
-def quantum_layers(model: nn.Module) -> dict[str, QKANLayer]:
-    """The model's `QKANLayer`s by name."""
+def _amplitudes(activation: DARUAN, features: int) -> Tensor:
+    """(1, i) the amplitude of every feature's activation."""
+    shared = activation.amplitude.detach().unsqueeze(1)
+    return expand_groups(shared, features).squeeze(-1)
+
+
+def quantum_layers(model: nn.Module) -> dict[str, CircuitLayer]:
+    """The model's `QKANLayer`s and `DARUAN`s by name."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
     layers = {
         name or type(module).__name__: module
         for name, module in model.named_modules()
-        if isinstance(module, QKANLayer)
+        if isinstance(module, QKANLayer | DARUAN)
     }
     if not layers:
         raise QKANError(
-            f"{type(model).__name__} has no QKANLayer, so there is no circuit to measure; "
-            "a device runs a QKAN, an HQKAN or a model with one inside."
+            f"{type(model).__name__} has no QKANLayer and no DARUAN, so there is no circuit to "
+            "measure; a device runs a QKAN, an HQKAN or a model with one inside."
         )
     return layers
 
 
 @contextmanager
 def overriding_activations(
-    model: nn.Module, activate: Evaluate, *, number_calls: bool = False
+    model: nn.Module, activate: Evaluate, *, number_calls: bool = False, idle: bool = False
 ) -> Iterator[None]:
     """Let `activate` compute the activations of every layer, (n, e) after the readout.
 
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         activate: What computes them.
         number_calls: Whether a layer's second and later calls have their number in the name, for
             use in a single forward pass.
+        idle: As in `LayerCircuits.gather`.
     """
     layers = quantum_layers(model)
     taken = [name for name, layer in layers.items() if layer.activations is not None]
@@ -163,7 +194,7 @@ def overriding_activations(
             f"Layer {taken[0]} already takes its activations from elsewhere; leave the outer "
             "`with` first, or use a copy of the model."
         )
-    overrides = [Override(*item, activate, number_calls) for item in layers.items()]
+    overrides = [Override(*item, activate, number_calls, idle) for item in layers.items()]
     for override in overrides:
         override.layer.activations = override
     try:
@@ -185,11 +216,14 @@ class Override:
         ended: Whether the `with` is over; a call raises then.
     """
 
-    def __init__(self, name: str, layer: QKANLayer, activate: Evaluate, number_calls: bool) -> None:
+    def __init__(
+        self, name: str, layer: CircuitLayer, activate: Evaluate, number_calls: bool, idle: bool
+    ) -> None:
         self._name, self.layer, self._activate = name, layer, activate
         self._number_calls, self._calls, self.ended = number_calls, 0, False
+        self._idle = idle
 
-    def __call__(self, x: Tensor, *parameters: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor) -> Tensor:
         """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called."""
         if self.ended:
             raise QKANError(
@@ -199,15 +233,23 @@ class Override:
         self._calls += 1
         again = self._number_calls and self._calls > 1
         name = f"{self._name} (call {self._calls})" if again else self._name
-        circuits = LayerCircuits.gather(name, self.layer, x, *parameters)
-        return circuits.place(self._activate(circuits).to(x.dtype))
+        circuits = LayerCircuits.gather(name, self.layer, tensors, idle=self._idle)
+        return circuits.place(self._activate(circuits).to(tensors[0].dtype))
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
 
 
-def record(model: nn.Module, x: Tensor) -> tuple[list[LayerCircuits], Tensor]:
-    """The circuits of all layer calls of a forward pass on the simulator, and its output."""
+def record(
+    model: nn.Module, x: Tensor, *, idle: bool = False
+) -> tuple[list[LayerCircuits], Tensor]:
+    """The circuits of all layer calls of a forward pass on the simulator, and its output.
+
+    Args:
+        model: Any module with circuits in it.
+        x: Its input.
+        idle: As in `LayerCircuits.gather`.
+    """
     calls: list[LayerCircuits] = []
 
     def simulate(circuits: LayerCircuits) -> Tensor:
@@ -215,7 +257,7 @@ def record(model: nn.Module, x: Tensor) -> tuple[list[LayerCircuits], Tensor]:
         return circuits.readout(circuits.simulate())
 
     with (
-        overriding_activations(model, simulate, number_calls=True),
+        overriding_activations(model, simulate, number_calls=True, idle=idle),
         evaluating(model),
         torch.no_grad(),
     ):

@@ -70,7 +70,7 @@ def noisy(
     device. `fit` inside it fine-tunes the model for the device.
 
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         device: A backend: each edge gets the mean noise of the qubits that will measure it, the
             heaviest edges those of the best. Or a noise from `device_noise` for all alike.
         fused: Whether each circuit runs as one rotation; None: as it does on the backend.
@@ -95,7 +95,12 @@ def noisy(
     if fused is None:
         fused = isinstance(device, Backend) and device.fused
     expectation = noisy_expectation(device, fused=fused)
-    with overriding_activations(model, lambda circuits: circuits.readout(expectation(circuits))):
+
+    def activate(circuits: LayerCircuits) -> Tensor:
+        return circuits.readout(expectation(circuits))
+
+    # `fit` trains amplitudes that begin at 0
+    with overriding_activations(model, activate, idle=True):
         yield
 
 

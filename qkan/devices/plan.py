@@ -162,7 +162,7 @@ def estimate(
     """Say what measuring a model on inputs costs; nothing is submitted.
 
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         x: (…, in) inputs.
         backend: The device, or its name.
         mode: As in `run`, or "tabulate" for edge tables.
@@ -181,7 +181,8 @@ def estimate(
     check_choice("mode", mode, (*MODES, "tabulate"))
     check_choice("gradient", gradient, (None, *GRADIENTS))
     backend = as_backend(backend)
-    calls = [circuits for circuits in checked_circuits(model, x) if circuits.values]
+    recorded = checked_circuits(model, x, idle=gradient is not None)
+    calls = [circuits for circuits in recorded if circuits.values]
     if mode == "tabulate":
         layers = {id(c.layer): (c.name, points * len(c.edges)) for c in calls}
         parts = [*layers.values()]

@@ -46,7 +46,8 @@ def run(
     Layers are measured one after the other, all edges and samples of a layer in as few jobs as hold
     them. Nothing that is paid for is run twice: the same call with the same `store`, or `resume`,
     goes on where a run stopped. A group's activation is measured once for each sample and input, a
-    pruned edge never.
+    pruned edge never. A `DARUAN` is measured once for each sample and feature, and not where its
+    amplitude is 0, for then it adds nothing to its base.
 
     Standard errors are carried to the outputs to first order, by the simulator's slopes, with all
     correlations between hidden values and between the values of one qubit, at the price of a
@@ -54,7 +55,7 @@ def run(
     keep samples first and apart, and one that detaches its input hides the errors before it.
 
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         x: (…, in) finite inputs.
         backend: The device, or the name of one that needs no options, such as "FakeTorino".
         mode: "sequential": each layer's inputs are the measured outputs before it.
@@ -132,7 +133,7 @@ def resume(
     chosen = saved if model is None else model
     if chosen is None:
         raise QKANError(
-            f"The model of {folder} is no QKAN or QKANLayer alone, so it is not kept there; "
+            f"The model of {folder} is of no kind that save writes, so it is not kept there; "
             "pass resume(…, model=model) with the same parameters."
         )
     mode = described["about"]["mode"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from qkan.backends import Backend, BackendError, Measurement, Run, Task
 from qkan.backends.store import from_bytes, to_bytes
 from qkan.errors import QKANError
 from qkan.io.files import load, save
+from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
 from qkan.training.checkpoint import model_tensors
 
@@ -32,7 +34,8 @@ def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
     """What tells a run from any other: digests of the model and of its inputs, and the mode."""
     digest = hashlib.sha256()
     for name, module in model.named_modules():
-        options = module.config() if isinstance(module, QKANLayer) else module.extra_repr()
+        own = isinstance(module, QKANLayer | DARUAN)
+        options = module.config() if own else module.extra_repr()
         digest.update(f"{name} {type(module).__qualname__} {json.dumps(options)}\n".encode())
     for name, tensor in {**model_tensors(model), "x": x}.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -49,7 +52,9 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
         return
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
     if kind_of(model) is not None:
-        save(model, folder / _MODEL)
+        # a base that is a function is in no file; `resume` asks for the model then
+        with suppress(QKANError):
+            save(model, folder / _MODEL)
     run = {"about": about(model, x, mode), "backend": backend.describe()}
     write_whole(folder / _RUN, json.dumps(run, indent=1).encode())
 

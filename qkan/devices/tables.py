@@ -52,7 +52,7 @@ def tabulate(
     served afterwards; a few hundred inputs of a small network cost more than that in `run`.
 
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         x: (…, in) inputs that show what ranges to expect.
         backend: The device.
         points: Points m an edge; with fewer than coefficients the bars widen.
@@ -162,8 +162,8 @@ class LayerTable:
         names = ("theta", "scale", "shift", "edges")
         if not all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in names):
             raise QKANError(
-                f"Layer {circuits.name}: its angles or its mask changed after they were measured; "
-                "tabulate the model again."
+                f"Layer {circuits.name}: its angles or its mask changed after they were measured, "
+                "or which of its amplitudes are 0; tabulate the model again."
             )
 
     def _require_measured(self, circuits: LayerCircuits) -> None:
@@ -224,7 +224,14 @@ class EdgeTables:
 
     def _read(self, circuits: LayerCircuits, rows: Tensor) -> EdgeEstimates:
         table = self.tables.get(id(circuits.layer))
-        return EdgeEstimates.measured(circuits, None) if table is None else table.read(circuits)
+        if table is not None:
+            return table.read(circuits)
+        if circuits.values:
+            raise QKANError(
+                f"Layer {circuits.name} had no circuit in use when the model was measured, and has "
+                f"{len(circuits.edges)} now; tabulate the model again."
+            )
+        return EdgeEstimates.measured(circuits, None)
 
 
 def _refuse_arccos(model: nn.Module) -> None:
@@ -238,6 +245,12 @@ def _refuse_arccos(model: nn.Module) -> None:
 
 def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircuits:
     """A layer's circuits at the Chebyshev points of its inputs' ranges over all calls."""
+    widths = sorted({circuits.inputs.shape[-1] for circuits in calls})
+    if len(widths) > 1:
+        raise QKANError(
+            f"Activation {calls[0].name} is called with {' and '.join(map(str, widths))} features, "
+            "so its inputs have no ranges of their own; use run, or give each place its own DARUAN."
+        )
     seen = torch.cat([circuits.inputs for circuits in calls]).detach().double()
     low, high = seen.aminmax(dim=0)
     # an input that never changes still gets a range, for what a device makes of it
@@ -245,7 +258,7 @@ def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircui
     angles = torch.pi * torch.arange(points, dtype=torch.double, device=seen.device) / (points - 1)
     inputs = (low + high) / 2 + half * angles.cos()[:, None]
     first = calls[0].detached()
-    return replace(first, inputs=inputs, x=inputs[:, first.edges % first.layer.in_features])
+    return replace(first, inputs=inputs, x=inputs[:, first.edges % widths[0]])
 
 
 def _frequencies(circuits: LayerCircuits) -> Tensor:

@@ -43,12 +43,13 @@ def on_device(
     for each rotation that carries a parameter or x, gates that merge counted once ("pz" at 3
     repetitions: 16), in the same job as the forward pass. From ∂φ/∂α follow those of theta, scale
     (times x), shift and x (times scale), so networks of several layers train; where |e| ≥ 1 an
-    arccos has the derivative 0. Weights, bases and whatever stands between the layers are
-    differentiated in torch. There are first derivatives only.
+    arccos has the derivative 0. Every feature of a `DARUAN` is measured, also where its amplitude
+    is 0, for the amplitude has a gradient there. Weights, bases and whatever stands between the
+    layers are differentiated in torch. There are first derivatives only.
 
     Args:
-        model: Any module with `QKANLayer`s in it; `fit`, an optimizer or plain calls use it as
-            always.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it; `fit`, an optimizer or plain calls
+            use it as always.
         backend: The device.
         gradient: "parameter-shift", or "hybrid": forward on the device, backward through its
             closed form by the calibration (as in `noisy`), which needs no further shots.
@@ -91,7 +92,8 @@ class OnDevice:
 
     def __enter__(self) -> OnDevice:
         with ExitStack() as stack:
-            stack.enter_context(overriding_activations(self.model, self._activate))
+            # amplitudes that begin at 0 have gradients
+            stack.enter_context(overriding_activations(self.model, self._activate, idle=True))
             about = {"mode": "on_device", "gradient": self._gradient}
             self._run = stack.enter_context(self.backend.open(self._store, about))
             self._stack = stack.pop_all()

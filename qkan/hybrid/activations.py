@@ -33,6 +33,9 @@ _NAMES = ("act", "gelu", "nonlinear")
 _OTHERS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
 """Classes that torch keeps among its activations, and that mix features or halve their number."""
 
+_CALLED = ("gelu", "relu", "silu", "swish", "mish", "activation")
+"""Parts of the names of classes of a model's own activations, such as BloomGelu."""
+
 _GROUPS = 8
 
 
@@ -150,14 +153,18 @@ class Place(Block):
 def is_activation(name: str, value: object) -> bool:
     """Whether an attribute of that name holds an activation."""
     if isinstance(value, nn.Module):
-        where = type(value).__module__
+        where, called = type(value).__module__, type(value).__name__.lower()
         known = where == "torch.nn.modules.activation" or where == "transformers.activations"
-        return isinstance(value, DARUAN) or (known and not isinstance(value, _OTHERS))
+        bare = not value._modules and not value._parameters and not where.startswith("torch.")
+        own = bare and any(part in called for part in _CALLED)
+        return isinstance(value, DARUAN) or own or (known and not isinstance(value, _OTHERS))
     return callable(value) and not isinstance(value, type) and any(n in name for n in _NAMES)
 
 
 def _places_in(owner: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """The attributes of a module itself that hold an activation."""
+    """The attributes of a module itself that hold an activation, but what one is made of."""
+    if is_activation("", module):
+        return
     for name, value in [*module._modules.items(), *vars(module).items()]:
         if not name.startswith("_") and is_activation(name, value):
             yield owner, module, name
@@ -194,9 +201,6 @@ def _places(model: nn.Module, blocks: list[Block]) -> list[Place]:
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     found = []
     for owner, module in model.named_modules():
-        # an activation that learns holds the one that it began as
-        if isinstance(module, DARUAN):
-            continue
         for _, _, name in _places_in(owner, module):
             kind = BlockKind((), "", slot=name)
             place = Place(owner, module, kind, _width_before(module, name), like)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import on_layer_input, unwrapped
@@ -16,8 +19,11 @@ from qkan.simulators import explain as explain_request
 def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     """Run the model once and say, for each of its `QKANLayer`s, what `engine="auto"` takes.
 
+    Of a `DARUAN` it says what evaluates its circuits: at the few phases that give its waves, or at
+    all its inputs where it has no short sum of waves.
+
     Args:
-        model: Any module with `QKANLayer`s in it.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it.
         x: A batch of the size and dtype to ask about.
 
     Returns:
@@ -25,7 +31,7 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
         reason to refuse.
 
     Raises:
-        QKANError: The model has no such layer.
+        QKANError: The model has no such part.
 
     Example:
         >>> import torch
@@ -40,10 +46,23 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     def note(name: str, layer: QKANLayer, inputs: Tensor) -> None:
         found[name] = explain_layer(layer, inputs)
 
-    with on_layer_input(model, note), torch.no_grad():
-        model(x)
+    def before(name: str, part: DARUAN, inputs: tuple[Tensor, ...]) -> None:
+        flat = inputs[0].reshape(-1, inputs[0].shape[-1] if inputs[0].ndim else 1)
+        found[name] = explain_request(part.request(flat))
+
+    hooks = [
+        part.register_forward_pre_hook(functools.partial(before, name))
+        for name, part in model.named_modules()
+        if isinstance(part, DARUAN)
+    ]
+    try:
+        with on_layer_input(model, note), torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
     if not found:
-        raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer.")
+        raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer and no DARUAN.")
     return found
 
 

@@ -21,6 +21,8 @@ from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 from qkan.simulators import expectation
 
+from .activation import curves, exact_activation, layer_of, spans
+from .draw_activation import draw_activation
 from .draw_edge import draw_bloch, draw_circuit, draw_spectrum
 from .draw_network import STYLE, Curve, Level, draw_network, grid_of
 from .edges import (
@@ -44,7 +46,7 @@ Edge = tuple[int, int, int]
 
 def plot(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | None = None,
     *,
     names: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
@@ -58,16 +60,19 @@ def plot(
     of its own. The darker an edge, the more it matters: its attribution (see `importance`) relative
     to the largest in its layer. Pruned edges are left out. An untrained model is drawn too.
 
+    Of a `DARUAN` each group's curve is drawn: its base, what its circuit adds, and their sum.
+
     Args:
-        model: A `QKAN` or a `QKANLayer`; or a `TableModel`, which is drawn in the units of its
-            table.
-        x: (…, i) data, two samples or more.
+        model: A `QKAN` or a `QKANLayer`; a `TableModel`, which is drawn in the units of its table;
+            or a `DARUAN`.
+        x: (…, i) data, two samples or more. For a `DARUAN` they set the range of each group, which
+            is ±4 when None.
         names: Names of the inputs; when None those of a table's columns, or x₁, x₂, ….
         outputs: Names of the outputs; when None those of a table's targets or classes, or f.
         formula: What `symbolic` returned for this model: its forms are written over their boxes,
             and the formula on top where it is short.
         most: How many boxes a layer has at most; of more edges the most important are shown, and
-            a note says how many there are.
+            a note says how many there are. Of a `DARUAN` the first groups are shown.
 
     Returns:
         A matplotlib `Figure`.
@@ -84,8 +89,16 @@ def plot(
         >>> len(figure.axes)  # nine boxes and what is behind them
         10
     """
-    network, units = _opened(model, "plot")
     check_size("most", most)
+    activation = exact_activation(model, "plot")
+    if activation is not None:
+        return _drawn(
+            draw_activation, curves(activation, spans(activation, x, "plot")),
+            min(most, activation.group), activation.amplitude.tolist(),
+        )  # fmt: skip
+    network, units = _opened(model, "plot")
+    if x is None:
+        raise QKANError(f"plot: a {type(model).__name__} is drawn over data; pass plot(model, x).")
     layers = layers_of(network)
     if units is not None:
         names = units.inputs if names is None else names
@@ -119,8 +132,8 @@ def plot_circuit(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     """Draw the circuit of one edge with its trained values.
 
     Args:
-        model: A `QKAN`, a `QKANLayer` or a `TableModel`.
-        edge: Layer, output and input, each from 0 on.
+        model: A `QKAN`, a `QKANLayer`, a `TableModel` or a `DARUAN`.
+        edge: Layer, output and input, each from 0 on; (0, 0, group) of a `DARUAN`.
 
     Returns:
         A matplotlib `Figure`.
@@ -136,8 +149,8 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
     """Draw the Fourier coefficients of one edge's φ, exact, per unit of its input.
 
     Args:
-        model: A `QKAN`, a `QKANLayer` or a `TableModel`.
-        edge: Layer, output and input, each from 0 on.
+        model: A `QKAN`, a `QKANLayer`, a `TableModel` or a `DARUAN`.
+        edge: Layer, output and input, each from 0 on; (0, 0, group) of a `DARUAN`.
 
     Returns:
         A matplotlib `Figure`.
@@ -169,9 +182,9 @@ def plot_bloch(
     φ is the component of the path along the arrow.
 
     Args:
-        model: A `QKAN` or a `QKANLayer`; or a `TableModel`, in the units of its table.
+        model: A `QKAN`, a `QKANLayer` or a `DARUAN`; or a `TableModel`, in the units of its table.
         x: (…, i) data, which sets the range.
-        edge: Layer, output and input, each from 0 on.
+        edge: Layer, output and input, each from 0 on; (0, 0, group) of a `DARUAN`.
         name: Name of the edge's input; when None that of a table's column, or x.
 
     Returns:
@@ -204,12 +217,18 @@ def plot_bloch(
 
 def _opened(model: nn.Module, what: str) -> tuple[QKAN, DataUnits | None]:
     """The network of a model in double precision, and the units of its data where it knows them."""
+    activation = exact_activation(model, what)
+    if activation is not None:
+        return exact_network(layer_of(activation), what), None
     units = model.data_units() if isinstance(model, InDataUnits) else None
     return exact_network(model if units is None else units.network, what), units
 
 
 def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[Tensor]:
     """The values of all nodes of the model's network, for data x (…, i) in the user's units."""
+    activation = exact_activation(model, what)
+    if activation is not None:
+        return [spans(activation, x, what)]
     x = model.standardised(x) if isinstance(model, InDataUnits) else x
     return node_values(network, check_inputs(network, x, what))
 

@@ -11,6 +11,7 @@ from qkan._options import check_size
 from qkan.circuits import require
 from qkan.errors import QKANError
 
+from .activation import activation_formula, exact_activation
 from .edges import check_inputs, exact_network, node_values, spread_points
 from .forms import Form, resolve_forms
 from .formula import Formula
@@ -41,8 +42,11 @@ def symbolic(
     fitted again to the model. With `search`, genetic programming (pyoperon) looks for a formula
     where no form fits.
 
+    A `DARUAN` becomes base(x) + amplitude·(its waves), exact, or with `digits` of them: a formula
+    with one input and an output for each group.
+
     Args:
-        model: A `QKAN` or a `QKANLayer`.
+        model: A `QKAN`, a `QKANLayer` or a `DARUAN`.
         x: (…, i) data: sets the range of every node, and the formula's error is measured on it.
             None takes points spread over `input_range`, or over ±π/2 without one.
         forms: "elementary" for all forms of the library, or names from it and `Form`s of your own.
@@ -68,16 +72,23 @@ def symbolic(
         >>> symbolic(layer, digits=3).expr
         1.053*sin(x_1) + 0.28*cos(x_1) - 0.538
     """
+    activation = exact_activation(model, "symbolic")
+    if activation is not None:
+        if forms is not None or search or tolerance is not None:
+            raise QKANError(
+                "symbolic: the waves of a DARUAN are its formula, which forms, search and "
+                "tolerance do not change; leave them out. digits= rounds its numbers."
+            )
+        chosen = ["x"] if names is None else list(names)
+        (symbol,) = _symbols(chosen, 1)
+        return activation_formula(activation, x, _digits(digits), str(symbol))
     network = exact_network(model, "symbolic")
     library = None if forms is None else resolve_forms(forms)
     elementary = library is not None or search
     tolerance = (0.02 if elementary else 0.0) if tolerance is None else tolerance
     if not 0 <= tolerance < 1:
         raise QKANError(f"tolerance={tolerance!r}: a share of a node's spread, from 0 to below 1.")
-    if digits is not None:
-        check_size("digits", digits, " Or None.", least=0)
-    elif elementary:
-        digits = 4
+    digits = 4 if digits is None and elementary else _digits(digits)
     data = spread_points(network) if x is None else check_inputs(network, x, "symbolic")
     symbols = _symbols(names, network.widths[0])
     # this needs sympy, which is known to be there by now
@@ -90,6 +101,10 @@ def symbolic(
         _merge(formula, values, digits)
     formula.measure(values[0].numpy(), values[-1].numpy())
     return formula
+
+
+def _digits(digits: int | None) -> int | None:
+    return None if digits is None else check_size("digits", digits, " Or None.", least=0)
 
 
 def _symbols(names: Sequence[str] | None, count: int) -> tuple[Any, ...]:

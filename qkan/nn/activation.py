@@ -23,7 +23,8 @@ from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call, run, select
-from qkan.simulators.waves import add_waves, count_waves, wave_terms
+from qkan.simulators.call import Request
+from qkan.simulators.waves import add_waves, count_waves, wave_plan, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
@@ -40,6 +41,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**BASES, "relu2": _relu2}
 Base = str | nn.Module | Callable[[Tensor], Tensor]
 """A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
 
+_REPS = 1
 _MOST_WAVES = 32
 """Frequencies up to which an activation is computed as the sum of its waves."""
 
@@ -80,6 +82,8 @@ class DARUAN(nn.Module):
         shift: (g, u) radians; a buffer of zeros where it would duplicate a theta.
         amplitude: (g,).
         base: The name, module or function.
+        activations: Computes φ in place of an engine while a device or a test stands in; else None.
+        readout: What is read from the circuit, always its expectation value.
 
     Shapes:
         x (…, f) → (…, f).
@@ -94,13 +98,14 @@ class DARUAN(nn.Module):
         >>> torch.equal(activation(x), torch.nn.functional.gelu(x))
         True
         >>> sum(p.numel() for p in activation.parameters())
-        56
+        48
     """
 
     scale: Tensor
     shift: Tensor
     base: Base | None
     activations: Activations | None = None
+    readout: str = "z"
 
     def __init__(
         self,
@@ -109,7 +114,7 @@ class DARUAN(nn.Module):
         group: int | str = 1,
         base: Base | None = "gelu",
         ansatz: str | Circuit | Builder = "pz",
-        reps: int = 1,
+        reps: int = _REPS,
         encoding: str | Sequence[float] = "trainable",
         amplitude: float = 0.0,
         engine: str = "auto",
@@ -135,7 +140,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps, default=1)
+        self.circuit = circuit_of(ansatz, reps, default=_REPS)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
@@ -176,22 +181,45 @@ class DARUAN(nn.Module):
         # to a tracer sizes are tensors, and a check of them a warning
         if not is_tracing():
             check_features(x, last if self.features is None else self.features, self.theta.dtype)
-        base = self._base(x)
+        base = base_values(self.base, x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (
             t.to(compute) for t in (self.theta, self.scale, self.shift, self.amplitude)
         )
         if self.activations is None and self._is_sum:
-            terms = wave_terms(
-                self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed_scale,
-                engine=self.engine,
-            )  # fmt: skip
-            return add_waves(x, base, terms)
+            return add_waves(x, base, self._terms(theta, scale, shift, amplitude))
         flat = x.reshape(-1, last)
         theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
         values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
         added = values * expand_groups(amplitude.unsqueeze(1), last).squeeze(-1)
         return base + added.view(x.shape).to(base.dtype)
+
+    def waves(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        """Return amplitude·φ as the sum of sinusoids that it is, differentiable.
+
+        Args:
+            dtype: In which it is computed; that of the parameters when None.
+
+        Returns:
+            (1 + 3n, g): a constant, then frequency, cosine and sine of each of n waves, of which
+            `base` knows nothing. None where there is no such sum of few waves: with an arccos
+            encoding, and for a circuit of very many frequencies.
+
+        Example:
+            >>> from qkan import DARUAN
+            >>> DARUAN(64, group=4).waves().shape
+            torch.Size([4, 4])
+        """
+        if not self._is_sum:
+            return None
+        tensors = (self.theta, self.scale, self.shift, self.amplitude)
+        return self._terms(*(tensor.to(dtype or tensor.dtype) for tensor in tensors))
+
+    def _terms(self, theta: Tensor, scale: Tensor, shift: Tensor, amplitude: Tensor) -> Tensor:
+        return wave_terms(
+            self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed_scale,
+            engine=self.engine,
+        )  # fmt: skip
 
     def _values(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """φ of every input, (b, 1, f), by an engine or by what stands in for one."""
@@ -200,11 +228,20 @@ class DARUAN(nn.Module):
         call = layer_call(self.program, LayerTensors(x, theta, scale, shift), self.fixed_scale)
         return run(select(self.engine, call.request), call)
 
-    def _base(self, x: Tensor) -> Tensor:
-        if self.base is None:
-            return torch.zeros_like(x)
-        function = ACTIVATIONS[self.base] if isinstance(self.base, str) else self.base
-        return function(x)
+    def request(self, x: Tensor) -> Request:
+        """Return what the activation asks of its engine for inputs x (b, f).
+
+        Where it is a sum of waves, that is the circuit at the few phases that give them.
+        """
+        compute = compute_dtype(self.theta.dtype, "z")
+        batch, outs, ins = x.shape[0], 1, x.shape[-1]
+        if self._is_sum:
+            batch, outs, ins = len(wave_plan(self.program, self.fixed_scale).phases), self.group, 1
+        # each phase is a shift of its own
+        return Request(
+            self.program, batch, outs, ins, compute, x.device, self.fixed_scale,
+            per_edge=True, batched_theta=self._is_sum,
+        )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this activation again, as JSON values.
@@ -263,6 +300,13 @@ class DARUAN(nn.Module):
             named = _named(self.base)
         base = "" if isinstance(self.base, nn.Module) else f", base={named}"
         return f"{self.features}, group={self.group}{base}, {circuit}, encoding={self.encoding!r}"
+
+
+def base_values(base: Base | None, x: Tensor) -> Tensor:
+    """Return the base of an activation at x; zeros where there is none."""
+    if base is None:
+        return torch.zeros_like(x)
+    return (ACTIVATIONS[base] if isinstance(base, str) else base)(x)
 
 
 def _named(base: Base) -> str:

@@ -78,7 +78,7 @@ class _Linear(Basis):
 
 
 @dataclass(frozen=True)
-class Daruan(Basis):
+class DaruanBasis(Basis):
     """The expectation value of a circuit, as in `QKANLayer`.
 
     Args:
@@ -264,9 +264,12 @@ def _polynomial(x: Tensor, coef: Tensor) -> Tensor:
 
 
 KINDS: dict[str, type[Basis]] = {
-    "daruan": Daruan, "spline": Spline, "fourier": Fourier, "rational": Rational,
+    "daruan": DaruanBasis, "spline": Spline, "fourier": Fourier, "rational": Rational,
 }  # fmt: skip
 """Bases by name. All their options are JSON values."""
+
+Daruan = DaruanBasis
+"""The name of `DaruanBasis` in version 0.1.0, which its pickles hold."""
 
 BasisLike = str | Basis | Sequence[str | Basis]
 """A name, a basis with options, or several to choose between."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qkan._files import write_whole
 from qkan.circuits import require
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
@@ -33,7 +34,8 @@ def to_onnx(
     """Write a model to an ONNX file that any runtime executes, without circuits or own operators.
 
     A layer with fixed integer scales is folded first and becomes a handful of operators (`fold`).
-    Any other layer is written as the Bloch recurrence, sines and cosines of every edge. The model
+    Any other layer is written as the Bloch recurrence, sines and cosines of every edge, and a
+    `DARUAN` as its base and its waves. The model
     is exported in evaluation mode and stays as it is. The file is written as a whole or not at
     all; parameters of more than 2 GB go to a second file beside it.
 
@@ -76,10 +78,11 @@ def to_onnx(
 
 def _plain(model: nn.Module) -> nn.Module:
     """A copy for inference whose layers export to plain operators."""
-    layers = any(isinstance(part, QKANLayer) for part in model.modules())
+    kinds = (QKANLayer, DARUAN)
+    layers = any(isinstance(part, kinds) for part in model.modules())
     ready = fold(model, strict=False) if layers else copy.deepcopy(model).eval()
     for part in ready.modules():
-        if isinstance(part, QKANLayer):
+        if isinstance(part, kinds):
             part.engine = "auto"
     return ready
 

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from qkan._options import check_size
 from qkan.errors import QKANError
-from qkan.interpret.edges import bias_of, edge_angles, edge_weights, layers_by_name
+from qkan.interpret.edges import bias_of, edge_angles, edge_weights
 from qkan.interpret.explain import request_of
+from qkan.nn.activation import DARUAN
 from qkan.nn.functional import check_features, compute_dtype
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, LayerRow
 from qkan.nn.watch import is_hooked, unwrapped
 from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
 from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
+
+from .fold_activation import FoldedActivation, refuse_activation
 
 _VALUES_AT_ONCE = 1 << 22
 """Values of circuits, one an edge and point, that are computed together: it bounds the memory."""
@@ -138,11 +141,12 @@ class FoldedQKAN(LayerRow[nn.Module]):
 def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     """Copy a model for inference, with the Fourier coefficients of its layers computed once.
 
-    Every `QKANLayer` in the copy becomes a `FoldedLayer` and every `QKAN` a `FoldedQKAN`, which do
-    not compute coefficients from theta at every call. The copy is in evaluation mode, and nothing
-    in it requires a gradient; the model stays as it is. The copy consists of plain torch operators:
-    it compiles, exports, and runs wherever torch does. Choose device and dtype first: the
-    coefficients are computed in float64 and rounded once to the dtype of the layer.
+    Every `QKANLayer` in the copy becomes a `FoldedLayer`, every `QKAN` a `FoldedQKAN` and every
+    `DARUAN` a `FoldedActivation`, which do not compute coefficients from theta at every call. The
+    copy is in evaluation mode, and nothing in it requires a gradient; the model stays as it is. The
+    copy consists of plain torch operators: it compiles, exports, and runs wherever torch does.
+    Choose device and dtype first: the coefficients are computed in float64 and rounded once to the
+    dtype of the layer.
 
     Args:
         model: Any module: a `QKAN`, an `HQKAN`, a transformer with either in it.
@@ -157,8 +161,8 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
         The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
 
     Raises:
-        QKANError: No `QKANLayer` in the model; layers that cannot be folded, each with its reason;
-            a batch below 1.
+        QKANError: No `QKANLayer` and no `DARUAN` in the model; layers that cannot be folded, each
+            with its reason; a batch below 1.
 
     Warns:
         UserWarning: Layers that are faster as they are.
@@ -173,15 +177,18 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
         True
     """
     model = unwrapped(model)
-    layers = layers_by_name(model, "fold")
+    kinds = (QKANLayer, DARUAN)
+    layers = {name: part for name, part in model.named_modules() if isinstance(part, kinds)}
+    if not layers:
+        raise QKANError(f"fold: {type(model).__name__} has no QKANLayer and no DARUAN in it.")
     check_size("batch", batch)
-    refused = {n: reason for n, part in layers.items() if (reason := refuse_fold(part)) is not None}
+    refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
     if refused and strict:
         lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
         raise QKANError(
             f"fold: {len(refused)} of {len(layers)} layers have no Fourier series:\n"
             + "\n".join(lines)
-            + "\nBuild them with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
+            + "\nBuild layers with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
             "which keeps them as they are and folds the others."
         )
     kept = [n for n, part in layers.items() if n not in refused and _slower_folded(part, batch)]
@@ -197,6 +204,8 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     def make(module: nn.Module) -> nn.Module:
         if isinstance(module, QKANLayer) and module in chosen:
             return FoldedLayer(module)
+        if isinstance(module, DARUAN) and module in chosen:
+            return FoldedActivation(module)
         if type(module) is QKAN and not is_hooked(module):
             return FoldedQKAN([*module.layers], module.input_range)
         return module
@@ -216,8 +225,15 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
     return made[model]
 
 
-def _slower_folded(layer: QKANLayer, batch: int) -> bool:
+def _refuse(part: QKANLayer | DARUAN) -> str | None:
+    """Say why a layer or an activation cannot be folded; None where it can."""
+    return refuse_activation(part) if isinstance(part, DARUAN) else refuse_fold(part)
+
+
+def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
     """Whether the layer's engine is estimated to be faster than a folded layer."""
+    if isinstance(layer, DARUAN):
+        return False
     request = fourier_request(layer)._replace(batch=batch)
     product = get_engine("fourier")
     # the cost of the product alone, its coefficients being known

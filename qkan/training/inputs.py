@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import AliasingWarning, ScaleWarning, warn
+from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, no_range_warnings
 from qkan.nn.watch import evaluating, on_layer_input, unwrapped
@@ -88,7 +89,7 @@ def _on_simulator(model: nn.Module) -> Iterator[None]:
     lent = {
         layer: layer.__dict__.pop("activations")
         for layer in model.modules()
-        if isinstance(layer, QKANLayer) and "activations" in layer.__dict__
+        if isinstance(layer, QKANLayer | DARUAN) and "activations" in layer.__dict__
     }
     try:
         yield

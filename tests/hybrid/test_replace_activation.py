@@ -96,6 +96,25 @@ def test_a_function_in_an_attribute() -> None:
     assert model[0].act is F.silu and "act" not in dict(model[0].named_modules())
 
 
+class OwnGelu(nn.Module):
+    """A model's own activation, which keeps in an attribute the function that it calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = F.gelu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(x)
+
+
+def test_a_models_own_activation_is_replaced_as_a_whole() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), OwnGelu(), nn.Linear(8, 1)), torch.randn(3, 4)
+    before = model(x)
+    assert [*replace_activation(model)] == ["1"] and torch.equal(model(x), before)
+    with pytest.raises(QKANError, match="no such activation"):
+        replace_activation(model, where="1.base.act")
+
+
 def test_the_encoder_layer_of_torch_leaves_its_fast_path() -> None:
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu", batch_first=True, dropout=0.0)

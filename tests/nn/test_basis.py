@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from compare import assert_close
 from scipy.interpolate import BSpline
 from torch import Tensor
 
+import qkan
 from qkan import (
     KAN,
     QKAN,
-    Daruan,
+    DaruanBasis,
     Fourier,
     KANLayer,
     QKANError,
@@ -31,16 +33,16 @@ from qkan.nn.basis import Basis, from_json, to_json
 
 DOUBLE = torch.float64
 BASES: dict[str, Basis] = {
-    "daruan": Daruan(),
-    "daruan linear": Daruan("rpz", 2, "linear"),
-    "daruan merged": Daruan("pz", 2, "binary"),
+    "daruan": DaruanBasis(),
+    "daruan linear": DaruanBasis("rpz", 2, "linear"),
+    "daruan merged": DaruanBasis("pz", 2, "binary"),
     "spline": Spline(),
     "spline linear": Spline(3, 1, -1.0, 2.5),
     "fourier": Fourier(3),
     "rational": Rational(3, 2),
     "rational small": Rational(1, 1),
 }
-GATED = (Daruan(reps=1), Spline(3), Fourier(2), Rational(2, 1))
+GATED = (DaruanBasis(reps=1), Spline(3), Fourier(2), Rational(2, 1))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -122,7 +124,7 @@ def test_rational_is_its_quotient() -> None:
 )  # fmt: skip
 def test_a_daruan_layer_is_a_qkan_layer(options: dict[str, object]) -> None:
     wanted = QKANLayer(3, 2, **options, generator=generator(), dtype=DOUBLE)
-    layer = KANLayer(3, 2, basis=Daruan(**options), generator=generator(), dtype=DOUBLE)
+    layer = KANLayer(3, 2, basis=DaruanBasis(**options), generator=generator(), dtype=DOUBLE)
     assert torch.equal(layer.coefficients[0]["theta"], wanted.theta)
     with torch.no_grad():
         layer.weight.copy_(wanted.weight)
@@ -321,3 +323,19 @@ def test_wrong_layers_and_inputs_are_refused() -> None:
         KAN([2])
     with pytest.raises(QKANError, match="low below high"):
         KAN([2, 1], input_range=(1, 1))
+
+
+def test_the_old_name_of_the_circuits_basis_warns_and_its_pickles_load() -> None:
+    with pytest.warns(DeprecationWarning, match="called qkan.DaruanBasis now"):
+        old = qkan.Daruan
+    assert old is DaruanBasis and "Daruan" not in dir(qkan)
+    layer = KANLayer(3, 2, basis=DaruanBasis("rpz", 2, "linear"), generator=generator())
+    written = pickle.dumps(layer.bases[0], protocol=0)
+    assert b"qkan.nn.basis\nDaruanBasis" in written
+    for module in (b"qkan.nn.basis", b"qkan.basis"):
+        earlier = written.replace(b"qkan.nn.basis\nDaruanBasis", module + b"\nDaruan")
+        assert pickle.loads(earlier) == layer.bases[0]
+    assert (
+        from_json({"name": "daruan", "ansatz": "rpz", "reps": 2, "encoding": "linear"})
+        == (layer.bases[0])
+    )

@@ -1,0 +1,81 @@
+"""`FoldedActivation`: an activation after `fold`, the waves of its circuits known."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN, Base, base_values
+from qkan.nn.functional import check_features, compute_dtype
+from qkan.nn.watch import is_hooked
+from qkan.simulators import is_tracing
+from qkan.simulators.waves import add_waves
+
+
+class FoldedActivation(nn.Module):
+    """What a `DARUAN` computes, without its circuits: its base plus a sum of sinusoids.
+
+    y = base(x) + constant_g + Σ_n A_gn·cos ω_gn·x + B_gn·sin ω_gn·x, elementwise. The scales may be
+    trained or fixed. It has one buffer and no parameters but those of its base.
+
+    Args:
+        activation: The activation to fold, which is not changed.
+
+    Attributes:
+        waves: (1 + 3n, g), as `DARUAN.waves` returns them.
+        base: That of the activation.
+
+    Shapes:
+        x (…, f) → (…, f).
+    """
+
+    waves: Tensor
+    base: Base | None
+
+    def __init__(self, activation: DARUAN) -> None:
+        super().__init__()
+        self.features, self.base = activation.features, activation.base
+        with torch.no_grad():
+            waves = activation.waves(torch.float64)
+        assert waves is not None
+        wide = compute_dtype(activation.theta.dtype, "z")
+        self.register_buffer("waves", waves.to(wide).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, f) → (…, f)."""
+        if self.features is not None and not is_tracing():
+            check_features(x, self.features, x.dtype if isinstance(x, Tensor) else torch.float32)
+        return add_waves(x, base_values(self.base, x), self.waves)
+
+    def config(self) -> NoReturn:
+        """Raise, because a folded activation has no circuit that would build it again.
+
+        Raises:
+            QKANError: Always.
+        """
+        raise QKANError("A folded activation keeps no circuit; save the model that was folded.")
+
+    def extra_repr(self) -> str:
+        """The size, the groups and the waves."""
+        count, groups = len(self.waves) // 3, self.waves.shape[1]
+        return f"{self.features}, group={groups}, waves={count}"
+
+
+def refuse_activation(activation: DARUAN) -> str | None:
+    """Say why an activation cannot be folded; None where it can."""
+    if type(activation).forward is not DARUAN.forward:
+        return f"{type(activation).__name__} has a forward of its own"
+    if is_hooked(activation):
+        return "it has hooks, which a folded activation would not call"
+    if activation.activations is not None:
+        return "its values are computed elsewhere at the moment, such as on a device"
+    if activation.theta.is_meta:
+        return "its parameters are on the device 'meta' and have no values"
+    if activation.circuit.uses_arccos:
+        return "an arccos encoding makes φ no trigonometric polynomial in x"
+    if activation.waves() is None:
+        return "its circuit has more frequencies than are worth a sum"
+    return None
