@@ -121,11 +121,17 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
     return group
 
 
-def circuit_of(ansatz: str | Circuit | Builder, reps: int) -> Circuit:
-    """Return the circuit of an ansatz, or the one that was given."""
+def circuit_of(ansatz: str | Circuit | Builder, reps: int, *, default: int = 3) -> Circuit:
+    """Return the circuit of an ansatz, or the one that was given.
+
+    Args:
+        ansatz: The option.
+        reps: The option beside it.
+        default: The number of repetitions where the user says nothing of them.
+    """
     if not isinstance(ansatz, Circuit):
         return named_ansatz(ansatz, reps)
-    if reps not in (3, ansatz.num_encodings):
+    if reps not in (default, ansatz.num_encodings):
         raise QKANError(
             f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
             "named ansatz; leave it out, or pass circuit.extend(reps)."
