@@ -122,8 +122,14 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
     return group
 
 
-def circuit_of(ansatz: str | Circuit | Builder, reps: int, default: int = 3) -> Circuit:
-    """Return the circuit of an ansatz, or the given one, beside which reps keeps its default."""
+def circuit_of(ansatz: str | Circuit | Builder, reps: int, *, default: int = 3) -> Circuit:
+    """Return the circuit of an ansatz, or the one that was given.
+
+    Args:
+        ansatz: The option.
+        reps: The option beside it.
+        default: The number of repetitions where the user says nothing of them.
+    """
     if not isinstance(ansatz, Circuit):
         return named_ansatz(ansatz, reps)
     if reps not in (default, ansatz.num_encodings):

@@ -40,6 +40,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**BASES, "relu2": _relu2}
 Base = str | nn.Module | Callable[[Tensor], Tensor]
 """A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
 
+_REPS = 1
 _MOST_WAVES = 32
 """Frequencies up to which an activation is computed as the sum of its waves."""
 
@@ -109,7 +110,7 @@ class DARUAN(nn.Module):
         group: int | str = 1,
         base: Base | None = "gelu",
         ansatz: str | Circuit | Builder = "pz",
-        reps: int = 1,
+        reps: int = _REPS,
         encoding: str | Sequence[float] = "trainable",
         amplitude: float = 0.0,
         engine: str = "auto",
@@ -135,7 +136,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps, default=1)
+        self.circuit = circuit_of(ansatz, reps, default=_REPS)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
