@@ -66,7 +66,8 @@ def mix(reps: int) -> Circuit:
 
 
 _builders: dict[str, Builder] = {"pz": pz, "rpz": rpz, "real": real, "px": px, "mix": mix}
-_shipped = frozenset(_builders)
+SHIPPED = tuple(_builders)
+"""The ansätze of the package, by which every engine and `extend` are tested."""
 
 
 def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
@@ -118,7 +119,7 @@ def register_ansatz(name: str, build: Builder) -> None:
         >>> ansatz("zigzag", reps=2).num_theta
         2
     """
-    if name in _shipped:
+    if name in SHIPPED:
         raise CircuitError(f"{name!r} is a shipped ansatz; choose another name for yours.")
     if not isinstance(name, str) or not name:
         raise CircuitError(f"register_ansatz({name!r}, …): the name must be a non-empty string.")

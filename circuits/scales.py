@@ -11,6 +11,9 @@ from .errors import CircuitError, did_you_mean
 _GROWTH = {"linear": 1, "binary": 2, "ternary": 3}
 """The factor from the scale of one repetition to that of the next."""
 
+FIXED_ENCODINGS = tuple(_GROWTH)
+"""The names of the fixed encodings, which every layer has as options beside "trainable"."""
+
 
 class Encodes(Protocol):
     """A `Circuit` or a `Program`: here only the number of its encodings counts."""

@@ -16,7 +16,7 @@ STUDIES = {
         "regression", "extension", "transfer", "functions", "scales", "noise", "device",
     ),
     "images": ("digits", "mnist", "cifar"),
-    "language": ("char_lm", "minilm", "albert"),
+    "language": ("char_lm", "activations", "minilm", "albert"),
     "tables": ("tables", "defaults"),
 }  # fmt: skip
 """The studies by subject, which is the folder that they stand in."""

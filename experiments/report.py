@@ -25,7 +25,7 @@ from functions import (
     transfer_report,
 )
 from images import cifar_report, digits_report, mnist_report
-from language import albert_report, char_lm_report, minilm_report
+from language import activations_report, albert_report, char_lm_report, minilm_report
 from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,6 +135,16 @@ SECTIONS = (
             "char_lm.png",
             "A character language model: HQKAN, MLP and bottlenecks of equal size, and the full "
             "MLP",
+        ),
+    ),
+    Section(
+        "activations",
+        "Activations that learn",
+        activations_report.section,
+        picture=(
+            "learnt_activations.png",
+            "Validation loss of a character GPT with known and learnt activations, over steps and "
+            "over seconds",
         ),
     ),
     Section(

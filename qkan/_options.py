@@ -10,12 +10,13 @@ from typing import Any, SupportsIndex
 import torch
 
 from qkan.circuits.ansatz import Builder
+from qkan.circuits.scales import FIXED_ENCODINGS
 
 from .circuits import Circuit, did_you_mean, fixed_scale, resolve_scale
 from .circuits import ansatz as named_ansatz
 from .errors import QKANError
 
-ENCODINGS = ("trainable", "linear", "binary", "ternary")
+ENCODINGS = ("trainable", *FIXED_ENCODINGS)
 
 
 def factory_of(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qkan.circuits import RX, RY, RZ, Circuit, Encoding, H, Theta, X, Z, ansatz
+from qkan.circuits.ansatz import SHIPPED
 
 EXACT = 1e-10
 
@@ -71,7 +72,7 @@ def unmoved() -> Circuit:
 
 
 CIRCUITS: dict[str, Circuit] = {
-    **{f"{name}{reps}": ansatz(name, reps) for name in ("pz", "rpz", "real", "px", "mix")
+    **{f"{name}{reps}": ansatz(name, reps) for name in SHIPPED
        for reps in (1, 3)},
     "pz-X": ansatz("pz", 2).with_observable("X"),
     "rpz-Y": ansatz("rpz", 2).with_observable("Y"),

@@ -7,16 +7,19 @@
 # ---
 
 # %% [markdown]
-# # Replace a transformer's feed-forward blocks
+# # Circuits in a transformer
+#
+# There are two ways to put circuits into a transformer: as activations that learn, in a model that
+# stays as large as it is, and as feed-forward blocks that are much smaller than the old ones.
 #
 # Most of a transformer's parameters sit in its feed-forward blocks: Linear → GELU → Linear, with an
 # inner layer four times as wide as the model. An `HQKAN` goes the other way: down to a few latent
 # nodes, a circuit on each edge between them, and up again.
 #
-# This tutorial trains a tiny GPT-2 on characters, puts HQKANs in the place of its blocks, teaches
-# them what the old blocks did, writes text with the result, saves it, and folds it for use. Beside
-# it goes an MLP of as many parameters, treated the same in everything: without that control a good
-# result would say nothing about circuits.
+# This tutorial trains a tiny GPT-2 on characters and lets its activations learn. Then it puts
+# HQKANs in the place of its blocks, teaches them what the old blocks did, writes text with the
+# result, saves it, and folds it for use. Beside it goes an MLP of as many parameters, treated the
+# same in everything: without that control a good result would say nothing about circuits.
 #
 # The circuits are of one qubit each and are simulated exactly; the attention, the linear maps and
 # the training are classical.
@@ -101,6 +104,66 @@ for _ in range(STEPS):
     schedule.step()
 
 print(f"guessing {math.log(len(symbols)):.3f}, trained {loss_of(teacher):.3f}")
+
+# %% [markdown]
+# ## Activations that learn
+#
+# `replace_activation` puts a `DARUAN` in the place of every activation: GELU, as before, plus an
+# amplitude times a circuit. The amplitude begins at 0, so the model computes what it did, to the
+# bit.
+
+# %%
+learning = copy.deepcopy(teacher)
+activations = qkan.replace_activation(learning)
+print(activations)
+with torch.no_grad():
+    assert torch.equal(learning(held_out).logits, teacher(held_out).logits)
+
+
+# %% [markdown]
+# Now the model is trained a little longer, with everything in it. `param_groups` lets the angles
+# and amplitudes learn ten times as fast as the weights and spares them weight decay. The control
+# goes on for as many steps with its GELUs.
+
+
+# %%
+def train_on(model: nn.Module, steps: int) -> float:
+    """Train a copy further, on the same batches for every model; its loss."""
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.AdamW(qkan.param_groups(model.train(), lr=1e-3))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        batch = windows(tokens[:split], BATCH, generator)
+        optimizer.zero_grad()
+        model(batch, labels=batch).loss.backward()
+        optimizer.step()
+        schedule.step()
+    return loss_of(model)
+
+
+print(f"before              {loss_of(teacher):.3f}")
+print(f"GELU, longer        {train_on(copy.deepcopy(teacher), STEPS // 2):.3f}")
+print(f"GELU + DARUAN       {train_on(learning, STEPS // 2):.3f}")
+
+# %% alt="What the circuits added to GELU in each of the two blocks, one line for each group"
+x = torch.linspace(-4, 4, 200)
+figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained", sharey=True)
+for n, (ax, name) in enumerate(zip(axes, activations, strict=True)):
+    activation = learning.get_submodule(name)
+    every = x[:, None].expand(-1, activation.features)
+    with torch.no_grad():
+        added = activation(every) - activation.base(every)
+    ax.plot(x, added[:, :: activation.features // activation.group], color=BLUE, linewidth=1)
+    ax.set(title=f"block {n}", xlabel="x")
+axes[0].set_ylabel("added to GELU(x)")
+plt.show()
+
+# %% [markdown]
+# Each line is one of the groups of a block, and each is a cosine: with one repetition and a trained
+# scale a DARUAN is exactly $A\cos(wx + b) + C$. A classical activation of that form can learn the
+# same. What a circuit has beyond it is that it runs on a device, and an exact spectrum with any
+# number of repetitions. One run says little about which is better: `python experiments activations`
+# compares them with seeds, trials and classical controls.
 
 # %% [markdown]
 # ## Replace
@@ -267,6 +330,8 @@ print(repr(write(folded)))
 # %% [markdown]
 # ## Where next
 #
+# - `replace_activation(model, make, where="*.h.0.mlp.act")` takes one activation at a time, and
+#   `make` chooses groups, repetitions and encoding.
 # - Start from a trained model of your own: `replace_ffn(model, make, where="*.h.0.mlp")` takes one
 #   block at a time, and `qkan.param_groups` makes optimizer groups without weight decay on angles.
 # - `HQKAN(…, start="identity")`, `group=8` and `gate=True` change how a block begins and what it

@@ -54,6 +54,7 @@ BATCH = 12
 STEPS = 2000
 TRIAL_STEPS = 300
 WARM_UP = 0.05
+DECAY = 0.1
 TRIAL_SEED = 0
 SEEDS = 5
 ENCODINGS = ("ternary", "binary", "linear", "trainable")
@@ -172,9 +173,16 @@ def run(text: Text, shape: Shape, rate: float, seed: int, steps: int, test: bool
     """Train one model; the seed rules the start and the batches."""
     with torch.random.fork_rng():
         model = build(shape, seed)
-    optimizer = torch.optim.AdamW(
-        param_groups(model, rate, 0.1), lr=rate, betas=(0.9, 0.99), fused=True
-    )
+    found = fit_model(text, model, param_groups(model, rate, DECAY), seed, steps, test)
+    block = {"block_parameters": effective_parameters(model.blocks[0].ffn)}
+    return {**block, "parameters": effective_parameters(model), **found}
+
+
+def fit_model(
+    text: Text, model: CharGPT, groups: list[dict[str, Any]], seed: int, steps: int, test: bool
+) -> dict[str, Any]:
+    """Train a model in place on batches of that seed; losses, seconds and the validation curve."""
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
     curve, wall, cpu = [], 0.0, 0.0
     every = max(1, steps // POINTS) if test else steps
@@ -195,8 +203,6 @@ def run(text: Text, shape: Shape, rate: float, seed: int, steps: int, test: bool
     return {
         "validation_loss": curve[-1][-1],
         "test_loss": loss_on(model, text.test) if test else None,
-        "block_parameters": effective_parameters(model.blocks[0].ffn),
-        "parameters": effective_parameters(model),
         "cpu_seconds": cpu,
         "wall_seconds": wall,
         "curve": curve,

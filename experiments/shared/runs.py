@@ -17,10 +17,12 @@ class Runs:
 
     Args:
         path: The file, read before and written after every run.
+        record: What the file says beside its runs, which then stand in it as "runs". None for a
+            file that holds a list of runs and nothing else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, record: dict[str, Any] | None = None) -> None:
+        self.path, self.record = path, record
         self.done = self._read()
 
     def get(self, settings: dict[str, Any], do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -38,14 +40,16 @@ class Runs:
         return result
 
     def _read(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (
-            json.loads(self.path.read_text()) if self.path.exists() else []
-        )
+        if not self.path.exists():
+            return []
+        held = json.loads(self.path.read_text())
+        found: list[dict[str, Any]] = held if self.record is None else held["runs"]
         return found
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # a kill in the middle of writing leaves the file as it was
         draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.done, indent=1) + "\n")
+        held = self.done if self.record is None else {**self.record, "runs": self.done}
+        draft.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
         os.replace(draft, self.path)

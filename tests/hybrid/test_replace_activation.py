@@ -147,6 +147,10 @@ def test_a_file_holds_an_activation_with_a_named_base(tmp_path: Path) -> None:
     activation, x = DARUAN(12, group=3, base="relu2", amplitude=0.3), torch.randn(5, 12)
     save(activation, tmp_path / "a.safetensors")
     assert torch.equal(load(tmp_path / "a.safetensors")(x), activation(x))
+    longer = DARUAN(12, reps=3, amplitude=0.3)
+    save(longer, tmp_path / "a.safetensors")
+    assert torch.equal(load(tmp_path / "a.safetensors")(x), longer(x))
+    assert DARUAN(12, ansatz=longer.circuit).circuit == longer.circuit
     with pytest.raises(QKANError, match="Softplus"):
         save(DARUAN(12, base=nn.Softplus()), tmp_path / "b.safetensors")
 

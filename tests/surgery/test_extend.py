@@ -26,10 +26,10 @@ from qkan.circuits import (
     fixed_scale,
     register_ansatz,
 )  # fmt: skip
+from qkan.circuits.ansatz import SHIPPED
+from qkan.circuits.scales import FIXED_ENCODINGS
 
 DOUBLE = torch.float64
-SHIPPED = ("pz", "rpz", "real", "px", "mix")
-FIXED = ("linear", "binary", "ternary")
 
 
 def zigzag(reps: int) -> Circuit:
@@ -141,7 +141,7 @@ def test_any_family_of_a_users_own_keeps_its_function(seed: int) -> None:
     assert_close(extend(layer, 4)(inputs()), layer(inputs()), str(layer.circuit), 1e-12)
 
 
-@pytest.mark.parametrize("encoding", FIXED)
+@pytest.mark.parametrize("encoding", FIXED_ENCODINGS)
 @pytest.mark.parametrize(
     "name", [name for name in (*SHIPPED, *OWN) if name not in REFUSED]
 )  # fmt: skip
