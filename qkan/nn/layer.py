@@ -283,12 +283,18 @@ class QKANLayer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this layer again, as JSON values."""
-        names = ("in_features", "out_features", "group", "base", "readout", "engine", "start")
+        # always in this order: the digest of a device run, which was paid for, depends on it
         return {
-            **{name: getattr(self, name) for name in names},
+            "in_features": self.in_features,
+            "out_features": self.out_features,
             "circuit": to_json(self.circuit),
             "encoding": self.encoding if isinstance(self.encoding, str) else [*self.encoding],
+            "group": self.group,
+            "base": self.base,
+            "readout": self.readout,
+            "engine": self.engine,
             "bias": self.bias is not None,
+            "start": self.start,
         }
 
     @classmethod
