@@ -283,7 +283,7 @@ class QKANLayer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this layer again, as JSON values."""
-        # always in this order: the digest of a device run, which was paid for, depends on it
+        # a run on a device is recognised by a digest of this text, so the order stays what it is
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,

@@ -231,7 +231,7 @@ def test_errors_are_one_line(files: Any) -> None:
         (2, ["submit", "no.safetensors", files.x, *FAST], "no.safetensors does not exist"),
         (2, ["estimate", files.model, "no.csv", *FAST], "no.csv does not exist"),
         (1, ["estimate", files.model, files.x, *FAST, "--shots", "0"], "shots=0"),
-        (2, ["estimate", files.model, files.x, *FAST, "--mode", "both"], "mode='both'"),
+        (2, ["estimate", files.model, files.x, *FAST, "--mode", "both"], "Unknown mode 'both'"),
         (1, ["estimate", files.model, files.x, *FAST, "--mitigation", "zne"], "mitigation='zne'"),
         (2, ["estimate", files.model, files.x, *FAST, "-o", "width"], "wanted name=value"),
         (1, ["estimate", files.model, files.x, *FAST, "-o", "widht=3"], "width"),
