@@ -7,7 +7,6 @@ the same for all providers.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 import secrets
@@ -49,6 +48,7 @@ class PackedBackend(Backend):
         name: As the device calls itself.
         shots: Shots a value.
         options: All options.
+        width: Qubits used at once.
 
     Raises:
         BackendError: A provider that bills, without a budget, or a layout that cannot be run.
@@ -64,9 +64,14 @@ class PackedBackend(Backend):
                 f"{self.name} bills its time: say how much at most, as in budget_seconds=60. The "
                 "open plan has 600 s in 28 days."
             )
-        self._budget = self._shared_budget()
+        self._budget: Budget | None = None
+        if options.budget_seconds is not None and provider.bills:
+            self._budget = Budget(options.budget_seconds)
+            if options.store is not None:
+                # what is entered in the store's folder already counts
+                self._budget.join(self._root / BUDGET_FILE)
         rows_a_job(options)
-        self._width = len(self.layout)
+        self.width = len(self.layout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, shots={self.shots}, width={self.width})"
@@ -74,11 +79,6 @@ class PackedBackend(Backend):
     def describe_options(self) -> dict[str, Any] | None:
         """The options as JSON values."""
         return describe_options(self.options)
-
-    @property
-    def width(self) -> int:
-        """Qubits used at once."""
-        return self._width
 
     @property
     def corrects_readout(self) -> bool:
@@ -113,15 +113,11 @@ class PackedBackend(Backend):
             return dataclasses.replace(
                 found, seconds_left=self.seconds_left, account_seconds_left=account
             )
-        if self.options.width is None and self._usable > self.width:
-            chip = self._cost_on(self._usable, values)
+        if self.options.width is None:
+            neighbours = self.provider.neighbours()
+            usable = len(chosen_layout(self.calibration(), self.options, None, neighbours))
+            chip = self._cost_on(usable, values) if usable > self.width else None
         return dataclasses.replace(found, chip=chip)
-
-    @functools.cached_property
-    def _usable(self) -> int:
-        """Qubits that may be used at once at most."""
-        neighbours = self.provider.neighbours()
-        return len(chosen_layout(self.calibration(), self.options, None, neighbours))
 
     def _cost_on(self, width: int, values: int) -> Cost:
         options = self.options
@@ -209,15 +205,6 @@ class PackedBackend(Backend):
         neighbours = self.provider.neighbours()
         usable = chosen_layout(calibration, options, options.width, neighbours, without)
         return usable[: options.width or self.provider.default_width]
-
-    def _shared_budget(self) -> Budget | None:
-        """The budget, with everything that is entered already in the store's folder."""
-        if self.options.budget_seconds is None or not self.provider.bills:
-            return None
-        budget = Budget(self.options.budget_seconds)
-        if self.options.store is not None:
-            budget.join(self._root / BUDGET_FILE)
-        return budget
 
     def _ledger(self, path: Path | None) -> Ledger | None:
         """The ledger of a run: the one beside the runs of its folder, or one of its own."""

@@ -176,12 +176,6 @@ def into_jobs(blocks: Sequence[RowBlock], rows: int) -> list[list[RowBlock]]:
     return jobs
 
 
-def halves(blocks: Sequence[RowBlock]) -> list[list[RowBlock]]:
-    """The rows of a job as two jobs of half the rows each, or as one where there is one row."""
-    rows = sum(len(block.value_index) for block in blocks)
-    return into_jobs(blocks, max(1, -(-rows // 2)))
-
-
 def _checked_angles(number: int, task: Task) -> Floats:
     if not isinstance(task.circuit, Circuit):
         raise BackendError(f"Task {number} measures {task.circuit!r}, which is no Circuit.")

@@ -13,7 +13,7 @@ import time
 
 from .context import RunContext
 from .errors import BackendError, PendingError
-from .packing import Values, halves
+from .packing import Values, into_jobs
 from .planner import Planner, digest_of, job_seconds
 from .provider import MalformedError, UnsureError
 from .state import JobEntry
@@ -90,10 +90,9 @@ class Queue:
 
     def _submit_planned(self) -> None:
         self._adopt_earlier_jobs()
-        planned = [
-            e for e in self._planner.jobs() if e.state == "planned" or self._ended_unsubmitted(e)
-        ]
-        for entry in planned:
+        # what an emulator announced ended with the process that did so
+        states = ("planned",) if self._provider.durable else ("planned", "intent")
+        for entry in [e for e in self._planner.jobs() if e.state in states]:
             others = (other for other in self._planner.jobs() if other is not entry)
             if sum(map(self._is_awaited, others)) >= self._options.max_pending:
                 return
@@ -104,10 +103,6 @@ class Queue:
                 return self._submit_planned()
             if not (self._account_has(entry) and self._budget_has(entry) and self._submit(entry)):
                 return
-
-    def _ended_unsubmitted(self, entry: JobEntry) -> bool:
-        """Whether it ended with the process that announced it, as an emulator's jobs do."""
-        return entry.state == "intent" and not self._provider.durable
 
     def _account_has(self, entry: JobEntry) -> bool:
         """Whether the account has the time: on an exhausted one jobs would queue for ever."""
@@ -343,7 +338,8 @@ class Queue:
         log.warning("Job %s failed: %s", entry.key, reason)
         self._state.write("failed", key=entry.key, cause=cause, reason=reason)
         if cause == "time" and entry.rows > 1:
-            self._planner.plan(halves(entry.blocks), entry.layout, entry.attempt)
+            halves = into_jobs(entry.blocks, -(-entry.rows // 2))
+            self._planner.plan(halves, entry.layout, entry.attempt)
         elif cause != "user" and entry.attempt < self._options.retries:
             self._planner.plan([entry.blocks], entry.layout, entry.attempt + 1)
         else:

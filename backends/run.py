@@ -75,7 +75,8 @@ class QiskitRun(Run):
     @property
     def committed_seconds(self) -> float:
         """Time billed, and reserved for jobs whose usage is not final."""
-        return self._state.committed if self._contact.provider.bills else 0.0
+        bills, state = self._contact.provider.bills, self._state
+        return sum(map(state.commitment, state.entries)) if bills else 0.0
 
     def status(self) -> dict[str, str]:
         """How each job stands, by id; the provider is asked for those that may be in its queue.

@@ -241,11 +241,6 @@ class RunState:
         """Whether everything that a job costs is billed."""
         return bool(entry.identities) and all(i in self.usage for i in entry.identities)
 
-    @property
-    def committed(self) -> float:
-        """The most that the jobs so far can cost."""
-        return sum(map(self.commitment, self.entries))
-
     def counts(self, entry: JobEntry) -> list[NDArray[np.int64]]:
         """The counts of a job that is done, one array a PUB."""
         content = None if entry.result is None else self.store.get(entry.result)

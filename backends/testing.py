@@ -248,7 +248,9 @@ def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> 
                 seen.cancel()
                 assert "cancelled" not in seen.status().values(), "cancelled without a word of it"
         if fault.restored and attempt % 5 == 4:
-            _put_back(folder / f"copy-{(attempt // 3) - 1}", store)
+            copy = folder / f"copy-{(attempt // 3) - 1}" / "run.sqlite"
+            if copy.exists():
+                (store / "run.sqlite").write_bytes(copy.read_bytes())
     assert found is not None and run is not None and np.isfinite(found.z).all(), "values lack"
     assert (np.abs(found.z - VALUES) < 6 * found.stderr).all(), "values are wrong"
     doubles = {tag: ids for tag, ids in hostile.accepted.items() if len(ids) > 1}
@@ -275,8 +277,3 @@ def _backend(provider: Provider) -> PackedBackend:
         "budget_seconds": BUDGET, "poll_seconds": 0.0, "search_seconds": 60.0, "max_age_hours": 1e6,
     }  # fmt: skip
     return PackedBackend(provider, make_options(options))
-
-
-def _put_back(copy: Path, store: Path) -> None:
-    if copy.exists():
-        (store / "run.sqlite").write_bytes((copy / "run.sqlite").read_bytes())

@@ -60,7 +60,7 @@ class Drawing:
 
     def _repr_html_(self) -> str:
         boxes = " ".join(
-            f'<span style="background:{_COLOURS[_kind(gate)]};color:#222;border:1px solid #888;'
+            f'<span style="background:{_COLOURS[role(gate)]};color:#222;border:1px solid #888;'
             f'border-radius:4px;padding:2px 6px">{html.escape(gate.label)}</span>'
             for gate in self.gates
         )
@@ -68,7 +68,8 @@ class Drawing:
         return f'<div style="font-family:monospace;line-height:2.4">|0⟩ {boxes} {measured}</div>'
 
 
-def _kind(gate: Gate) -> str:
+def role(gate: Gate) -> str:
+    """What a gate's angle holds: "data", "trainable" or "fixed"."""
     if isinstance(gate.angle, Encoding):
         return "data"
     return "trainable" if isinstance(gate.angle, Theta) else "fixed"

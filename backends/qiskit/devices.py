@@ -12,14 +12,7 @@ from qkan.backends.options import Options
 from qkan.backends.provider import Provider
 from qkan.circuits import did_you_mean, require
 
-from .local import (
-    AerNoise,
-    SamplerProvider,
-    coupled,
-    generic_sampler,
-    ideal_calibration,
-    local_sampler,
-)
+from .local import AerNoise, SamplerProvider, coupled, ideal_calibration, local_sampler
 from .runtime import RuntimeProvider, connect
 from .snapshot import fake_classes, snapshot
 
@@ -83,7 +76,11 @@ def _of_object(device: Any, options: Options) -> Provider:
     aer = require("qiskit_aer", "qiskit").AerSimulator
     if isinstance(device, aer):
         return _on_aer(device, snapshot(device))
-    return SamplerProvider(device, snapshot(device), generic_sampler(device))
+    generic = require("qiskit.primitives", "qiskit").BackendSamplerV2
+    return SamplerProvider(
+        device, snapshot(device),
+        lambda _, seed: generic(backend=device, options={"seed_simulator": seed}),
+    )  # fmt: skip
 
 
 def _ideal(options: Options) -> Provider:

@@ -118,16 +118,6 @@ def sampler_class() -> Any:
         return runtime.SamplerV2
 
 
-def generic_sampler(device: Any) -> MakeSampler:
-    """Qiskit's own sampler on any backend that has a `run`."""
-    primitives = require("qiskit.primitives", "qiskit")
-
-    def make(layout: tuple[int, ...], seed: int) -> Any:
-        return primitives.BackendSamplerV2(backend=device, options={"seed_simulator": seed})
-
-    return make
-
-
 def ideal_calibration(name: str, qubits: int) -> Calibration:
     """The calibration of qubits without any error."""
     zero, never = np.zeros(qubits), np.full(qubits, np.inf)

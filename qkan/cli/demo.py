@@ -88,9 +88,7 @@ class Demo:
         generator = torch.Generator().manual_seed(seed)
         points = 2 * torch.rand(2 * size.points, 2, generator=generator, dtype=torch.float64) - 1
         self.x, self.test = points.split(size.points)
-        self.model = QKAN(
-            WIDTHS, input_range=(-1, 1), generator=generator, dtype=torch.float64
-        )  # fmt: skip
+        self.model = QKAN(WIDTHS, input_range=(-1, 1), generator=generator, dtype=torch.float64)
         self.formula: Formula | None = None
 
     def play(self) -> dict[str, Any]:
@@ -126,8 +124,7 @@ class Demo:
             raise KeyboardInterrupt
         with torch.no_grad():
             error = float((self.model(self.test) - target(self.test)).square().mean())
-        layers: list[Any] = [*self.model.layers]
-        edges = sum(int(layer.mask.sum()) for layer in layers)
+        edges = sum(int(layer.mask.sum()) for layer in self.model.rows)
         found = {
             "stage": name, "widths": self.model.widths, "edges": edges,
             "parameters": effective_parameters(self.model), "steps": len(history),
@@ -152,8 +149,7 @@ class Demo:
     def draw(self) -> dict[str, Any]:
         """Draw the network, and the first edge that pruning left in three ways."""
         self.say("3  Pictures of the network, and of one of its edges")
-        first: Any = self.model.layers[0]
-        output, input_ = first.mask.nonzero()[0].tolist()
+        output, input_ = self.model.rows[0].mask.nonzero()[0].tolist()
         edge = (0, output, input_)
         pictures = {
             "network.svg": plot(self.model, self.x, names=NAMES, formula=self.formula),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -54,23 +53,29 @@ def look_at(name: str) -> Device:
         BackendError: No such device, or no account.
     """
     if name.startswith("ibm_"):
-        service = _service()
-        with _plain_errors(name):
-            return _of_service(service, service.backend(name), _seconds_left(service))
+        return account_devices(name)[0]
     calibration = QiskitBackend(name, emulator="closed_form").calibration()
     return Device(name, "fake", **_figures(calibration))
 
 
-def account_devices() -> list[Device]:
-    """List the devices of the account.
+def account_devices(name: str | None = None) -> list[Device]:
+    """List the devices of the account, or the one of that name.
 
     Raises:
         BackendError: No account, or no answer.
     """
     service = _service()
-    with _plain_errors("The service"):
-        left = _seconds_left(service)
-        return [_of_service(service, device, left) for device in service.backends()]
+    with _plain_errors(name or "The service"):
+        devices = service.backends() if name is None else [service.backend(name)]
+        remaining = service.usage().get("usage_remaining_seconds")
+        left = None if remaining is None else float(remaining)
+        return [
+            Device(
+                str(device.name), "ibm", queue=int(device.status().pending_jobs),
+                seconds_left=left, **_figures(snapshot(device)),
+            )
+            for device in devices
+        ]  # fmt: skip
 
 
 def _service() -> Any:
@@ -78,24 +83,12 @@ def _service() -> Any:
         return account()
 
 
-def _of_service(service: Any, device: Any, left: float | None) -> Device:
-    queue = int(device.status().pending_jobs)
-    figures = _figures(snapshot(device))
-    return Device(str(device.name), "ibm", queue=queue, seconds_left=left, **figures)
-
-
-def _seconds_left(service: Any) -> float | None:
-    remaining = service.usage().get("usage_remaining_seconds")
-    return None if remaining is None else float(remaining)
-
-
 def _figures(calibration: Calibration) -> dict[str, Any]:
     taken = calibration.taken
-    age = None if taken is None else (datetime.now(UTC) - taken).total_seconds() / 3600
     return {
         "qubits": len(calibration.qubits),
         "calibrated": None if taken is None else taken.isoformat(timespec="minutes"),
-        "age_hours": age,
+        "age_hours": None if taken is None else calibration.age_hours,
         "readout_error": _median((calibration.p + calibration.q) / 2),
         "sx_error": _median(calibration.sx_error),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,13 +57,3 @@ def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
     slopes = torch.diag_embed(chances) - chances[:, :, None] * chances[:, None, :]
     carried = slopes[:, :, -count:] * errors[:, None, :]
     return chances, carried.square().sum(2).sqrt()
-
-
-def write_columns(columns: dict[str, list[Any]], result: DeviceResult, path: Path) -> None:
-    """Write a line for each sample, with the device and the ids of the jobs; None is left empty."""
-    jobs = ";".join(result.jobs)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sample", *columns, "backend", "jobs"])
-        for sample, row in enumerate(zip(*columns.values(), strict=True)):
-            writer.writerow([sample, *row, result.backend, jobs])

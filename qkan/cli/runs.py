@@ -272,8 +272,10 @@ def _finish(
     result: DeviceResult, model: nn.Module | None, x: Tensor, out: Path | None, as_json: bool
 ) -> None:
     """Write and show a result; a partial one ends with an exit code of its own."""
+    from qkan.devices.result import write_columns
+
     from .inputs import to_json
-    from .measured import columns_of, write_columns
+    from .measured import columns_of
 
     if result.path is None and out is None:
         raise QKANError(

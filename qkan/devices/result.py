@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -156,15 +157,23 @@ class DeviceResult:
 
         What is missing stays empty. Leading dimensions are flattened.
         """
-        values, errors = _columns(self.values), _columns(self.stderr)
-        names = [f"y{k}" for k in range(values.shape[1])]
-        jobs = ";".join(self.jobs)
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["sample", *names, *(f"{n}_stderr" for n in names), "backend", "jobs"])
-            for sample, (row, error) in enumerate(zip(values, errors, strict=True)):
-                cells = ["" if v != v else repr(v) for v in (*row.tolist(), *error.tolist())]
-                writer.writerow([sample, *cells, self.backend, jobs])
+        values, errors = (_columns(part).T.tolist() for part in (self.values, self.stderr))
+        columns = {f"y{k}": column for k, column in enumerate(values)}
+        columns |= {f"y{k}_stderr": column for k, column in enumerate(errors)}
+        write_columns(columns, self, path)
+
+
+def write_columns(
+    columns: Mapping[str, Sequence[Any]], result: DeviceResult, path: str | os.PathLike[str]
+) -> None:
+    """Write a line for each sample, with the device and its jobs; None and NaN are left empty."""
+    jobs = ";".join(result.jobs)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample", *columns, "backend", "jobs"])
+        for sample, row in enumerate(zip(*columns.values(), strict=True)):
+            cells = (None if value != value else value for value in row)
+            writer.writerow([sample, *cells, result.backend, jobs])
 
 
 def _columns(outputs: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Gate, Theta, require
+from qkan.circuits.draw import role
 
 from .draw_network import BLUE, GREY, INK, ORANGE, short
 
@@ -26,12 +27,6 @@ _APART, _DOWN = 1.55, -1.9
 """From one gate to the next, and from one row to the next."""
 
 
-def _role(gate: Gate) -> str:
-    if isinstance(gate.angle, Encoding):
-        return "data"
-    return "trainable" if isinstance(gate.angle, Theta) else "fixed"
-
-
 def draw_circuit(
     figure_class: Any, circuit: Circuit, edge: tuple[Tensor, Tensor, Tensor], title: str
 ) -> Any:
@@ -44,7 +39,7 @@ def draw_circuit(
     rounded = {"boxstyle": "round,pad=0,rounding_size=0.12", "edgecolor": GREY, "linewidth": 0.8}
     for n, gate in enumerate(circuit.gates):
         row, column = divmod(n, _ROW)
-        x, y, fill = _APART * column, _DOWN * row, _ROLES[_role(gate)][1]
+        x, y, fill = _APART * column, _DOWN * row, _ROLES[role(gate)][1]
         ax.plot([x - 0.2, x + 1.35], [y, y], color=INK, linewidth=1, zorder=1)
         box = patches.FancyBboxPatch((x, y - 0.5), 1.2, 1.0, facecolor=fill, zorder=2, **rounded)
         ax.add_patch(box)

@@ -53,18 +53,11 @@ def exact_network(model: nn.Module, what: str) -> QKAN:
             f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as "
             "the one inside it."
         )
-    layers = [model] if isinstance(model, QKANLayer) else model.layers
-    network = QKAN.from_layers(
-        [copy.deepcopy(layer) for layer in layers if isinstance(layer, QKANLayer)],
-        input_range=model.input_range if isinstance(model, QKAN) else None,
-    )
+    layers = [model] if isinstance(model, QKANLayer) else model.rows
+    low_high = model.input_range if isinstance(model, QKAN) else None
+    network = QKAN.from_layers([*map(copy.deepcopy, layers)], input_range=low_high)
     check_finite(network, what)
     return network.cpu().double().requires_grad_(False)
-
-
-def layers_of(network: QKAN) -> list[QKANLayer]:
-    """The layers of an exact network, the first one first."""
-    return [layer for layer in network.layers if isinstance(layer, QKANLayer)]
 
 
 def check_inputs(network: QKAN, x: Tensor, what: str) -> Tensor:

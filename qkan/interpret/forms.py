@@ -118,8 +118,6 @@ def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
         x: (n,).
         y: (n,).
     """
-    from scipy.optimize import least_squares
-
     # positions in [-1, 1], so that one set of starts serves every range
     low, high = float(x.min()), float(x.max())
     middle, half = (high + low) / 2, (high - low) / 2 or 1.0
@@ -129,7 +127,7 @@ def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
     found = [starts[n] for n in order[:_FINEST]]
     free = _FREE[form.moves]
     if free:
-        found = [_refined(least_squares, form, t, y, start, free) for start in found]
+        found = [_refined(form, t, y, start, free) for start in found]
     b, c = min(found, key=lambda bc: _residual(form, t, y, *bc)[0])
     b, c = b / half, c - b * middle / half
     if form.moves in ("none", "centre", "pole"):
@@ -175,31 +173,23 @@ def _residual(
 
 
 def _refined(
-    least_squares: Any,
-    form: Form,
-    t: np.ndarray,
-    y: np.ndarray,
-    start: tuple[float, float],
-    free: tuple[int, ...],
+    form: Form, t: np.ndarray, y: np.ndarray, start: tuple[float, float], free: tuple[int, ...]
 ) -> tuple[float, float]:
     """The local optimum of (b, c) next to a start."""
+    from scipy.optimize import least_squares
 
-    def residual(values: np.ndarray) -> np.ndarray:
-        bc = list(start)
-        for n, value in zip(free, values, strict=True):
-            bc[n] = value
-        return _residual(form, t, y, bc[0], bc[1])[3]
+    def at(values: np.ndarray) -> tuple[float, float]:
+        moved = dict(zip(free, map(float, values), strict=True))
+        return moved.get(0, start[0]), moved.get(1, start[1])
 
     low = np.full(len(free), -np.inf)
     if form.moves == "pole":
         low[0] = 1 + 1e-6
     solution = least_squares(
-        residual, [start[n] for n in free], bounds=(low, np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12
-    )
-    bc = [float(value) for value in start]
-    for n, value in zip(free, solution.x, strict=True):
-        bc[n] = float(value)
-    return bc[0], bc[1]
+        lambda values: _residual(form, t, y, *at(values))[3], [start[n] for n in free],
+        bounds=(low, np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12,
+    )  # fmt: skip
+    return at(solution.x)
 
 
 def rank(

@@ -18,7 +18,7 @@ from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 
 from .edge_formula import ExactEdge, Range, number, short, write_edge
-from .edges import as_seen, bias_of, edge_outputs, layers_of
+from .edges import as_seen, bias_of, edge_outputs
 from .forms import Fitted, Form, rank
 from .formula import EdgeFormula, Formula, evaluate
 from .search import search
@@ -65,7 +65,7 @@ class Writer:
         """The formula in these symbols of the inputs, its error not measured yet."""
         written, symbols = [], inputs
         errors = [0.0] * len(inputs)
-        for n, layer in enumerate(layers_of(self.network)):
+        for n, layer in enumerate(self.network.rows):
             outputs = self._symbols(n, layer, inputs)
             nodes = self._layer(n, layer, symbols, errors)
             written.append([(s, expr) for s, (expr, _) in zip(outputs, nodes, strict=True)])

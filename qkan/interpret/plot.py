@@ -31,7 +31,6 @@ from .edges import (
     edge_outputs,
     edge_parameters,
     exact_network,
-    layers_of,
     node_values,
 )
 from .formula import Formula
@@ -99,7 +98,7 @@ def plot(
     network, units = _opened(model, "plot")
     if x is None:
         raise QKANError(f"plot: a {type(model).__name__} is drawn over data; pass plot(model, x).")
-    layers = layers_of(network)
+    layers = network.rows
     if units is not None:
         names = units.inputs if names is None else names
         outputs = units.outputs if outputs is None else outputs
@@ -235,7 +234,7 @@ def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[
 
 def _edge(network: QKAN, edge: Edge, what: str) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
     """The layer of an edge, and its theta (k,), scale and shift (u,)."""
-    layers, (n, o, i) = layers_of(network), edge
+    layers, (n, o, i) = network.rows, edge
     sizes = [(layer.out_features, layer.in_features) for layer in layers]
     if not (0 <= n < len(layers) and 0 <= o < sizes[n][0] and 0 <= i < sizes[n][1]):
         raise QKANError(

@@ -154,10 +154,7 @@ def compact(model: Model) -> Model:
             continue
         _check_path(chain, "these masks")
         for name, layer in chain:
-            try:
-                check_unparametrized(layer)
-            except QKANError as error:
-                raise QKANError(f"compact: {name}: {error}") from error
+            check_unparametrized(layer, f"compact: {name}: ")
         pairs = [*itertools.pairwise(layer for _, layer in chain)]
         for before, after in reversed(pairs):
             _keep_nodes(before, after, (after.mask != 0).any(0))

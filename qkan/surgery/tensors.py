@@ -11,10 +11,13 @@ ANGLES = ("theta", "scale", "shift")
 """The tensors of a layer that its circuits take."""
 
 
-def check_unparametrized(layer: QKANLayer) -> None:
-    """Raise `QKANError` where `torch.nn.utils.parametrize` computes the tensors of a layer."""
+def check_unparametrized(layer: QKANLayer, place: str = "") -> None:
+    """Raise `QKANError` where `torch.nn.utils.parametrize` computes the tensors of a layer.
+
+    The message begins with `place`.
+    """
     if parametrize.is_parametrized(layer):
         raise QKANError(
-            "its parameters are computed by torch.nn.utils.parametrize. Take that off with "
-            "remove_parametrizations, change the model, and put it on again."
+            f"{place}its parameters are computed by torch.nn.utils.parametrize. Take that off "
+            "with remove_parametrizations, change the model, and put it on again."
         )

@@ -24,7 +24,6 @@ from qkan.interpret.edges import (
     edge_outputs,
     edge_weights,
     exact_network,
-    layers_of,
     node_values,
 )
 from qkan.io.kan_files import read_kan
@@ -94,7 +93,7 @@ def to_kan(
     if not 0 <= adaptive < 1:
         raise QKANError(f"adaptive={adaptive!r}: a share from 0 to below 1.")
     network = exact_network(model, "to_kan")
-    layers, mapped = layers_of(network), network.input_range is not None
+    layers, mapped = network.rows, network.input_range is not None
     values = node_values(network, check_inputs(network, x, "to_kan"))
     bases = {layer.base for layer in layers}
     shared = layers[0].base if len(bases) == 1 and bases <= set(SPLINE_BASES) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -30,8 +28,7 @@ def roughness(model: QKAN) -> Tensor:
     like = next(model.parameters())
     points = torch.linspace(-REACH, REACH, NODES, dtype=like.dtype, device=like.device)
     total = like.new_zeros(())
-    layers: list[Any] = [*model.layers]
-    for layer in layers:
+    for layer in model.rows:
         values = edge_outputs(layer, points[:, None].expand(-1, layer.in_features))
         slopes = values.diff(dim=0) * ((NODES - 1) / (2 * REACH))
         total = total + slopes.square().mean(0).sum()
