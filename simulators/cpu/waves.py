@@ -41,7 +41,7 @@ def _add_large_wave(x: Any, at: int, terms: Any, row: int, out: Any, n: int) -> 
         add(out, at + i, wave)
 
 
-@kernel
+@inline
 def waves(
     x: Any, base: Any, terms: Any, out: Any, shape: Any, fastest: Any, block: int, counter: Any
 ) -> None:
@@ -107,7 +107,7 @@ def _large_wave_slopes(
         add(sums, to + 2 * n + i, g * s)
 
 
-@kernel
+@inline
 def waves_backward(
     grad: Any, x: Any, terms: Any, dx: Any, sums: Any, shape: Any, fastest: Any, block: int,
     counter: Any,
