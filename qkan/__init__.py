@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from .nn.splines import SplineKAN as SplineKAN
     from .nn.starts import ActivationFit as ActivationFit
     from .nn.starts import fit_activation as fit_activation
+    from .nn.warm_up import WarmUp as WarmUp
+    from .nn.warm_up import warm_up as warm_up
     from .surgery.export import to_onnx as to_onnx
     from .surgery.extend import extend as extend
     from .surgery.fit_extending import fit_extending as fit_extending
@@ -127,6 +129,7 @@ _EXPORTS = {
     ".nn.parameter_groups": "param_groups",
     ".nn.splines": "SplineKAN",
     ".nn.starts": "ActivationFit fit_activation",
+    ".nn.warm_up": "WarmUp warm_up",
     ".training.fit": "AliasingWarning fit",
     ".training.history": "History",
     ".interpret.explain": "explain",

@@ -9,16 +9,19 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from qkan.simulators.cpu.notice import hushed, is_wanted
+
 
 class Progress:
     """A bar of steps on standard error, with the latest values beside the rate.
 
-    A terminal and a notebook show it; a file and a pipe do not get it.
+    A terminal and a notebook show it; a file and a pipe do not get it, and nobody does where the
+    environment variable QKAN_PROGRESS is 0.
 
     Args:
         total: Steps in all.
         description: One word in front of the bar.
-        enabled: False shows no bar anywhere.
+        enabled: False shows no bar anywhere, and no line about kernels that are compiled within.
         done: Steps already taken, which do not count towards the rate.
 
     Example:
@@ -27,7 +30,8 @@ class Progress:
     """
 
     def __init__(self, total: int, description: str, *, enabled: bool, done: int = 0) -> None:
-        shown = enabled and (sys.stderr.isatty() or _in_notebook())
+        shown = enabled and is_wanted() and (sys.stderr.isatty() or _in_notebook())
+        self._quiet = hushed(not enabled)
         self._bar = tqdm(
             total=total, desc=description, initial=done, unit="step", disable=not shown
         )
@@ -45,6 +49,7 @@ class Progress:
         self._bar.close()
 
     def __enter__(self) -> Progress:
+        self._quiet.__enter__()
         return self
 
     def __exit__(
@@ -53,6 +58,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._quiet.__exit__(None, None, None)
         self.close()
 
 

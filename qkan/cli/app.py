@@ -6,6 +6,7 @@ version, completion and a wrong option answer at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from qkan._version import __version__
@@ -23,9 +24,10 @@ from .runs import (
     submit_command,
 )
 from .terminal import EXIT_CODES, explaining, show, typer
+from .warm import warm_up_command
 
-PANELS = {
-    "Look around": (demo_command, info_command),
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Look around": (demo_command, info_command, warm_up_command),
     "Tables": (fit_command, predict_command, plot_command),
     "Devices": (
         devices_command, estimate_command, submit_command, status_command, collect_command,
@@ -50,5 +52,5 @@ app = typer.Typer(
 )  # fmt: skip
 for panel, commands in PANELS.items():
     for command in commands:
-        name = command.__name__.removesuffix("_command")
+        name = command.__name__.removesuffix("_command").replace("_", "-")
         app.command(name, epilog=EXIT_CODES, rich_help_panel=panel)(explaining()(command))

@@ -344,7 +344,7 @@ def _forward_tile(
         _emit_series(values, transform, batch, weight, out, ins, index, sample_rows, total, n)
 
 
-@kernel
+@inline
 def forward(
     arrays: Any, x: Any, transform: Any, out: Any, total: Any, mode: int, common: bool, shape: Any,
     block: int, counter: Any,

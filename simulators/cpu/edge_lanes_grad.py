@@ -228,7 +228,7 @@ def _backward_tile(
                 )
 
 
-@kernel
+@inline
 def backward(
     arrays: Any, x: Any, g: Any, transform: Any, grads: Any, mode: int, common: bool, shape: Any,
     blocks: Any, counter: Any,

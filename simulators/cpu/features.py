@@ -48,7 +48,7 @@ def _multiple(out: Any, base: int, k: int, n: int) -> None:
         put(out, to + n + i, q * c + p * s)
 
 
-@kernel
+@inline
 def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
     """Write cos k·x to out[b, 2k-2, i] and sin k·x to out[b, 2k-1, i] for k = 1 … count."""
     rows, ins, count = shape
@@ -60,7 +60,7 @@ def harmonics(x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
                 _multiple(out, base, k, ins)
 
 
-@kernel
+@inline
 def harmonics_backward(
     grad: Any, features: Any, dx: Any, shape: Any, block: int, counter: Any
 ) -> None:
@@ -141,7 +141,7 @@ def extent(
     return worst + bad
 
 
-@kernel
+@inline
 def chebyshev(
     x: Any, out: Any, middle: Any, half: Any, shape: Any, block: int, counter: Any
 ) -> None:
@@ -163,7 +163,7 @@ def chebyshev(
                     put(out, to + i, 2 * t * get(out, to - ins + i) - get(out, to - 2 * ins + i))
 
 
-@kernel
+@inline
 def chebyshev_backward(
     grad: Any, features: Any, dx: Any, half: Any, shape: Any, block: int, counter: Any,
 ) -> None:  # fmt: skip

@@ -18,7 +18,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic
+
+from .notice import NOTICE
 
 LANES = 128
 """Numbers in a row, one for each sample or each edge: all rows of a kernel fit the first cache."""
@@ -63,9 +67,50 @@ class _Cache(FunctionCache):
             self.disable()
 
 
+class _Part(JITCodeLibrary):
+    """The code of a function that only compiled code calls: optimised, but no machine code.
+
+    numba translates every function to machine code, those that it puts into their callers too. The
+    optimisation of each alone has to stay: within a caller fewer of the loops would vectorise.
+    """
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._optimize_final_module()
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _PartCompiler(Compiler):
+    """numba's compiler up to the code of LLVM, without the wrappers by which Python calls it."""
+
+    def _compile_core(self) -> Any:
+        state = self.state
+        flags, name = state.flags, state.func_id.func_qualname
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        state.library = _Part(state.targetctx.codegen(), name)
+        result = super()._compile_core()
+
+        def entry(*args: Any) -> None:
+            raise TypeError(f"{name} is a part of compiled kernels, which Python cannot call.")
+
+        state.targetctx.insert_user_function(entry, result.fndesc, [result.library])
+        return result._replace(entry_point=entry)
+
+
+def _part(function: Callable[..., Any], **options: Any) -> Any:
+    """A function for compiled code to call, kept away from what Python calls without compiling."""
+    part = numba.njit(pipeline_class=_PartCompiler, error_model="numpy", **options)(function)
+    part.add_overload = lambda found: part.overloads.update({tuple(found.signature.args): found})
+    return part
+
+
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile a function whose sums over a row may be reordered."""
-    return numba.njit(fastmath=RELAXED, error_model="numpy")(function)
+    """Compile a function whose sums over a row may be reordered, for compiled code to call."""
+    return _part(function, fastmath=RELAXED)
 
 
 def spliced(function: Callable[..., Any]) -> Any:
@@ -75,17 +120,41 @@ def spliced(function: Callable[..., Any]) -> Any:
 
 def exact(function: Callable[..., Any]) -> Any:
     """Compile a function in which no operation may be reordered, for its rounding errors count."""
-    return numba.njit(**EXACT)(function)
+    return _part(function, fastmath=False)
+
+
+KERNELS: list[Any] = []
+"""All kernels that have been imported."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls: it runs without the interpreter lock and is cached."""
-    compiled = numba.njit(nogil=True, fastmath=RELAXED, error_model="numpy")(function)
+    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, fastmath=RELAXED, error_model="numpy")(
+        function
+    )
+    kept, compiler = True, compiled._compiler
     try:
         compiled._cache = _Cache(function)
     except Exception:  # no folder to write to, or a numba without this hook
-        return compiled
+        kept = False
+    name, compile_now = (
+        f"{function.__module__.rpartition('.')[2]}.{function.__name__}",
+        compiler.compile,
+    )
+
+    def compile_and_say(args: Any, return_type: Any) -> Any:
+        with NOTICE.compiling(name, kept=kept):
+            return compile_now(args, return_type)
+
+    compiler.compile = compile_and_say
+    KERNELS.append(compiled)
     return compiled
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or None where no folder can be written to."""
+    path = getattr(KERNELS[0]._cache, "cache_path", None) if KERNELS else None
+    return None if path is None else Path(path)
 
 
 @intrinsic
@@ -295,7 +364,7 @@ def _call(typingctx: Any, entry: Any, address: Any) -> Any:
     return types.none(entry, address), codegen
 
 
-@kernel
+@inline
 def _in_turn(first: int, first_at: int, second: int, second_at: int) -> None:
     _call(first, first_at)
     _call(second, second_at)

@@ -73,18 +73,18 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
     threads = units.threads(program, shape, threads)
     arrays = _edge_arrays(program.code, program.consts[dtype], p)
     to, block = out.reshape(-1), units.lane_block(all_outs, ins, threads)
-    kernel: Any
+    bound: Any
     args: Any
     if all_outs > outs:
-        kernel, args = per_sample, (arrays, _row(x), to, shape[1:], block)
+        bound, args = per_sample.forward_task, (arrays, _row(x), to, shape[1:], block)
     elif per_edge or _lies_flat(samples, outs * ins):
         mode, nothing = edge_lanes.EDGES if per_edge else edge_lanes.SUMS, _NOTHING[dtype]
         rest = nothing, to, nothing, mode, False, shape[:3], block
-        kernel, args = edge_lanes, (arrays, _row(x), *rest)
+        bound, args = edge_lanes.forward_task, (arrays, _row(x), *rest)
     else:
         blocks = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
-        kernel, args = sample_lanes, (arrays, _transposed(x), to, shape[:3], blocks)
-    _do(kernel.forward, kernel.forward_task, args, threads)
+        bound, args = sample_lanes.forward_task, (arrays, _transposed(x), to, shape[:3], blocks)
+    _do(bound, args, threads)
     return out
 
 
@@ -121,17 +121,17 @@ def backward(
         args: Any = (arrays, _row(x), _row(grad))
         if all_outs > outs:
             args = (*args, tuple(grads), shape[1:], blocks)
-            _do(per_sample.backward, per_sample.backward_task, args, threads)
+            _do(per_sample.backward_task, args, threads)
         else:
             mode = edge_lanes.EDGES if p.weight is None else edge_lanes.SUMS
             args = (*args, _NOTHING[dtype], tuple(grads), mode, False, shape[:3], blocks)
-            _do(edge_lanes_grad.backward, edge_lanes_grad.backward_task, args, threads)
+            _do(edge_lanes_grad.backward_task, args, threads)
         return _shaped(grads, like, needs)
     blocks = units.blocks(ins, samples, threads, 1 << 16)
     parts = -(-samples // blocks[1])
     grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
     args = (arrays, _row(x), _transposed(grad), tuple(grads), shape[:3], blocks)
-    _do(sample_lanes_grad.backward, sample_lanes_grad.backward_task, args, threads)
+    _do(sample_lanes_grad.backward_task, args, threads)
     return _shaped(grads, like, needs)
 
 
@@ -214,7 +214,7 @@ def series_backward(
             (_NOTHING[dtype], *grads), edge_lanes.SERIES, common, shape[:3],
             (units.lane_block(outs, ins, threads), ins),
         )  # fmt: skip
-        _do(edge_lanes_grad.backward, edge_lanes_grad.backward_task, args, threads)
+        _do(edge_lanes_grad.backward_task, args, threads)
     return _shaped(grads, p, needs)
 
 
@@ -232,18 +232,16 @@ def _shared_program(
     return program.code, program.consts[dtype], False
 
 
-def _do(kernel: Any, bound: Any, args: tuple[Any, ...], threads: int) -> None:
-    """Run a kernel; for one thread without the microseconds that a task takes."""
-    args = (*args, np.zeros(1, np.int64))
-    if threads == 1:
-        kernel(*args)
-    else:
-        run(Task(bound, *args), threads)
+def _do(bound: Any, args: tuple[Any, ...], threads: int) -> None:
+    """Run a kernel, with a counter of units as its last argument."""
+    run(Task(bound, *args, np.zeros(1, np.int64)), threads)
 
 
 def _row(array: Array) -> Array:
     """An array's numbers as one contiguous row."""
-    return np.ascontiguousarray(array).reshape(-1)
+    row = np.ascontiguousarray(array).reshape(-1)
+    # numba would compile the kernel once more for an array that must not be written to
+    return row if row.flags.writeable else row.copy()
 
 
 def _edge_arrays(code: Array, consts: Array, p: Parameters) -> EdgeArrays:

@@ -73,7 +73,7 @@ def _value(consts: Any, edge_rows: Any, at: int, values: Any, n: int) -> None:
         put(values, lane, a * x + b * y + c * z)
 
 
-@kernel
+@inline
 def forward(arrays: Any, x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges or their weighted sums, for as many units of work as this thread gets.
 
@@ -182,7 +182,7 @@ def _adjoint(
             put(edge_rows, to + lane, get(edge_rows, row + lane) * consts[3 + axis])
 
 
-@kernel
+@inline
 def backward(
     arrays: Any, x: Any, g: Any, grads: Any, shape: Any, blocks: Any, counter: Any
 ) -> None:

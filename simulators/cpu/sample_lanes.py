@@ -208,7 +208,7 @@ def _forward_unit(
             out[(b_from + b) * outs + o] = sums[(o - o_from) * span + b]
 
 
-@kernel
+@inline
 def forward(arrays: Any, xt: Any, out: Any, shape: Any, blocks: Any, counter: Any) -> None:
     """Write out[b, o] = Σ_i weight·φ, for as many units of work as this thread gets.
 
@@ -230,14 +230,20 @@ def forward(arrays: Any, xt: Any, out: Any, shape: Any, blocks: Any, counter: An
         _forward_unit(arrays, xt, out, shape, window, edge_rows, sample_rows, index, sums)
 
 
-@kernel
-def transpose(source: Any, target: Any, rows: int, columns: int) -> None:
+@inline
+def turn_over(source: Any, target: Any, rows: int, columns: int) -> None:
     """Write the transpose of a contiguous matrix, block by block."""
     for top in range(0, rows, 32):
         for left in range(0, columns, 32):
             for column in range(left, min(left + 32, columns)):
                 for row in range(top, min(top + 32, rows)):
                     put(target, column * rows + row, get(source, row * columns + column))
+
+
+@kernel
+def transpose(source: Any, target: Any, rows: int, columns: int) -> None:
+    """Write the transpose of a contiguous matrix."""
+    turn_over(source, target, rows, columns)
 
 
 @kernel

@@ -254,7 +254,7 @@ def _part(values: Any, part: int, parts: int) -> Any:
     return values[part * size : (part + 1) * size]
 
 
-@kernel
+@inline
 def backward(
     arrays: Any, x: Any, gt: Any, grads: Any, shape: Any, blocks: Any, counter: Any
 ) -> None:

@@ -73,7 +73,7 @@ def _transposed(source: Any, rows: int, columns: int) -> Any:
     if rows == 1 or columns == 1:
         return source
     target = np.empty(source.size, source.dtype)
-    sample_lanes.transpose(source, target, rows, columns)
+    sample_lanes.turn_over(source, target, rows, columns)
     return target
 
 
@@ -89,38 +89,23 @@ def _parameters(code: Any, like: Any, shared: Any, at: Any, edges: int) -> Any:
     )
 
 
-@kernel
-def forward(
-    code: Any, consts: Any, shared: Any, at: Any, to: int, shape: Any, base: int
-) -> None:  # fmt: skip
-    """Compute the output of a layer.
-
-    Args:
-        code: The program's integers.
-        consts: The program's numbers, of the tensors' dtype.
-        shared: Scales (u,) that all edges have in common, or empty.
-        at: Addresses of contiguous x, theta, scale, shift, weight, base_weight, bias, mask; 0
-            for none.
-        to: Address of the output (b·o,).
-        shape: (batch, out, in), none of them 0.
-        base: Index of the base activation in `BASES`.
-    """
+@inline
+def _edges(code: Any, consts: Any, shared: Any, at: Any, shape: Any) -> Any:
+    """The edges as the kernels take them, x, base weight, and mask."""
     batch, outs, ins = shape
     edges = outs * ins
-    x, out = _view(at[0], batch * ins, consts), _view(to, batch * outs, consts)
     theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
-    bias = _view(at[6], outs, consts)
     weight = _masked(_view(at[4], edges, consts), mask)
     arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
-    counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
-    if batch < FEW and edges > batch:
-        out[:] = 0
-        edge_lanes.forward(
-            arrays, x, nothing, out, nothing, edge_lanes.SUMS, False, shape, outs, counter
-        )
-    else:
-        xt = _transposed(x, batch, ins)
-        sample_lanes.forward(arrays, xt, out, shape, (outs, batch), counter)
+    return arrays, _view(at[0], batch * ins, consts), base_weight, mask
+
+
+@inline
+def _add_rest(
+    x: Any, out: Any, base_weight: Any, mask: Any, bias: Any, shape: Any, base: int
+) -> None:
+    """Add the base activation's part and the bias to the output."""
+    batch, outs, ins = shape
     if base > 0 and base_weight.size > 0:
         share = _masked(base_weight, mask)
         for b in range(batch):
@@ -135,8 +120,126 @@ def forward(
 
 
 @kernel
-def backward(
+def _forward_edges(
+    code: Any, consts: Any, shared: Any, at: Any, to: int, shape: Any, base: int
+) -> None:
+    """Compute the output of a layer with edges in the lanes."""
+    arrays, x, base_weight, mask = _edges(code, consts, shared, at, shape)
+    batch, outs, _ = shape
+    out, counter = _view(to, batch * outs, consts), np.zeros(1, np.int64)
+    out[:] = 0
+    nothing = np.empty(0, consts.dtype)
+    edge_lanes.forward(
+        arrays, x, nothing, out, nothing, edge_lanes.SUMS, False, shape, outs, counter
+    )
+    _add_rest(x, out, base_weight, mask, _view(at[6], outs, consts), shape, base)
+
+
+@kernel
+def _forward_samples(
+    code: Any, consts: Any, shared: Any, at: Any, to: int, shape: Any, base: int
+) -> None:
+    """Compute the output of a layer with samples in the lanes."""
+    arrays, x, base_weight, mask = _edges(code, consts, shared, at, shape)
+    batch, outs, ins = shape
+    out, counter = _view(to, batch * outs, consts), np.zeros(1, np.int64)
+    xt = _transposed(x, batch, ins)
+    sample_lanes.forward(arrays, xt, out, shape, (outs, batch), counter)
+    _add_rest(x, out, base_weight, mask, _view(at[6], outs, consts), shape, base)
+
+
+def forward(
+    code: Any, consts: Any, shared: Any, at: Any, to: int, shape: tuple[int, int, int], base: int
+) -> None:
+    """Compute the output of a layer.
+
+    Args:
+        code: The program's integers.
+        consts: The program's numbers, of the tensors' dtype.
+        shared: Scales (u,) that all edges have in common, or empty.
+        at: Addresses of contiguous x, theta, scale, shift, weight, base_weight, bias, mask; 0
+            for none.
+        to: Address of the output (b·o,).
+        shape: (batch, out, in), none of them 0.
+        base: Index of the base activation in `BASES`.
+    """
+    kernel = _forward_edges if lies_flat(shape) else _forward_samples
+    kernel(code, consts, shared, at, to, shape, base)
+
+
+def lies_flat(shape: tuple[int, int, int]) -> bool:
+    """Whether a layer (batch, out, in) has so few samples that edges fill the lanes better."""
+    batch, outs, ins = shape
+    return batch < FEW and outs * ins > batch
+
+
+@inline
+def _gradients(code: Any, consts: Any, to: Any, shape: Any) -> Any:
+    """The gradients by x, theta, scale, shift and weight, and by base weight and bias, all 0."""
+    batch, outs, ins = shape
+    edges = outs * ins
+    dx, dtheta = _view(to[0], batch * ins, consts), _view(to[1], edges * code[2], consts)
+    dscale, dshift = _view(to[2], edges * code[3], consts), _view(to[3], edges * code[3], consts)
+    dweight, dbase = _view(to[4], edges, consts), _view(to[5], edges, consts)
+    dbias = _view(to[6], outs, consts)
+    dx[:], dtheta[:], dscale[:], dshift[:] = 0, 0, 0, 0
+    dweight[:], dbase[:], dbias[:] = 0, 0, 0
+    return (dx, dtheta, dscale, dshift, dweight), dbase, dbias
+
+
+@inline
+def _rest_backward(
+    x: Any, g: Any, base_weight: Any, mask: Any, grads: Any, dbase: Any, dbias: Any, shape: Any,
+    base: int,
+) -> None:  # fmt: skip
+    """Add the part of base activation, bias and mask to the gradients."""
+    batch, outs, _ = shape
+    dx, dweight = grads[0], grads[4]
+    if base > 0 and base_weight.size > 0:
+        _base_backward(x, g, _masked(base_weight, mask), dx, dbase, shape, base)
+    for b in range(batch if dbias.size > 0 else 0):
+        for o in range(outs):
+            dbias[o] += g[b * outs + o]
+    for edge in range(mask.size):
+        if dweight.size > 0:
+            dweight[edge] *= mask[edge]
+        if dbase.size > 0:
+            dbase[edge] *= mask[edge]
+
+
+@kernel
+def _backward_edges(
     code: Any, consts: Any, shared: Any, at: Any, grad: int, to: Any, shape: Any, base: int
+) -> None:
+    """Compute the gradients of `_forward_edges`."""
+    arrays, x, base_weight, mask = _edges(code, consts, shared, at, shape)
+    batch, outs, ins = shape
+    g, counter = _view(grad, batch * outs, consts), np.zeros(1, np.int64)
+    grads, dbase, dbias = _gradients(code, consts, to, shape)
+    nothing = np.empty(0, consts.dtype)
+    edge_lanes_grad.backward(
+        arrays, x, g, nothing, grads, edge_lanes.SUMS, False, shape, (outs, ins), counter
+    )
+    _rest_backward(x, g, base_weight, mask, grads, dbase, dbias, shape, base)
+
+
+@kernel
+def _backward_samples(
+    code: Any, consts: Any, shared: Any, at: Any, grad: int, to: Any, shape: Any, base: int
+) -> None:
+    """Compute the gradients of `_forward_samples`."""
+    arrays, x, base_weight, mask = _edges(code, consts, shared, at, shape)
+    batch, outs, ins = shape
+    g, counter = _view(grad, batch * outs, consts), np.zeros(1, np.int64)
+    grads, dbase, dbias = _gradients(code, consts, to, shape)
+    gt = _transposed(g, batch, outs)
+    sample_lanes_grad.backward(arrays, x, gt, grads, shape, (ins, batch), counter)
+    _rest_backward(x, g, base_weight, mask, grads, dbase, dbias, shape, base)
+
+
+def backward(
+    code: Any, consts: Any, shared: Any, at: Any, grad: int, to: Any,
+    shape: tuple[int, int, int], base: int,
 ) -> None:  # fmt: skip
     """Compute the gradients of `forward`.
 
@@ -151,37 +254,8 @@ def backward(
         shape: (batch, out, in), none of them 0.
         base: Index of the base activation in `BASES`.
     """
-    batch, outs, ins = shape
-    edges = outs * ins
-    x, g = _view(at[0], batch * ins, consts), _view(grad, batch * outs, consts)
-    theta, scale, shift, base_weight, mask = _parameters(code, consts, shared, at, edges)
-    weight = _masked(_view(at[4], edges, consts), mask)
-    arrays = EdgeArrays(code, consts, theta, scale, shift, weight)
-    dx, dtheta = _view(to[0], batch * ins, consts), _view(to[1], edges * code[2], consts)
-    dscale, dshift = _view(to[2], edges * code[3], consts), _view(to[3], edges * code[3], consts)
-    dweight, dbase = _view(to[4], edges, consts), _view(to[5], edges, consts)
-    dbias = _view(to[6], outs, consts)
-    dx[:], dtheta[:], dscale[:], dshift[:] = 0, 0, 0, 0
-    dweight[:], dbase[:], dbias[:] = 0, 0, 0
-    grads = (dx, dtheta, dscale, dshift, dweight)
-    counter, nothing = np.zeros(1, np.int64), np.empty(0, consts.dtype)
-    if batch < FEW and edges > batch:
-        edge_lanes_grad.backward(
-            arrays, x, g, nothing, grads, edge_lanes.SUMS, False, shape, (outs, ins), counter
-        )
-    else:
-        gt = _transposed(g, batch, outs)
-        sample_lanes_grad.backward(arrays, x, gt, grads, shape, (ins, batch), counter)
-    if base > 0 and base_weight.size > 0:
-        _base_backward(x, g, _masked(base_weight, mask), dx, dbase, shape, base)
-    for b in range(batch if dbias.size > 0 else 0):
-        for o in range(outs):
-            dbias[o] += g[b * outs + o]
-    for edge in range(mask.size):
-        if dweight.size > 0:
-            dweight[edge] *= mask[edge]
-        if dbase.size > 0:
-            dbase[edge] *= mask[edge]
+    kernel = _backward_edges if lies_flat(shape) else _backward_samples
+    kernel(code, consts, shared, at, grad, to, shape, base)
 
 
 @inline

@@ -82,7 +82,7 @@ def _add_large_wave(room: Any, at: int, n: int) -> None:
         add(room, _OUT + lane, wave)
 
 
-@kernel
+@inline
 def waves(
     x: Any, base: Any, terms: Any, out: Any, shape: Any, fastest: Any, block: int, counter: Any
 ) -> None:
@@ -160,7 +160,7 @@ def _store_sums(room: Any, n: int, count: int, sums: Any, to: int, width: int) -
             put(sums, row + 2 * width + lane, get(room, at + _SIN_SUM + lane))
 
 
-@kernel
+@inline
 def waves_backward(
     grad: Any, x: Any, terms: Any, dx: Any, sums: Any, shape: Any, fastest: Any, block: int,
     counter: Any,

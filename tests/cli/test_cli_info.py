@@ -45,6 +45,14 @@ def test_info_in_a_pipe_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 'pip install "qkan-hybrid[cuda]"' in text and text.count("│ → ") == 1
 
 
+def test_warm_up_says_where_the_kernels_are() -> None:
+    found = json.loads(call("warm-up", "--dtype", "float32", "--json").stdout)
+    assert found["seconds"] > 0
+    assert found["kernels"] > 10
+    assert Path(found["folder"]).is_dir()
+    assert "float16" in call("warm-up", "--dtype", "float16", code=2).stderr
+
+
 def test_wrong_questions_to_info() -> None:
     for arguments, found in (
         (["--encoding", "linaer"], "Did you mean 'linear'"),
