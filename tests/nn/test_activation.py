@@ -150,7 +150,7 @@ def test_an_ensemble_of_parameters_through_vmap() -> None:
         (lambda: DARUAN(4, amplitude=float("nan")), "finite number"),
         (lambda: DARUAN(4)(torch.zeros(3)), "4"),
         (lambda: DARUAN(4)(torch.zeros(4, dtype=torch.int64)), "real floats"),
-        (lambda: DARUAN(4, base=nn.Softplus()).config(), "Softplus"),
+        (lambda: DARUAN.from_config(DARUAN(4, base=nn.Softplus()).config()), "Softplus"),
     ],
 )
 def test_what_cannot_be_right_is_said(make: Any, said: str) -> None:
