@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qkan._options import check_size
 from qkan.errors import QKANError
 from qkan.training.fit import AliasingWarning
 
@@ -43,6 +44,35 @@ def number(name: str, value: Any) -> Any:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise QKANError(f"{name}={value!r}: wanted a number.")
     return float(value)
+
+
+def sizes(hidden: Any) -> tuple[int, ...]:
+    """The sizes of the hidden layers, of which one may be given by itself."""
+    listed = hidden if isinstance(hidden, Sequence | np.ndarray) else [hidden]
+    return tuple(check_size("hidden", size, " Or () for no hidden layer.") for size in listed)
+
+
+NETWORK = ("hidden", "ansatz", "reps", "encoding", "group", "base", "engine", "dtype")
+"""The options that make the network, and which training that goes on cannot change."""
+
+
+def network_options(estimator: Any) -> dict[str, Any]:
+    """The options in `NETWORK` as values that can be compared."""
+    found = {name: getattr(estimator, name) for name in NETWORK}
+    if not isinstance(found["encoding"], str):
+        found["encoding"] = tuple(map(float, found["encoding"]))
+    return {**found, "hidden": sizes(found["hidden"])}
+
+
+def check_same_network(built: dict[str, Any], estimator: Any) -> None:
+    """Raise `QKANError` if the options are not those that the network was built with."""
+    wanted = network_options(estimator)
+    for name, value in built.items():
+        if wanted[name] != value:
+            raise QKANError(
+                f"{name}={wanted[name]!r}, but the network that training goes on with has "
+                f"{name}={value!r}. Set it back, or begin anew: fit with warm_start=False."
+            )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from qkan._habits import ESTIMATOR, ESTIMATOR_FIT, guided
 from qkan.circuits import Circuit, require
 from qkan.errors import QKANError
 
@@ -44,9 +45,9 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         base: The base activation.
         engine: The simulator.
         alpha: Strength of the penalty: alpha/n times the mean squared slopes of all edges'
-            functions, n being the sum of the weights. A harmonic of frequency k counts k²-fold, a
-            straight line as in ridge regression. Raise it if the model overfits, lower it if the
-            model misses structure in the data; 0 is no penalty.
+            functions, n being the number of different samples with weight. A harmonic of frequency
+            k counts k²-fold, a straight line as in ridge regression. Raise it if the model
+            overfits, lower it if the model misses structure in the data; 0 is no penalty.
         optimizer: See `qkan.fit` for this and all options up to `batch_size`.
         lr: The learning rate.
         angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
@@ -61,7 +62,8 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         patience: Evaluations without a better one before training stops.
         random_state: Seed of the start, of the batch order and of the samples held out.
         dtype: The dtype of the network, "float64" or "float32".
-        warm_start: Whether `fit` continues with the network and the scales of the last call.
+        warm_start: Whether `fit` continues with the network and the scales of the last call, whose
+            options it must then have: another `hidden`, for instance, is an error.
         verbose: Whether to show a progress bar.
 
     Attributes:
@@ -191,6 +193,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         True
     """
 
+    @guided(ESTIMATOR, positional=2, instead="QKANClassifier(hidden=(5,), reps=1), options by name")
     def __init__(
         self,
         hidden: int | Sequence[int] = (5,),
@@ -269,6 +272,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             self.classes_ = found
         return self._continue(X, y, sample_weight)
 
+    @guided(ESTIMATOR_FIT, positional=4, instead="fit(X, y)")
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network on X (n, features) and the classes y (n,); see `QKANRegressor.fit`."""
         if not self.warm_start:
