@@ -51,7 +51,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     @guided(ESTIMATOR, positional=2, instead="QKANRegressor(hidden=(5,), reps=1), options by name")
     def __init__(
         self,
-        hidden: int | Sequence[int] = (5,),
+        hidden: int | Sequence[int] | None = (5,),
         *,
         ansatz: str | Circuit = "pz",
         reps: int = 1,
@@ -123,7 +123,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         """
         goes_on = bool(self.warm_start) and hasattr(self, "model_")
         if goes_on:
-            check_same_network(self._built, self)
+            check_same_network(self._built, network_options(self, self._hidden()))
         data = _merged(*self._training_data(X, y, sample_weight, first=not goes_on))
         if not goes_on:
             self._start(*data)
@@ -136,6 +136,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 patience=None if held is None else self.patience,
                 progress=bool(self.verbose),
             )  # fmt: skip
+        self._calibrate(held)
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_.train_loss
         return self
@@ -144,7 +145,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         """Take a step of Adam on a batch; the first one sets the scales and builds the network."""
         first = not hasattr(self, "model_")
         if not first:
-            check_same_network(self._built, self)
+            check_same_network(self._built, network_options(self, self._hidden()))
         data = self._training_data(X, y, sample_weight, first=first)
         if first:
             self._start(*data)
@@ -157,9 +158,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 self.model_, self._tensors(*data), loss=self._penalised(data[2]),
                 optimizer=self._adam, steps=1, seed=self._seed, progress=False,
             )  # fmt: skip
+        self._calibrate(None)
         self.n_iter_ += len(history)
         self.loss_curve_ = [*self.loss_curve_, *history.train_loss]
         return self
+
+    def _hidden(self) -> tuple[int, ...]:
+        """The sizes of the hidden layers."""
+        return sizes((5,) if self.hidden is None else self.hidden)
 
     def _optimization(self) -> dict[str, Any]:
         """Options of `qkan.fit`: the optimizer, its steps and its learning rate."""
@@ -221,14 +227,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         self._adam = None
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         network = QKAN(
-            [X.shape[1], *sizes(self.hidden), self._outputs(y)],
+            [X.shape[1], *self._hidden(), self._outputs(y)],
             ansatz=self.ansatz, reps=self.reps, encoding=self.encoding,
             group=self.group, base=self.base, engine=self.engine,
             dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),
         )  # fmt: skip
         self._scaled = self._wrapped(network, np.stack([X.min(0), X.max(0)], 1))
         self._scaled.set_scales(mean=mean, scale=scale, **self._target_scales(y, weight))
-        self._built = network_options(self)
+        self._built = network_options(self, self._hidden())
 
     def _input_scales(self, X: Array, weight: Array) -> tuple[Array, Array]:
         """Mean and spread of the values that are there; X gets the means in its gaps."""
@@ -421,6 +427,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _weights(self, y: Array, weight: Array) -> Array:
         """The weights of the samples, times those of their classes."""
         return weight
+
+    def _calibrate(self, held: tuple[Tensor, Tensor] | None) -> None:
+        """Fit the probabilities to the samples held out, if there are any; numbers have none."""
 
     def _strata(self, y: Array) -> Array:
         """The stratum of each row; rows are held out of all strata in equal shares."""

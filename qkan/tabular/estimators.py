@@ -22,8 +22,11 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
 from .columns import Array  # noqa: E402
 from .estimator import Estimator  # noqa: E402
-from .estimator_options import moments  # noqa: E402
+from .estimator_options import logit_factor, moments  # noqa: E402
 from .table_model import class_logits, row_outputs  # noqa: E402
+
+MOST_NODES = 32
+"""The most nodes that a classifier's hidden layer has by itself."""
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -141,10 +144,14 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A `QKAN` that predicts classes, with scikit-learn's interface.
 
-    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more.
+    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more. Where
+    samples are held out (see `early_stopping`), they calibrate the probabilities too: all logits
+    have one factor, 1/temperature, which changes no predicted class. `to_module` keeps it as
+    `target_scale`, so files, formulas and devices have it.
 
     Args:
-        hidden: Sizes of the hidden layers; see `QKANRegressor` for all options up to `verbose`.
+        hidden: Sizes of the hidden layers; None for one layer with a node for every class, between
+            5 and 32. See `QKANRegressor` for all options up to `verbose`.
         ansatz: The circuit of every layer.
         reps: Repetitions.
         encoding: The encoding of the data.
@@ -196,7 +203,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     @guided(ESTIMATOR, positional=2, instead="QKANClassifier(hidden=(5,), reps=1), options by name")
     def __init__(
         self,
-        hidden: int | Sequence[int] = (5,),
+        hidden: int | Sequence[int] | None = None,
         *,
         ansatz: str | Circuit = "pz",
         reps: int = 1,
@@ -299,6 +306,20 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _strata(self, y: Array) -> Array:
         return y[:, 0]
+
+    def _hidden(self) -> tuple[int, ...]:
+        if self.hidden is None:
+            # fewer nodes than classes are a bottleneck of the logits
+            return (min(max(5, len(self.classes_)), MOST_NODES),)
+        return super()._hidden()
+
+    def _calibrate(self, held: tuple[Tensor, Tensor] | None) -> None:
+        factor = 1.0
+        if held is not None:
+            logits = class_logits(row_outputs(self.model_, held[0]))
+            label, weight = held[1].double().T
+            factor = logit_factor(logits, label.long(), weight)
+        self._scaled.set_scales(target_scale=np.full(self.model_.widths[-1], factor))
 
     def _outputs(self, y: Array) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)

@@ -57,7 +57,8 @@ class TableModel(nn.Module):
             buffers.
         scale: (i,) what they are divided by, 1 until set.
         target_mean: (o,) what is added to the outputs, 0 until set.
-        target_scale: (o,) what they are multiplied by, 1 until set.
+        target_scale: (o,) what they are multiplied by, 1 until set; a classifier's are all the one
+            factor that calibrates its probabilities.
 
     Shapes:
         x (…, i) → (…, o).

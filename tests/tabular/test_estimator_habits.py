@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification
 from sklearn.ensemble import AdaBoostClassifier
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from qkan import QKANClassifier, QKANError, QKANRegressor
+from qkan import QKANClassifier, QKANError, QKANRegressor, load, save
+from qkan.tabular.estimator_options import logit_factor
 
 IRIS = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
@@ -125,3 +130,43 @@ def test_every_option_of_scikit_learns_networks_is_ours_or_answered() -> None:
             if name not in inspect.signature(ours).parameters:
                 with pytest.raises(TypeError, match=f"no option '{name}': (?!Did you mean)"):
                     ours(**{name: None})
+
+
+def test_a_classifier_has_a_node_for_every_class() -> None:
+    for classes, nodes in ((2, 5), (7, 7), (40, 32)):
+        labels = np.arange(2 * classes) % classes
+        x = RNG.normal(size=(2 * classes, 2))
+        model = QKANClassifier(steps=1, random_state=0, warm_start=True).fit(x, labels)
+        assert model.model_.widths[1:-1] == [nodes] and model.hidden is None
+        model.fit(x, labels)
+    assert QKANRegressor(hidden=None, steps=1).fit(X, Y).model_.widths == [2, 5, 1]
+
+
+def test_probabilities_are_calibrated_on_the_rows_held_out(tmp_path: Path) -> None:
+    # labels of which a fifth is wrong, learned by heart
+    x, y = make_classification(400, 8, n_informative=5, flip_y=0.4, random_state=0)
+    model = QKANClassifier(
+        alpha=0, reps=3, early_stopping=True, steps=10, validation_fraction=0.5, random_state=0
+    ).fit(x[:300], y[:300])
+    module = model.to_module()
+    factor = float(module.target_scale[0])
+    assert 0.1 < factor < 0.95
+    raw = model.decision_function(x[300:]) / factor
+    assert log_loss(y[300:], model.predict_proba(x[300:])) < log_loss(y[300:], expit(raw))
+    assert np.array_equal(model.predict(x[300:]), (raw > 0).astype(int))
+    save(module, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert torch.equal(again.target_scale, module.target_scale)
+    rows = torch.from_numpy(x[300:])
+    assert np.allclose(again.predict_proba(rows), model.predict_proba(x[300:]))
+    # a model that goes on has not been held against anything
+    assert model.partial_fit(x[:300], y[:300]).to_module().target_scale.item() == 1
+
+
+def test_a_factor_without_an_error_to_learn_from_is_one() -> None:
+    logits = torch.tensor([[4.0, 0.0], [0.0, 5.0]]).repeat(30, 1).double()
+    labels, ones = torch.tensor([0, 1]).repeat(30), torch.ones(60).double()
+    assert 0.999 < logit_factor(logits, labels, ones) <= 1
+    # three quarters right with logits of 4 and 5 is too sure of itself
+    labels[:15] = 1 - labels[:15]
+    assert 0.1 < logit_factor(logits, labels, ones) < 0.5
