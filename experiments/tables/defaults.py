@@ -204,7 +204,7 @@ def run(name: str, options: dict[str, Any] | str, seed: int) -> dict[str, Any]:
     classes = {**TABLES, **MANY}[name].classes
     losses, seconds, hindsight = [], [], []
     for fold, (train, test) in enumerate(splitter(classes, FOLDS, seed).split(X, y)):
-        chosen = model(options, classes, y[0].size, FOLDS * seed + fold)
+        chosen = model(options, classes, 1 if y.ndim == 1 else y.shape[1], FOLDS * seed + fold)
         begin = time.process_time()
         chosen.fit(X[train], y[train])
         seconds.append(time.process_time() - begin)

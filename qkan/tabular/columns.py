@@ -114,10 +114,8 @@ class Column:
         last = len(self.values) if self.other else -1
         places = np.array([place.get(cell, last if cell else -1) for cell in known])
         values = (places[:, None] == np.arange(len(self.features))).astype(np.float64)
-        # if no cell is known, this is not the column of training
-        bad = [*range(len(known))] if (places < 0).all() else []
         unseen = [known[row] or "(missing)" for row in np.flatnonzero(places < 0)]
-        return Encoded(values, bad, unseen=tuple(dict.fromkeys(unseen)))
+        return Encoded(values, [], unseen=tuple(dict.fromkeys(unseen)), strange=len(unseen))
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,14 @@ class Encoded:
         bad: Rows whose cells do not fit the column.
         missing: The number of missing cells, of a column without a category for them.
         unseen: Categories that the column does not know; all their numbers are 0.
+        strange: The number of cells with such a category.
     """
 
     values: Array
     bad: list[int]
     missing: int = 0
     unseen: tuple[str, ...] = ()
+    strange: int = 0
 
 
 def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool = False) -> Column:

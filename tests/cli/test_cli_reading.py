@@ -190,11 +190,13 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
     assert found["outside"]["age"]["farthest"] == 5000 and len(found["notes"]) == 4
     for row, said in (
         ("m,no,soon,50,1", "line 2: found 'soon', no date of training of column 'day'"),
-        ("1,no,2023-02-01,50,1", "line 2: found '1', no category of training of column 'sex'"),
         ("m,perhaps,2023-02-01,50,1", "found 'perhaps', no boolean of training"),
     ):
         (tmp_path / "bad.csv").write_text(head + row + "\n")
         assert said in call("predict", out, tmp_path / "bad.csv", code=2).stderr
+    # one row, or every row, of an unknown category is noted as one among many is
+    (tmp_path / "one.csv").write_text(head + "d,no,2023-02-01,50,1\n")
+    assert "never had: d, in 1 of 1 rows" in call("predict", out, tmp_path / "one.csv").stderr
 
 
 @pytest.mark.parametrize(
