@@ -18,8 +18,7 @@ come; the settings are compared by the geometric mean over the six tables.
 
 The width of a classifier was chosen later, when digits had shown that five nodes are few for ten
 classes: on anes96 and five other tables of many classes (`MANY`), for digits alone could not choose
-it. The losses in "candidates" of the tables of numbers are those of commit 58ddef2, which the
-change does not touch.
+it.
 
 Judging: five folds, twice with other seeds, of all twelve tables. The standard error of a mean
 over J folds is sd·√(1/J + test/train), which allows for training parts that overlap (Nadeau and

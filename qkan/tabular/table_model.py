@@ -239,13 +239,7 @@ class TableModel(nn.Module):
                 f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows)."
             )
         if encoded.unseen:
-            names = ", ".join(encoded.unseen[:5]) + ", …" * (len(encoded.unseen) > 5)
-            known = ", ".join(value or "(missing)" for value in column.values[:5])
-            _warn(
-                f"Column {column.name!r} has categories that training never had: {names}, in "
-                f"{encoded.strange} of {len(cells)} rows. Each counts as none of those known "
-                f"({known}{', …' * (len(column.values) > 5)})."
-            )
+            _warn(column.tell_unseen(encoded))
         if encoded.missing and f"{column.features[0]} missing" not in self.columns:
             _warn(
                 f"Column {column.name!r} lacks {encoded.missing} values, which it never did in "

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qkan import QKAN, QKANError, TableModel
-from qkan.tabular.columns import Column, days, infer, number
+from qkan.tabular.columns import Column, days, grouped, infer, number
 
 KINDS = {
     "numbers": (["1", "-2.5", ".5", "1e3", "+7"], "number", ()),
@@ -92,6 +92,20 @@ def test_what_cannot_be_decided_is_said() -> None:
     assert said.kind == "category" and said.other
     # the same day either way
     assert infer("c", ["01/01/2024", "02/02/2024"]).kind == "date"
+
+
+def test_marks_after_thousands_are_named() -> None:
+    for cell, plain in (
+        ("68,030.85", "68030.85"), ("68.030,85", "68030.85"), ("1,234,567", "1234567"),
+        ("1.234.567", "1234567"), ("1 234,5", "1234.5"), ("-1'234", "-1234"),
+        ("1.234.567,8", "1234567.8"),
+    ):  # fmt: skip
+        assert grouped(["x", cell]) == f"{cell!r} has a mark after its thousands: write {plain}. "
+    assert "write 1234 or 1.234. " in grouped(["1,234"])
+    for cell in ("1234.5", "12", "1,23", "a,bcd", "12-345", "2024-12-31", "01.02.2024", "10.0.0.1"):
+        assert grouped([cell]) == "", cell
+    with pytest.raises(QKANError, match=r"'10,068.50' has a mark .* write 10068\.50\. C"):
+        infer("c", [f"{10000 + 68.5 * n:,.2f}" for n in range(1, 80)])
 
 
 def model() -> TableModel:
