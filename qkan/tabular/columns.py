@@ -92,11 +92,17 @@ class Column:
         if self.kind == "boolean":
             return f"{self.name}: {' and '.join(self.values)} as 0 and 1"
         if self.kind == "date":
-            return f"{self.name}: dates, as days since 1970-01-01"
+            return f"{self.name}: dates such as {self.example}, as days since 1970-01-01"
         if self.kind == "number":
             return ""
         shown = [value or "(missing)" for value in self.values] + ["others"] * self.other
         return f"{self.name}: categories {', '.join(shown[:8])}{', …' * (len(shown) > 8)}"
+
+    @property
+    def example(self) -> str:
+        """The last day of 2024 as the column's dates are written."""
+        last = datetime(2024, 12, 31, tzinfo=UTC)
+        return last.date().isoformat() if self.format == "iso" else last.strftime(self.format)
 
     def tell_unseen(self, encoded: Encoded) -> str:
         """What to tell of cells of this column with categories that it does not know."""

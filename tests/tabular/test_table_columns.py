@@ -64,6 +64,9 @@ def test_categories_become_a_one_each() -> None:
 def test_dates_become_days() -> None:
     assert days("1970-01-02", "iso") == 1.0 and days("1970-01-01T12:00", "iso") == 0.5
     assert days("1970-01-01T12:00+12:00", "iso") == 0.0
+    # which of the numbers is the month is said, for a file may mean it otherwise
+    for cells, example in ((["01/31/2024"], "12/31/2024"), (["31/01/2024"], "31/12/2024")):
+        assert f"dates such as {example}, as days" in infer("d", cells).describe()
     column = infer("d", ["31.01.2024", "01.12.2023"])
     assert column.features == ("d (days)",)
     found = column.encode(["01.02.1970", "", "1970-02-01"])
