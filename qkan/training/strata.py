@@ -44,8 +44,8 @@ def _listed(data: Dataset[Any]) -> Tensor | None:
         return None if whole is None else whole[torch.as_tensor(data.indices)]
     if isinstance(data, ConcatDataset):
         parts = [_listed(part) for part in data.datasets]
-        found = [part for part in parts if part is not None]
-        return torch.cat(found) if len(found) == len(parts) else None
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if len(known) == len(parts) else None
     for name in ("targets", "labels"):
         found = _tensor(getattr(data, name, None))
         if found is not None and found.ndim and len(found) == len(cast("Sized", data)):
@@ -58,7 +58,10 @@ def _read(data: Dataset[Any]) -> Tensor | None:
     samples = len(cast("Sized", data))
     # a transform may draw random numbers, which belong to the caller
     with torch.random.fork_rng(devices=[]):
-        first = _tensor(data[0][1])
+        sample = data[0]
+        if not (isinstance(sample, tuple | list) and len(sample) == 2):
+            return None  # what reads the data says what is wrong with it
+        first = _tensor(sample[1])
         if first is None or (
             first.dtype.is_floating_point and not bool(((first * first) == first).all())
         ):
