@@ -185,7 +185,9 @@ def load(name: str) -> Arrays:
 def model(options: dict[str, Any] | str, classes: bool, targets: int, seed: int) -> Any:
     """A QKAN of these options, or one of `OTHERS` as it comes."""
     if isinstance(options, dict):
-        return (QKANClassifier if classes else QKANRegressor)(**options, random_state=seed)
+        # where no size is given the estimator has its own
+        given = {k: v for k, v in options.items() if (k, v) != ("hidden", None)}
+        return (QKANClassifier if classes else QKANRegressor)(**given, random_state=seed)
     if options == "frequencies":
         return DummyClassifier(strategy="prior") if classes else DummyRegressor()
     if options == "linear":

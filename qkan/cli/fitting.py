@@ -224,7 +224,9 @@ def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]
     require("sklearn", "sklearn")
     from qkan.tabular.estimators import QKANClassifier, QKANRegressor
 
-    estimator = QKANClassifier(**options) if problem.classify else QKANRegressor(**options)
+    # where no size is given the estimator has its own
+    given = {k: v for k, v in options.items() if (k, v) != ("hidden", None)}
+    estimator = QKANClassifier(**given) if problem.classify else QKANRegressor(**given)
     return estimator.fit(*rows)
 
 

@@ -165,7 +165,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _hidden(self) -> tuple[int, ...]:
         """The sizes of the hidden layers."""
-        return sizes((5,) if self.hidden is None else self.hidden)
+        return sizes(self.hidden)
 
     def _optimization(self) -> dict[str, Any]:
         """Options of `qkan.fit`: the optimizer, its steps and its learning rate."""
