@@ -50,6 +50,18 @@ class Calibration:
     faulty: frozenset[int] = frozenset()
     fetched: datetime | None = None
 
+    def __repr__(self) -> str:
+        taken = "no date" if self.taken is None else f"taken {self.taken:%Y-%m-%d %H:%M}"
+        parts = [self.name, f"{len(self.qubits)} qubits", taken]
+        for values, what in (
+            (0.5 * (self.p + self.q), "readout error"),
+            (self.sx_error, "SX error"),
+        ):
+            known = values[~np.isnan(values)]
+            parts.append(f"median {what} {np.median(known):.2g}" if len(known) else f"no {what}")
+        parts += [f"{len(self.faulty)} faulty"] * bool(self.faulty)
+        return f"Calibration({', '.join(parts)})"
+
     @property
     def age_hours(self) -> float:
         """Hours between the device's calibration and this snapshot; NaN where it does not say."""

@@ -101,6 +101,15 @@ class Program:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    def __repr__(self) -> str:
+        shown = [str(rotation) for rotation in self.rotations]
+        if len(shown) > 8:
+            shown[4:-3] = [f"… {len(shown) - 7} more …"]
+        return (
+            f"Program({len(self.gates)} gates as {len(self.rotations)} rotations: "
+            f"{' · '.join(shown)}; theta slots: {self.num_theta}, encodings: {self.num_encodings})"
+        )
+
     def __deepcopy__(self, memo: object) -> Program:
         return self
 

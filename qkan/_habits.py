@@ -54,6 +54,64 @@ FIT = {
 """What to write instead of an option that `fit` does not have."""
 
 
+ESTIMATOR = {
+    "hidden_layer_sizes": "pass hidden=(5,)",
+    "units": "pass hidden=5",
+    "layers": "pass hidden=(5, 5) for two hidden layers",
+    "widths": "pass hidden=(5,); inputs and outputs follow from the data",
+    "width": "pass hidden=(5,); inputs and outputs follow from the data",
+    "max_iter": "pass steps=…; a step of LBFGS, the default, has 20 iterations",
+    "epochs": "pass steps=…; a step of LBFGS, the default, has 20 iterations over all samples",
+    "n_epochs": "pass steps=…",
+    "max_epochs": "pass steps=…",
+    "learning_rate": "pass lr=…",
+    "learning_rate_init": "pass lr=…",
+    "activation": "the activation is the circuit; pass base='silu' for the one beside it",
+    "solver": "pass optimizer='lbfgs', 'adam' or another",
+    "n_iter_no_change": "pass patience=…",
+    "validation_split": "pass validation_fraction=… with early_stopping=True",
+    "validation_data": "pass validation_fraction=… with early_stopping=True; to choose the data "
+    "yourself, train a QKAN by fit(…, validation=(x, y))",
+    "n_estimators": "there is one network, which hidden=… makes larger and steps=… trains longer; "
+    "for an average of several: BaggingRegressor(QKANRegressor(), n_estimators=10)",
+    "max_depth": "there are no trees; pass hidden=…",
+    "C": "pass alpha=…, the penalty itself: where C grows, alpha falls",
+    "penalty": "pass alpha=…, the strength of the one penalty",
+    "l2": "pass alpha=…",
+    "weight_decay": "pass alpha=…",
+    "dropout": "pass alpha=… against overfitting",
+    "loss": "a regressor takes the squared error and a classifier the cross entropy; for another "
+    "train a QKAN by fit(…, loss=…)",
+    "seed": "pass random_state=…",
+    "generator": "pass random_state=…",
+    "shuffle": "batches are drawn at random always",
+    "callbacks": "early_stopping=… and patience=… are what there is; for more write a loop",
+    "n_jobs": "torch.set_num_threads(…) sets the number of threads",
+    "device": "an estimator computes on the CPU; to_module() is a torch module that moves",
+    "grid": LAYER["grid"],
+    "k": LAYER["k"],
+    **dict.fromkeys(
+        ("momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "power_t"),
+        "optimizers have torch's constants; with others train a QKAN by fit(…, optimizer=…)",
+    ),
+    "max_fun": "pass steps=… and tol=…",
+}
+"""What to write instead of an option that the estimators for tables do not have."""
+
+ESTIMATOR_FIT = {
+    "epochs": "options stand where it is made, QKANRegressor(steps=…)",
+    "batch_size": "options stand where it is made, QKANRegressor(batch_size=…)",
+    "verbose": "options stand where it is made, QKANRegressor(verbose=True)",
+    "validation_split": "options stand where it is made, "
+    "QKANRegressor(early_stopping=True, validation_fraction=…)",
+    "validation_data": ESTIMATOR["validation_data"],
+    "eval_set": ESTIMATOR["validation_data"],
+    "callbacks": ESTIMATOR["callbacks"],
+    "class_weight": "options stand where it is made, QKANClassifier(class_weight=…)",
+}
+"""What to write instead of an option that the `fit` of an estimator does not have."""
+
+
 def guided(
     habits: Mapping[str, str], *, positional: int, instead: str
 ) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
@@ -63,6 +121,8 @@ def guided(
         habits: What to do instead, for names of options that the function does not have.
         positional: The number of arguments that it takes without their names, self included.
         instead: A right call, shown for one with too many arguments or too few.
+
+    A method is called by the class of the object that it is called on.
     """
 
     def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -77,11 +137,12 @@ def guided(
             for name in kwargs:
                 if name not in known and (name in habits or not open_ended):
                     hint = habits.get(name) or did_you_mean(name, known)
-                    raise TypeError(f"{_name(function)} has no option {name!r}: {hint}.")
+                    end = "" if hint.endswith(".") else "."
+                    raise TypeError(f"{_name(function, args)} has no option {name!r}: {hint}{end}")
             missing = wanted - set(order[: len(args)]) - set(kwargs)
             if len(args) > positional or missing:
                 found = f"lacks {', '.join(sorted(missing))}" if missing else "was given too much"
-                raise TypeError(f"{_name(function)} {found}: write {instead}.")
+                raise TypeError(f"{_name(function, args)} {found}: write {instead}.")
             return function(*args, **kwargs)
 
         return call
@@ -98,5 +159,9 @@ def tensor_of(name: str, value: object, dtype: str = "") -> str:
 _VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return function.__qualname__.removesuffix(".__init__")
+def _name(function: Callable[..., Any], args: tuple[object, ...]) -> str:
+    owner, dot, name = function.__qualname__.rpartition(".")
+    if dot and args:
+        # the function may be one that the class inherits
+        owner = type(args[0]).__name__
+    return f"{owner}{dot}{name}".removesuffix(".__init__")

@@ -142,6 +142,15 @@ class Explanation:
         ]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        refuse = sum(verdict.startswith("refuses") for _, verdict in self.verdicts)
+        chosen = self.engine or "no engine"
+        verdict = dict(self.verdicts).get(self.engine or "", "")
+        return (
+            f"Explanation({chosen}{verdict and f', {verdict}'}; {refuse} of {len(self.verdicts)} "
+            "engines refuse; print it for the reasons)"
+        )
+
 
 def _estimate(cost: float) -> str:
     if cost == float("inf"):

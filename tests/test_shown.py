@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from exact_backend import ExactBackend
 
 import qkan
 from qkan import QKAN
+from qkan.backends.calibration import Calibration
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -31,6 +33,12 @@ def measured(**options: object) -> qkan.DeviceResult:
     return qkan.run(made, X[:9], ExactBackend(shots=100), progress=False, **options)
 
 
+def calibration() -> Calibration:
+    one = np.linspace(0.01, 0.02, 133)
+    one[5] = np.nan
+    return Calibration("fake", None, np.arange(133), one, one, one, one, one, one)
+
+
 RESULTS: dict[str, Callable[[], object]] = {
     "history": lambda: qkan.fit(network(), (X, X[:, :3]), steps=1, progress=False),
     "importance": lambda: qkan.importance(network(), X),
@@ -45,6 +53,8 @@ RESULTS: dict[str, Callable[[], object]] = {
     "plan": lambda: qkan.estimate(network(), X, ExactBackend(shots=100)),
     "device": measured,
     "checks": lambda: measured(mode="teacher_forced").edges,
+    "program": lambda: qkan.ansatz("pz", 9).program,
+    "calibration": lambda: calibration(),
     "activation": lambda: qkan.fit_activation(qkan.ansatz("pz", 3), "gelu"),
 }
 
@@ -56,6 +66,23 @@ def test_a_result_shows_itself_in_a_few_lines(name: str) -> None:
     for kind in ("html", "latex"):
         shown = getattr(found, f"_repr_{kind}_", lambda: None)()
         assert shown is None or len(shown) < 20_000
+
+
+def test_what_a_dataclass_would_show_in_full_is_short() -> None:
+    short = repr(qkan.ansatz("pz", 1).program)
+    assert re.fullmatch(
+        r"Program\(\d gates as \d rotations: R.(.*) · R.*; theta slots: 4, encodings: 1\)", short
+    )
+    assert "… " in repr(qkan.ansatz("pz", 9).program)
+    assert repr(calibration()) == (
+        "Calibration(fake, 133 qubits, no date, median readout error 0.015, median SX error 0.015)"
+    )
+    for verdict in qkan.explain(network(), X).values():
+        assert re.match(
+            r"Explanation\(\w+, estimated .* ms a training step; \d of \d", repr(verdict)
+        )
+    for shown in (short, repr(calibration()), repr(qkan.explain(network(), X)["layers.0"])):
+        assert len(shown) < 250 and "Rotation(" not in shown and "array(" not in shown
 
 
 def contrast(figure: object) -> float:

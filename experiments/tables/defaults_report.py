@@ -22,7 +22,7 @@ def section(record: dict[str, Any]) -> list[str]:
     seconds = statistics.median(row["kinds"]["QKAN"]["cpu_seconds"] for row in table.values())
     behind = [name for name, row in table.items() if not row["verdict"]["not_behind_linear"]]
     return [
-        f"The defaults (hidden {tuple(chosen['hidden'])}, {chosen['reps']} repetition, base "
+        f"The defaults ({_hidden(chosen['hidden'])}, {chosen['reps']} repetition, base "
         f"{chosen['base']}, alpha {chosen['alpha']:g}, LBFGS until an iteration gains less than "
         f"{chosen['tol']:g}, early stopping with 200 rows or more) were chosen on the first six "
         "tables; the last six had no part in it. 1 - R² or log loss, mean ± corrected standard "
@@ -41,6 +41,12 @@ def section(record: dict[str, Any]) -> list[str]:
         "CPU time in the median. Geometric mean of the loss over that of the better other model, "
         f"on the tables for choosing: {_candidates(record['candidates'])}.",
     ]
+
+
+def _hidden(sizes: list[int] | None) -> str:
+    if sizes is None:
+        return "5 hidden nodes, or a node for every class"
+    return f"hidden {tuple(sizes)}"
 
 
 def _but(behind: list[str]) -> str:

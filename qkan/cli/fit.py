@@ -36,8 +36,9 @@ def fit_command(
         ),
     ] = "auto",
     hidden: Annotated[
-        str, typer.Option(help="Sizes of the hidden layers: 5, or 5,3; 0: none.")
-    ] = "5",
+        str,
+        typer.Option(help="Sizes of hidden layers: 5, or 5,3; 0: none; auto: 5, or classes."),
+    ] = "auto",
     reps: Annotated[int, typer.Option(help="Repetitions of the circuits.")] = 1,
     encoding: Annotated[
         str, typer.Option(help="trainable, linear, binary or ternary.")
@@ -109,13 +110,15 @@ def _check_choices(task: str, missing: str) -> None:
             raise QKANError(f"{option} {value}: wanted one of {', '.join(known)}.")
 
 
-def parse_hidden(text: str) -> tuple[int, ...]:
-    """Sizes of hidden layers: "5,3" is (5, 3), "0" is ().
+def parse_hidden(text: str) -> tuple[int, ...] | None:
+    """Sizes of hidden layers: "5,3" is (5, 3), "0" is (), "auto" is None.
 
     Raises:
         QKANError: Something else.
     """
     parts = [part.strip() for part in text.split(",")]
+    if parts == ["auto"]:
+        return None
     if parts == ["0"]:
         return ()
     if not all(part.isdecimal() and int(part) for part in parts):

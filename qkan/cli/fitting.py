@@ -16,7 +16,7 @@ from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.files import save
 from qkan.nn.layer import effective_parameters
-from qkan.tabular.columns import Array, Column, infer, is_missing, number
+from qkan.tabular.columns import Array, Column, grouped, infer, is_missing, number
 from qkan.tabular.reading import Table
 
 from .inputs import noting
@@ -159,8 +159,8 @@ def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
     if encoded.bad:
         raise data.complaint(
             {data.place(name): encoded.bad},
-            advice="Correct the cells, read the column as categories with --category, or leave it "
-            "out with --drop.",
+            advice=f"{grouped(cells)}Correct the cells, read the column as categories with "
+            "--category, or leave it out with --drop.",
         )
     return column, encoded.values
 
@@ -190,7 +190,8 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
         row = cells.index(rare[0]) if rare else 0
         raise QKANError(
             f"{data.path}, line {data.lines[row]}: {target!r} has {found}; wanted two classes or "
-            f"more, of two rows or more each. {data.seen(row)} For numbers use --task regression."
+            f"more, of two rows or more each. {data.seen(row)} "
+            f"{grouped(rare) or 'For numbers use --task regression.'}".rstrip()
         )
     return y
 
@@ -223,7 +224,9 @@ def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]
     require("sklearn", "sklearn")
     from qkan.tabular.estimators import QKANClassifier, QKANRegressor
 
-    estimator = QKANClassifier(**options) if problem.classify else QKANRegressor(**options)
+    # where no size is given the estimator has its own
+    given = {k: v for k, v in options.items() if (k, v) != ("hidden", None)}
+    estimator = QKANClassifier(**given) if problem.classify else QKANRegressor(**given)
     return estimator.fit(*rows)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qkan._files import draft_of
 from qkan.errors import QKANError
-from qkan.tabular.columns import Array
+from qkan.tabular.columns import Array, grouped
 from qkan.tabular.reading import Dialect, Table, check_file, read_table
 from qkan.tabular.table_model import TableModel
 
@@ -105,8 +105,12 @@ def _matched(table: Table, model: TableModel, drop: Sequence[str] | None) -> Ten
     for column in model.table:
         bad = column.encode(cells[column.name], table.decimal).bad
         if bad:
-            wanted = "finite number" if column.kind == "number" else f"{column.kind} of training"
-            advice = "The model reads the column: correct it."
+            wanted = {
+                "number": "finite number", "date": f"date as those of training, {column.example},"
+            }.get(column.kind, f"{column.kind} of training")  # fmt: skip
+            cell = [cells[column.name][bad[0]]]
+            hint = grouped(cell) if column.kind == "number" else ""
+            advice = f"{hint}The model reads the column: correct it."
             raise table.complaint({table.place(column.name): bad}, wanted, advice)
     return model.inputs(cells, decimal=table.decimal)
 

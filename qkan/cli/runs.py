@@ -41,7 +41,7 @@ RUNS = Path("qkan-runs")
 """The directory of runs that are given none; a budget holds for all of them together."""
 
 Inputs = Annotated[
-    Path, typer.Argument(help="Its inputs: .npy, or CSV with a sample on each line.")
+    Path, typer.Argument(help="Its inputs: .npy, or a CSV with the columns it was trained on.")
 ]
 Store = Annotated[Path, typer.Argument(help="The run's directory, which `qkan submit` named.")]
 Backend = Annotated[str, typer.Option(help="ibm_…, least_busy, a fake device's name, or aer.")]

@@ -22,6 +22,9 @@ RARE_SHARE, MOST = 0.01, 30
 most `MOST` categories."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_GROUPED = re.compile(
+    r"[+-]?[0-9]{1,3}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?"
+)
 _CODE = re.compile(r"[+-]?0[0-9]+")
 _BOOLEANS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 _FORMATS = ("iso", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
@@ -89,11 +92,29 @@ class Column:
         if self.kind == "boolean":
             return f"{self.name}: {' and '.join(self.values)} as 0 and 1"
         if self.kind == "date":
-            return f"{self.name}: dates, as days since 1970-01-01"
+            return f"{self.name}: dates such as {self.example}, as days since 1970-01-01"
         if self.kind == "number":
             return ""
         shown = [value or "(missing)" for value in self.values] + ["others"] * self.other
         return f"{self.name}: categories {', '.join(shown[:8])}{', …' * (len(shown) > 8)}"
+
+    @property
+    def example(self) -> str:
+        """The last day of 2024 as the column's dates are written."""
+        last = datetime(2024, 12, 31, tzinfo=UTC)
+        return last.date().isoformat() if self.format == "iso" else last.strftime(self.format)
+
+    def tell_unseen(self, encoded: Encoded) -> str:
+        """What to tell of cells of this column with categories that it does not know."""
+        names, known = (
+            ", ".join(value or "(missing)" for value in values[:5]) + ", …" * (len(values) > 5)
+            for values in (encoded.unseen, self.values)
+        )
+        return (
+            f"Column {self.name!r} has categories that training never had: {names}, in "
+            f"{encoded.strange} of {len(encoded.values)} rows. Each counts as none of those known "
+            f"({known})."
+        )
 
     def config(self) -> dict[str, Any]:
         """The column as JSON values; `Column(**values)` builds it again."""
@@ -114,10 +135,8 @@ class Column:
         last = len(self.values) if self.other else -1
         places = np.array([place.get(cell, last if cell else -1) for cell in known])
         values = (places[:, None] == np.arange(len(self.features))).astype(np.float64)
-        # if no cell is known, this is not the column of training
-        bad = [*range(len(known))] if (places < 0).all() else []
         unseen = [known[row] or "(missing)" for row in np.flatnonzero(places < 0)]
-        return Encoded(values, bad, unseen=tuple(dict.fromkeys(unseen)))
+        return Encoded(values, [], unseen=tuple(dict.fromkeys(unseen)), strange=len(unseen))
 
 
 @dataclass(frozen=True)
@@ -129,12 +148,14 @@ class Encoded:
         bad: Rows whose cells do not fit the column.
         missing: The number of missing cells, of a column without a category for them.
         unseen: Categories that the column does not know; all their numbers are 0.
+        strange: The number of cells with such a category.
     """
 
     values: Array
     bad: list[int]
     missing: int = 0
     unseen: tuple[str, ...] = ()
+    strange: int = 0
 
 
 def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool = False) -> Column:
@@ -180,12 +201,12 @@ def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known:
     # among so many texts some occur twice by chance
     if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
-        other = "Numbers are written as 1234.5 and dates as 2024-12-31; "
+        other = "Numbers are written as 1234.5 and dates as 2024-12-31. "
+        advice = grouped(words) or other * any(map(str.isdigit, shown))
         raise QKANError(
             f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
             f"{shown!r}, and {'few' if kept else 'none'} of them are frequent, so a model cannot "
-            f"learn from them. {other * any(map(str.isdigit, shown))}Correct the cells, or leave "
-            "the column out (--drop)."
+            f"learn from them. {advice}Correct the cells, or leave the column out (--drop)."
         )
     empty = [""] * (len(words) < len(cells))
     return Column(name, "category", (*kept, *empty), other=len(kept) < len(counts))
@@ -204,6 +225,25 @@ def number(cell: str, decimal: str = ".") -> float | None:
         return None
     value = float(cell)
     return value if math.isfinite(value) else None
+
+
+def grouped(cells: Sequence[str]) -> str:
+    """A sentence on a cell that is a number but for a mark after its thousands, if there is one."""
+    found = next(filter(_GROUPED.fullmatch, cells), None)
+    if found is None:
+        return ""
+    marks = [character for character in found if character in ".,"]
+    if len(marks) == 1 and found.count(marks[0]) == 1 and not re.search(r"['\s]", found):
+        before, after = found.split(marks[0])
+        return (
+            f"The mark in {found!r} may stand after thousands or before decimals: write "
+            f"{before}{after} or {before}.{after}. "
+        )
+    whole, decimals = found, ""
+    if marks and (len({*marks}) == 2 or not re.search(r"[.,]", found[: found.rindex(marks[-1])])):
+        whole, _, decimals = found.rpartition(marks[-1])
+    plain = re.sub(r"[^0-9+-]", "", whole) + f".{decimals}" * bool(decimals)
+    return f"{found!r} has a mark after its thousands: write {plain}. "
 
 
 def days(cell: str, format_: str) -> float | None:

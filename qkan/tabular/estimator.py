@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from qkan._options import check_size
+from qkan._habits import ESTIMATOR, ESTIMATOR_FIT, guided
 from qkan.circuits import Circuit
 from qkan.errors import QKANError
 from qkan.interpret.formula import Formula
@@ -25,15 +25,21 @@ from qkan.nn.network import QKAN
 from qkan.training.fit import fit
 
 from .columns import Array, Column
-from .estimator_options import moments, number, own_advice, target_names
+from .estimator_options import (
+    check_same_network,
+    moments,
+    network_options,
+    number,
+    own_advice,
+    sizes,
+    target_names,
+)
 from .roughness import roughness
 from .table_model import TableModel, with_marks
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 _OLD_STATE = ("mean_", "scale_", "range_", "_target_mean", "_target_scale")
-
-_NONE = " Or () for no hidden layer."
 
 FEW_ROWS = 200
 """With fewer rows early_stopping="auto" holds none out: too few would judge the model."""
@@ -42,9 +48,10 @@ FEW_ROWS = 200
 class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     """A `QKAN` behind scikit-learn's interface; see `QKANRegressor` for the parameters."""
 
+    @guided(ESTIMATOR, positional=2, instead="QKANRegressor(hidden=(5,), reps=1), options by name")
     def __init__(
         self,
-        hidden: int | Sequence[int] = (5,),
+        hidden: int | Sequence[int] | None = (5,),
         *,
         ansatz: str | Circuit = "pz",
         reps: int = 1,
@@ -89,12 +96,21 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         self.warm_start = warm_start
         self.verbose = verbose
 
+    def set_params(self, **params: Any) -> Self:
+        """Set options by their names, as `sklearn.base.BaseEstimator.set_params` does."""
+        for name in params:
+            if name in ESTIMATOR and name not in self.get_params():
+                raise QKANError(f"{type(self).__name__} has no option {name!r}: {ESTIMATOR[name]}.")
+        changed: Self = super().set_params(**params)
+        return changed
+
+    @guided(ESTIMATOR_FIT, positional=4, instead="fit(X, y)")
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network on X (n, features) and y.
 
         Samples that occur several times become one whose weight is their sum, and samples of
         weight 0 are left out. So a weight of 2 gives the same model as a repeated sample, to the
-        last bit and in any order.
+        last bit and in any order, and a factor of all weights changes nothing.
 
         Args:
             X: (n, features) array or data frame. A missing value, NaN, is read as the feature's
@@ -106,6 +122,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             ValueError: Data or an option that cannot be right.
         """
         goes_on = bool(self.warm_start) and hasattr(self, "model_")
+        if goes_on:
+            check_same_network(self._built, network_options(self, self._hidden()))
         data = _merged(*self._training_data(X, y, sample_weight, first=not goes_on))
         if not goes_on:
             self._start(*data)
@@ -118,6 +136,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 patience=None if held is None else self.patience,
                 progress=bool(self.verbose),
             )  # fmt: skip
+        self._calibrate(held)
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_.train_loss
         return self
@@ -125,6 +144,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _continue(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Take a step of Adam on a batch; the first one sets the scales and builds the network."""
         first = not hasattr(self, "model_")
+        if not first:
+            check_same_network(self._built, network_options(self, self._hidden()))
         data = self._training_data(X, y, sample_weight, first=first)
         if first:
             self._start(*data)
@@ -137,9 +158,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 self.model_, self._tensors(*data), loss=self._penalised(data[2]),
                 optimizer=self._adam, steps=1, seed=self._seed, progress=False,
             )  # fmt: skip
+        self._calibrate(None)
         self.n_iter_ += len(history)
         self.loss_curve_ = [*self.loss_curve_, *history.train_loss]
         return self
+
+    def _hidden(self) -> tuple[int, ...]:
+        """The sizes of the hidden layers."""
+        return sizes(self.hidden)
 
     def _optimization(self) -> dict[str, Any]:
         """Options of `qkan.fit`: the optimizer, its steps and its learning rate."""
@@ -164,7 +190,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         alpha = number("alpha", self.alpha)
         if alpha is None or not (math.isfinite(alpha) and alpha >= 0):
             raise QKANError(f"alpha={self.alpha!r}: a finite number from 0, which is no penalty.")
-        strength = alpha / float(weight.sum())
+        # the number of rows and not the sum of their weights, which may be 1
+        strength = alpha / np.count_nonzero(weight)
 
         def loss(prediction: Tensor, target: Tensor) -> Tensor:
             value: Tensor = self._loss(prediction, target)
@@ -199,15 +226,15 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         mean, scale = self._input_scales(X, weight)
         self._adam = None
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        hidden = self.hidden if isinstance(self.hidden, Sequence | np.ndarray) else [self.hidden]
         network = QKAN(
-            [X.shape[1], *(check_size("hidden", size, _NONE) for size in hidden), self._outputs(y)],
+            [X.shape[1], *self._hidden(), self._outputs(y)],
             ansatz=self.ansatz, reps=self.reps, encoding=self.encoding,
             group=self.group, base=self.base, engine=self.engine,
             dtype=DTYPES[self.dtype], generator=torch.Generator().manual_seed(self._seed),
         )  # fmt: skip
         self._scaled = self._wrapped(network, np.stack([X.min(0), X.max(0)], 1))
         self._scaled.set_scales(mean=mean, scale=scale, **self._target_scales(y, weight))
+        self._built = network_options(self, self._hidden())
 
     def _input_scales(self, X: Array, weight: Array) -> tuple[Array, Array]:
         """Mean and spread of the values that are there; X gets the means in its gaps."""
@@ -385,6 +412,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     _seed: int
     _gaps: Array
     _scaled: TableModel
+    _built: dict[str, Any] = {}  # noqa: RUF012 - an older pickle has none, and nothing writes it
     _adam: torch.optim.Adam | None = None
     _loss: Callable[[Tensor, Tensor], Tensor]
 
@@ -399,6 +427,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _weights(self, y: Array, weight: Array) -> Array:
         """The weights of the samples, times those of their classes."""
         return weight
+
+    def _calibrate(self, held: tuple[Tensor, Tensor] | None) -> None:
+        """Fit the probabilities to the samples held out, if there are any; numbers have none."""
 
     def _strata(self, y: Array) -> Array:
         """The stratum of each row; rows are held out of all strata in equal shares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
 
+from qkan._options import check_size
 from qkan.errors import QKANError
 from qkan.training.fit import AliasingWarning
 
@@ -43,6 +48,57 @@ def number(name: str, value: Any) -> Any:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise QKANError(f"{name}={value!r}: wanted a number.")
     return float(value)
+
+
+def sizes(hidden: Any) -> tuple[int, ...]:
+    """The sizes of the hidden layers, of which one may be given by itself."""
+    listed = hidden if isinstance(hidden, Sequence | np.ndarray) else [hidden]
+    return tuple(check_size("hidden", size, " Or () for no hidden layer.") for size in listed)
+
+
+NETWORK = ("hidden", "ansatz", "reps", "encoding", "group", "base", "engine", "dtype")
+"""The options that make the network, and which training that goes on cannot change."""
+
+
+def network_options(estimator: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
+    """The options in `NETWORK` as values that can be compared, with the sizes that there are."""
+    found = {name: getattr(estimator, name) for name in NETWORK}
+    if not isinstance(found["encoding"], str):
+        found["encoding"] = tuple(map(float, found["encoding"]))
+    return {**found, "hidden": hidden}
+
+
+def check_same_network(built: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise `QKANError` if the options are not those that the network was built with."""
+    for name, value in built.items():
+        if wanted[name] != value:
+            raise QKANError(
+                f"{name}={wanted[name]!r}, but the network that training goes on with has "
+                f"{name}={value!r}. Set it back, or begin anew: fit with warm_start=False."
+            )
+
+
+def logit_factor(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
+    """The factor of all logits that calibrates the probabilities, 1/temperature.
+
+    It minimises Σ weight·(cross entropy) + (log factor)²/(2·`TEMPERATURE_SPREAD`²), and is 1 at
+    most: training makes a model too sure of itself, and few samples without an error say nothing.
+
+    Args:
+        logits: (n, classes) of samples that were not trained on.
+        labels: (n,) their classes, whole numbers.
+        weight: (n,) their weights, about 1.
+    """
+
+    def cost(log_factor: float) -> float:
+        losses = F.cross_entropy(math.exp(log_factor) * logits, labels, reduction="none")
+        return float((losses * weight).sum()) + 0.5 * (log_factor / TEMPERATURE_SPREAD) ** 2
+
+    return math.exp(minimize_scalar(cost, bounds=(-2.0, 0.0), method="bounded").x)
+
+
+TEMPERATURE_SPREAD = 0.25
+"""How far the logarithm of a temperature is expected to be from 0, before any data."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from qkan._habits import ESTIMATOR, ESTIMATOR_FIT, guided
 from qkan.circuits import Circuit, require
 from qkan.errors import QKANError
 
@@ -21,8 +22,11 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
 from .columns import Array  # noqa: E402
 from .estimator import Estimator  # noqa: E402
-from .estimator_options import moments  # noqa: E402
+from .estimator_options import logit_factor, moments  # noqa: E402
 from .table_model import class_logits, row_outputs  # noqa: E402
+
+MOST_NODES = 32
+"""The most nodes that a classifier's hidden layer has by itself."""
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -44,9 +48,9 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         base: The base activation.
         engine: The simulator.
         alpha: Strength of the penalty: alpha/n times the mean squared slopes of all edges'
-            functions, n being the sum of the weights. A harmonic of frequency k counts k²-fold, a
-            straight line as in ridge regression. Raise it if the model overfits, lower it if the
-            model misses structure in the data; 0 is no penalty.
+            functions, n being the number of different samples with weight. A harmonic of frequency
+            k counts k²-fold, a straight line as in ridge regression. Raise it if the model
+            overfits, lower it if the model misses structure in the data; 0 is no penalty.
         optimizer: See `qkan.fit` for this and all options up to `batch_size`.
         lr: The learning rate.
         angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
@@ -61,7 +65,8 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         patience: Evaluations without a better one before training stops.
         random_state: Seed of the start, of the batch order and of the samples held out.
         dtype: The dtype of the network, "float64" or "float32".
-        warm_start: Whether `fit` continues with the network and the scales of the last call.
+        warm_start: Whether `fit` continues with the network and the scales of the last call, whose
+            options it must then have: another `hidden`, for instance, is an error.
         verbose: Whether to show a progress bar.
 
     Attributes:
@@ -139,10 +144,14 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A `QKAN` that predicts classes, with scikit-learn's interface.
 
-    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more.
+    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more. Where
+    samples are held out (see `early_stopping`), they calibrate the probabilities too: all logits
+    have one factor, 1/temperature, which changes no predicted class. `to_module` keeps it as
+    `target_scale`, so files, formulas and devices have it.
 
     Args:
-        hidden: Sizes of the hidden layers; see `QKANRegressor` for all options up to `verbose`.
+        hidden: Sizes of the hidden layers; None for one layer with a node for every class, between
+            5 and 32. See `QKANRegressor` for all options up to `verbose`.
         ansatz: The circuit of every layer.
         reps: Repetitions.
         encoding: The encoding of the data.
@@ -191,9 +200,10 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         True
     """
 
+    @guided(ESTIMATOR, positional=2, instead="QKANClassifier(hidden=(5,), reps=1), options by name")
     def __init__(
         self,
-        hidden: int | Sequence[int] = (5,),
+        hidden: int | Sequence[int] | None = None,
         *,
         ansatz: str | Circuit = "pz",
         reps: int = 1,
@@ -269,6 +279,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             self.classes_ = found
         return self._continue(X, y, sample_weight)
 
+    @guided(ESTIMATOR_FIT, positional=4, instead="fit(X, y)")
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network on X (n, features) and the classes y (n,); see `QKANRegressor.fit`."""
         if not self.warm_start:
@@ -295,6 +306,20 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _strata(self, y: Array) -> Array:
         return y[:, 0]
+
+    def _hidden(self) -> tuple[int, ...]:
+        if self.hidden is None:
+            # fewer nodes than classes are a bottleneck of the logits
+            return (min(max(5, len(self.classes_)), MOST_NODES),)
+        return super()._hidden()
+
+    def _calibrate(self, held: tuple[Tensor, Tensor] | None) -> None:
+        factor = 1.0
+        if held is not None:
+            logits = class_logits(row_outputs(self.model_, held[0]))
+            label, weight = held[1].double().T
+            factor = logit_factor(logits, label.long(), weight)
+        self._scaled.set_scales(target_scale=np.full(self.model_.widths[-1], factor))
 
     def _outputs(self, y: Array) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)

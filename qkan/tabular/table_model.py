@@ -57,7 +57,8 @@ class TableModel(nn.Module):
             buffers.
         scale: (i,) what they are divided by, 1 until set.
         target_mean: (o,) what is added to the outputs, 0 until set.
-        target_scale: (o,) what they are multiplied by, 1 until set.
+        target_scale: (o,) what they are multiplied by, 1 until set; a classifier's are all the one
+            factor that calibrates its probabilities.
 
     Shapes:
         x (…, i) → (…, o).
@@ -238,8 +239,7 @@ class TableModel(nn.Module):
                 f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows)."
             )
         if encoded.unseen:
-            names = ", ".join(encoded.unseen[:5])
-            _warn(f"Column {column.name!r} has categories that training never had: {names}.")
+            _warn(column.tell_unseen(encoded))
         if encoded.missing and f"{column.features[0]} missing" not in self.columns:
             _warn(
                 f"Column {column.name!r} lacks {encoded.missing} values, which it never did in "

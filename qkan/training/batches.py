@@ -21,6 +21,8 @@ from torch.utils.data import (
 from qkan._habits import tensor_of
 from qkan.errors import QKANError
 
+from .strata import classes_of
+
 Pair = tuple[Tensor, Tensor]
 """Inputs x and targets y, one row a sample."""
 
@@ -68,7 +70,7 @@ def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data
         raise QKANError(
             f"validation={fraction} of {samples} samples is {held}: both parts need at least one."
         )
-    labels = _labels(data)
+    labels = classes_of(data)
     if labels is None:
         order = torch.randperm(samples, generator=generator)
         chosen = order[:held].sort().values
@@ -114,19 +116,6 @@ def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
     # places at equal distances in the samples sorted by class give each class its share
     places = (torch.arange(held, dtype=torch.double) + 0.5) * len(free) / held
     return free[places.long()].sort().values
-
-
-def _labels(data: Data) -> Tensor | None:
-    """Return the class (n,) of every sample of a pair, or None where targets are no classes."""
-    if not isinstance(data, tuple):
-        return None
-    y = data[1].detach().cpu()
-    if y.dtype.is_floating_point and not ((y == 0) | (y == 1)).all():
-        return None
-    rows = y.reshape(len(y), -1)
-    found, index = torch.unique(rows, dim=0, return_inverse=True)
-    # targets with many different values are counts rather than classes
-    return index if 1 < len(found) <= len(y) // 2 else None
 
 
 def as_source(data: Data, batch_size: int | None, role: str) -> Source:

@@ -89,8 +89,9 @@ def fit(
         model: Any module from x to a prediction. Frozen parameters stay as they are.
         train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
             Batches go to the device of the model's first parameter.
-        validation: Data of the same kinds, or the fraction of `train` to hold out; of a pair with
-            classes as targets, each class has its share.
+        validation: Data of the same kinds, or the fraction of `train` to hold out; with classes as
+            targets, each class has its share. Of a Dataset they are its attribute `targets` or
+            `labels`; without one its samples are read once, if they are 10,000 at most.
         loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
             of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
             or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).

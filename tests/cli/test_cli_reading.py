@@ -163,8 +163,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
 
 def test_categories_dates_and_gaps_are_learned(fitted: tuple[Path, Path, Any]) -> None:
     source, out, done = fitted
-    for said in ("sex: categories f, m", "smokes: no and yes as 0 and 1", "day: dates, as days",
-                 "age: 6 of 60 are missing"):  # fmt: skip
+    for said in (
+        "sex: categories f, m", "smokes: no and yes as 0 and 1", "day: dates such as 2024-12-31",
+        "age: 6 of 60 are missing",
+    ):  # fmt: skip
         assert said in done.stderr
     model = load(out)
     assert isinstance(model, TableModel)
@@ -189,12 +191,18 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
     found = json.loads(call("predict", out, tmp_path / "new.csv", "--json").stdout)
     assert found["outside"]["age"]["farthest"] == 5000 and len(found["notes"]) == 4
     for row, said in (
-        ("m,no,soon,50,1", "line 2: found 'soon', no date of training of column 'day'"),
-        ("1,no,2023-02-01,50,1", "line 2: found '1', no category of training of column 'sex'"),
+        (
+            "m,no,soon,50,1",
+            "found 'soon', no date as those of training, 2024-12-31, of column 'day'",
+        ),
+        ('m,no,2023-02-01,"5,000.5",1', "write 5000.5. The model reads the column: correct it"),
         ("m,perhaps,2023-02-01,50,1", "found 'perhaps', no boolean of training"),
     ):
         (tmp_path / "bad.csv").write_text(head + row + "\n")
         assert said in call("predict", out, tmp_path / "bad.csv", code=2).stderr
+    # one row, or every row, of an unknown category is noted as one among many is
+    (tmp_path / "one.csv").write_text(head + "d,no,2023-02-01,50,1\n")
+    assert "never had: d, in 1 of 1 rows" in call("predict", out, tmp_path / "one.csv").stderr
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,7 @@ def test_wrong_pictures_are_one_line(regressor: Path, tmp_path: Path) -> None:
 
 def test_small_readers() -> None:
     assert parse_hidden("5, 3") == (5, 3) and parse_hidden("0") == ()
+    assert parse_hidden("auto") is None
     assert parse_edge("1, 2,3") == (1, 2, 3)
     for text in ("", "5,", "0,3", "-1", "x"):
         with pytest.raises(QKANError, match="--hidden"):

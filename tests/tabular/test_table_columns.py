@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qkan import QKAN, QKANError, TableModel
-from qkan.tabular.columns import Column, days, infer, number
+from qkan.tabular.columns import Column, days, grouped, infer, number
 
 KINDS = {
     "numbers": (["1", "-2.5", ".5", "1e3", "+7"], "number", ()),
@@ -53,14 +53,20 @@ def test_categories_become_a_one_each() -> None:
     again = plain.encode(["a", "z", ""])
     assert again.values.tolist() == [[1, 0], [0, 0], [0, 0]]
     assert again.unseen == ("z", "(missing)") and not again.bad
-    # nothing of it is known: another column has this name now
-    assert plain.encode(["1.5", "2.5"]).bad == [0, 1]
+    assert again.strange == 2
+    # the rule is the same where nothing is known, as in a table of one row
+    for cells in (["z"], ["1.5", "2.5"], [""]):
+        alone = plain.encode(cells)
+        assert not alone.bad and alone.strange == len(cells) and not alone.values.any()
     assert infer("c", ["1", "2", "1", "2"], category=True).kind == "category"
 
 
 def test_dates_become_days() -> None:
     assert days("1970-01-02", "iso") == 1.0 and days("1970-01-01T12:00", "iso") == 0.5
     assert days("1970-01-01T12:00+12:00", "iso") == 0.0
+    # which of the numbers is the month is said, for a file may mean it otherwise
+    for cells, example in ((["01/31/2024"], "12/31/2024"), (["31/01/2024"], "31/12/2024")):
+        assert f"dates such as {example}, as days" in infer("d", cells).describe()
     column = infer("d", ["31.01.2024", "01.12.2023"])
     assert column.features == ("d (days)",)
     found = column.encode(["01.02.1970", "", "1970-02-01"])
@@ -91,6 +97,20 @@ def test_what_cannot_be_decided_is_said() -> None:
     assert infer("c", ["01/01/2024", "02/02/2024"]).kind == "date"
 
 
+def test_marks_after_thousands_are_named() -> None:
+    for cell, plain in (
+        ("68,030.85", "68030.85"), ("68.030,85", "68030.85"), ("1,234,567", "1234567"),
+        ("1.234.567", "1234567"), ("1 234,5", "1234.5"), ("-1'234", "-1234"),
+        ("1.234.567,8", "1234567.8"),
+    ):  # fmt: skip
+        assert grouped(["x", cell]) == f"{cell!r} has a mark after its thousands: write {plain}. "
+    assert "write 1234 or 1.234. " in grouped(["1,234"])
+    for cell in ("1234.5", "12", "1,23", "a,bcd", "12-345", "2024-12-31", "01.02.2024", "10.0.0.1"):
+        assert grouped([cell]) == "", cell
+    with pytest.raises(QKANError, match=r"'10,068.50' has a mark .* write 10068\.50\. C"):
+        infer("c", [f"{10000 + 68.5 * n:,.2f}" for n in range(1, 80)])
+
+
 def model() -> TableModel:
     """Of an age that was missing at times, a sex and a day."""
     table = [
@@ -117,12 +137,16 @@ def test_a_frame_becomes_inputs() -> None:
     assert model().inputs(frame.assign(day=pd.to_datetime(frame.day))).tolist() == wanted
     with pytest.warns(UserWarning, match="categories that training never had: d"):
         model().inputs(frame.assign(sex=["d", "f"]))
+    for sex, rows in ((["d", "f"], "1 of 2"), (["d", "e"], "2 of 2")):
+        with pytest.warns(UserWarning, match=rf"in {rows} rows.* none of those known \(f, m\)"):
+            model().inputs(frame.assign(sex=sex))
+    with pytest.warns(UserWarning, match="1 of 1 rows"):
+        model().inputs(frame[1:].assign(sex=["d"]))
     with pytest.warns(UserWarning, match="'day' lacks 1 values"):
         model().inputs(frame.assign(day=["", "1970-01-02"]))
     for changed, words in (
         (frame.drop(columns="sex"), "lacks the columns .'sex'."),
         (frame.assign(age=["old", "30"]), "row 0: found 'old', and in training it was a number"),
-        (frame.assign(sex=[1.5, 2.5]), "in training it was a category"),
     ):
         with pytest.raises(QKANError, match=words):
             model().inputs(changed)
