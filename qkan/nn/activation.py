@@ -303,10 +303,17 @@ class DARUAN(nn.Module):
 
 
 def base_values(base: Base | None, x: Tensor) -> Tensor:
-    """Return the base of an activation at x; zeros where there is none."""
+    """Return the base of an activation at x; zeros where there is none.
+
+    A base that works in place, such as `nn.ReLU(inplace=True)` or `torch.relu_`, is given a copy:
+    the circuit needs x as it was.
+    """
     if base is None:
         return torch.zeros_like(x)
-    return (ACTIVATIONS[base] if isinstance(base, str) else base)(x)
+    if isinstance(base, str):
+        return ACTIVATIONS[base](x)
+    in_place = getattr(base, "inplace", False) or getattr(base, "__name__", "").endswith("_")
+    return base(x.clone() if in_place else x)
 
 
 def _named(base: Base) -> str:

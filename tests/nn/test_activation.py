@@ -193,3 +193,14 @@ def test_what_has_no_rate_of_angles_says_so() -> None:
         fit(model, data, angle_lr=0.1, steps=1, progress=False)
     with pytest.raises(QKANError, match=r"angle_lr=0\.1 beside an optimizer of your own"):
         fit(model, data, optimizer=torch.optim.SGD(model.parameters()), angle_lr=0.1, steps=1)
+
+
+@pytest.mark.parametrize("base", [nn.ReLU(inplace=True), torch.relu_])
+def test_a_base_that_works_in_place_leaves_the_input_to_the_circuit(base: Any) -> None:
+    x = inputs(5, 20)
+    activation, wanted = drawn(base=base), drawn(base=nn.ReLU())
+    found = activation(x)
+    assert torch.equal(x, inputs(5, 20)) and torch.equal(found, wanted(x))
+    model = nn.Sequential(nn.Linear(20, 20), activation)
+    model(x).sum().backward()
+    assert activation.theta.grad is not None and activation.theta.grad.abs().max() > 0
