@@ -111,11 +111,19 @@ def _differentiable_backward(call: LayerCall, grad: Tensor) -> Gradients:
     """The gradients by the torch engine, as a graph that can be differentiated again."""
     with torch.enable_grad():
         output = _FALLBACK.forward(call)[0]
-        wanted = [t for t, need in zip(call.tensors, call.needs, strict=True) if need]
+    return graph_of_gradients(output, call.tensors, call.needs, grad)
+
+
+def graph_of_gradients(
+    output: Tensor, tensors: Sequence[Tensor | None], needs: Sequence[bool], grad: Tensor
+) -> Gradients:
+    """The gradients of an output by the tensors that need one, to be differentiated again."""
+    wanted: Any = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
+    with torch.enable_grad():
         found = iter(
-            torch.autograd.grad(output, wanted, grad, create_graph=True, allow_unused=True)  # type: ignore[arg-type]
+            torch.autograd.grad(output, wanted, grad, create_graph=True, allow_unused=True)
         )
-    return tuple(next(found) if need else None for need in call.needs)
+    return tuple(next(found) if need else None for need in needs)
 
 
 _TENSORS = ", ".join(

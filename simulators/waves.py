@@ -22,8 +22,8 @@ from torch import Tensor
 from qkan.circuits import Program
 
 from .autocast import without_autocast
-from .bridge import are_many, is_observed, run
-from .call import LayerCall, LayerTensors, has_values, layer_call
+from .bridge import are_many, graph_of_gradients, is_observed, run
+from .call import Gradients, LayerCall, LayerTensors, has_values, layer_call
 from .cpu.compiled import DTYPES, INSTALLED
 from .engine import Engine
 from .registry import get_engine, select
@@ -225,16 +225,13 @@ class _Terms(torch.autograd.Function):
 
 def _differentiable_terms(
     ctx: Any, tensors: Sequence[Tensor], plan: tuple[Tensor, ...], grad: Tensor
-) -> list[Tensor | None]:
+) -> Gradients:
     """The gradients of the terms as a graph that can be differentiated again."""
     theta, scale, shift, amplitude = tensors
-    needs = ctx.needs_input_grad[3:]
     with torch.enable_grad():
         call = _evaluations(ctx.program, plan[0], theta, scale, shift, ctx.fixed_scale)
         total = _terms(run(get_engine("torch"), call).squeeze(2), plan, scale, amplitude)
-        wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
-        found = iter(torch.autograd.grad(total, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needs]
+    return graph_of_gradients(total, tensors, ctx.needs_input_grad[3:], grad)
 
 
 def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
@@ -370,10 +367,8 @@ def _run(task: str, args: list[np.ndarray], rows: _Rows, terms: Tensor) -> None:
 
 def _differentiable_backward(
     x: Tensor, terms: Tensor, grad: Tensor, needs: tuple[bool, bool]
-) -> list[Tensor | None]:
+) -> Gradients:
     """The gradients by x and the terms as a graph that can be differentiated again."""
     with torch.enable_grad():
         total = _plain(x, torch.zeros_like(x), terms)
-        wanted = [tensor for tensor, need in zip((x, terms), needs, strict=True) if need]
-        found = iter(torch.autograd.grad(total, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needs]
+    return graph_of_gradients(total, (x, terms), needs, grad)

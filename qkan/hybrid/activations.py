@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from qkan.circuits import did_you_mean
 from qkan.errors import QKANError
-from qkan.io import hugging_face
 from qkan.nn.activation import DARUAN
 
 from .blocks import Block, BlockKind, ExpertBank, find_blocks, linear_sizes
@@ -103,13 +102,7 @@ def replace_activation(
         _check_new(model, place, new, [made for _, made in replacements])
         replacements.append((place, new))
     replaced = Replaced(model, replacements, left=[])
-    hugging_face.own_config(model)
-    replaced._swap.apply()
-    try:
-        hugging_face.add(model, replaced)
-    except BaseException:
-        replaced._swap.undo()
-        raise
+    replaced._apply()
     return replaced
 
 

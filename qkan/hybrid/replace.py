@@ -93,13 +93,7 @@ def replace_ffn(
     check_new_modules(model, replacements)
     left = left_experts(model, [block for block, _ in replacements])
     replaced = Replaced(model, replacements, left=[name for name, _ in left])
-    hugging_face.own_config(model)
-    replaced._swap.apply()
-    try:
-        hugging_face.add(model, replaced)
-    except BaseException:
-        replaced._swap.undo()
-        raise
+    replaced._apply()
     return replaced
 
 
@@ -140,6 +134,16 @@ class Replaced(Sequence[str]):
             block.name: f"{_described(block.slot)} → {type(module).__name__}"
             for block, module in replacements
         }
+
+    def _apply(self) -> None:
+        """Put the new modules into the model and into its configuration, or change nothing."""
+        hugging_face.own_config(self._model)
+        self._swap.apply()
+        try:
+            hugging_face.add(self._model, self)
+        except BaseException:
+            self._swap.undo()
+            raise
 
     def undo(self) -> None:
         """Put the blocks back: the same modules with the same parameters.
