@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from .training.fit import AliasingWarning as AliasingWarning
     from .training.fit import fit as fit
     from .training.history import History as History
+    from .training.lbfgs import LBFGS as LBFGS
 
 _EXPORTS = {
     ".circuits": "Circuit CircuitError ansatz ansatze register_ansatz",
@@ -132,6 +133,7 @@ _EXPORTS = {
     ".nn.warm_up": "WarmUp warm_up",
     ".training.fit": "AliasingWarning fit",
     ".training.history": "History",
+    ".training.lbfgs": "LBFGS",
     ".interpret.explain": "explain",
     ".interpret.fisher": "Redundancy fisher_information redundancy",
     ".interpret.formula": "Formula",

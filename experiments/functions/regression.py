@@ -9,7 +9,7 @@ Expect  median test MSE, goal 2.8e-5:        float32    float64
         differ by factors, the first row's medians stay well below the goal.
 
 A seed rules the points and the start. 1,000 training and 1,000 test points, uniform in [-1, 1]²;
-pz, reps 3, trainable encoding; 20 steps of torch.optim.LBFGS, each of 20 inner iterations, lr 1,
+pz, reps 3, trainable encoding; 20 steps of qkan.LBFGS, each of 20 inner iterations, lr 1,
 strong Wolfe line search; the test points are looked at once, after the last step.
 
 `input_range=(-1, 1)` maps the inputs to [-π/2, π/2], so that the circuits start with as much
@@ -136,7 +136,7 @@ def settings(seeds: Iterable[int], points: int = POINTS, steps: int = STEPS) -> 
         "inputs": "uniform in [-1, 1]², input_range (-1, 1) unless the name says otherwise",
         "training_points": points,
         "test_points": points,
-        "optimizer": "torch.optim.LBFGS, max_iter 20, lr 1, strong Wolfe",
+        "optimizer": "qkan.LBFGS, max_iter 20, lr 1, strong Wolfe",
         "steps": steps,
         "seeds": list(seeds),
         "seed_rules": "points and start; one start a seed, no restart",

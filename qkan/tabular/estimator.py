@@ -23,6 +23,7 @@ from qkan.interpret.formula import Formula
 from qkan.interpret.plot import plot
 from qkan.nn.network import QKAN
 from qkan.training.fit import fit
+from qkan.training.lbfgs import LBFGS
 
 from .columns import Array, Column
 from .estimator_options import (
@@ -180,8 +181,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 "leave it out, or pass optimizer='adam' or 'adamw'."
             )
         lbfgs = functools.partial(
-            torch.optim.LBFGS, lr=1.0 if lr is None else lr, max_iter=20, history_size=10,
-            tolerance_change=number("tol", self.tol), line_search_fn="strong_wolfe",
+            LBFGS, lr=1.0 if lr is None else lr, max_iter=20, history_size=10,
+            tolerance_change=number("tol", self.tol),
         )  # fmt: skip
         return {"optimizer": lbfgs, "steps": 20 if steps is None else steps}
 

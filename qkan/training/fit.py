@@ -95,7 +95,7 @@ def fit(
         loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
             of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
             or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
-        optimizer: "lbfgs" (20 iterations a step, strong Wolfe, full batch), "adam", "adamw" (with
+        optimizer: "lbfgs" (`qkan.LBFGS`, 20 iterations a step, full batch), "adam", "adamw" (with
             `param_groups`), any other name or class in torch.optim, a function from parameters to
             an optimizer, or an optimizer.
         lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few

@@ -16,6 +16,8 @@ from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
 from qkan.nn.parameter_groups import param_groups
 
+from .lbfgs import LBFGS
+
 OptimizerLike = str | torch.optim.Optimizer | Callable[[Any], torch.optim.Optimizer]
 """A name, an optimizer, or what makes one from a list of parameters."""
 
@@ -111,6 +113,7 @@ def _by_name(name: str) -> type[torch.optim.Optimizer]:
         and issubclass(value, torch.optim.Optimizer)
         and value is not torch.optim.Optimizer
     }
+    known["lbfgs"] = LBFGS
     check_choice("optimizer", name.lower(), known)
     return known[name.lower()]
 
@@ -130,7 +133,9 @@ def _of_class(
                 f"angle_lr={angle_lr!r} with LBFGS, which finds the length of its step for all "
                 "parameters at once; leave it out, or use optimizer='adam' or 'adamw'."
             )
-        return cls(trainable, max_iter=20, line_search_fn="strong_wolfe", **options)
+        if not issubclass(cls, LBFGS):
+            options |= {"line_search_fn": "strong_wolfe"}
+        return cls(trainable, **options)
     decays = issubclass(cls, torch.optim.AdamW)
     if lr is None and angle_lr is not None:
         raise QKANError(f"angle_lr={angle_lr!r} without lr: pass the rate of the weights, too.")

@@ -133,14 +133,14 @@ def test_aliasing_is_told_in_a_line(folder: Path) -> None:
 INTERRUPTED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import torch
-step, calls = torch.optim.LBFGS.step, []
+import qkan
+step, calls = qkan.LBFGS.step, []
 def interrupted(self, closure):
     calls.append(1)
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGINT)
     return step(self, closure)
-torch.optim.LBFGS.step = interrupted
+qkan.LBFGS.step = interrupted
 from qkan.cli import main
 main()
 """

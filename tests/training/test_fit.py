@@ -12,6 +12,7 @@ from fitting import Seen, Squares, Stream, assert_same, data, line, network, qui
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
+import qkan
 from qkan import DivergenceWarning, param_groups
 
 # ---- what it does is what one would write by hand
@@ -33,9 +34,7 @@ def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> l
 
 
 HAND = {
-    "lbfgs": lambda m: torch.optim.LBFGS(
-        m.parameters(), lr=1, max_iter=20, line_search_fn="strong_wolfe"
-    ),
+    "lbfgs": lambda m: qkan.LBFGS(m.parameters(), lr=1, max_iter=20),
     "adam": lambda m: torch.optim.Adam(m.parameters(), lr=1e-2),
     "adamw": lambda m: torch.optim.AdamW(param_groups(m, 1e-3)),
     "SGD": lambda m: torch.optim.SGD(m.parameters()),
