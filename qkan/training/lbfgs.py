@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.optim.lbfgs import _strong_wolfe
 from typing_extensions import override
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 _CURVATURE = 1e-10
 """A pair of differences with a smaller scalar product is not kept, as in torch."""
 
@@ -220,26 +222,27 @@ class _History:
         yy[-1] = yy[:, -1] = with_change[:, 1]
         state["diagonal"] = float(sy[-1, -1] / yy[-1, -1])
 
-    def _rows(self) -> tuple[Tensor, slice | np.ndarray]:
+    def _rows(self) -> tuple[Tensor, slice | Array]:
         """Return all s and y, of shape (2·pairs, parameters), and the order in which they came."""
         pairs = self.state["pairs"]
         kept = min(pairs, self.size)
         order = slice(None) if kept == pairs else np.arange(pairs, pairs + kept) % kept
         return self.state["rows"][:kept].flatten(0, 1), order
 
-    def _window(self) -> np.ndarray:
+    def _window(self) -> Array:
         """Return both matrices of scalar products, of shape (2, pairs, pairs)."""
         end = self.state["end"]
         begin = end - min(self.state["pairs"], self.size)
-        return self.products[:, begin:end, begin:end]
+        window: Array = self.products[:, begin:end, begin:end]
+        return window
 
 
-def _solve(upper: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+def _solve(upper: Array, right: Array, transposed: bool = False) -> Array:
     """Solve a triangular system whose matrix has arbitrary numbers below the diagonal."""
     # the transpose of a C-ordered matrix is in LAPACK's order, and lower
     found, singular = dtrtrs(upper.T, right, lower=1, trans=0 if transposed else 1)
     assert not singular  # every kept pair has a positive entry on the diagonal
-    result: np.ndarray = found
+    result: Array = found
     return result
 
 
@@ -247,6 +250,6 @@ def _exceeds(vector: Tensor, tolerance: float) -> bool:
     return bool(vector.abs().max() > tolerance)
 
 
-def _numbers(vector: Tensor) -> np.ndarray:
-    found: np.ndarray = vector.double().cpu().numpy()
+def _numbers(vector: Tensor) -> Array:
+    found: Array = vector.double().cpu().numpy()
     return found
