@@ -38,6 +38,17 @@ def _peer(name: str, solver: str, opt_einsum: bool = True, environment: str = "q
     return Candidate(name, "qkan_peer", environment, {"solver": solver, "opt_einsum": opt_einsum})
 
 
+def _inkan(mode: str) -> Candidate:
+    return Candidate(
+        f"inkan {mode}",
+        "inkan_layer",
+        "inkan",
+        {"grid": 5, "mode": mode},
+        same_function=False,
+        note=f"splines as one product, {mode} basis, grid 5, degree 3: not the same function",
+    )
+
+
 _ALL = (
     *map(_ours, ("auto", "fourier", "numba", "chebyshev", "torch", "reference", "cupy")),
     _peer("qkan exact", "exact"),
@@ -52,6 +63,8 @@ _ALL = (
         "pykan", "spline_kan", "pykan", {"grid": 5, "degree": 3}, same_function=False,
         note="a spline KAN of the same shape, grid 5, degree 3: not the same function",
     ),
+    _inkan("dense"),
+    _inkan("local"),
     Candidate(
         "pennylane default", "pennylane_circuits", "pennylane",
         {"device": "default.qubit", "diff": "backprop"},

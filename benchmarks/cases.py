@@ -39,6 +39,9 @@ class Case:
         sweep: Of a growth point: what grows.
         quick: Whether the quick run has it.
         slow: Candidates that the quick run leaves out: seconds a call, and never the fastest.
+        inputs: "normal" for N(0, 1), "uniform" for U(-1, 1), or "outlier" for N(0, 1) with one
+            entry of 1000.
+        reach: What the inputs are multiplied by.
         own: Whether each sample has theta, scale and shift of its own, as fast weights have.
     """
 
@@ -56,6 +59,8 @@ class Case:
     sweep: str = ""
     quick: bool = True
     slow: tuple[str, ...] = ()
+    inputs: str = "normal"
+    reach: float = 1.0
     own: bool = False
 
     @property
@@ -67,7 +72,9 @@ class Case:
     def title(self) -> str:
         """The layer in words."""
         own = ", parameters of each sample's own" if self.own else ""
-        return f"{self.batch} × {self.in_features} → {self.out_features}, {self.encoding}{own}"
+        inputs = {"normal": "", "uniform": ", x in [-1, 1]", "outlier": ", one x = 1000"}
+        shape = f"{self.batch} × {self.in_features} → {self.out_features}"
+        return f"{shape}, {self.encoding}{inputs[self.inputs]}{own}"
 
     def describe(self) -> dict[str, Any]:
         """All fields and the title, as JSON values."""
@@ -79,25 +86,30 @@ WIDE = ("torch", "qkan exact", "qkan cutn (no opt_einsum)")
 SINGLES = ("pennylane default", "pennylane lightning", "qiskit estimator")
 PRODUCT = ("auto", "fourier", "torch")
 KERNEL = ("auto", "numba", "chebyshev", "torch")
+SPLINES = ("inkan dense", "inkan local")
 
 
 def _cases() -> Iterator[Case]:
     wide = ("forward", "still", "step")
     yield Case(
-        "64-trainable", 1024, 64, 64, (*KERNEL, *PEER, "pykan", "nn.Linear"), measures=wide,
-        slow=WIDE,
+        "64-trainable", 1024, 64, 64, (*KERNEL, *PEER, "pykan", *SPLINES, "nn.Linear"),
+        measures=wide, slow=WIDE,
     )  # fmt: skip
     yield Case(
-        "64-linear", 1024, 64, 64, (*PRODUCT, *PEER, "nn.Linear"), encoding="linear", measures=wide,
-        slow=WIDE,
+        "64-linear", 1024, 64, 64, (*PRODUCT, *PEER, *SPLINES, "nn.Linear"), encoding="linear",
+        measures=wide, slow=WIDE,
     )  # fmt: skip
     yield Case("1-trainable", 1000, 1, 1, (*KERNEL, *PEER))
     yield Case("4-trainable", 8, 4, 4, (*KERNEL, *PEER))
     yield Case("8-own", 32, 8, 8, ("auto", "numba", "torch"), own=True)
     yield Case(
-        "256-linear", 1024, 256, 256, ("auto", "fourier", "nn.Linear"), encoding="linear",
-        measures=wide,
+        "256-linear", 1024, 256, 256, ("auto", "fourier", *SPLINES, "nn.Linear"),
+        encoding="linear", measures=wide,
     )  # fmt: skip
+    beside = ("auto", "inkan dense", "nn.Linear")
+    yield Case("64-uniform", 1024, 64, 64, beside, inputs="uniform")
+    for inputs in ("normal", "uniform", "outlier"):
+        yield Case(f"256-{inputs}", 1024, 256, 256, beside, inputs=inputs)
     yield Case("4-singles", 64, 4, 3, ("auto", "torch", *PEER, *SINGLES), dtype="float64")
     yield Case(
         "128-memory", 4096, 128, 128, (*KERNEL, *PEER), reps=6, kind="memory", measures=("memory",),
@@ -112,10 +124,11 @@ def _growth() -> Iterator[Case]:
         "", 1024, 64, 64, ("auto", "numba", "chebyshev", "torch", "qkan cutn"),
         measures=("step",), kind="growth", quick=False,
     )  # fmt: skip
-    points: list[tuple[str, int, dict[str, int]]] = [
+    points: list[tuple[str, int, dict[str, Any]]] = [
         *(("batch", n, {"batch": n}) for n in (16, 64, 256, 1024, 4096)),
         *(("edges", n * n, {"in_features": n, "out_features": n}) for n in (8, 16, 32, 64, 128)),
         *(("reps", n, {"reps": n}) for n in (1, 2, 4, 8, 16)),
+        *(("reach", n, {"reach": n, "inputs": "uniform"}) for n in (1, 2, 4, 8, 16)),
     ]
     for sweep, value, change in points:
         for encoding in ("trainable", "linear"):
@@ -137,9 +150,10 @@ def arrays(case: Case, seed: int = 0) -> Arrays:
     """The inputs and parameters of a case, the same for every candidate.
 
     Returns:
-        x (b, i) ~ N(0, 1); theta (o, i, k) ~ U(-π, π); scale (o, i, u) = 1 + 0.2·N(0, 1) and
-        shift 0.1·N(0, 1), or 1 and 0 in a fixed encoding; weight (o, i) away from 0, by which a
-        peer's bias is divided; base_weight (o, i); bias (o,). With parameters of each sample's own
+        x (b, i) as `inputs` and `reach` say; theta (o, i, k) ~ U(-π, π); scale (o, i, u) =
+        1 + 0.2·N(0, 1) and shift 0.1·N(0, 1), or 1 and 0 in a fixed encoding; weight (o, i) away
+        from 0, by which a peer's bias is divided; base_weight (o, i); bias (o,). With parameters
+        of each sample's own
         theta, scale and shift have an axis b before.
     """
     if case.ansatz != "pz":
@@ -152,7 +166,7 @@ def arrays(case: Case, seed: int = 0) -> Arrays:
         scale += 0.2 * g.standard_normal(scale.shape)
         shift += 0.1 * g.standard_normal(shift.shape)
     found = {
-        "x": g.standard_normal((case.batch, case.in_features)),
+        "x": _inputs(case, g),
         "theta": g.uniform(-math.pi, math.pi, (*edges, 2 * (u + 1))),
         "scale": scale,
         "shift": shift,
@@ -163,6 +177,15 @@ def arrays(case: Case, seed: int = 0) -> Arrays:
     for name in ("weight", "base_weight"):
         found[name] /= math.sqrt(case.in_features)
     return {name: value.astype(case.dtype) for name, value in found.items()}
+
+
+def _inputs(case: Case, generator: np.random.Generator) -> np.ndarray:
+    shape = (case.batch, case.in_features)
+    uniform = case.inputs == "uniform"
+    x = generator.uniform(-1, 1, shape) if uniform else generator.standard_normal(shape)
+    if case.inputs == "outlier":
+        x[case.batch // 2, case.in_features // 2] = 1000
+    return case.reach * x
 
 
 def gate_rows(case: Case, batch: int | None = None) -> np.ndarray:

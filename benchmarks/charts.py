@@ -36,18 +36,21 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#6b6b6b",
 )  # fmt: skip
 LOOKS = {
-    "qkan 0.2.3": (RED, "s"), "pykan": (PINK, "D"), "torch": (ORANGE, "v"), "numba": (SKY, "^"),
-    "chebyshev": (GREEN, "<"), "fourier": (GREEN, ">"), "nn.Linear": (GREY, "x"),
-    "auto": (BLUE, "o"),
+    "qkan 0.2.3": (RED, "s"), "pykan": (PINK, "D"), "inkan": (PINK, "*"), "torch": (ORANGE, "v"),
+    "numba": (SKY, "^"), "chebyshev": (GREEN, "<"), "fourier": (GREEN, ">"),
+    "nn.Linear": (GREY, "x"), "auto": (BLUE, "o"),
 }  # fmt: skip
 """Colour and marker of each candidate; drawn in this order, the last on top."""
 LABELS = {
     "qkan 0.2.3": "qkan 0.2.3, its faster solver", "pykan": "pykan (splines)",
+    "inkan": "inkan (splines), its faster mode",
     "torch": "engine torch", "numba": "engine numba", "chebyshev": "engine chebyshev",
     "fourier": "engine fourier", "nn.Linear": "nn.Linear (no activations)",
     "auto": "this package, auto",
 }  # fmt: skip
-ROWS = ("64-trainable", "64-linear", "256-linear", "1-trainable", "4-trainable")
+ROWS = (
+    "64-trainable", "64-linear", "256-normal", "256-linear", "1-trainable", "4-trainable",
+)  # fmt: skip
 MEASURES = {"forward": "forward", "step": "train step: forward and backward"}
 
 
@@ -76,9 +79,10 @@ def benchmark(records: Records, path: Path) -> Path | None:
 
 def _row(axis: Axes, record: CaseRecord, measure: str, y: int) -> None:
     peer = record.peer(measure)
+    faster = {"qkan 0.2.3": peer, "inkan": record.faster("inkan", measure)}
     found: dict[str, float] = {}
     for look in LOOKS:
-        name = peer if look == "qkan 0.2.3" else look
+        name = faster.get(look, look)
         if name is not None and record.measured(name, measure):
             found[look] = 1e3 * record.summary(name, measure).median
     for look, value in found.items():
@@ -155,8 +159,14 @@ CURVES = {
     ("torch", "trainable"): ("engine torch, trainable", ORANGE, "v", "-"),
     ("qkan cutn", "trainable"): ("qkan 0.2.3 (cutn), trainable", RED, "s", "-"),
 }
-AXES = {"batch": "samples", "edges": "edges, in × out", "reps": "repetitions"}
-FIXED = {"batch": "64 → 64, r = 3", "edges": "1024 samples, r = 3", "reps": "1024 × 64 → 64"}
+AXES = {
+    "batch": "samples", "edges": "edges, in × out", "reps": "repetitions",
+    "reach": "largest |x|",
+}  # fmt: skip
+FIXED = {
+    "batch": "64 → 64, r = 3", "edges": "1024 samples, r = 3", "reps": "1024 × 64 → 64",
+    "reach": "1024 × 64 → 64, r = 3",
+}  # fmt: skip
 
 
 def growth(records: Records, path: Path) -> Path | None:
@@ -164,7 +174,7 @@ def growth(records: Records, path: Path) -> Path | None:
     if not any(record.case["kind"] == "growth" for record in records.values()):
         return None
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(10, 4.1), sharey=True, layout="constrained")
+        figure, axes = plt.subplots(1, 4, figsize=(12, 4.1), sharey=True, layout="constrained")
         for axis, (sweep, label) in zip(axes, SWEEPS.items(), strict=True):
             for (name, encoding), (text, colour, marker, line) in CURVES.items():
                 sizes, seconds = curve(records, sweep, encoding, name)
@@ -198,7 +208,7 @@ def _logarithmic(axis: Axes, sweep: str) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ticks = {"batch": [16, 64, 256, 1024, 4096], "edges": [64, 256, 1024, 4096, 16384],
-             "reps": [1, 2, 4, 8, 16]}[sweep]  # fmt: skip
+             "reps": [1, 2, 4, 8, 16], "reach": [1, 2, 4, 8, 16]}[sweep]  # fmt: skip
     axis.set_xticks(ticks)
     axis.minorticks_off()
     axis.grid(color="#eeeeee")

@@ -63,6 +63,10 @@ PEERS: dict[str, Peer] = {
         bare=("pykan==0.2.8",),
         why="its requirements are open or missing",
     ),
+    "inkan": Peer(
+        (TORCH, "numpy==2.4.6"), bare=("inkan==0.5.2",),
+        why="its requirement of torch is open",
+    ),
     "pennylane": Peer(
         (TORCH, "numpy==2.4.6", "pennylane==0.45.1", "pennylane-lightning==0.45.0"),
     ),

@@ -51,7 +51,11 @@ class CaseRecord:
 
     def peer(self, measure: str) -> str | None:
         """The faster of the peer's solvers."""
-        found = [name for name in self.names(measure) if name.startswith(PEER)]
+        return self.faster(PEER, measure)
+
+    def faster(self, prefix: str, measure: str) -> str | None:
+        """The faster of the candidates whose names begin so."""
+        found = [name for name in self.names(measure) if name.startswith(prefix)]
         return min(found, key=lambda name: self.summary(name, measure).median, default=None)
 
     def engine(self, name: str) -> str:

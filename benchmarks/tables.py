@@ -16,12 +16,15 @@ HEADLINE = (
     ("64-linear", "auto"), ("1-trainable", "auto"), ("4-trainable", "auto"),
 )  # fmt: skip
 """Rows of the first table: case and candidate."""
-LINEAR = ("64-linear", "256-linear")
+LINEAR = (
+    "64-linear", "256-linear", "64-trainable", "64-uniform", "256-normal", "256-uniform",
+    "256-outlier",
+)  # fmt: skip
 SINGLES = "4-singles"
 MEMORY = "128-memory"
 BUSY = 3.5
 """Load average that two threads, and the starting workers before them, do not reach alone."""
-SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions"}
+SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions", "reach": "largest |x|"}
 
 
 def section(
@@ -85,15 +88,22 @@ def against_linear(records: Records) -> list[str]:
         for measure, label in (("forward", "forward"), ("still", "forward, theta unchanged"),
                                ("step", "train step")):  # fmt: skip
             if record.measured("auto", measure) and record.measured("nn.Linear", measure):
+                splines = record.faster("inkan", measure)
                 rows.append([
                     record.case["title"], label, ms(record.summary("auto", measure).median),
                     ms(record.summary("nn.Linear", measure).median),
                     times(record.ratio("auto", "nn.Linear", measure)),
+                    times(record.ratio(splines, "nn.Linear", measure)) if splines else "–",
                 ])  # fmt: skip
     if not rows:
         return []
-    intro = "Beside `torch.nn.Linear` of the same shape, which learns no activation:"
-    return [intro, "", *table(["batch × in → out", "", "`auto` ms", "nn.Linear ms", "×"], rows)]
+    intro = (
+        "Beside `torch.nn.Linear` of the same shape, which learns no activation, and the faster "
+        "mode of inkan 0.5.2, the fastest layer of splines that we know of for a CPU; x is N(0, 1) "
+        "and scales are 1 + 0.2·N(0, 1) unless the row says otherwise:"
+    )
+    header = ["batch × in → out", "", "`auto` ms", "nn.Linear ms", "×", "inkan ×"]
+    return [intro, "", *table(header, rows)]
 
 
 def others(records: Records) -> list[str]:
@@ -114,7 +124,7 @@ def _others(record: CaseRecord | None, only: str) -> Iterable[list[str]]:
     if record is None or not record.measured("auto", "step"):
         return
     for name in record.names("step"):
-        ours = name in ("auto", "torch") or name.startswith("qkan ")
+        ours = name in ("auto", "torch") or name.startswith(("qkan ", "inkan "))
         result = record.case["results"][name]
         if (only == "pykan") != (name == "pykan") or (ours and name != "auto"):
             continue
@@ -212,7 +222,8 @@ def curve(
         wanted = case["sweep"] == sweep and case["encoding"] == encoding
         if wanted and record.measured(name, "step"):
             edges = case["in_features"] * case["out_features"]
-            size = {"batch": case["batch"], "edges": edges, "reps": case["reps"]}[sweep]
+            sizes = {"edges": edges, "reach": case.get("reach", 1.0)}
+            size = sizes[sweep] if sweep in sizes else case[sweep]
             points.append((float(size), record.summary(name, "step").median))
     points.sort()
     return [p[0] for p in points], [p[1] for p in points]
@@ -239,8 +250,8 @@ def conditions(records: Records) -> list[str]:
         )
     method = (
         "Each candidate runs in a process of its own and takes turns with the others; all but "
-        "nn.Linear and pykan, which are other functions, have first reproduced outputs and all "
-        "gradients of a float64 reference to 1e-5. A train step is "
+        "nn.Linear, pykan and inkan, which are other functions, have first reproduced outputs and "
+        "all gradients of a float64 reference to 1e-5. A train step is "
         "forward, mean square and backward to all parameters and x; theta is touched between "
         "calls, so nothing is reused, except where the table says so."
     )
