@@ -21,7 +21,8 @@ steps, the two best classical controls and the best known activation.
 
 Each finished run is in the JSON at once, with its machine and versions: the study may be stopped at
 any time, and goes on with what is missing. A run of other steps or seeds stands beside those that
-are there. Seconds are those of training alone, one thread, without validation.
+are there. Seconds are those of the processor, for training alone, on one thread and without validation:
+a machine that does other things beside changes them little.
 """
 
 from __future__ import annotations
@@ -148,13 +149,13 @@ def figure(found: Finals, path: Path) -> Path:
     with plt.rc_context(figures.STYLE):
         drawing, axes = plt.subplots(1, 2, figsize=(9.6, 4.6), layout="constrained", sharey=True)
         for name, look in looks(names).items():
-            for ax, column in zip(axes, (0, 2), strict=True):
+            for ax, column in zip(axes, (0, 1), strict=True):
                 x, y = ([point[n] for point in curves[name]] for n in (column, 3))
                 ax.plot(x, y, label=name, linewidth=1.5, **look)
         # where training begins is alike for all and far above
         axes[0].set_ylim(top=max(curve[min(1, len(curve) - 1)][3] for curve in curves.values()))
         axes[0].set(xlabel="step", ylabel="validation loss (nats a character)")
-        axes[1].set(xlabel="seconds of training on one thread, without validation")
+        axes[1].set(xlabel="CPU seconds of training on one thread, without validation")
         lines, labels = axes[0].get_legend_handles_labels()
         drawing.legend(lines, labels, loc="outside lower center", ncols=2, fontsize=8)
         seeds = "one seed" if count == 1 else f"mean of {count} seeds"
