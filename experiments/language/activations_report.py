@@ -66,13 +66,13 @@ def table(found: Finals) -> list[str]:
     )
     lines = [
         f"| activation | parameters | rate | seeds | validation | test | test − {complete[0]} | "
-        "seconds of a step |",
+        "CPU seconds of a step |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in [*complete, *rest]:
         runs = [*found[name].values()]
         against = differences(found, name, complete[0])
-        seconds = statistics.median(run["wall_seconds"] / run["curve"][-1][0] for run in runs)
+        seconds = statistics.median(run["curve"][-1][1] / run["curve"][-1][0] for run in runs)
         lines.append(
             f"| {name} | {runs[0]['parameters']:,} | {runs[0]['rate']:g} | {len(runs)} | "
             f"{_spread(_losses(found[name], 'validation_loss'), '.3f')} | "
