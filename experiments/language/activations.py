@@ -21,8 +21,8 @@ steps, the two best classical controls and the best known activation.
 
 Each finished run is in the JSON at once, with its machine and versions: the study may be stopped at
 any time, and goes on with what is missing. A run of other steps or seeds stands beside those that
-are there. Seconds are those of the processor, for training alone, on one thread and without validation:
-other work beside changes them little.
+are there. Seconds are those of the processor, for training alone, on one thread and without
+validation: other work beside changes them little.
 """
 
 from __future__ import annotations
