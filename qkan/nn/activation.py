@@ -23,12 +23,15 @@ from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call, run, select
-from qkan.simulators.call import Request
-from qkan.simulators.waves import add_waves, count_waves, wave_plan, wave_terms
+from qkan.simulators.adding import Known, add_waves
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
+from qkan.simulators.call import Request, has_values
+from qkan.simulators.waves import Recipe, count_waves, wave_plan, wave_recipe, wave_terms
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
 from .starts import write
+from .watch import is_hooked
 
 
 def _relu2(x: Tensor) -> Tensor:
@@ -146,6 +149,7 @@ class DARUAN(nn.Module):
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         count = count_waves(self.program, self.fixed_scale)
         self._is_sum = count is not None and count <= _MOST_WAVES
+        self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
         self.base, self.engine, self.start = base, engine, _number("amplitude", amplitude)
         self._allocate(factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -181,13 +185,14 @@ class DARUAN(nn.Module):
         # to a tracer sizes are tensors, and a check of them a warning
         if not is_tracing():
             check_features(x, last if self.features is None else self.features, self.theta.dtype)
-        base = base_values(self.base, x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (
             t.to(compute) for t in (self.theta, self.scale, self.shift, self.amplitude)
         )
         if self.activations is None and self._is_sum:
-            return add_waves(x, base, self._terms(theta, scale, shift, amplitude))
+            terms = self._terms(theta, scale, shift, amplitude)
+            return with_waves(self.base, x, terms, self._recipe)
+        base = base_values(self.base, x)
         flat = x.reshape(-1, last)
         theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
         values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
@@ -314,6 +319,29 @@ def base_values(base: Base | None, x: Tensor) -> Tensor:
         return ACTIVATIONS[base](x)
     in_place = getattr(base, "inplace", False) or getattr(base, "__name__", "").endswith("_")
     return base(x.clone() if in_place else x)
+
+
+def with_waves(base: Base | None, x: Tensor, terms: Tensor, recipe: Recipe | None) -> Tensor:
+    """Return base(x) plus the sum of sinusoids of these terms."""
+    known = _known_base(base) if has_values(x) else None
+    return add_waves(x, base_values(base, x) if known is None else known, terms, recipe)
+
+
+def _known_base(base: Base | None) -> Known | None:
+    """Return how an activation and its derivative are computed, where nothing but torch does it.
+
+    A module is called all the same. None where its hooks or options do more.
+    """
+    if base is None:
+        return Known(torch.zeros_like, lambda grad, x: torch.zeros_like(x))
+    for name, row in BASE_ACTIVATIONS.items():
+        is_own = type(base) is row.module and not (
+            is_hooked(base) or getattr(base, "inplace", False)
+            or getattr(base, "approximate", "none") != "none"
+        )  # fmt: skip
+        if is_own or base == name or base is row.value:
+            return Known(row.value if isinstance(base, str) else base, row.backward)
+    return None
 
 
 def _named(base: Base) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qkan.circuits import RX, RY, RZ, Circuit, Encoding, H, Theta, ansatz, lower
 from qkan.simulators import edge_values
-from qkan.simulators.waves import add_waves, count_waves, wave_terms
+from qkan.simulators.adding import add_waves
+from qkan.simulators.waves import count_waves, wave_recipe, wave_terms
 
 DOUBLE = torch.float64
 TWICE = Circuit([H, RZ(Encoding(0)), RY(Theta(0)), RX(Encoding(1)), RZ(Encoding(0)), RY(Theta(1))])
@@ -44,7 +45,7 @@ class Problem:
     def waves(self) -> Tensor:
         theta, scale, shift, amplitude, x = self.tensors
         terms = wave_terms(self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed)
-        return add_waves(x, x.tanh(), terms)
+        return add_waves(x, x.tanh(), terms, wave_recipe(self.program, self.fixed))
 
     def circuit(self) -> Tensor:
         theta, scale, shift, amplitude, x = self.tensors
