@@ -27,6 +27,9 @@ from .call import Gradients, LayerCall, LayerTensors, Request, has_values, layer
 from .cpu.compiled import DTYPES
 from .registry import get_engine, select
 
+MOST_WAVES = 32
+"""Frequencies up to which an activation is computed as the sum of its waves."""
+
 
 class WavePlan(NamedTuple):
     """How to find the waves of an activation.
@@ -184,16 +187,22 @@ def wave_terms(
     """
     tensors = (theta, scale, shift, amplitude)
     plan = _plan_tensors(program, fixed_scale, theta)
-    request = Request(
-        program, len(plan[0]), len(theta), 1, theta.dtype, theta.device, fixed_scale,
-        per_edge=True, batched_theta=True,
-    )  # fmt: skip
-    chosen = select(engine, request)
+    chosen = select(engine, wave_request(program, theta, fixed_scale))
     if chosen.name == "numba" and has_values(theta) and not is_observed() and _are_plain(tensors):
         found: Tensor = _Terms.apply(program, fixed_scale, *tensors)  # type: ignore[no-untyped-call]
         return found
     call = _evaluations(program, plan[0], theta, scale, shift, fixed_scale)
     return _terms(run(chosen, call).squeeze(2), plan, scale, amplitude)
+
+
+def wave_request(program: Program, theta: Tensor, fixed_scale: tuple[float, ...] | None) -> Request:
+    """Return what finding the waves of activations with angles theta (g, k) asks of an engine."""
+    phases = len(wave_plan(program, fixed_scale).phases)
+    # each phase is a shift of its own
+    return Request(
+        program, phases, len(theta), 1, theta.dtype, theta.device, fixed_scale,
+        per_edge=True, batched_theta=True,
+    )  # fmt: skip
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

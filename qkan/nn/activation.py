@@ -26,7 +26,14 @@ from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call
 from qkan.simulators.adding import Known, add_waves
 from qkan.simulators.base_activations import BASE_ACTIVATIONS
 from qkan.simulators.call import Request, has_values
-from qkan.simulators.waves import Recipe, count_waves, wave_plan, wave_recipe, wave_terms
+from qkan.simulators.waves import (
+    MOST_WAVES,
+    Recipe,
+    count_waves,
+    wave_recipe,
+    wave_request,
+    wave_terms,
+)
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
@@ -45,8 +52,6 @@ Base = str | nn.Module | Callable[[Tensor], Tensor]
 """A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
 
 _REPS = 1
-_MOST_WAVES = 32
-"""Frequencies up to which an activation is computed as the sum of its waves."""
 
 
 class DARUAN(nn.Module):
@@ -148,7 +153,7 @@ class DARUAN(nn.Module):
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         count = count_waves(self.program, self.fixed_scale)
-        self._is_sum = count is not None and count <= _MOST_WAVES
+        self._is_sum = count is not None and count <= MOST_WAVES
         self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
         self.base, self.engine, self.start = base, engine, _number("amplitude", amplitude)
         self._allocate(factory_of(device, dtype))
@@ -239,13 +244,11 @@ class DARUAN(nn.Module):
         Where it is a sum of waves, that is the circuit at the few phases that give them.
         """
         compute = compute_dtype(self.theta.dtype, "z")
-        batch, outs, ins = x.shape[0], 1, x.shape[-1]
         if self._is_sum:
-            batch, outs, ins = len(wave_plan(self.program, self.fixed_scale).phases), self.group, 1
-        # each phase is a shift of its own
+            return wave_request(self.program, self.theta.to(compute), self.fixed_scale)
         return Request(
-            self.program, batch, outs, ins, compute, x.device, self.fixed_scale,
-            per_edge=True, batched_theta=self._is_sum,
+            self.program, x.shape[0], 1, x.shape[-1], compute, x.device, self.fixed_scale,
+            per_edge=True,
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _coefficients(terms: Any, groups: int, count: int) -> Any:
 
 @inline
 def _gather(source: Any, at: int, tile: Any, room: Any, to: int) -> Any:
-    """Copy a tile to a row of the scratch array; returns the sum of its squares."""
+    """Copy a tile to a scratch row, and zeros behind it; returns the sum of its squares."""
     high, wide, width = tile
     total = type(get(room, 0))(0)
     for row in range(high):
@@ -192,6 +192,8 @@ def _gather(source: Any, at: int, tile: Any, room: Any, to: int) -> Any:
             value = get(source, at + row * width + lane)
             put(room, to + row * wide + lane, value)
             total += value * value
+    for lane in range(high * wide, LANES):
+        put(room, to + lane, type(total)(0))
     return total
 
 
@@ -205,29 +207,29 @@ def _scatter(room: Any, tile: Any, target: Any, at: int) -> None:
 
 
 @inline
-def _wave(room: Any, to: int, hi: Any, lo: Any, n: int) -> None:
+def _wave(room: Any, to: int, hi: Any, lo: Any) -> None:
     """Write cosine and sine of one wave."""
     zero = type(get(room, 0))(0)
-    for lane in range(n):
+    for lane in range(LANES):
         s, c = sincos(hi, lo, zero, zero, get(room, _X + lane))
         put(room, to + lane, c)
         put(room, to + LANES + lane, s)
 
 
 @inline
-def _large_wave(room: Any, to: int, frequency: Any, n: int) -> None:
+def _large_wave(room: Any, to: int, frequency: Any) -> None:
     """Write cosine and sine of one wave, slowly, for angles of any size."""
     kind = type(get(room, 0))
-    for lane in range(n):
+    for lane in range(LANES):
         s, c = slow_sincos(frequency, 0.0, 0.0, get(room, _X + lane))
         put(room, to + lane, kind(c))
         put(room, to + LANES + lane, kind(s))
 
 
 @inline
-def _product(room: Any, to: int, a: int, b: int, sign: Any, n: int) -> None:
+def _product(room: Any, to: int, a: int, b: int, sign: Any) -> None:
     """Write cosine and sine of the sum of two waves' angles, or of their difference."""
-    for lane in range(n):
+    for lane in range(LANES):
         ca, sa = get(room, a + lane), get(room, a + LANES + lane)
         cb, sb = get(room, b + lane), sign * get(room, b + LANES + lane)
         put(room, to + lane, ca * cb - sa * sb)
@@ -235,9 +237,7 @@ def _product(room: Any, to: int, a: int, b: int, sign: Any, n: int) -> None:
 
 
 @inline
-def _all_waves(
-    room: Any, found: Any, at: int, recipe: Any, count: int, squares: Any, n: int
-) -> None:
+def _all_waves(room: Any, found: Any, at: int, recipe: Any, count: int, squares: Any) -> None:
     """Write cosine and sine of all waves of a tile, whose inputs have this sum of squares."""
     kind = type(get(room, 0))
     for step in range(count):
@@ -246,11 +246,11 @@ def _all_waves(
         frequency = get(found, own + 2)
         if a >= 0:
             sign = kind(get(recipe, 4 * step + 3))
-            _product(room, to, _FIRST + a * _WAVE, _FIRST + b * _WAVE, sign, n)
+            _product(room, to, _FIRST + a * _WAVE, _FIRST + b * _WAVE, sign)
         elif squares * frequency * frequency <= 1e8:
-            _wave(room, to, get(found, own), get(found, own + 1), n)
+            _wave(room, to, get(found, own), get(found, own + 1))
         else:
-            _large_wave(room, to, frequency, n)
+            _large_wave(room, to, frequency)
 
 
 @inline
@@ -283,35 +283,33 @@ def waves(
                 constant = get(terms, g)
                 for left in range(starts[g], starts[g + 1], LANES):
                     tile = min(per, end - top), min(LANES, starts[g + 1] - left), width
-                    at, n = top * width + left, tile[0] * tile[1]
+                    at = top * width + left
                     squares = _gather(x, at, tile, room, _X)
                     if adds:
                         _gather(out, at, tile, room, _OUT)
-                        for lane in range(n):
+                        for lane in range(LANES):
                             add(room, _OUT + lane, constant)
                     else:
-                        for lane in range(n):
+                        for lane in range(LANES):
                             put(room, _OUT + lane, constant)
                     first = g * count * _COEFFICIENTS
-                    _all_waves(room, found, first, recipe, count, squares, n)
+                    _all_waves(room, found, first, recipe, count, squares)
                     for w in range(count):
                         own, here = first + w * _COEFFICIENTS, _FIRST + w * _WAVE
                         cosine, sine = get(found, own + 3), get(found, own + 4)
-                        for lane in range(n):
+                        for lane in range(LANES):
                             c, s = get(room, here + lane), get(room, here + LANES + lane)
                             add(room, _OUT + lane, cosine * c + sine * s)
                     _scatter(room, tile, out, at)
 
 
 @inline
-def _slopes(
-    room: Any, found: Any, own: int, here: int, sums: Any, to: int, step: int, n: int
-) -> None:
+def _slopes(room: Any, found: Any, own: int, here: int, sums: Any, to: int, step: int) -> None:
     """Add what one wave contributes to the gradient by x and to its own three sums."""
     frequency, cosine, sine = get(found, own + 2), get(found, own + 3), get(found, own + 4)
     zero = type(get(room, 0))(0)
     by_frequency, by_cosine, by_sine = zero, zero, zero
-    for lane in range(n):
+    for lane in range(LANES):
         c, s = get(room, here + lane), get(room, here + LANES + lane)
         g = get(room, _G + lane)
         slope = g * (sine * c - cosine * s)
@@ -357,24 +355,24 @@ def waves_backward(
             for g in range(groups):
                 for left in range(starts[g], starts[g + 1], LANES):
                     tile = min(per, end - top), min(LANES, starts[g + 1] - left), width
-                    at, n = top * width + left, tile[0] * tile[1]
+                    at = top * width + left
                     squares = _gather(x, at, tile, room, _X)
                     _gather(grad, at, tile, room, _G)
                     if adds:
                         _gather(dx, at, tile, room, _OUT)
                     else:
-                        for lane in range(n):
+                        for lane in range(LANES):
                             put(room, _OUT + lane, zero)
                     total = zero
-                    for lane in range(n):
+                    for lane in range(LANES):
                         total += get(room, _G + lane)
                     add(sums, to + g, total)
                     first = g * count * _COEFFICIENTS
-                    _all_waves(room, found, first, recipe, count, squares, n)
+                    _all_waves(room, found, first, recipe, count, squares)
                     for w in range(count):
                         own, here = first + w * _COEFFICIENTS, _FIRST + w * _WAVE
                         row = to + (3 * w + 1) * groups + g
-                        _slopes(room, found, own, here, sums, row, groups, n)
+                        _slopes(room, found, own, here, sums, row, groups)
                     _scatter(room, tile, dx, at)
 
 
