@@ -37,7 +37,7 @@ from qkan.simulators.waves import (
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
-from .starts import write
+from .starts import register_tensor, write
 from .watch import is_hooked
 
 
@@ -152,9 +152,7 @@ class DARUAN(nn.Module):
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
-        count = count_waves(self.program, self.fixed_scale)
-        self._is_sum = count is not None and count <= MOST_WAVES
-        self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
+        self.plan_waves()
         self.base, self.engine, self.start = base, engine, _number("amplitude", amplitude)
         self._allocate(factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -165,12 +163,14 @@ class DARUAN(nn.Module):
         duplicate = len(self.program.merged_shifts) == u
         self.theta = nn.Parameter(torch.empty(g, self.circuit.num_theta, **factory))
         for name, is_buffer in (("scale", fixed), ("shift", duplicate)):
-            value = torch.empty(g, u, **factory)
-            if is_buffer:
-                self.register_buffer(name, value)
-            else:
-                self.register_parameter(name, nn.Parameter(value))
+            register_tensor(self, name, torch.empty(g, u, **factory), trainable=not is_buffer)
         self.amplitude = nn.Parameter(torch.empty(g, **factory))
+
+    def plan_waves(self) -> None:
+        """Find out whether the circuit is a short sum of waves, and how to compute that."""
+        count = count_waves(self.program, self.fixed_scale)
+        self._is_sum = count is not None and count <= MOST_WAVES
+        self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, every amplitude as given."""
