@@ -288,7 +288,7 @@ class DistillLoop(Loop):
         with (
             evaluating(self.stages[0].teacher),
             in_mode(self.replaced, training=True),
-            _module_by_module(),
+            module_by_module(),
             Progress(self._total, "distill", enabled=progress, done=done) as bar,
         ):
             self.take_steps(bar)
@@ -314,7 +314,7 @@ class DistillLoop(Loop):
 
 
 @contextmanager
-def _module_by_module() -> Iterator[None]:
+def module_by_module() -> Iterator[None]:
     """Make torch's encoder layers call their modules while this lasts, and not a fused kernel."""
     found = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
