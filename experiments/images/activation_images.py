@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from language.learnt import CONTROLS, KNOWN, Row, groups
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from torch import Tensor, nn
@@ -37,7 +38,6 @@ from tqdm import tqdm
 from images.activation_images_report import Finals, finals, order, table
 from images.classify import Prepare, judge
 from images.datasets import Images, cifar10
-from language.learnt import CONTROLS, KNOWN, Row, groups
 from qkan import DARUAN, effective_parameters, fit, replace_activation
 
 HELD, BATCH, DECAY = 5000, 128, 0.05
@@ -61,7 +61,8 @@ RECORD = {
     "settings": {
         "width": WIDTH, "heads": HEADS, "layers": LAYERS, "patch": PATCH, "hidden": 4 * WIDTH,
         "held": HELD, "batch": BATCH, "rates": RATES, "trial_seed": TRIAL_SEED,
-        "seeds": f"1 to {SEEDS}", "optimizer": f"AdamW, weight decay {DECAY} on matrices, one cycle",
+        "seeds": f"1 to {SEEDS}",
+        "optimizer": f"AdamW, weight decay {DECAY} on matrices, one cycle",
         "faster": ROWS["GELU"].faster, "selection": "lowest validation loss at the end of a trial",
         "threads": 1,
     },

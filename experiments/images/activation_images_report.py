@@ -16,6 +16,8 @@ REFERENCE = "GELU"
 def section(record: dict[str, Any]) -> list[str]:
     """Learnt activations beside known ones."""
     settings, found = record["settings"], finals(record["runs"])
+    if not found:
+        return []
     some = next(run["settings"] for run in record["runs"] if run["settings"]["test"])
     trial = next(run["settings"] for run in record["runs"] if not run["settings"]["test"])
     return [
@@ -118,5 +120,6 @@ def _values(seeds: dict[int, dict[str, Any]], name: str) -> list[float]:
 
 
 def _spread(values: Sequence[float], style: str) -> str:
-    mean = format(statistics.mean(values), style)
-    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), style[-3:])}"
+    """Mean and, of several values, standard deviation."""
+    mean, plain = format(statistics.mean(values), style), style.removeprefix("+")
+    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), plain)}"
