@@ -337,14 +337,19 @@ def _known_base(base: Base | None) -> Known | None:
     """
     if base is None:
         return Known(torch.zeros_like, lambda grad, x: torch.zeros_like(x))
+    if isinstance(base, nn.Module) and _does_more(base):
+        return None
     for name, row in BASE_ACTIVATIONS.items():
-        is_own = type(base) is row.module and not (
-            is_hooked(base) or getattr(base, "inplace", False)
-            or getattr(base, "approximate", "none") != "none"
-        )  # fmt: skip
-        if is_own or base == name or base is row.value:
+        if type(base) is row.module or base == name or base is row.value:
             return Known(row.value if isinstance(base, str) else base, row.backward)
     return None
+
+
+def _does_more(base: nn.Module) -> bool:
+    """Whether a call of a module does more than its class by itself, or something else."""
+    options = getattr(base, "inplace", False), getattr(base, "approximate", "none") != "none"
+    hooks = is_hooked(base), nn.modules.module._has_any_global_hook()
+    return "forward" in vars(base) or any(options) or any(hooks)
 
 
 def _named(base: Base) -> str:
