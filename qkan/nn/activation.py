@@ -28,7 +28,6 @@ from qkan.simulators.base_activations import BASE_ACTIVATIONS
 from qkan.simulators.call import Request, has_values
 from qkan.simulators.waves import (
     MOST_WAVES,
-    Recipe,
     count_waves,
     wave_recipe,
     wave_request,
@@ -196,7 +195,7 @@ class DARUAN(nn.Module):
         )
         if self.activations is None and self._is_sum:
             terms = self._terms(theta, scale, shift, amplitude)
-            return with_waves(self.base, x, terms, self._recipe)
+            return with_waves(self, self.base, x, terms)
         base = base_values(self.base, x)
         flat = x.reshape(-1, last)
         theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
@@ -324,10 +323,14 @@ def base_values(base: Base | None, x: Tensor) -> Tensor:
     return base(x.clone() if in_place else x)
 
 
-def with_waves(base: Base | None, x: Tensor, terms: Tensor, recipe: Recipe | None) -> Tensor:
-    """Return base(x) plus the sum of sinusoids of these terms."""
-    known = _known_base(base) if has_values(x) else None
-    return add_waves(x, base_values(base, x) if known is None else known, terms, recipe)
+def with_waves(holder: nn.Module, base: Base | None, x: Tensor, terms: Tensor) -> Tensor:
+    """Return base(x) plus the sum of sinusoids of these terms, whose recipe the holder has."""
+    # a compiler gets plain operators, and would take the recipe for an input
+    if not has_values(x):
+        return add_waves(x, base_values(base, x), terms)
+    known = _known_base(base)
+    given = base_values(base, x) if known is None else known
+    return add_waves(x, given, terms, getattr(holder, "_recipe", None))
 
 
 def _known_base(base: Base | None) -> Known | None:

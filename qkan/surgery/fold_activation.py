@@ -49,7 +49,7 @@ class FoldedActivation(nn.Module):
         """(…, f) → (…, f)."""
         if self.features is not None and not is_tracing():
             check_features(x, self.features, x.dtype if isinstance(x, Tensor) else torch.float32)
-        return with_waves(self.base, x, self.waves, self._recipe)
+        return with_waves(self, self.base, x, self.waves)
 
     def config(self) -> NoReturn:
         """Raise, because a folded activation has no circuit that would build it again.
