@@ -87,6 +87,7 @@ experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments defaults
 	$(BIN)/python experiments mnist
 	$(BIN)/python experiments cifar
+	$(BIN)/python experiments activation_images
 	$(BIN)/python experiments functions
 	$(BIN)/python experiments scales
 	$(BIN)/python experiments noise
@@ -95,6 +96,7 @@ experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments albert
 	$(BIN)/python experiments char_lm
 	$(BIN)/python experiments minilm
+	$(BIN)/python experiments tuning
 
 docs: $(STAMP)  ## the documentation site in build/site; runs the tutorials, so some minutes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -15,8 +15,8 @@ STUDIES = {
     "functions": (
         "regression", "extension", "transfer", "functions", "scales", "noise", "device",
     ),
-    "images": ("digits", "mnist", "cifar"),
-    "language": ("char_lm", "activations", "minilm", "albert"),
+    "images": ("digits", "mnist", "cifar", "activation_images"),
+    "language": ("char_lm", "activations", "minilm", "albert", "tuning"),
     "tables": ("tables", "defaults"),
 }  # fmt: skip
 """The studies by subject, which is the folder that they stand in."""

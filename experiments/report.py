@@ -24,8 +24,14 @@ from functions import (
     scales_report,
     transfer_report,
 )
-from images import cifar_report, digits_report, mnist_report
-from language import activations_report, albert_report, char_lm_report, minilm_report
+from images import activation_images_report, cifar_report, digits_report, mnist_report
+from language import (
+    activations_report,
+    albert_report,
+    char_lm_report,
+    minilm_report,
+    tuning_report,
+)
 from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,6 +152,21 @@ SECTIONS = (
             "Validation loss of a character GPT with known and learnt activations, over steps and "
             "over seconds",
         ),
+    ),
+    Section(
+        "activation_images",
+        "Activations that learn, on images",
+        activation_images_report.section,
+        picture=(
+            "activation_images.png",
+            "Test accuracy of a small vision transformer with known and learnt activations",
+        ),
+    ),
+    Section(
+        "tuning",
+        "Tuning only activations",
+        tuning_report.section,
+        picture=("tuning.png", "Test accuracy of MiniLM with adapters of equal size"),
     ),
     Section(
         "minilm",

@@ -130,17 +130,19 @@ class Explanation:
     Attributes:
         engine: The chosen engine, or None when all refuse.
         verdicts: For each engine its name, and its reason to refuse or its estimated cost.
+        task: What the engine is asked to evaluate.
     """
 
     engine: str | None
     verdicts: tuple[tuple[str, str], ...]
+    task: str = ""
 
     def __str__(self) -> str:
         lines = [
             f"{'→' if name == self.engine else ' '} {name:<10} {verdict}"
             for name, verdict in self.verdicts
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, self.task] if self.task else lines)
 
     def __repr__(self) -> str:
         refuse = sum(verdict.startswith("refuses") for _, verdict in self.verdicts)
@@ -169,4 +171,13 @@ def explain(request: Request) -> Explanation:
         else:
             verdicts.append((name, f"refuses: {reason}"))
     chosen = min(costs, key=lambda name: costs[name]) if costs else None
-    return Explanation(chosen, tuple(verdicts))
+    return Explanation(chosen, tuple(verdicts), _task(request))
+
+
+def _task(request: Request) -> str:
+    if request.per_edge and request.batched_theta:
+        return (
+            f"for {request.edges} activations at {request.batch} phases, from which their sums of "
+            "sinusoids follow; one pass adds these to every input"
+        )
+    return f"for {request.edges} circuits at {request.batch} samples"

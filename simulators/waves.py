@@ -1,9 +1,9 @@
-"""An activation as the sum of sinusoids that it exactly is, added to every input in one pass.
+"""An activation as the sum of sinusoids that it exactly is: how many there are, and their factors.
 
 φ(x) of a circuit whose encodings are s_u·x + b_u is a trigonometric polynomial: its frequencies are
 the sums Σ_u n_u·s_u with whole numbers n_u (arXiv 2008.08605). `wave_terms` finds the coefficients,
 differentiably, from a few evaluations of the circuit, whatever the number of inputs, and
-`add_waves` evaluates them at every input.
+`add_waves` in `adding.py` evaluates them at every input.
 """
 
 from __future__ import annotations
@@ -12,26 +12,23 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from qkan.circuits import Program
 
-from .autocast import without_autocast
 from .bridge import are_many, graph_of_gradients, is_observed, run
-from .call import Gradients, LayerCall, LayerTensors, has_values, layer_call
-from .cpu.compiled import DTYPES, INSTALLED
-from .engine import Engine
+from .call import Gradients, LayerCall, LayerTensors, Request, has_values, layer_call
+from .cpu.compiled import DTYPES
 from .registry import get_engine, select
 
-_WIDTH = 1024
-"""Inputs of a row where all inputs share one activation."""
-_CELLS = 1 << 15
-"""Inputs of a unit of work, at least one row."""
+MOST_WAVES = 32
+"""Frequencies up to which an activation is computed as the sum of its waves."""
 
 
 class WavePlan(NamedTuple):
@@ -92,6 +89,36 @@ def wave_plan(program: Program, fixed_scale: tuple[float, ...] | None = None) ->
             rows += [cosine, sign * sine]
     frequencies = np.array([n for _, n in found.values()], float).reshape(-1, len(degrees))
     return WavePlan(phases, np.array(rows), frequencies)
+
+
+Recipe = np.ndarray
+"""Waves as products of others, (count·4,), as `cpu.waves.waves` describes it."""
+
+
+@functools.lru_cache(maxsize=128)
+def wave_recipe(program: Program, fixed_scale: tuple[float, ...] | None = None) -> Recipe:
+    """Return which waves of a plan a compiled pass finds as products of two others.
+
+    cos and sin of a sum of angles take four multiplications of those of its parts, and sine and
+    cosine of an angle take several times as much.
+    """
+    numbers = wave_plan(program, fixed_scale).frequencies
+    # where the scales are fixed a frequency is one number, whatever scales it is the sum of
+    values = numbers if fixed_scale is None else numbers @ np.array([fixed_scale]).T
+    depth = np.full(len(values), 1 << 30)
+    rows = []
+    for w in np.argsort(np.abs(values).sum(1), kind="stable").tolist():
+        found = (0, -1, -1, 1)
+        for sign in (1, -1):
+            sums = values[:, None] + sign * values
+            cost = np.maximum.outer(depth, depth) + 1
+            cost[~np.isclose(sums, values[w], rtol=1e-15, atol=0).all(-1)] = 1 << 30
+            a, b = np.unravel_index(cost.argmin(), cost.shape) if cost.size else (0, 0)
+            best = (int(cost[a, b]), int(a), int(b), sign)
+            found = best if best[0] < (found[0] or 1 << 30) else found
+        depth[w] = found[0]
+        rows.append((w, *found[1:]))
+    return np.array(rows, np.int64).reshape(-1)
 
 
 def _plan_tensors(
@@ -158,13 +185,37 @@ def wave_terms(
     Raises:
         SimulatorError: The named engine refuses.
     """
+    tensors = (theta, scale, shift, amplitude)
     plan = _plan_tensors(program, fixed_scale, theta)
+    chosen = select(engine, _request(program, len(plan[0]), theta, fixed_scale))
+    if chosen.name == "numba" and has_values(theta) and not is_observed() and _are_plain(tensors):
+        found: Tensor = _Terms.apply(program, fixed_scale, *tensors)  # type: ignore[no-untyped-call]
+        return found
     call = _evaluations(program, plan[0], theta, scale, shift, fixed_scale)
-    chosen = select(engine, call.request)
-    if chosen.plain(call) or not has_values(theta) or is_observed():
-        return _terms(run(chosen, call).squeeze(2), plan, scale, amplitude)
-    found: Tensor = _Terms.apply(chosen, program, fixed_scale, theta, scale, shift, amplitude)  # type: ignore[no-untyped-call]
-    return found
+    return _terms(run(chosen, call).squeeze(2), plan, scale, amplitude)
+
+
+def wave_request(program: Program, theta: Tensor, fixed_scale: tuple[float, ...] | None) -> Request:
+    """Return what finding the waves of activations with angles theta (g, k) asks of an engine."""
+    return _request(program, len(wave_plan(program, fixed_scale).phases), theta, fixed_scale)
+
+
+def _request(
+    program: Program, phases: int, theta: Tensor, fixed_scale: tuple[float, ...] | None
+) -> Request:
+    # each phase is a shift of its own
+    return Request(
+        program, phases, len(theta), 1, theta.dtype, theta.device, fixed_scale,
+        per_edge=True, batched_theta=True,
+    )  # fmt: skip
+
+
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are ordinary tensors on the CPU of one dtype that the compiled code takes."""
+    dtype = tensors[0].dtype
+    return dtype in DTYPES and all(
+        t.dtype is dtype and t.is_cpu and type(t) in (Tensor, Parameter) for t in tensors
+    )
 
 
 def _evaluations(
@@ -188,187 +239,58 @@ def _terms(values: Tensor, plan: tuple[Tensor, ...], scale: Tensor, amplitude: T
 
 
 class _Terms(torch.autograd.Function):
-    """The terms as one node of the graph, for a dozen small ones would cost more than the waves."""
+    """The terms as one node of the graph and one compiled call.
+
+    A dozen small operators would cost more than the waves.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, engine: Engine, program: Program, fixed_scale: Any, *tensors: Tensor
+        ctx: Any, program: Program, fixed_scale: tuple[float, ...] | None, *tensors: Tensor
     ) -> Tensor:
-        theta, scale, shift, amplitude = tensors
-        plan = _plan_tensors(program, fixed_scale, theta)
-        call = _evaluations(program, plan[0], theta, scale, shift, fixed_scale)
-        values = engine.forward(call)[0].squeeze(2)
-        ctx.engine, ctx.program, ctx.fixed_scale = engine, program, fixed_scale
-        ctx.save_for_backward(*tensors, values)
-        return _terms(values, plan, scale, amplitude)
+        from .cpu import waves as kernels
+
+        ctx.program, ctx.fixed_scale = program, fixed_scale
+        ctx.save_for_backward(*tensors)
+        code, plan = _compiled_plan(program, fixed_scale)
+        terms = torch.empty(1 + 3 * len(plan[2]), len(tensors[0]), dtype=tensors[0].dtype)
+        kernels.find_terms(code, plan, *map(array_of, tensors), terms.numpy())
+        return terms
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, values = ctx.saved_tensors
-        theta, scale, shift, amplitude = tensors
-        plan = _plan_tensors(ctx.program, ctx.fixed_scale, theta)
+        tensors = ctx.saved_tensors
         if torch.is_grad_enabled() or are_many(grad):
-            found = _differentiable_terms(ctx, tensors, plan, grad)
-            return (None, None, None, *found)
-        _, analysis, numbers = plan
-        waves = grad[1:].unflatten(0, (-1, 3))
-        sums = torch.cat([grad[:1], waves[:, 1:].flatten(0, 1)])
-        dvalues = (analysis.T @ (sums * amplitude)).unsqueeze(2)
-        call = _evaluations(ctx.program, plan[0], theta, scale, shift, ctx.fixed_scale)
-        needs = (False, True, False, True, *(False,) * 4)
-        _, dtheta, _, dshift, *_ = ctx.engine.backward(call._replace(needs=needs), dvalues, None)
-        return (
-            None, None, None, dtheta.squeeze(1), waves[:, 0].T @ numbers,
-            dshift.sum(0).squeeze(1), (sums * (analysis @ values)).sum(0),
-        )  # fmt: skip
+            return (None, None, *_differentiable_terms(ctx, tensors, grad))
+        from .cpu import waves as kernels
+
+        code, plan = _compiled_plan(ctx.program, ctx.fixed_scale)
+        found = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors]
+        given = tuple(map(array_of, tensors))
+        kernels.find_terms_backward(code, plan, given, array_of(grad), *(t.numpy() for t in found))
+        return (None, None, *found)
 
 
-def _differentiable_terms(
-    ctx: Any, tensors: Sequence[Tensor], plan: tuple[Tensor, ...], grad: Tensor
-) -> Gradients:
+@functools.lru_cache(maxsize=128)
+def _compiled_plan(program: Program, fixed_scale: tuple[float, ...] | None) -> Any:
+    """The program and the plan as the compiled code takes them."""
+    from .cpu.program_arrays import program_arrays
+
+    arrays, plan = program_arrays(program), wave_plan(program, fixed_scale)
+    turns = np.stack([np.cos(plan.phases), np.sin(plan.phases)], -1)
+    return (arrays.code, arrays.consts[np.dtype(np.float64)]), (turns, plan[1], plan[2])
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """A tensor's numbers in an array that is contiguous."""
+    return tensor.detach().resolve_neg().contiguous().numpy()
+
+
+def _differentiable_terms(ctx: Any, tensors: Sequence[Tensor], grad: Tensor) -> Gradients:
     """The gradients of the terms as a graph that can be differentiated again."""
     theta, scale, shift, amplitude = tensors
+    plan = _plan_tensors(ctx.program, ctx.fixed_scale, theta)
     with torch.enable_grad():
         call = _evaluations(ctx.program, plan[0], theta, scale, shift, ctx.fixed_scale)
         total = _terms(run(get_engine("torch"), call).squeeze(2), plan, scale, amplitude)
-    return graph_of_gradients(total, tensors, ctx.needs_input_grad[3:], grad)
-
-
-def add_waves(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
-    """Return base + terms[0] + Σ_f A_f·cos ω_f·x + B_f·sin ω_f·x, elementwise.
-
-    On a CPU one compiled pass does it, and one its derivatives, and only x and the terms are kept
-    for them. Elsewhere, and where a compiler, a tracer or a transform looks on, it is plain torch.
-
-    Args:
-        x: (…, i).
-        base: (…, i), what is added to.
-        terms: (1 + 3·count, g) as `wave_terms` returns them; input i uses column ⌊i·g/in⌋.
-
-    Returns:
-        (…, i), in the dtype of `base`.
-    """
-    if _is_compiled(x, base, terms):
-        return _Waves.apply(x, base, terms)  # type: ignore[no-any-return, no-untyped-call]
-    return _plain(x, base, terms)
-
-
-def _plain(x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
-    """The sum in torch's operators, differentiable to any order."""
-    with without_autocast(x):
-        wide, columns = x.to(terms.dtype), terms.shape[1]
-        index = torch.arange(x.shape[-1], device=terms.device) * columns // x.shape[-1]
-        terms = terms[:, index]
-        total = terms[0].expand_as(wide)
-        for wave in terms[1:].unflatten(0, (-1, 3)).unbind(0):
-            frequency, cosine, sine = wave.unbind(0)
-            angle = frequency * wide
-            total = total + cosine * angle.cos() + sine * angle.sin()
-        return base + total.to(base.dtype)
-
-
-def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
-    """Whether the compiled kernels take this call."""
-    # a compiler and a tracer see only the first question
-    return (
-        has_values(x)
-        and not is_observed()
-        and INSTALLED
-        and type(x) is Tensor
-        and x.is_cpu
-        and x.dtype in DTYPES
-        and x.dtype == base.dtype == terms.dtype
-        and x.shape == base.shape
-        and x.numel() > 0
-    )
-
-
-class _Waves(torch.autograd.Function):
-    """The sum as one node of the graph; a second derivative goes to torch's operators."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor, terms: Tensor) -> Tensor:
-        ctx.save_for_backward(x, terms)
-        out = torch.empty_like(base, memory_format=torch.contiguous_format)
-        given = [_flat(tensor) for tensor in (x, base, out)]
-        for rows, parts, table in _spans(given, x.shape[-1], terms):
-            _run("waves_task", [*parts[:2], table, parts[2]], rows, terms)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, terms = ctx.saved_tensors
-        needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[2])
-        if torch.is_grad_enabled() or are_many(grad):
-            dx, dterms = _differentiable_backward(x, terms, grad, needs)
-            return dx, grad, dterms
-        dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-        dterms = torch.zeros_like(terms)
-        given = [_flat(tensor) for tensor in (grad, x, dx)]
-        for rows, parts, table in _spans(given, x.shape[-1], terms):
-            units = -(-rows.height // rows.block)
-            sums = np.empty(units * table.size, table.dtype)
-            _run("waves_backward_task", [*parts[:2], table, parts[2], sums], rows, terms)
-            found = sums.reshape(units, len(terms), -1).sum(0)
-            starts = _columns(rows.width, terms.shape[1])[1]
-            dterms += torch.from_numpy(np.add.reduceat(found, starts, axis=1))
-        return dx, grad, dterms
-
-
-class _Rows(NamedTuple):
-    """Rows of inputs that one kernel call works through, a block of them at a time."""
-
-    height: int
-    width: int
-    block: int
-
-
-def _flat(tensor: Tensor) -> np.ndarray:
-    """A tensor's numbers as a vector."""
-    return tensor.detach().resolve_neg().contiguous().view(-1).numpy()
-
-
-def _spans(given: list[np.ndarray], width: int, terms: Tensor) -> Iterator[Any]:
-    """Equal rows, the parts of the vectors that they are, and the terms of a row's inputs."""
-    size, at = given[0].size, 0
-    if terms.shape[1] == 1:
-        width = min(size, _WIDTH)
-    while at < size:
-        width = min(width, size - at)
-        count = (size - at) // width
-        end = at + count * width
-        columns = _columns(width, terms.shape[1])[0]
-        table = terms.detach().numpy()[:, columns].reshape(-1)
-        yield _Rows(count, width, max(1, _CELLS // width)), [v[at:end] for v in given], table
-        at = end
-
-
-@functools.lru_cache(maxsize=64)
-def _columns(width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `width` inputs its column of the terms, and for each column its first input."""
-    columns = np.arange(width) * count // width
-    return columns, np.searchsorted(columns, np.arange(count))
-
-
-def _run(task: str, args: list[np.ndarray], rows: _Rows, terms: Tensor) -> None:
-    from .cpu import waves as kernels
-    from .cpu.threads import Task
-    from .cpu.threads import run as do
-
-    dtype = args[0].dtype.type
-    fastest = dtype(terms[1::3].abs().max()) if len(terms) > 1 else dtype(0)
-    shape = (rows.height, rows.width, len(terms) // 3)
-    counter = np.zeros(1, np.int64)
-    do(
-        Task(getattr(kernels, task), *args, shape, fastest, rows.block, counter),
-        torch.get_num_threads(),
-    )
-
-
-def _differentiable_backward(
-    x: Tensor, terms: Tensor, grad: Tensor, needs: tuple[bool, bool]
-) -> Gradients:
-    """The gradients by x and the terms as a graph that can be differentiated again."""
-    with torch.enable_grad():
-        total = _plain(x, torch.zeros_like(x), terms)
-    return graph_of_gradients(total, (x, terms), needs, grad)
+    return graph_of_gradients(total, tensors, ctx.needs_input_grad[2:], grad)

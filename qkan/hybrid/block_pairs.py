@@ -6,7 +6,8 @@ student's module, which takes the gradient at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from qkan.errors import QKANError
 from qkan.io.hugging_face import resolved
 
-from .blocks import Block, ExpertBank, find_blocks
+from .blocks import Block, ExpertBank, attribute, find_blocks
 from .comparison import counted_rows, relative_error
 
 
@@ -30,6 +31,7 @@ class BlockPair:
         reads: The teacher's module whose input is the block's.
         writes: The teacher's module whose output is the block's.
         student: The module that learns.
+        old: Computes what the teacher's block does, with the block's own parameters.
         inputs: How many of the tensors that the teacher's module is called with are the student's
             too; None for all, as experts take the router's choice.
         mask: Tokens that count in the current batch, flat; None when all do.
@@ -41,6 +43,7 @@ class BlockPair:
     reads: nn.Module
     writes: nn.Module
     student: nn.Module
+    old: Callable[..., Tensor]
     inputs: int | None = 1
     mask: Tensor | None = None
     calls: int = 0
@@ -72,6 +75,20 @@ class BlockPair:
             self.reads.register_forward_pre_hook(self._see_input, with_kwargs=True),
             self.writes.register_forward_hook(self._see_output),
         ):
+            yield
+
+    @contextmanager
+    def guiding(self, alpha: float) -> Iterator[None]:
+        """While this lasts, the student's module returns alpha·old(x) + (1 - alpha)·new(x)."""
+        like = next(self.reads.parameters())
+
+        def mix(module: nn.Module, args: Any, kwargs: Any, new: Tensor) -> Tensor:
+            given = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)][: self.inputs]
+            x, *rest = (value.to(like.device) for value in given)
+            old = self.old(x.to(like.dtype), *rest)
+            return alpha * old.to(new) + (1 - alpha) * new
+
+        with self.student.register_forward_hook(mix, with_kwargs=True):
             yield
 
     def _see_input(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -135,9 +152,18 @@ def _pair(teacher: nn.Module, student: nn.Module, blocks: dict[str, Block], name
         )
     block = blocks.get(there)
     if block is not None and block.kind.slot:
-        return BlockPair(name, module, block.module.get_submodule(block.kind.last), own)
+        parts = [attribute(block.module, path) for path in (block.kind.slot, *block.kind.passing)]
+        old = functools.partial(_one_by_one, parts)
+        return BlockPair(name, module, block.module.get_submodule(block.kind.last), own, old)
     inputs = None if isinstance(block, ExpertBank) else 1
-    return BlockPair(name, module, module, own, inputs)
+    return BlockPair(name, module, module, own, module, inputs)
+
+
+def _one_by_one(parts: Sequence[Any], x: Tensor) -> Tensor:
+    """The parts of a block that stands in a larger module, one after the other."""
+    for part in parts:
+        x = part(x)
+    return x
 
 
 def _found(model: nn.Module, who: str, name: str) -> str:

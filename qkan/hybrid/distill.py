@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
@@ -37,6 +38,7 @@ def distill_ffn(
     names: Sequence[str] | None = None,
     steps: int | None = None,
     end_to_end_steps: int | None = None,
+    self_guided: float = 0.0,
     train: str = "replaced",
     loss: str | OutputLoss | None = None,
     optimizer: OptimizerLike = "adamw",
@@ -78,6 +80,10 @@ def distill_ffn(
             are of another class than the teacher's feed-forward blocks.
         steps: Batches of the first stage; None takes each batch once.
         end_to_end_steps: Batches of the second stage; None for none.
+        self_guided: The share of the second stage, 0 to 1, in which the old blocks help: a replaced
+            block then returns α·old(x) + (1 - α)·new(x), and α falls to 0 along a cosine. Only the
+            new block learns of the two. After that, and whenever the run ends, the student has the
+            new blocks alone. Pass 1.0, or 0.5 for a second half without help.
         train: What learns in the second stage: "replaced" or "all".
         loss: Of the second stage: "kl" (of logits, teacher to student, in nats), "mse" (relative,
             as above), "cosine" (1 - cosine, a token's mean), or a function of the student's
@@ -114,13 +120,16 @@ def distill_ffn(
         {'layers.0.linear1': 6, 'layers.1.linear1': 6}
 
     Source: activations matched layer by layer, FitNets (arXiv 1412.6550); outputs, Hinton et al.
-    (arXiv 1503.02531).
+    (arXiv 1503.02531); self-guided training, arXiv 2406.16450, where the old block learns too.
     """
     _check_models(teacher, student, train)
     if end_to_end_steps is None:
-        _check_unset(train=train, loss=loss, end_to_end_lr=end_to_end_lr)
+        _check_unset(
+            train=train, loss=loss, end_to_end_lr=end_to_end_lr, self_guided=self_guided or None
+        )
         end_to_end_steps = 0
     steps = _check_steps(batches, steps, end_to_end_steps)
+    guided = math.ceil(end_to_end_steps * _check_share(self_guided))
     pairs = find_pairs(teacher, student, names)
     replaced = nn.ModuleList(pair.student for pair in pairs)
     stages: list[Stage] = []
@@ -131,7 +140,7 @@ def distill_ffn(
         parts = (trained, made, _make_scheduler(scheduler, made, taken), taken)
         if number:
             compare = output_loss(loss, lambda batch: find_mask(teacher, batch, "", mask))
-            stages.append(OutputStage(*parts, teacher, student, compare))
+            stages.append(OutputStage(*parts, teacher, student, compare, pairs, guided))
         else:
             stages.append(BlockStage(*parts, teacher, pairs, mask))
     file = None if checkpoint is None else Checkpoint(checkpoint)
@@ -144,6 +153,8 @@ def distill_ffn(
             "names": str([pair.name for pair in pairs]), "seed": str(seed),
             "loss": str(getattr(loss, "__qualname__", loss)),
         }  # fmt: skip
+        if guided:
+            arguments["self_guided"] = str(guided)
         loop.identity = {"arguments": arguments, "seed": generator.initial_seed()}
         if saved is not None:
             file.compare(saved, arguments, steps + end_to_end_steps)
@@ -182,6 +193,15 @@ def _check_steps(batches: Iterable[Any], steps: int | None, end_to_end_steps: in
     if steps + check_size("end_to_end_steps", end_to_end_steps, least=0) == 0:
         raise QKANError("distill_ffn: no step to take: batches is empty, or both steps are 0.")
     return steps
+
+
+def _check_share(self_guided: float) -> float:
+    if isinstance(self_guided, bool | str) or not 0 <= self_guided <= 1:
+        raise QKANError(
+            f"distill_ffn: self_guided={self_guided!r}: the share of the second stage in which the "
+            "old blocks help, a number from 0 to 1."
+        )
+    return self_guided
 
 
 def _check_unset(**options: object) -> None:

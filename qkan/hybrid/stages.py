@@ -34,6 +34,7 @@ class Distillation:
             Σ teacher² at each step of the first stage, on the step's batch and before the step.
         end_to_end: The loss between the outputs at each step of the second stage, on the step's
             batch and before the step.
+        guidance: The share α of the old blocks at each step of the second stage.
         seconds: Since the start, up to the end of each step of both stages; an interruption does
             not count.
 
@@ -45,6 +46,7 @@ class Distillation:
     layers: dict[str, list[float]] = field(default_factory=dict)
     end_to_end: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    guidance: list[float] = field(default_factory=list)
 
     def __repr__(self) -> str:
         steps = len(self.seconds) - len(self.end_to_end)
@@ -72,6 +74,7 @@ class Stage(ABC):
         scheduler: Of the optimizer.
         steps: How many to take in all.
         teacher: The model to learn from.
+        taken: Steps that have been taken.
     """
 
     trained: nn.Module
@@ -79,6 +82,7 @@ class Stage(ABC):
     scheduler: LRScheduler | None
     steps: int
     teacher: nn.Module
+    taken: int = field(default=0, init=False)
 
     @abstractmethod
     def gradients(self, batch: Any) -> dict[str, float]:
@@ -137,16 +141,35 @@ class BlockStage(Stage):
 
 @dataclass(eq=False)
 class OutputStage(Stage):
-    """Steps in which the student learns the teacher's outputs."""
+    """Steps in which the student learns the teacher's outputs.
+
+    In the first `guided` of them each replaced block returns α·old(x) + (1 - α)·new(x), where old
+    is the teacher's block, which does not learn (arXiv 2406.16450).
+    """
 
     student: nn.Module
     loss: OutputLoss
+    pairs: list[BlockPair]
+    guided: int = 0
+
+    @property
+    def alpha(self) -> float:
+        """The share of the old blocks in the next step, from near 1 to 0 along a cosine."""
+        if self.taken >= self.guided:
+            return 0.0
+        # neither 1, for the new blocks would not learn, nor 0 within the guided steps
+        return (1 + math.cos(math.pi * (self.taken + 1) / (self.guided + 1))) / 2
 
     @override
     def gradients(self, batch: Any) -> dict[str, float]:
         with torch.no_grad():
             wanted = call(self.teacher, batch)
-        with _only_trainable(self.trained, self.student):
+        with ExitStack() as stack:
+            stack.enter_context(_only_trainable(self.trained, self.student))
+            if self.alpha:
+                stack.enter_context(_only_trainable(self.trained, self.teacher))
+                for pair in self.pairs:
+                    stack.enter_context(pair.guiding(self.alpha))
             loss = self.loss(call(self.student, batch), wanted, batch)
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 raise QKANError(
@@ -159,6 +182,7 @@ class OutputStage(Stage):
     @override
     def record(self, losses: dict[str, float], history: Distillation) -> None:
         history.end_to_end.append(losses["loss"])
+        history.guidance.append(self.alpha)
 
 
 @contextmanager
@@ -251,6 +275,7 @@ class DistillLoop(Loop):
         while taken >= self.stages[number].steps:
             number, taken = number + 1, 0
         stage = self.stages[number]
+        stage.taken = taken
         losses = stage.step(self.batches.take(), len(self.seconds) + 1)
         stage.record(losses, self.history)
         self.history.seconds.append(self.elapsed())
@@ -263,7 +288,7 @@ class DistillLoop(Loop):
         with (
             evaluating(self.stages[0].teacher),
             in_mode(self.replaced, training=True),
-            _module_by_module(),
+            module_by_module(),
             Progress(self._total, "distill", enabled=progress, done=done) as bar,
         ):
             self.take_steps(bar)
@@ -289,7 +314,7 @@ class DistillLoop(Loop):
 
 
 @contextmanager
-def _module_by_module() -> Iterator[None]:
+def module_by_module() -> Iterator[None]:
     """Make torch's encoder layers call their modules while this lasts, and not a fused kernel."""
     found = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

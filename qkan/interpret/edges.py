@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN
 from qkan.nn.functional import BASES, amplitude, compute_dtype, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
@@ -27,7 +28,13 @@ def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
     """
     found = {name: part for name, part in model.named_modules() if isinstance(part, QKANLayer)}
     if not found:
-        raise QKANError(f"{what}: {type(model).__name__} has no QKANLayer in it.")
+        hint = ""
+        if any(isinstance(part, DARUAN) for part in model.modules()):
+            hint = (
+                " A DARUAN has no edges: it is one activation for each group of features. Use "
+                "importance to see how much each adds, fold to make it faster, or plot."
+            )
+        raise QKANError(f"{what}: {type(model).__name__} has no QKANLayer in it.{hint}")
     return found
 
 
@@ -52,6 +59,11 @@ def exact_network(model: nn.Module, what: str) -> QKAN:
         raise QKANError(
             f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as "
             "the one inside it."
+            + (
+                " A DARUAN has no edges that a spline could take the place of."
+                if isinstance(model, DARUAN)
+                else ""
+            )
         )
     layers = [model] if isinstance(model, QKANLayer) else model.rows
     low_high = model.input_range if isinstance(model, QKAN) else None

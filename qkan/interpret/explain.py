@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +17,9 @@ from qkan.simulators import explain as explain_request
 def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     """Run the model once and say, for each of its `QKANLayer`s, what `engine="auto"` takes.
 
-    Of a `DARUAN` it says what evaluates its circuits: at the few phases that give its waves, or at
-    all its inputs where it has no short sum of waves.
+    Of a `DARUAN`, and of a layer with groups and many inputs on a CPU, it says what evaluates the
+    circuits: at the few phases that give the sinusoids which one compiled pass then adds, or at all
+    inputs where there is no short sum of sinusoids. The last line names which of both.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
@@ -43,24 +42,14 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     model = unwrapped(model)
     found: dict[str, Explanation] = {}
 
-    def note(name: str, layer: QKANLayer, inputs: Tensor) -> None:
-        found[name] = explain_layer(layer, inputs)
+    def note(name: str, part: QKANLayer | DARUAN, inputs: Tensor) -> None:
+        if isinstance(part, QKANLayer):
+            found[name] = explain_layer(part, inputs)
+        else:
+            found[name] = explain_request(part.request(inputs))
 
-    def before(name: str, part: DARUAN, inputs: tuple[Tensor, ...]) -> None:
-        flat = inputs[0].reshape(-1, inputs[0].shape[-1] if inputs[0].ndim else 1)
-        found[name] = explain_request(part.request(flat))
-
-    hooks = [
-        part.register_forward_pre_hook(functools.partial(before, name))
-        for name, part in model.named_modules()
-        if isinstance(part, DARUAN)
-    ]
-    try:
-        with on_layer_input(model, note), torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with on_layer_input(model, note, (QKANLayer, DARUAN)), torch.no_grad():
+        model(x)
     if not found:
         raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer and no DARUAN.")
     return found

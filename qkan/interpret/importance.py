@@ -18,6 +18,7 @@ from qkan._losses import Loss, make_loss
 from qkan._options import check_choice
 from qkan.circuits import require
 from qkan.errors import QKANError
+from qkan.nn.activation import DARUAN, base_values
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.watch import evaluating, on_layer_input, unwrapped
@@ -113,8 +114,12 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
     * "variance": edge[o,i] = s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and
       node[i] = max_o edge[o,i].
 
+    A `DARUAN` is scored by its groups, as if each were an input of one output: the share that the
+    spread of amplitude·φ has beside that of the base, of their sum or of the sum of squares. Before
+    training, while the amplitudes are 0, the scores are 0.
+
     Args:
-        model: A `QKANLayer`, or any module with such layers in it. Layers of a `QKAN` and
+        model: A `QKANLayer` or `DARUAN`, or any module with such in it. Layers of a `QKAN` and
             neighbours in an `nn.Sequential` form rows; any other layer is a row of its own.
         x: The model's input, a sample of the data; at least two samples.
         score: One of the above.
@@ -150,7 +155,22 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
                 edges = node[:, None] * _share(spread, total[:, None])
                 inputs = node = edges.sum(0)
             found[name] = Importance(edges, inputs, mean)
+    for name, part in model.named_modules():
+        if isinstance(part, DARUAN) and name in seen:
+            found[name] = _group_scores(part, seen[name], 2 if score == "variance" else 1)
     return Scores({name: found[name] for name in seen if name in found})
+
+
+@torch.no_grad()
+def _group_scores(activation: DARUAN, x: Tensor, power: int) -> Importance:
+    """How much the circuits of an activation add to its base on inputs x (b, f), group by group."""
+    base = base_values(activation.base, x).double()
+    added = activation(x).double() - base
+    owner = torch.arange(x.shape[-1], device=x.device) * activation.group // x.shape[-1]
+    columns = [(added[:, owner == g], base[:, owner == g]) for g in range(activation.group)]
+    spreads = torch.stack([torch.stack([a.std(), b.std()]) for a, b in columns]) ** power
+    scores = _share(spreads[:, 0], spreads.sum(-1))
+    return Importance(scores[None], scores, torch.stack([a.mean() for a, _ in columns])[None])
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
@@ -215,10 +235,12 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         raise QKANError("x has values that are NaN or infinite; leave such samples out.")
     check_finite(model, "importance")
     seen: dict[str, list[Tensor]] = {}
-    with evaluating(model), _collecting(model, seen):
+    with evaluating(model), _collecting(model, seen, (QKANLayer, DARUAN)):
         model(x)
     if not seen:
-        raise QKANError(f"{type(model).__name__} ran no QKANLayer, so there is no edge to score.")
+        raise QKANError(
+            f"{type(model).__name__} ran no QKANLayer and no DARUAN, so there is nothing to score."
+        )
     for name, inputs in seen.items():
         if not all(value.isfinite().all() for value in inputs):
             raise QKANError(
@@ -228,9 +250,13 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat(inputs) for name, inputs in seen.items()}
 
 
-def _collecting(model: nn.Module, seen: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
+def _collecting(
+    model: nn.Module,
+    seen: dict[str, list[Tensor]],
+    kinds: tuple[type[nn.Module], ...] = (QKANLayer,),
+) -> AbstractContextManager[None]:
     """Collect the inputs of each layer, as rows, while the context is open."""
-    return on_layer_input(model, lambda name, _, x: seen.setdefault(name, []).append(x))
+    return on_layer_input(model, lambda name, _, x: seen.setdefault(name, []).append(x), kinds)
 
 
 def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:

@@ -23,12 +23,21 @@ from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import BASES, LayerTensors, engines, is_tracing, layer_call, run, select
-from qkan.simulators.call import Request
-from qkan.simulators.waves import add_waves, count_waves, wave_plan, wave_terms
+from qkan.simulators.adding import Known, add_waves
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
+from qkan.simulators.call import Request, has_values
+from qkan.simulators.waves import (
+    MOST_WAVES,
+    count_waves,
+    wave_recipe,
+    wave_request,
+    wave_terms,
+)
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
 from .layer import reject_unknown
-from .starts import write
+from .starts import register_tensor, write
+from .watch import is_hooked
 
 
 def _relu2(x: Tensor) -> Tensor:
@@ -42,8 +51,6 @@ Base = str | nn.Module | Callable[[Tensor], Tensor]
 """A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
 
 _REPS = 1
-_MOST_WAVES = 32
-"""Frequencies up to which an activation is computed as the sum of its waves."""
 
 
 class DARUAN(nn.Module):
@@ -144,8 +151,7 @@ class DARUAN(nn.Module):
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
-        count = count_waves(self.program, self.fixed_scale)
-        self._is_sum = count is not None and count <= _MOST_WAVES
+        self.plan_waves()
         self.base, self.engine, self.start = base, engine, _number("amplitude", amplitude)
         self._allocate(factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -156,12 +162,14 @@ class DARUAN(nn.Module):
         duplicate = len(self.program.merged_shifts) == u
         self.theta = nn.Parameter(torch.empty(g, self.circuit.num_theta, **factory))
         for name, is_buffer in (("scale", fixed), ("shift", duplicate)):
-            value = torch.empty(g, u, **factory)
-            if is_buffer:
-                self.register_buffer(name, value)
-            else:
-                self.register_parameter(name, nn.Parameter(value))
+            register_tensor(self, name, torch.empty(g, u, **factory), trainable=not is_buffer)
         self.amplitude = nn.Parameter(torch.empty(g, **factory))
+
+    def plan_waves(self) -> None:
+        """Find out whether the circuit is a short sum of waves, and how to compute that."""
+        count = count_waves(self.program, self.fixed_scale)
+        self._is_sum = count is not None and count <= MOST_WAVES
+        self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, every amplitude as given."""
@@ -181,13 +189,14 @@ class DARUAN(nn.Module):
         # to a tracer sizes are tensors, and a check of them a warning
         if not is_tracing():
             check_features(x, last if self.features is None else self.features, self.theta.dtype)
-        base = base_values(self.base, x)
         compute = compute_dtype(self.theta.dtype, "z")
         theta, scale, shift, amplitude = (
             t.to(compute) for t in (self.theta, self.scale, self.shift, self.amplitude)
         )
         if self.activations is None and self._is_sum:
-            return add_waves(x, base, self._terms(theta, scale, shift, amplitude))
+            terms = self._terms(theta, scale, shift, amplitude)
+            return with_waves(self, self.base, x, terms)
+        base = base_values(self.base, x)
         flat = x.reshape(-1, last)
         theta, scale, shift = (expand_groups(t, last) for t in (theta, scale, shift))
         values = self._values(flat.to(compute), theta, scale, shift).squeeze(1)
@@ -234,13 +243,11 @@ class DARUAN(nn.Module):
         Where it is a sum of waves, that is the circuit at the few phases that give them.
         """
         compute = compute_dtype(self.theta.dtype, "z")
-        batch, outs, ins = x.shape[0], 1, x.shape[-1]
         if self._is_sum:
-            batch, outs, ins = len(wave_plan(self.program, self.fixed_scale).phases), self.group, 1
-        # each phase is a shift of its own
+            return wave_request(self.program, self.theta.to(compute), self.fixed_scale)
         return Request(
-            self.program, batch, outs, ins, compute, x.device, self.fixed_scale,
-            per_edge=True, batched_theta=self._is_sum,
+            self.program, x.shape[0], 1, x.shape[-1], compute, x.device, self.fixed_scale,
+            per_edge=True,
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
@@ -314,6 +321,38 @@ def base_values(base: Base | None, x: Tensor) -> Tensor:
         return ACTIVATIONS[base](x)
     in_place = getattr(base, "inplace", False) or getattr(base, "__name__", "").endswith("_")
     return base(x.clone() if in_place else x)
+
+
+def with_waves(holder: nn.Module, base: Base | None, x: Tensor, terms: Tensor) -> Tensor:
+    """Return base(x) plus the sum of sinusoids of these terms, whose recipe the holder has."""
+    # a compiler gets plain operators, and would take the recipe for an input
+    if not has_values(x):
+        return add_waves(x, base_values(base, x), terms)
+    known = _known_base(base)
+    given = base_values(base, x) if known is None else known
+    return add_waves(x, given, terms, getattr(holder, "_recipe", None))
+
+
+def _known_base(base: Base | None) -> Known | None:
+    """Return how an activation and its derivative are computed, where nothing but torch does it.
+
+    A module is called all the same. None where its hooks or options do more.
+    """
+    if base is None:
+        return Known(torch.zeros_like, lambda grad, x: torch.zeros_like(x))
+    if isinstance(base, nn.Module) and _does_more(base):
+        return None
+    for name, row in BASE_ACTIVATIONS.items():
+        if type(base) is row.module or base == name or base is row.value:
+            return Known(row.value if isinstance(base, str) else base, row.backward)
+    return None
+
+
+def _does_more(base: nn.Module) -> bool:
+    """Whether a call of a module does more than its class by itself, or something else."""
+    options = getattr(base, "inplace", False), getattr(base, "approximate", "none") != "none"
+    hooks = is_hooked(base), nn.modules.module._has_any_global_hook()
+    return "forward" in vars(base) or any(options) or any(hooks)
 
 
 def _named(base: Base) -> str:

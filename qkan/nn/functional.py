@@ -25,6 +25,16 @@ from qkan.simulators import (
     select,
     with_base,
 )
+from qkan.simulators.adding import Known, add_waves
+from qkan.simulators.call import has_values
+from qkan.simulators.cpu.compiled import DTYPES, INSTALLED
+from qkan.simulators.waves import (
+    MOST_WAVES,
+    count_waves,
+    wave_recipe,
+    wave_request,
+    wave_terms,
+)
 
 READOUTS = ("z", "amplitude")
 """Readouts by name: the expectation value itself, or |α| - |β|, which qkan 0.2.3 reads."""
@@ -123,6 +133,12 @@ def _quantum(
 ) -> Tensor:
     """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
     shared = theta.ndim == 2
+    plain = activations is None and readout == "z" and engine == "auto"
+    if shared and plain and has_values(x) and sums_waves(x, program, fixed_scale):
+        one = theta.new_ones(len(theta))
+        terms = wave_terms(program, theta, scale, shift, one, fixed_scale=fixed_scale)
+        nothing = Known(torch.zeros_like, lambda grad, x: torch.zeros_like(x))
+        return F.linear(add_waves(x, nothing, terms, wave_recipe(program, fixed_scale)), weight)
     if shared:
         theta, scale, shift = (expand_groups(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
@@ -138,6 +154,17 @@ def _quantum(
     return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
 
 
+def sums_waves(x: Tensor, program: Program, fixed_scale: tuple[float, ...] | None) -> bool:
+    """Whether shared activations of inputs x are computed as the sums of waves that they are.
+
+    For few inputs the sums cost more to find than the circuits to evaluate.
+    """
+    if not x.is_cpu or x.dtype not in DTYPES or not INSTALLED or x.numel() < _MANY:
+        return False
+    count = count_waves(program, fixed_scale)
+    return count is not None and count <= MOST_WAVES
+
+
 def layer_request(
     x: Tensor,
     theta: Tensor,
@@ -148,6 +175,8 @@ def layer_request(
     base: str | None = None,
 ) -> Request:
     """Return what a layer asks of its engine for inputs x (b, i)."""
+    if shared and readout == "z" and sums_waves(x, program, fixed_scale):
+        return wave_request(program, theta.to(x.dtype), fixed_scale)
     outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
     return Request(
         program, x.shape[0], outs, x.shape[1], x.dtype, x.device, fixed_scale, per_edge, base=base
@@ -183,6 +212,10 @@ def expand_groups(shared: Tensor, in_features: int) -> Tensor:
         return shared.unsqueeze(0)
     index = torch.arange(in_features, device=shared.device) * groups // in_features
     return shared[index].unsqueeze(0)
+
+
+_MANY = 1 << 14
+"""Inputs from which on shared activations are computed as sums of waves."""
 
 
 def _in_autocast(x: Tensor) -> bool:

@@ -30,8 +30,10 @@ class HQKAN(nn.Module):
     then sees an angle of variance 1, whatever the encoding and the repetitions; on latent nodes of
     variance 1 a circuit of many harmonics would be noise. The nodes between several layers are as
     small. With `start="gelu"` or another activation they have variance 1, which such layers are
-    made for. The output has a root mean square near 0.1, so that beside a residual stream the block
-    begins as a small change and every parameter has a gradient. A gate begins as 1.
+    made for; with `base="gelu", start="base"`, too: the block then begins as a bottleneck MLP with
+    that activation exactly, and its circuits add nothing until they are trained. The output has a
+    root mean square near 0.1, so that beside a residual stream the block begins as a small change
+    and every parameter has a gradient. A gate begins as 1.
 
     The QKAN has latent² edges. For many latent nodes `group=` shares activations, or
     `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` does

@@ -25,9 +25,17 @@ from qkan.errors import QKANError
 from qkan.simulators import engines
 
 from .functional import BASES, READOUTS, Activations, qkan_layer
-from .starts import ActivationFit, check_close, fit_program, second_moment, write
+from .starts import (
+    ActivationFit,
+    base_moment,
+    check_close,
+    fit_program,
+    register_tensor,
+    second_moment,
+    write,
+)
 
-STARTS = ("random", *BASES)
+STARTS = ("random", "base", *BASES)
 
 
 class LayerOptions(TypedDict, total=False):
@@ -72,8 +80,9 @@ class QKANLayer(nn.Module):
             compatibility.
         engine: Which simulator computes it: "auto" or one of `engines()`.
         bias: Whether to add a bias.
-        start: "random", or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
-            or "identity"; see `reset_parameters`.
+        start: "random"; or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
+            or "identity"; or "base" for the base activation alone, with circuits that add nothing
+            until they are trained; see `reset_parameters`.
         generator: For the start; torch's default one when None.
         device: As in `torch.nn.Linear`.
         dtype: As in `torch.nn.Linear`.
@@ -136,6 +145,11 @@ class QKANLayer(nn.Module):
         check_choice("readout", readout, READOUTS)
         check_choice("engine", engine, ["auto", *engines()])
         check_choice("start", start, STARTS)
+        if start == "base" and base is None:
+            raise QKANError(
+                "start='base' lets the layer begin as its base activation, and base is None; pass "
+                "base='gelu' or another, or start='random'."
+            )
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         self.circuit = circuit_of(ansatz, reps)
@@ -153,21 +167,15 @@ class QKANLayer(nn.Module):
         u = self.circuit.num_encodings
         fixed = self.fixed_scale is not None
         self.theta = nn.Parameter(torch.empty(*shared, self.circuit.num_theta, **factory))
-        self.register_tensor("scale", torch.empty(*shared, u, **factory), trainable=not fixed)
+        register_tensor(self, "scale", torch.empty(*shared, u, **factory), trainable=not fixed)
         duplicate = fixed and len(self.program.merged_shifts) == u
-        self.register_tensor("shift", torch.empty(*shared, u, **factory), trainable=not duplicate)
+        shift = torch.empty(*shared, u, **factory)
+        register_tensor(self, "shift", shift, trainable=not duplicate)
         self.weight = nn.Parameter(torch.empty(*edges, **factory))
         for name, shape, wanted in (("base_weight", edges, self.base), ("bias", edges[:1], bias)):
             value = nn.Parameter(torch.empty(*shape, **factory)) if wanted else None
             self.register_parameter(name, value)
         self.register_buffer("mask", torch.empty(*edges, **factory))
-
-    def register_tensor(self, name: str, value: Tensor, *, trainable: bool) -> None:
-        """Hold a tensor as a parameter if it is trainable, and as a buffer if it is not."""
-        if trainable:
-            self.register_parameter(name, nn.Parameter(value))
-        else:
-            self.register_buffer(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new values as `start` says, of a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
@@ -182,16 +190,18 @@ class QKANLayer(nn.Module):
         `fit_activation`, weight = gain·linear.weight, and bias makes up for the offset; without a
         bias the fit has no offset. base_weight begins at 0.
 
+        With "base" it begins as linear(base(x)) exactly, where linear is uniform with the variance
+        1/(v·in), v = E base², and has no bias: base_weight is linear.weight, the angles are those
+        of "random", and weight, the amplitude of the circuits, begins at 0.
+
         Raises:
             QKANError: The circuit comes no nearer to the activation than an error of 0.1.
         """
         if self.theta.is_meta:
             return
-        if self.start != "random":
+        if self.start in BASES:
             fit = self._fit_start()
-            bound = math.sqrt(3 / (fit.moment * self.in_features))
-            drawn = torch.empty_like(self.weight, requires_grad=False)
-            self._begin_as(fit, drawn.uniform_(-bound, bound, generator=generator), None)
+            self._begin_as(fit, self._drawn(fit.moment, generator), None)
             return
         scale = self.fixed_scale or (1.0,) * self.circuit.num_encodings
         moment = second_moment(self.program, scale, self.readout)
@@ -210,12 +220,32 @@ class QKANLayer(nn.Module):
                 self.base_weight.fill_(1 / self.in_features)
             if self.bias is not None:
                 self.bias.zero_()
+            if self.start == "base":
+                assert self.base is not None
+                self._begin_as_base(self._drawn(base_moment(self.base), generator), None)
+
+    def _drawn(self, moment: float, generator: torch.Generator | None) -> Tensor:
+        """Draw a linear map (o, i) whose outputs have variance 1 for inputs of this E act²."""
+        bound = math.sqrt(3 / (moment * self.in_features))
+        drawn = torch.empty_like(self.weight, requires_grad=False)
+        return drawn.uniform_(-bound, bound, generator=generator)
+
+    @torch.no_grad()
+    def _begin_as_base(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Set the layer to linear(base(x)) and its circuits' amplitudes to 0."""
+        assert self.base_weight is not None
+        self.weight.zero_()
+        self.mask.fill_(1)
+        write(self.base_weight, weight)
+        if self.bias is not None:
+            write(self.bias, torch.zeros_like(self.bias) if bias is None else bias)
 
     def begin_as(self, linear: nn.Linear) -> None:
         """Take the place of a trained linear(act(x)), where `start` names the activation act.
 
         The outputs are those of the pair up to the error of `fit_activation`, for inputs within its
-        reach: |x| ≤ 4, or |x| ≤ 2 with fixed scales.
+        reach: |x| ≤ 4, or |x| ≤ 2 with fixed scales. With start="base" act is the base activation,
+        and the outputs are those of the pair for all inputs.
 
         Args:
             linear: A map of the layer's sizes, which is copied.
@@ -236,7 +266,7 @@ class QKANLayer(nn.Module):
         if self.start == "random":
             raise QKANError(
                 "begin_as: the layer's start is 'random', so it begins as no known activation; "
-                "build it with start='gelu', or another."
+                "build it with start='gelu' or another, or with start='base'."
             )
         sizes = (self.out_features, self.in_features)
         if not isinstance(linear, nn.Linear) or linear.weight.shape != sizes:
@@ -246,7 +276,10 @@ class QKANLayer(nn.Module):
             )
         if linear.bias is not None and self.bias is None:
             raise QKANError("begin_as: linear has a bias and the layer none; build it with bias.")
-        self._begin_as(self._fit_start(), linear.weight, linear.bias)
+        if self.start == "base":
+            self._begin_as_base(linear.weight, linear.bias)
+        else:
+            self._begin_as(self._fit_start(), linear.weight, linear.bias)
 
     def _fit_start(self) -> ActivationFit:
         """Return the angles of the activation that the layer starts as."""

@@ -51,7 +51,8 @@ def param_groups(
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    if angle_lr is not None and not (math.isfinite(angle_lr) and angle_lr > 0):
+    number = isinstance(angle_lr, int | float) and not isinstance(angle_lr, bool)
+    if angle_lr is not None and not (number and math.isfinite(angle_lr) and angle_lr > 0):
         raise QKANError(f"angle_lr={angle_lr!r}: a finite number above 0, or None.")
     spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
     decayed: list[nn.Parameter] = []

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qkan._options import check_choice
 from qkan.circuits import Circuit, Program, resolve_scale
@@ -66,6 +66,14 @@ def write(target: Tensor, value: Tensor | Sequence[float]) -> None:
     target.copy_(value)
 
 
+def register_tensor(module: nn.Module, name: str, value: Tensor, *, trainable: bool) -> None:
+    """Let a module hold a tensor as a parameter if it is trainable, and as a buffer if not."""
+    if trainable:
+        module.register_parameter(name, nn.Parameter(value))
+    else:
+        module.register_buffer(name, value)
+
+
 @functools.lru_cache(maxsize=256)
 @outside_modes
 @torch.no_grad()
@@ -81,6 +89,14 @@ def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> f
     values = edge_values(program, x, theta[:, None, None, :], scales, torch.zeros_like(scales))
     values = amplitude(values) if readout == "amplitude" else values
     return float(values.square().mean())
+
+
+@functools.lru_cache(maxsize=32)
+@outside_modes
+def base_moment(name: str) -> float:
+    """E act² of a base activation for x ~ N(0, 1)."""
+    x, density = _normal(8.0, 2001)
+    return float(density @ BASES[name](torch.from_numpy(x)).numpy() ** 2)
 
 
 def _additive_recurrence(points: int, dimensions: int) -> np.ndarray:

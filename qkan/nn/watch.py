@@ -15,15 +15,24 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 @contextmanager
 def on_layer_input(
-    model: nn.Module, call: Callable[[str, QKANLayer, Tensor], None]
+    model: nn.Module,
+    call: Callable[[str, Any, Tensor], None],
+    kinds: tuple[type[nn.Module], ...] = (QKANLayer,),
 ) -> Iterator[None]:
-    """While this lasts, call with each `QKANLayer`'s name, itself and its input (b, i)."""
+    """While this lasts, call with the name, itself and the input (b, i) of each module of a kind.
+
+    Args:
+        model: Whose modules are watched.
+        call: Is called before such a module runs.
+        kinds: The classes of the modules.
+    """
     handles = []
     for name, module in model.named_modules():
-        if isinstance(module, QKANLayer):
+        if isinstance(module, kinds):
 
-            def before(layer: QKANLayer, inputs: tuple[Any, ...], name: str = name) -> None:
-                call(name, layer, inputs[0].reshape(-1, inputs[0].shape[-1]))
+            def before(part: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
+                width = inputs[0].shape[-1] if inputs[0].ndim else 1
+                call(name, part, inputs[0].reshape(-1, width))
 
             handles.append(module.register_forward_pre_hook(before))
     try:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from qkan._options import check_size
 from qkan.circuits import Circuit, CircuitError, fixed_scale
 from qkan.errors import QKANError
-from qkan.interpret.edges import layers_by_name
 from qkan.io import hugging_face
+from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
+from qkan.nn.starts import register_tensor
 from qkan.nn.watch import unwrapped
 
 from .growth import Growth, find_growth
@@ -33,12 +34,12 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
 
     Each new repetition starts as the identity: where the state is an eigenstate of it, where the
     observable commutes with it, or with angles that cancel. Such values are found by a search in
-    the circuit itself, so a registered ansatz of your own extends too. Every `QKANLayer` in the
-    model is extended. Everything else, masks, frozen parameters, modes and hooks included, is as
-    in the original, which stays as it is.
+    the circuit itself, so a registered ansatz of your own extends too. Every `QKANLayer` and every
+    `DARUAN` in the model is extended. Everything else, masks, frozen parameters, modes and hooks
+    included, is as in the original, which stays as it is.
 
     Args:
-        model: A `QKANLayer`, or any module with such layers in it.
+        model: A `QKANLayer` or a `DARUAN`, or any module with such parts in it.
         reps: Repetitions in all, at least as many as each layer has.
         scale: Scales of the new repetitions. They are needed where the encoding is fixed to numbers
             of your own that are no geometric sequence; named encodings continue by themselves.
@@ -49,7 +50,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
         time order.
 
     Raises:
-        QKANError: No layer; `reps` is below a layer's; a bare gate list, which has no rule for
+        QKANError: No such part; `reps` is below a layer's; a bare gate list, which has no rule for
             more repetitions; no identity exists for this circuit and encoding; `scale` is missing,
             or not needed. The message names the layer.
 
@@ -66,7 +67,7 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
     check_size("extend: reps", reps)
     longer: Model = copy.deepcopy(unwrapped(model))
     grown: _Grown = {}
-    for name, layer in layers_by_name(longer, "extend").items():
+    for name, layer in _parts(longer).items():
         try:
             _extend_layer(layer, reps, scale, grown)
         except (CircuitError, QKANError) as error:
@@ -76,13 +77,26 @@ def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> 
     return longer
 
 
+_Part = QKANLayer | DARUAN
+
+
+def _parts(model: nn.Module) -> dict[str, _Part]:
+    """All layers and activations of a model by their names.
+
+    Raises:
+        QKANError: There is none.
+    """
+    found = {n: m for n, m in model.named_modules() if isinstance(m, QKANLayer | DARUAN)}
+    if not found:
+        raise QKANError(f"extend: {type(model).__name__} has no QKANLayer and no DARUAN in it.")
+    return found
+
+
 _Grown = dict[tuple[int, tuple[Growth, ...]], tuple[Tensor, Tensor]]
 """From the id of a tensor and its growths to the tensor, which keeps its id, and the longer one."""
 
 
-def _extend_layer(
-    layer: QKANLayer, reps: int, numbers: Sequence[float] | None, grown: _Grown
-) -> None:
+def _extend_layer(layer: _Part, reps: int, numbers: Sequence[float] | None, grown: _Grown) -> None:
     """Extend a layer in place; by `grown`, tensors that were tied stay tied."""
     check_unparametrized(layer)
     growths = _growths(layer, reps, numbers)
@@ -97,13 +111,15 @@ def _extend_layer(
             grown[key] = (old, _grown(name, old, growths, trainable))
         if isinstance(old, nn.Parameter) != trainable:
             delattr(layer, name)
-            layer.register_tensor(name, grown[key][1], trainable=trainable)
+            register_tensor(layer, name, grown[key][1], trainable=trainable)
         setattr(layer, name, grown[key][1])
     layer.circuit, layer.program = plan.circuit, plan.program
     layer.encoding, layer.fixed_scale = plan.encoding, plan.fixed_scale
+    if isinstance(layer, DARUAN):
+        layer.plan_waves()
 
 
-def _growths(layer: QKANLayer, reps: int, numbers: Sequence[float] | None) -> tuple[Growth, ...]:
+def _growths(layer: _Part, reps: int, numbers: Sequence[float] | None) -> tuple[Growth, ...]:
     """One growth for each repetition that is missing."""
     circuit, growths = layer.circuit, []
     # this refuses what no rule extends, before anything is searched for
@@ -130,7 +146,7 @@ def _no_identity(longer: Circuit, encoding: str | tuple[float, ...]) -> str:
 
 
 def _new_scales(
-    layer: QKANLayer, missing: int, numbers: Sequence[float] | None
+    layer: _Part, missing: int, numbers: Sequence[float] | None
 ) -> Sequence[float | None]:
     """The fixed scale of each new repetition, None for one that is trained."""
     encoding = layer.encoding
@@ -165,7 +181,7 @@ def _geometric(scales: tuple[float, ...], missing: int) -> list[float]:
     return [ordered[-1] * ratios[0] ** (n + 1) for n in range(missing)]
 
 
-def _plan(layer: QKANLayer, growths: tuple[Growth, ...]) -> QKANLayer:
+def _plan(layer: _Part, growths: tuple[Growth, ...]) -> _Part:
     """A layer of the longer circuit on "meta": it tells parameters from buffers."""
     encoding = layer.encoding
     if layer.fixed_scale is not None:
@@ -178,7 +194,9 @@ def _plan(layer: QKANLayer, growths: tuple[Growth, ...]) -> QKANLayer:
         encoding = encoding if named else scales
     config = {**layer.config(), "encoding": encoding, "ansatz": growths[-1].circuit}
     del config["circuit"]
-    return QKANLayer(**config, device="meta", dtype=layer.weight.dtype)
+    if isinstance(layer, DARUAN):
+        return DARUAN(**{**config, "base": None}, device="meta", dtype=layer.theta.dtype)
+    return QKANLayer(**config, device="meta", dtype=layer.theta.dtype)
 
 
 def _grown(name: str, old: Tensor, growths: tuple[Growth, ...], trainable: bool) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from qkan.errors import QKANError
-from qkan.nn.activation import DARUAN, Base, base_values
+from qkan.nn.activation import DARUAN, Base, with_waves
 from qkan.nn.functional import check_features, compute_dtype
 from qkan.nn.watch import is_hooked
 from qkan.simulators import is_tracing
-from qkan.simulators.waves import add_waves
+from qkan.simulators.waves import wave_recipe
 
 
 class FoldedActivation(nn.Module):
@@ -38,6 +38,7 @@ class FoldedActivation(nn.Module):
     def __init__(self, activation: DARUAN) -> None:
         super().__init__()
         self.features, self.base = activation.features, activation.base
+        self._recipe = wave_recipe(activation.program, activation.fixed_scale)
         with torch.no_grad():
             waves = activation.waves(torch.float64)
         assert waves is not None
@@ -48,7 +49,7 @@ class FoldedActivation(nn.Module):
         """(…, f) → (…, f)."""
         if self.features is not None and not is_tracing():
             check_features(x, self.features, x.dtype if isinstance(x, Tensor) else torch.float32)
-        return add_waves(x, base_values(self.base, x), self.waves)
+        return with_waves(self, self.base, x, self.waves)
 
     def config(self) -> NoReturn:
         """Raise, because a folded activation has no circuit that would build it again.

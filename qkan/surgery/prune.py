@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qkan._habits import guided
 from qkan.errors import QKANError
-from qkan.interpret.edges import bias_of, edge_outputs
+from qkan.interpret.edges import bias_of, edge_outputs, layers_by_name
 from qkan.interpret.importance import Chain, chains, importance
 from qkan.io import hugging_face
 from qkan.nn.layer import QKANLayer
@@ -54,6 +54,7 @@ def prune(
     Args:
         model: A `QKANLayer`, or any module with such layers in it. Hidden nodes are those between
             layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges are pruned.
+            A `DARUAN` in it stays as it is, for it has no edges.
         x: The model's input, at least two samples: importance is measured on it.
         edge_threshold: Edges with a lower score are masked; 0 keeps all.
         node_threshold: Hidden nodes with a lower score are taken out, with all their edges.
@@ -82,6 +83,7 @@ def prune(
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
+    layers_by_name(unwrapped(model), "prune")
     pruned: Model = copy.deepcopy(unwrapped(model))
     found = importance(pruned, x, score=score)
     for chain in chains(pruned):

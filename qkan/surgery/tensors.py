@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from torch import nn
 from torch.nn.utils import parametrize
 
 from qkan.errors import QKANError
-from qkan.nn.layer import QKANLayer
 
 ANGLES = ("theta", "scale", "shift")
 """The tensors of a layer that its circuits take."""
 
 
-def check_unparametrized(layer: QKANLayer, place: str = "") -> None:
+def check_unparametrized(layer: nn.Module, place: str = "") -> None:
     """Raise `QKANError` where `torch.nn.utils.parametrize` computes the tensors of a layer.
 
     The message begins with `place`.

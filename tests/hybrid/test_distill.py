@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from qkan import HQKAN, Distillation, QKANError, distill_ffn, replace_ffn
+from qkan.hybrid.block_pairs import find_pairs
+from qkan.hybrid.comparison import call
+from qkan.hybrid.stages import module_by_module
 
 
 @pytest.mark.parametrize("case", MODELS)
@@ -142,6 +146,61 @@ def test_end_to_end_learns_what_it_should(train: str) -> None:
     assert not any("wte" in name for name in outside)
 
 
+def test_old_blocks_help_less_and_less_and_are_gone_at_the_end() -> None:
+    torch.manual_seed(0)
+    teacher = gpt2()
+    student = copy.deepcopy(teacher)
+    replaced = replace_ffn(student, block)
+    # no dropout outside the new blocks, so that the old ones alone make no difference
+    student.eval()
+    before = values(teacher), values(student)
+    history = distill_ffn(
+        teacher, student, texts(2), steps=0, end_to_end_steps=20, self_guided=0.5, lr=0.02,
+        progress=False,
+    )  # fmt: skip
+    wanted = [math.cos(math.pi / 2 * (n + 1) / 11) ** 2 for n in range(10)] + [0.0] * 10
+    assert history.guidance == pytest.approx(wanted, abs=1e-12)
+    assert history.end_to_end[0] < 0.1 * history.end_to_end[10]
+    assert not changed(before[0], teacher) and all(p.grad is None for p in teacher.parameters())
+    assert all(p.requires_grad for p in teacher.parameters())
+    assert all(".mlp." in name for name in changed(before[1], student))
+    assert not any(module._forward_hooks for module in student.modules())
+    batch = texts(1)[0]
+    alone = student.eval()(**batch).logits
+    loss = distill_ffn(
+        teacher, copy.deepcopy(student), [batch], steps=0, end_to_end_steps=1, progress=False
+    )
+    assert loss.end_to_end[0] > 0 and loss.guidance == [0.0]
+    replaced.undo()
+    assert not torch.allclose(student(**batch).logits, alone)
+    assert torch.equal(student(**batch).logits, teacher.eval()(**batch).logits)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_a_guided_block_returns_a_mixture_of_both(case: str) -> None:
+    build, batches, _, _ = MODELS[case]
+    torch.manual_seed(0)
+    teacher = build().eval()
+    student = copy.deepcopy(teacher)
+    replace_ffn(student, block)
+    for one in find_pairs(teacher, student, None):
+        seen: list[Any] = []
+        with (
+            one.reads.register_forward_pre_hook(lambda m, args, seen=seen: seen.append(args[0])),
+            one.writes.register_forward_hook(lambda m, args, out, seen=seen: seen.append(out)),
+            module_by_module(),
+            torch.no_grad(),
+        ):
+            call(teacher, batches()[0])
+        # a decoder of a T5 calls no block but its own in between
+        x, old = seen[:2]
+        new = one.student(x)
+        with one.guiding(0.25):
+            found = one.student(x)
+        torch.testing.assert_close(found, 0.25 * old + 0.75 * new, msg=one.name)
+        assert torch.equal(one.student(x), new)
+
+
 def test_the_losses_are_what_they_are_called() -> None:
     batch = texts(1)[0]
     keep = batch["attention_mask"].bool()
@@ -205,7 +264,7 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
     monkeypatch.setattr("qkan.training.checkpoint.Checkpoint.due", True)
     options = {
         "steps": 6, "end_to_end_steps": 5, "scheduler": "cosine", "seed": 3, "progress": False,
-        "lr": 0.01,
+        "lr": 0.01, "self_guided": 0.8,
     }  # fmt: skip
 
     def run(left: int, **more: Any) -> tuple[nn.Module, Distillation]:
@@ -223,6 +282,8 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
     resumed, rest = run(-1, checkpoint=path)
     assert not changed(values(whole), resumed)
     assert rest.layers == history.layers and rest.end_to_end == history.end_to_end
+    assert rest.guidance == history.guidance
+    assert [share > 0 for share in rest.guidance] == [True] * 4 + [False]
     assert len(rest.seconds) == 11
     again, finished = run(-1, checkpoint=path)
     assert finished.to_dict() == rest.to_dict() and not changed(values(whole), again)
@@ -347,6 +408,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a batch": ({"batches": ["text"]}, "a batch is a str"),
     "no length": ({"batches": iter([])}, "pass steps"),
     "steps": ({"steps": -1}, "steps=-1"),
+    "no stage to guide": ({"self_guided": 0.5}, "self_guided belong to the second stage"),
+    "guided too long": (
+        {"self_guided": 2, "end_to_end_steps": 1}, "self_guided=2: the share of the second stage",
+    ),
+    "guided or not": ({"self_guided": True, "end_to_end_steps": 1}, "a number from 0 to 1"),
     "no steps": ({"steps": 0}, "no step to take"),
     "train": ({"train": "some"}, "Unknown train 'some'. Known: all, replaced"),
     "loss": ({"loss": "kll", "end_to_end_steps": 1}, "Did you mean 'kl'"),

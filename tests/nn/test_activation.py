@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -204,3 +205,52 @@ def test_a_base_that_works_in_place_leaves_the_input_to_the_circuit(base: Any) -
     model = nn.Sequential(nn.Linear(20, 20), activation)
     model(x).sum().backward()
     assert activation.theta.grad is not None and activation.theta.grad.abs().max() > 0
+
+
+class _Doubled(nn.GELU):
+    """GELU times two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def _patched() -> nn.Module:
+    base = nn.GELU()
+    base.forward = lambda x: 3 * x  # type: ignore[method-assign]
+    return base
+
+
+@pytest.mark.parametrize(
+    "base",
+    [nn.GELU(), nn.GELU("tanh"), nn.SiLU(), _Doubled(), _patched(), F.gelu, torch.tanh, None],
+    ids=repr,
+)
+def test_the_gradient_is_that_of_the_base_as_it_is(base: Any) -> None:
+    activation = DARUAN(6, group=2, base=base, amplitude=0.5, dtype=torch.float64)
+    x = torch.randn(9, 6, dtype=torch.float64, requires_grad=True)
+    plain = torch.zeros_like(x) if base is None else base(x)
+    circuit = DARUAN(6, group=2, base=None, amplitude=0.5, dtype=torch.float64)
+    circuit.load_state_dict(activation.state_dict())
+    weight = torch.randn(9, 6, dtype=torch.float64)
+    wanted = torch.autograd.grad((weight * (plain + circuit(x))).sum(), x)[0]
+    found = torch.autograd.grad((weight * activation(x)).sum(), x)[0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_hooks_of_a_base_are_called_and_may_change_what_it_returns() -> None:
+    base, calls = nn.GELU(), []
+    base.register_forward_hook(lambda module, args, out: 2 * out)
+    base.register_full_backward_hook(lambda *args: calls.append(args))
+    activation, x = DARUAN(6, base=base), torch.randn(4, 6, requires_grad=True)
+    out = activation(x)
+    torch.testing.assert_close(out, 2 * F.gelu(x))
+    out.sum().backward()
+    wanted = torch.autograd.grad(2 * F.gelu(x).sum(), x)[0]
+    torch.testing.assert_close(x.grad, wanted)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, "fast", True])
+def test_a_rate_of_angles_is_a_number_above_zero(rate: Any) -> None:
+    with pytest.raises(QKANError, match=r"angle_lr=.*a finite number above 0, or None"):
+        param_groups(DARUAN(4), 1e-3, angle_lr=rate)

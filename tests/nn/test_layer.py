@@ -410,3 +410,24 @@ def test_a_circuit_of_ones_own_trains(name: str) -> None:
     layer(torch.randn(8, 2)).square().sum().backward()
     for parameter in layer.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("encoding", ["trainable", "linear", "ternary"])
+@pytest.mark.parametrize("group", [1, 5, "inputs"])
+def test_many_inputs_of_shared_activations_are_sums_of_waves(
+    encoding: str, group: int | str
+) -> None:
+    layer = QKANLayer(37, 3, encoding=encoding, group=group, dtype=torch.float64)
+    x = torch.randn(500, 37, dtype=torch.float64, requires_grad=True)
+    held = [x, *layer.parameters()]
+    results = []
+    for engine in ("auto", "torch"):
+        layer.engine = engine
+        out = layer(x)
+        found = torch.autograd.grad(out.square().sum(), held, allow_unused=True)
+        results.append((out.detach(), *found))
+    for found, wanted in zip(*results, strict=True):
+        assert (found is None) == (wanted is None)
+        if wanted is not None:
+            bound = 1e-9 * float(wanted.abs().max())
+            torch.testing.assert_close(found, wanted, rtol=0, atol=bound)

@@ -123,6 +123,43 @@ def test_a_layer_begins_as_linear_behind_the_activation(name: str) -> None:
         assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0
 
 
+@pytest.mark.parametrize("options", [{}, {"group": 3, "base": "gelu"}, {"encoding": "linear"}])
+def test_a_layer_begins_as_its_base_alone_and_every_parameter_learns(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    layer = QKANLayer(12, 7, start="base", dtype=DOUBLE, **options)
+    x = torch.randn(4000, 12, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    act = BASES[str(layer.base)]
+    assert layer.base_weight is not None and not layer.weight.any()
+    assert torch.allclose(layer(x), nn.functional.linear(act(x), layer.base_weight), atol=1e-12)
+    assert 0.5 < float(layer(x).detach().square().mean()) < 2
+    linear = nn.Linear(12, 7, dtype=DOUBLE)
+    layer.begin_as(linear)
+    assert_close(layer(x), linear(act(x)).detach(), "linear(base(x))", 1e-12)
+    save(layer, tmp_path / "layer.safetensors")
+    again = load(tmp_path / "layer.safetensors")
+    assert again.start == "base" and torch.equal(again(x), layer(x))
+    start = copy.deepcopy([*layer.parameters()])
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (layer(x) - torch.sin(3 * x[:, :7])).square().mean().backward()
+        optimizer.step()
+    for (name, now), before in zip(layer.named_parameters(), start, strict=True):
+        assert float((now - before).detach().abs().max()) > 0, name
+
+
+def test_a_block_begins_as_a_bottleneck_with_a_known_activation() -> None:
+    block = HQKAN(16, latent=4, base="gelu", start="base")
+    layer, x = block.qkan.layers[0], torch.randn(30, 16)
+    hidden = nn.functional.linear(nn.functional.gelu(block.down(x)), layer.base_weight)
+    assert_close(block(x), block.up(hidden).detach(), "a bottleneck", 1e-6)
+    again = HQKAN.from_config(block.config())
+    assert again.qkan.layers[0].start == "base"
+    with pytest.raises(QKANError, match="start='base' lets the layer begin as its base"):
+        HQKAN(16, base=None, start="base")
+
+
 def test_an_identity_matrix_makes_it_the_activation_of_every_element() -> None:
     layer = QKANLayer(5, 5, group="inputs", start="silu", base=None, engine="torch")
     identity = nn.Linear(5, 5, bias=False)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from qkan.circuits import RX, RY, RZ, Circuit, Encoding, H, Theta, ansatz, lower
 from qkan.simulators import edge_values
-from qkan.simulators.waves import add_waves, count_waves, wave_terms
+from qkan.simulators.adding import Known, add_waves
+from qkan.simulators.base_activations import BASE_ACTIVATIONS
+from qkan.simulators.waves import count_waves, wave_plan, wave_recipe, wave_terms
 
 DOUBLE = torch.float64
 TWICE = Circuit([H, RZ(Encoding(0)), RY(Theta(0)), RX(Encoding(1)), RZ(Encoding(0)), RY(Theta(1))])
@@ -44,7 +47,7 @@ class Problem:
     def waves(self) -> Tensor:
         theta, scale, shift, amplitude, x = self.tensors
         terms = wave_terms(self.program, theta, scale, shift, amplitude, fixed_scale=self.fixed)
-        return add_waves(x, x.tanh(), terms)
+        return add_waves(x, x.tanh(), terms, wave_recipe(self.program, self.fixed))
 
     def circuit(self) -> Tensor:
         theta, scale, shift, amplitude, x = self.tensors
@@ -78,6 +81,57 @@ def test_the_waves_are_the_circuit(name: str, groups: int) -> None:
 def test_equal_frequencies_count_once(name: str) -> None:
     circuit, fixed, count = CASES[name]
     assert count_waves(lower(circuit), fixed) == count
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_recipe_computes_each_wave_of_what_it_has(name: str) -> None:
+    circuit, fixed, count = CASES[name]
+    recipe = wave_recipe(lower(circuit), fixed).reshape(-1, 4).tolist()
+    frequencies = (
+        wave_plan(lower(circuit), fixed).frequencies
+        @ np.array(fixed or (0.7, 1.3, 2.9))[: circuit.num_encodings]
+    )
+    done: set[int] = set()
+    for w, a, b, sign in recipe:
+        if a >= 0:
+            assert {a, b} <= done
+            assert abs(frequencies[a] + sign * frequencies[b] - frequencies[w]) < 1e-12
+        done.add(w)
+    assert done == set(range(count))
+
+
+def test_most_waves_are_products() -> None:
+    def singles(circuit: Circuit, fixed: tuple[float, ...] | None) -> int:
+        return wave_recipe(lower(circuit), fixed).reshape(-1, 4)[:, 1].tolist().count(-1)
+
+    assert singles(ansatz("pz", 3), None) == 3
+    assert singles(ansatz("pz", 3), (1.0, 1.0, 1.0)) == 1
+    assert singles(ansatz("pz", 8), (1.0,) * 8) == 1
+
+
+@pytest.mark.parametrize("base", ["gelu", "silu", "relu", "tanh", "identity", None])
+def test_passes_that_add_to_a_known_base_are_its_sum_with_the_waves(base: str | None) -> None:
+    problem = Problem("linear", 3, features=7)
+    theta, scale, shift, amplitude, x = problem.tensors
+    terms = wave_terms(problem.program, theta, scale, shift, amplitude, fixed_scale=problem.fixed)
+    row = BASE_ACTIVATIONS[base] if base else Known(torch.zeros_like, lambda g, x: 0 * g)
+    known = Known(row.value, row.backward)
+    value, given = row.value(x), x.detach().clone()
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=DOUBLE)
+    kept = grad.clone()
+    results = [
+        (out.detach(), *torch.autograd.grad(out, (x, theta, amplitude), grad, retain_graph=True))
+        for out in (add_waves(x, known, terms), add_waves(x, value, terms), value + add_waves(
+            x, torch.zeros_like(x), terms))
+    ]  # fmt: skip
+    for one in results[1:]:
+        for found, wanted in zip(results[0], one, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    assert torch.equal(x, given) and torch.equal(grad, kept)
+    few = x.detach()[:1, :2].requires_grad_()
+    held = terms.detach()[:, :2].requires_grad_()
+    assert torch.autograd.gradcheck(lambda *g: add_waves(g[0], known, g[1]), (few, held))
+    assert torch.autograd.gradgradcheck(lambda *g: add_waves(g[0], known, g[1]), (few, held))
 
 
 def test_an_arccos_or_very_many_frequencies_have_no_such_sum() -> None:

@@ -1,0 +1,125 @@
+"""The section of `activation_images.py` on the results page, every number from its record."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+Finals = dict[str, dict[int, dict[str, Any]]]
+"""The results of the tested runs, by row and seed."""
+
+REFERENCE = "GELU"
+
+
+def section(record: dict[str, Any]) -> list[str]:
+    """Learnt activations beside known ones."""
+    settings, found = record["settings"], finals(record["runs"])
+    if not found:
+        return []
+    some = next(run["settings"] for run in record["runs"] if run["settings"]["test"])
+    trial = next(run["settings"] for run in record["runs"] if not run["settings"]["test"])
+    return [
+        verdict(found),
+        "",
+        f"{some['images']}: a vision transformer of {settings['layers']} layers and "
+        f"{settings['width']} → {settings['hidden']} → {settings['width']} blocks, of which only "
+        f"the activation differs; {some['steps']} steps, a small budget that compares activations "
+        f"and no more. {len(settings['rates'])} learning rates a row, chosen on validation after "
+        f"{trial['steps']} steps, then trained on other seeds and tested once; mean ± standard "
+        "deviation (`experiments/images/activation_images.py`).",
+        "",
+        *table(found),
+    ]
+
+
+def finals(runs: Sequence[dict[str, Any]]) -> Finals:
+    """The tested runs of the most steps; a seed counts once, by the newest run."""
+    tested = [run for run in runs if run["settings"]["test"]]
+    most = max((run["settings"]["steps"] for run in tested), default=0)
+    found: Finals = {}
+    for run in tested:
+        asked = run["settings"]
+        if asked["steps"] == most:
+            row = found.setdefault(asked["row"], {})
+            row[asked["seed"]] = {**run["result"], "kind": asked["kind"], "rate": asked["rate"]}
+    return found
+
+
+def order(found: Finals) -> list[str]:
+    """The rows by their mean validation loss, the best one first."""
+    return sorted(found, key=lambda name: statistics.mean(_values(found[name], "validation_loss")))
+
+
+def differences(found: Finals, row: str, other: str, name: str = "test_loss") -> list[float]:
+    """A row minus another one, seed by seed."""
+    mine, theirs = found[row], found[other]
+    return [mine[seed][name] - theirs[seed][name] for seed in mine if seed in theirs]
+
+
+def table(found: Finals) -> list[str]:
+    """All rows in the order of validation."""
+    lines = [
+        "| activation | parameters | rate | seeds | validation loss | test loss | "
+        f"test loss − {REFERENCE} | test accuracy in % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in order(found):
+        runs = found[name]
+        some = next(iter(runs.values()))
+        against = differences(found, name, REFERENCE) if REFERENCE in found else []
+        accuracy = [100 * value for value in _values(runs, "test_accuracy")]
+        lines.append(
+            f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
+            f"{_spread(_values(runs, 'validation_loss'), '.4f')} | "
+            f"{_spread(_values(runs, 'test_loss'), '.4f')} | "
+            f"{'–' if name == REFERENCE or not against else _spread(against, '+.4f')} | "
+            f"{_spread(accuracy, '.2f')} |"
+        )
+    return lines
+
+
+def verdict(found: Finals) -> str:
+    """The DARUAN beside the best classical learnt activation and the best known one."""
+    best = {
+        kind: next((name for name in order(found) if _kind(found, name) == kind), None)
+        for kind in ("daruan", "control", "known")
+    }
+    mine, parts = best["daruan"], []
+    if mine is None:
+        return "No DARUAN has been trained."
+    for kind, words in (("control", "the classical learnt one"), ("known", "the best known one")):
+        other = best[kind]
+        if other is not None:
+            gaps = differences(found, mine, other)
+            ahead = sum(gap < 0 for gap in gaps)
+            parts.append(
+                f"{words}, {other}, on {ahead} of {len(gaps)} seeds (test loss "
+                f"{_spread(gaps, '+.4f')}{_p(gaps)})"
+            )
+    return f"{mine} is ahead of " + ", and of ".join(parts) + "."
+
+
+def _p(gaps: Sequence[float]) -> str:
+    """The p of a paired t test, two-sided."""
+    if len(gaps) < 2 or not statistics.stdev(gaps):
+        return ""
+    from scipy.stats import t
+
+    size = statistics.mean(gaps) / (statistics.stdev(gaps) / math.sqrt(len(gaps)))
+    return f", paired t test p = {2 * t.sf(abs(size), len(gaps) - 1):.2g}"
+
+
+def _kind(found: Finals, name: str) -> Any:
+    return next(iter(found[name].values()))["kind"]
+
+
+def _values(seeds: dict[int, dict[str, Any]], name: str) -> list[float]:
+    return [result[name] for result in seeds.values()]
+
+
+def _spread(values: Sequence[float], style: str) -> str:
+    """Mean and, of several values, standard deviation."""
+    mean, plain = format(statistics.mean(values), style), style.removeprefix("+")
+    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), plain)}"

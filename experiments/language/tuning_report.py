@@ -1,0 +1,80 @@
+"""The section of `tuning.py` on the results page, every number from its record."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+Finals = dict[str, dict[int, dict[str, Any]]]
+"""The results of the tested runs, by row and seed."""
+
+
+def section(record: dict[str, Any]) -> list[str]:
+    """Adapters of equal size."""
+    settings, found = record["settings"], finals(record["runs"])
+    if not found:
+        return []
+    some = next(run["settings"] for run in record["runs"] if run["settings"]["test"])
+    trial = next(run["settings"] for run in record["runs"] if not run["settings"]["test"])
+    best = order(found)[0]
+    return [
+        f"Best on validation: {best}.",
+        "",
+        f"{settings['model']} is frozen; an adapter and a linear head learn "
+        f"{settings['task']}. {some['steps']} steps of {settings['batch']} sentences of at most "
+        f"{settings['longest']} tokens. {len(settings['rates'])} learning rates a row, chosen on "
+        f"validation after {trial['steps']} steps, then trained on other seeds and tested once on "
+        f"{some['sentences']['test']:,} sentences; mean ± standard deviation "
+        "(`experiments/language/tuning.py`).",
+        "",
+        *table(found),
+    ]
+
+
+def finals(runs: Sequence[dict[str, Any]]) -> Finals:
+    """The tested runs of the most steps; a seed counts once, by the newest run."""
+    tested = [run for run in runs if run["settings"]["test"]]
+    most = max((run["settings"]["steps"] for run in tested), default=0)
+    found: Finals = {}
+    for run in tested:
+        asked = run["settings"]
+        if asked["steps"] == most:
+            row = found.setdefault(asked["row"], {})
+            row[asked["seed"]] = {**run["result"], "rate": asked["rate"]}
+    return found
+
+
+def order(found: Finals) -> list[str]:
+    """The rows by their mean validation loss, the best one first."""
+    return sorted(found, key=lambda name: statistics.mean(_values(found[name], "validation_loss")))
+
+
+def table(found: Finals) -> list[str]:
+    """All rows in the order of validation."""
+    lines = [
+        "| adapter | its parameters | rate | seeds | validation loss | test loss | "
+        "test accuracy in % | CPU seconds of training |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in order(found):
+        runs = found[name]
+        some = next(iter(runs.values()))
+        accuracy = [100 * value for value in _values(runs, "test_accuracy")]
+        lines.append(
+            f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
+            f"{_spread(_values(runs, 'validation_loss'), '.3f')} | "
+            f"{_spread(_values(runs, 'test_loss'), '.3f')} | {_spread(accuracy, '.1f')} | "
+            f"{statistics.mean(_values(runs, 'cpu_seconds')):.0f} |"
+        )
+    return lines
+
+
+def _values(seeds: dict[int, dict[str, Any]], name: str) -> list[float]:
+    return [result[name] for result in seeds.values()]
+
+
+def _spread(values: Sequence[float], style: str) -> str:
+    """Mean and, of several values, standard deviation."""
+    mean, plain = format(statistics.mean(values), style), style.removeprefix("+")
+    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), plain)}"
