@@ -22,6 +22,7 @@ from .autocast import autocast_dtype
 from .bridge import are_many, graph_of_gradients, is_observed
 from .call import has_values
 from .cpu.compiled import DTYPES, INSTALLED
+from .registry import is_exporting
 from .adding import add_waves
 
 GATES = {"LSTM": 4, "GRU": 3}
@@ -73,7 +74,9 @@ def base_gates(z: Tensor, first: int, last: int) -> Tensor:
     if not first <= _TANH < last:
         return z.sigmoid()
     parts = z.chunk(last - first, -1)
-    return torch.cat([p.tanh() if k == _TANH else p.sigmoid() for k, p in enumerate(parts, first)], -1)
+    return torch.cat(
+        [p.tanh() if k == _TANH else p.sigmoid() for k, p in enumerate(parts, first)], -1
+    )
 
 
 def gates_of(terms: Tensor, kind: str) -> Gate:
@@ -155,8 +158,8 @@ def recurrence(
     """Compute a sequence whose gates are base plus waves.
 
     On a CPU one compiled call does all steps where the state is small, and one call a step beside
-    torch's matrix product where it is large; so do their derivatives. Elsewhere, and where a
-    compiler, a tracer or a transform looks on, it is what `plain` computes.
+    torch's matrix product where it is large; so do their derivatives. A compiler sees one operator.
+    Elsewhere, and where an exporter or a transform looks on, it is what `plain` computes.
 
     Args:
         cell: The recurrent part.
@@ -170,6 +173,10 @@ def recurrence(
         Hidden states of all rows (n, h), and h and c (b, h) after the last step of each sample.
     """
     tensors = (x, cell.weight, h, c, terms, cell.bias)
+    # a compiler would unroll the steps
+    if torch.compiler.is_compiling() and not is_exporting() and _are_alike(tensors):
+        found = _operator(cell.kind, steps.sizes, steps.reverse, *tensors)
+        return found[0], found[1], found[2]
     if _is_compiled(tensors):
         return _Recurrence.apply(cell.kind, steps, *tensors)  # type: ignore[no-any-return, no-untyped-call]
     return plain(cell, x, h, c, gates_of(terms, cell.kind), steps)
@@ -179,15 +186,25 @@ def _is_compiled(tensors: Sequence[Tensor | None]) -> bool:
     """Whether the compiled kernels take these tensors."""
     x = tensors[0]
     assert x is not None
-    # a compiler and a tracer see only the first question
+    # a tracer sees only the first question
     return (
         has_values(x)
         and not is_observed()
-        and INSTALLED
+        and all(t is None or type(t.data) is Tensor for t in tensors)
+        and _are_alike(tensors)
+    )
+
+
+def _are_alike(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether the tensors are of a kind that the kernels take, and not empty."""
+    x = tensors[0]
+    assert x is not None
+    return (
+        INSTALLED
         and autocast_dtype("cpu") is None
         and x.dtype in DTYPES
         and x.numel() > 0
-        and all(t is None or (type(t.data) is Tensor and t.is_cpu and t.dtype == x.dtype) for t in tensors)
+        and all(t is None or (t.device.type == "cpu" and t.dtype == x.dtype) for t in tensors)
     )
 
 
@@ -196,10 +213,13 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kind: str, steps: Steps, *tensors: Any) -> tuple[Tensor, ...]:
+        from .cpu.recurrent_calls import Sequence as Compiled
         from .cpu.recurrent_calls import forward
 
-        out, h, c, kept = forward(kind, steps, *tensors)
-        ctx.kind, ctx.steps = kind, steps
+        x, weight, h, c, terms, bias = tensors
+        own = Compiled(kind, steps, x, h, terms)
+        out, h, c, kept = forward(own, x, weight, h, c, bias)
+        ctx.kind, ctx.steps, ctx.own = kind, steps, own
         ctx.save_for_backward(*tensors, *kept)
         return out, h, c
 
@@ -211,7 +231,7 @@ class _Recurrence(torch.autograd.Function):
         if torch.is_grad_enabled() or any(are_many(grad) for grad in grads):
             found = _differentiable_backward(ctx, tensors, grads)
         else:
-            found = backward(ctx.kind, ctx.steps, tensors, kept, grads)
+            found = backward(ctx.own, tensors[1], tensors[5], kept, grads)
         return (None, None, *found)
 
 
@@ -226,3 +246,70 @@ def _differentiable_backward(
         pairs = zip(found, grads, strict=True)
         total = sum(((value * grad).sum() for value, grad in pairs), x.new_zeros(()))
     return graph_of_gradients(total, tensors, ctx.needs_input_grad[2:], torch.ones_like(total))
+
+
+_CELL = "str kind, SymInt[] sizes, bool reverse"
+
+
+def _operator_values(kind: str, sizes: Sequence[int], reverse: bool, *tensors: Any) -> list[Tensor]:
+    from .cpu.recurrent_calls import Sequence as Compiled
+    from .cpu.recurrent_calls import forward
+
+    x, weight, h, c, terms, bias = tensors
+    own = Compiled(kind, Steps(tuple(sizes), reverse), x, h, terms)
+    out, h, c, kept = forward(own, x, weight, h, c, bias)
+    return [out, h, c, *kept]
+
+
+def _operator_gradients(
+    kind: str, sizes: Sequence[int], reverse: bool, *tensors: Any
+) -> list[Tensor]:
+    """The gradients; an empty tensor for a bias that is none."""
+    from .cpu.recurrent_calls import Sequence as Compiled
+    from .cpu.recurrent_calls import backward
+
+    (weight, terms, bias), kept, grads = tensors[:3], tensors[3:6], tensors[6:]
+    own = Compiled(kind, Steps(tuple(sizes), reverse), kept[0], grads[1], terms)
+    found = backward(own, weight, bias, kept, grads)
+    return [weight.new_empty(0) if g is None else g for g in found]
+
+
+_operator: Any = torch.library.custom_op(
+    "qkan::recurrence", _operator_values, mutates_args=(),
+    schema=f"({_CELL}, Tensor x, Tensor weight, Tensor h, Tensor c, Tensor terms, Tensor? bias)"
+    " -> Tensor[]",
+)  # fmt: skip
+_operator_backward: Any = torch.library.custom_op(
+    "qkan::recurrence_backward", _operator_gradients, mutates_args=(),
+    schema=f"({_CELL}, Tensor weight, Tensor terms, Tensor? bias, Tensor z, Tensor extra,"
+    " Tensor hidden, Tensor grad, Tensor dh, Tensor dc) -> Tensor[]",
+)  # fmt: skip
+
+
+@_operator.register_fake  # type: ignore[untyped-decorator]
+def _(kind: str, sizes: Any, reverse: bool, *tensors: Any) -> list[Tensor]:
+    x, _, h, c, *_ = tensors
+    rows = [x.new_empty(x.shape[0], h.shape[1]) for _ in range(3)]
+    return [rows[0], h.new_empty(h.shape), c.new_empty(c.shape), x.new_empty(x.shape), *rows[1:]]
+
+
+@_operator_backward.register_fake  # type: ignore[untyped-decorator]
+def _(kind: str, sizes: Any, reverse: bool, *tensors: Any) -> list[Tensor]:
+    weight, terms, bias, z, _, _, _, dh, dc = tensors
+    like = (z, weight, dh, dc, terms, weight.new_empty(0) if bias is None else bias)
+    return [tensor.new_empty(tensor.shape) for tensor in like]
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    _, weight, _, _, terms, bias = inputs[3:]
+    ctx.options, ctx.has_bias = inputs[:3], bias is not None
+    ctx.save_for_backward(weight, terms, bias, *output[3:])
+
+
+def _backward(ctx: Any, grads: Sequence[Tensor]) -> tuple[Any, ...]:
+    weight, terms, bias, *kept = ctx.saved_tensors
+    found = _operator_backward(*ctx.options, weight, terms, bias, *kept, *grads[:3])
+    return (None, None, None, *found[:5], found[5] if ctx.has_bias else None)
+
+
+_operator.register_autograd(_backward, setup_context=_save_for_backward)

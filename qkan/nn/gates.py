@@ -130,7 +130,10 @@ class Direction:
     """
 
     def __init__(
-        self, kind: str, gate: nn.Module, weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+        self,
+        kind: str,
+        gate: nn.Module,
+        weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
     ) -> None:
         self.kind, self.gate = kind, gate
         self.weight, recurrent, bias, own = weights

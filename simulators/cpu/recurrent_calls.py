@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Sequence as Listed
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,16 @@ _ALONE = 1 << 12
 """Gate values up to which a second thread would cost more than it does."""
 
 
-class _Sequence:
-    """What forward and backward know of a sequence."""
+class Sequence:
+    """A sequence as the kernels take it, forward and backward.
+
+    Args:
+        kind: "LSTM" or "GRU".
+        steps: The order of the rows.
+        x: (n, m·h).
+        h: (b, h).
+        terms: (1 + 3·count, m·g).
+    """
 
     def __init__(self, kind: str, steps: Steps, x: Tensor, h: Tensor, terms: Tensor) -> None:
         self.gates, (self.samples, self.units) = _GATES[kind], h.shape
@@ -49,7 +57,7 @@ class _Sequence:
         """Sizes as the kernels take them."""
         return self.gates, self.units, samples, self.count
 
-    def run(self, task: Any, args: Sequence[Any], spans: np.ndarray) -> None:
+    def run(self, task: Any, args: Listed[Any], spans: np.ndarray) -> None:
         """Call a kernel for some steps."""
         samples = int(spans[1::2].max())
         rest = (self.shape(samples), self.fastest, _BLOCK, np.zeros(1, np.int64))
@@ -74,24 +82,20 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def forward(
-    kind: str, steps: Steps, x: Tensor, weight: Tensor, h: Tensor, c: Tensor, terms: Tensor,
-    bias: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    own: Sequence, x: Tensor, weight: Tensor, h: Tensor, c: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
     """Return hidden states of all rows, the last h and c, and what `backward` needs.
 
     Args:
-        kind: "LSTM" or "GRU".
-        steps: The order of the rows.
+        own: The sequence.
         x: (n, m·h).
         weight: (m·h, h).
         h: (b, h).
         c: (b, h).
-        terms: (1 + 3·count, m·g).
         bias: (m·h,), or None.
     """
     from .recurrent import forward_task
 
-    own = _Sequence(kind, steps, x, h, terms)
     h, c = (_own(state).clone() for state in (h, c))
     x, weight = _own(x), weight.detach()
     kept = (own.new(own.rows, own.width), *(own.new(own.rows, own.units) for _ in range(2)))
@@ -110,21 +114,19 @@ def forward(
 
 
 def backward(
-    kind: str, steps: Steps, tensors: Sequence[Any], kept: Sequence[Tensor], grads: Sequence[Tensor]
+    own: Sequence, weight: Tensor, bias: Tensor | None, kept: Listed[Tensor], grads: Listed[Tensor]
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by x, weight, h, c, terms and bias.
 
     Args:
-        kind: "LSTM" or "GRU".
-        steps: The order of the rows.
-        tensors: x, weight, h, c, terms and bias, as `forward` was given them.
+        own: The sequence, as `forward` was given it.
+        weight: (m·h, h).
+        bias: (m·h,), or None.
         kept: What `forward` returned last.
         grads: The gradients by the hidden states of all rows, and by the last h and c.
     """
     from .recurrent import backward_task
 
-    x, weight, h, _, terms, bias = tensors
-    own = _Sequence(kind, steps, x, h, terms)
     grad, dh, dc = (_own(g) for g in grads)
     dh, dc, weight = dh.clone(), dc.clone(), _own(weight)
     is_gru = own.gates == 3
@@ -143,7 +145,7 @@ def backward(
             part = slice(first, first + samples)
             dh[:samples].addmm_(_recurrent(dx[part], drecurrent[part], is_gru), weight)
     dproduct = _recurrent(dx, drecurrent, is_gru)
-    dterms = np.add.reduceat(total.reshape(len(terms), -1), own.starts, axis=1)
+    dterms = np.add.reduceat(total.reshape(1 + 3 * own.count, -1), own.starts, axis=1)
     return (
         dx, dproduct.T @ kept[2], dh, dc, torch.from_numpy(dterms),
         None if bias is None else dproduct.sum(0),

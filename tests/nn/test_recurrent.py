@@ -124,7 +124,10 @@ def test_a_cell_begins_as_that_of_torch(kind: str, gate: str) -> None:
 
 def by_hand(kind: str, network: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     """One layer in torch's operators, its gates by calling the module: the truth."""
-    out, weights = [], [getattr(network, f"{n}_l0") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    out, weights = (
+        [],
+        [getattr(network, f"{n}_l0") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")],
+    )
     w, u, a, b = weights
     gate, size = network.gates["l0"], h.shape[-1]
 
@@ -159,8 +162,14 @@ def gradients(found: Any, module: nn.Module, *others: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_learnt_gates_are_what_they_are_said_to_be(kind: str, gate: str, hidden: int) -> None:
-    network = learnt(NETWORKS[kind][0](3, hidden, dtype=DOUBLE, generator=generator(), **GATES[gate]))
-    x, h, c = inputs(4, 9, 3).requires_grad_(), inputs(9, hidden).requires_grad_(), inputs(9, hidden, seed=4).requires_grad_()
+    network = learnt(
+        NETWORKS[kind][0](3, hidden, dtype=DOUBLE, generator=generator(), **GATES[gate])
+    )
+    x, h, c = (
+        inputs(4, 9, 3).requires_grad_(),
+        inputs(9, hidden).requires_grad_(),
+        inputs(9, hidden, seed=4).requires_grad_(),
+    )
     given = (h[None], c[None]) if kind == "LSTM" else h[None]
     found = network(x, given)
     out, last, memory = by_hand(kind, network, x, h, c)
@@ -174,7 +183,10 @@ def test_learnt_gates_are_what_they_are_said_to_be(kind: str, gate: str, hidden:
 def test_a_network_is_its_cell_step_by_step(kind: str) -> None:
     network = learnt(NETWORKS[kind][0](3, 5, dtype=DOUBLE, group=2, generator=generator()))
     cell = CELLS[kind][0](3, 5, dtype=DOUBLE, group=2)
-    names = {n.replace("gates.l0", "gates").replace("_l0", ""): v for n, v in network.state_dict().items()}
+    names = {
+        n.replace("gates.l0", "gates").replace("_l0", ""): v
+        for n, v in network.state_dict().items()
+    }
     cell.load_state_dict(names)
     x, state = inputs(6, 4, 3), None
     out, last = network(x)
