@@ -3,10 +3,10 @@
 Run     python benchmarks/cells.py, some two minutes on a quiet machine
 Writes  benchmarks/results/cells.json
 
-Float32, batch 64, hidden and input size 32, sequences of 100 steps; a call is forward and backward to
-all parameters and the input. With amplitudes of 0 ours first have to give the outputs of torch's, with
-its weights. Then their amplitudes are drawn, so that nothing is skipped for being 0, and all take
-turns. On a CPU torch computes an LSTM by oneDNN as one operator, and a GRU step by step.
+Float32, batch 64, hidden and input size 32, sequences of 100 steps; a call is forward and backward
+to all parameters and the input. With amplitudes of 0 ours first have to give the outputs of
+torch's, with its weights. Then their amplitudes are drawn, and all take turns. On a CPU torch
+computes an LSTM by oneDNN as one operator, and a GRU step by step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """LSTM and GRU over a sequence, with gates that are known functions plus waves.
 
-A gate's value is base(z) + Σ_f A_f·cos ω_f·z + B_f·sin ω_f·z, where z is what the linear maps of the
-cell make of the input and of the state, and the base is the sigmoid or the hyperbolic tangent of the
-classical cell. The terms of the waves depend on parameters only, so a sequence needs them once.
+A gate's value is base(z) + C + Σ_f A_f·cos ω_f·z + B_f·sin ω_f·z, where z is what the linear maps
+of the cell make of the input and of the state, and the base is the sigmoid or the hyperbolic
+tangent of the classical cell. The terms of the waves depend on parameters only, so a sequence needs
+them once.
 
 Rows of a sequence are those of a `PackedSequence`: first the samples of the first step, then those
 of the second, and so on; a step has no more samples than the one before it. Letters: n rows, b
@@ -11,22 +12,22 @@ samples of the first step, m gates, h hidden units, t steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .adding import add_waves
 from .autocast import autocast_dtype
 from .bridge import are_many, graph_of_gradients, is_observed
 from .call import has_values
 from .cpu.compiled import DTYPES, INSTALLED
 from .registry import is_exporting
-from .adding import add_waves
 
 GATES = {"LSTM": 4, "GRU": 3}
-"""How many gates a cell of a kind has; the third is a hyperbolic tangent, the others are sigmoids."""
+"""How many gates a cell has; the third is a hyperbolic tangent, the others are sigmoids."""
 
 _TANH = 2
 
@@ -132,8 +133,8 @@ def plain(
         c: (b, h), the memories before the first step.
         gate: The gates.
         steps: The order of the rows.
-        added: From the first row of a step, the row after its last, and the hidden states (size, h) to what
-            is added to x there; None adds nothing.
+        added: From the first row of a step, the row after its last, and the hidden states (size, h)
+            to what is added to x there; None adds nothing.
 
     Returns:
         Hidden states of all rows (n, h), and h and c (b, h) after the last step of each sample.

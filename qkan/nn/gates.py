@@ -1,4 +1,4 @@
-"""What the recurrent modules share: their options, the circuits of their gates, one direction's run."""
+"""What recurrent modules share: their options, the circuits of their gates, a direction's run."""
 
 from __future__ import annotations
 

@@ -154,8 +154,9 @@ class _Recurrent(nn.RNNBase):
             sizes = tuple(given.batch_sizes.tolist())
             if min(sizes, default=0) < 1 or list(sizes) != sorted(sizes, reverse=True):
                 raise QKANError(
-                    f"{name}: the packed sequence has the batch sizes {_some(sizes)}, which must not grow "
-                    "from step to step, nor be 0; make it by pack_padded_sequence(…, enforce_sorted=False)."
+                    f"{name}: the packed sequence has the batch sizes {_some(sizes)}, which "
+                    "must not grow from step to step, nor be 0; make it by pack_padded_sequence(…, "
+                    "enforce_sorted=False)."
                 )
             return _Rows(given.data, sizes, sizes[0], given.sorted_indices), True
         if not is_tracing():
@@ -211,9 +212,9 @@ class _Recurrent(nn.RNNBase):
         where = _first_bad(out, rows)
         if where is not None:
             raise QKANError(
-                f"{name}: the output is no number in {where}, counted from 0, though input and parameters "
-                "are finite: the memory grew beyond all bounds. Use shorter sequences, smaller "
-                "amplitudes of the gates, or clip gradients."
+                f"{name}: the output is no number in {where}, counted from 0, though input and "
+                "parameters are finite: the memory grew beyond all bounds. Use shorter sequences, "
+                "smaller amplitudes of the gates, or clip gradients."
             )
 
     def config(self) -> dict[str, Any]:
@@ -260,10 +261,11 @@ class _Recurrent(nn.RNNBase):
 class QKANLSTM(_Recurrent):
     """`torch.nn.LSTM` whose gates learn; a model changes by one word.
 
-    Every layer and direction is a `QKANLSTMCell` with gates of its own, which begin as the classical ones,
-    to rounding: `load_state_dict(lstm.state_dict(), strict=False)` or `from_torch` takes over a
-    trained `torch.nn.LSTM`, whose outputs it then has. The circuits' waves depend on the
-    parameters alone, so they are found once a sequence; on a CPU a compiled call does all its steps.
+    Every layer and direction is a `QKANLSTMCell` with gates of its own, which begin as the
+    classical ones, to rounding: `load_state_dict(lstm.state_dict(), strict=False)` or `from_torch`
+    takes over a trained `torch.nn.LSTM`, whose outputs it then has. The circuits' waves depend on
+    the parameters alone, so they are found once a sequence; on a CPU a compiled call does all its
+    steps.
 
     On a CPU an input with NaN raises an error that names the step. On other devices, where a look
     at the numbers would have to wait for them, and compiled, NaN goes through as in torch.
@@ -283,8 +285,8 @@ class QKANLSTM(_Recurrent):
             `engine`, `generator`.
 
     Attributes:
-        weight_ih_l0: (4h, i), with weight_hh_l0, bias_ih_l0, bias_hh_l0 and those of other layers, and of the
-            other direction, named and shaped as in torch.
+        weight_ih_l0: (4h, i), with weight_hh_l0, bias_ih_l0, bias_hh_l0 and those of other layers,
+            and of the other direction, named and shaped as in torch.
         gates: By the ends of these names, such as "l0" and "l0_reverse", the `DARUAN` or
             `QKANLayer` of each.
 

@@ -100,13 +100,16 @@ class _Cell(nn.RNNCellBase):
 class QKANLSTMCell(_Cell):
     """`torch.nn.LSTMCell` whose gates learn: c ← f·c + i·g and h ← o·tanh(c).
 
-    With z = weight_ih·x + bias_ih + weight_hh·h + bias_hh, cut in four, a gate is σ(z) + a·φ(z) for i,
-    f and o, and tanh(z) + a·φ(z) for g, where φ is the value of a single-qubit circuit
-    (`DARUAN`, arXiv 2509.14026) and the amplitude a begins at 0: the cell begins as the classical one, to
-    rounding, with the weights that torch would draw. With `gate="qkan"` the gates are
-    σ(z + Φ) and tanh(z + Φ) instead, where Φ is a `QKANLayer` of x and h, whose weights begin at 0.
+    With z = weight_ih·x + bias_ih + weight_hh·h + bias_hh, cut in four, a gate is σ(z) + a·φ(z) for
+    i, f and o, and tanh(z) + a·φ(z) for g, where φ is the value of a single-qubit circuit
+    (`DARUAN`, arXiv 2509.14026; QKAN-LSTM, arXiv 2512.05049). The amplitude a begins at 0, so the
+    cell begins as the classical one, to rounding, with the weights that torch would draw. With
+    `gate="qkan"` the gates are σ(z + Φ) and tanh(z + Φ) instead, where Φ is a `QKANLayer` of x and
+    h, whose weights begin at 0.
 
-    A gate that has learnt may leave the range between 0 and 1; clip gradients where a sequence is long.
+    A gate that has learnt may leave the range between 0 and 1, and a memory whose forget gate stays
+    above 1 grows with every step: clip gradients where sequences are long, or take `gate="qkan"`,
+    whose gates stay within their range.
 
     Args:
         input_size: Inputs i.
@@ -114,9 +117,9 @@ class QKANLSTMCell(_Cell):
         bias: Whether there are biases.
         device: As in `torch.nn.LSTMCell`.
         dtype: As in `torch.nn.LSTMCell`.
-        **options: `gate`, "daruan" or "qkan"; `group`, the number of activations that the units of a gate share, 1
-            when None, or, with "qkan", that the outputs share, none when None; "inputs" for one a
-            unit or input. `ansatz`, `reps` (1), `encoding`, `engine` and `generator` as in `DARUAN`.
+        **options: `gate`, "daruan" or "qkan". `group`: with "daruan" the number of activations that
+            the units of each gate share, 1 when None, or "inputs" for one a unit; with "qkan" as in
+            `QKANLayer`. `ansatz`, `reps` (1), `encoding`, `engine` and `generator` as in `DARUAN`.
 
     Attributes:
         weight_ih: (4h, i), as in torch.
@@ -155,9 +158,9 @@ class QKANLSTMCell(_Cell):
 class QKANGRUCell(_Cell):
     """`torch.nn.GRUCell` whose gates learn: h ← (1 - z)·n + z·h.
 
-    The gates r, z and n are those of torch, σ, σ and tanh, plus a·φ each, with amplitudes a that begin at 0; or
-    with `gate="qkan"` they are functions of a `QKANLayer` as well, as in `QKANLSTMCell`, which has
-    all options.
+    The gates r, z and n are those of torch, σ, σ and tanh, plus a·φ each, with amplitudes a that
+    begin at 0; or with `gate="qkan"` they are functions of a `QKANLayer` as well. `QKANLSTMCell`
+    describes both, and all options.
 
     Args:
         input_size: Inputs i.

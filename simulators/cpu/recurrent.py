@@ -1,9 +1,10 @@
 """Compiled steps of LSTM and GRU cells whose gates are base plus waves, and their derivatives.
 
-A unit of work is a block of samples, through all steps, where the kernel multiplies by the recurrent
-weights itself; or a block of samples and at most `LANES` hidden units of one step, where torch has
-done so before. What belongs to the units' gates stands in rows of scratch arrays, one array a gate,
-at distances that the compiler knows; `waves` describes why.
+A unit of work is a block of samples, through all steps, where the kernel multiplies by the
+recurrent weights itself; or a block of samples and at most `LANES` hidden units of one step, where
+torch has done so before. What belongs to a gate stands in rows of one scratch array at distances
+that the compiler knows, so that it sees that no two rows overlap and vectorises the loops over
+them.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ def forward(
         matrix: (h·m·h,), the transposed recurrent weights; empty where `product` is given.
         bias: (m·h,) that is added to the product with the weights.
         product: (b·m·h,), the hidden states times the weights, plus bias; else scratch.
-        states: Hidden states (b·h,) and memories (b·h,), which are replaced by those after the steps.
+        states: Hidden states (b·h,) and memories (b·h,), which are replaced by those after.
         terms: ((1 + 3·count)·m·h,), as `waves` describes them.
         spans: (2·t,) int64, the first row and the number of rows of each step.
         kept: Four arrays to write: what goes into the gates (n·m·h,); the memory before a step, or
