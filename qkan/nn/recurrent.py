@@ -108,7 +108,7 @@ class _Recurrent(nn.RNNBase):
         states = self._states(rows, batched, hx)
         out, found = self._run(rows, states)
         if _can_be_checked(out) and bool(found[0].sum().isnan()):
-            self._check_numbers(rows, states, out)
+            self._check_numbers(rows, states)
         packed: PackedSequence | None = input if isinstance(input, PackedSequence) else None
         if packed is None:
             result: Any = out.view(len(rows.sizes), rows.batch, out.shape[-1])
@@ -191,8 +191,11 @@ class _Recurrent(nn.RNNBase):
             return [state.unsqueeze(1) for state in states]
         return [self.permute_hidden(state, rows.order) for state in states]
 
-    def _check_numbers(self, rows: _Rows, states: list[Tensor], out: Tensor) -> None:
-        """Raise `QKANError` that says where the first number that is none came from."""
+    def _check_numbers(self, rows: _Rows, states: list[Tensor]) -> None:
+        """Raise `QKANError` where the input or a state that was passed has NaN or infinity in it.
+
+        Where parameters have diverged the outputs are NaN, which losses and `fit` know how to take.
+        """
         name = type(self).__name__
         where = _first_bad(rows.x, rows)
         if where is not None:
@@ -202,20 +205,9 @@ class _Recurrent(nn.RNNBase):
             )
         for letter, state in zip("hc", states, strict=False):
             if not bool(state.isfinite().all()):
-                raise QKANError(f"{name}: the state {letter} that was passed has NaN in it.")
-        bad = [n for n, value in self.named_parameters() if not bool(value.isfinite().all())]
-        if bad:
-            raise QKANError(
-                f"{name}: {_some(bad)} has NaN or infinite values; go back to a model from before "
-                "the training diverged."
-            )
-        where = _first_bad(out, rows)
-        if where is not None:
-            raise QKANError(
-                f"{name}: the output is no number in {where}, counted from 0, though input and "
-                "parameters are finite: the memory grew beyond all bounds. Use shorter sequences, "
-                "smaller amplitudes of the gates, or clip gradients."
-            )
+                raise QKANError(
+                    f"{name}: the state {letter} that was passed has NaN or infinity in it."
+                )
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this module again, as JSON values."""
@@ -268,7 +260,8 @@ class QKANLSTM(_Recurrent):
     steps.
 
     On a CPU an input with NaN raises an error that names the step. On other devices, where a look
-    at the numbers would have to wait for them, and compiled, NaN goes through as in torch.
+    at the numbers would have to wait for them, and compiled, NaN goes through as in torch. It does
+    so everywhere where it comes of the parameters.
 
     Args:
         input_size: Inputs i.
