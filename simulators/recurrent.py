@@ -148,8 +148,8 @@ def plain(
             now = now + added(at, at + size, before)
         new, memory = step(cell, now, before, c[:size], gate)
         rows.append(new)
-        h = new if size == len(h) else torch.cat([new, h[size:]])
-        c = memory if size == len(c) else torch.cat([memory, c[size:]])
+        h = new if size == h.shape[0] else torch.cat([new, h[size:]])
+        c = memory if size == c.shape[0] else torch.cat([memory, c[size:]])
     return torch.cat(rows[::-1] if steps.reverse else rows), h, c
 
 

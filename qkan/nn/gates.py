@@ -54,7 +54,7 @@ def check_options(options: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise TypeError(f"Unknown option {name!r}. {did_you_mean(name, known)}")
-    check_choice("gate", options.get("gate", "daruan"), KINDS)
+    check_choice("gate", options.get("gate", KINDS[0]), KINDS)
 
 
 def gate_of(
@@ -70,9 +70,11 @@ def gate_of(
         factory: Device and dtype.
     """
     count = GATES[kind]
-    rest = {"reps": 1, **{n: v for n, v in options.items() if n not in ("gate", "group")}}
+    rest = {n: v for n, v in options.items() if n not in ("gate", "group")}
+    if not isinstance(rest.get("ansatz"), Circuit):
+        rest.setdefault("reps", 1)
     group = options.get("group")
-    if options.get("gate", "daruan") == "daruan":
+    if options.get("gate", KINDS[0]) == "daruan":
         each = check_group(group, hidden) or 1
         return DARUAN(count * hidden, group=count * each, base=_BASES[kind], **rest, **factory)
     layer = QKANLayer(
@@ -108,7 +110,7 @@ def described(gate: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
         )
     encoding = gate.encoding if isinstance(gate.encoding, str) else [*gate.encoding]
     return {
-        "gate": options.get("gate", "daruan"), "group": options.get("group"),
+        "gate": options["gate"] or KINDS[0], "group": options["group"],
         "circuit": to_json(gate.circuit), "encoding": encoding, "engine": gate.engine,
     }  # fmt: skip
 
@@ -165,16 +167,15 @@ class Direction:
     def _terms(self) -> Tensor | None:
         """The waves of the gates; None where the module has to be called, or has none."""
         gate = self.gate
-        if is_hooked(gate):
+        if is_hooked(gate) or getattr(gate, "base", None) is not _BASES[self.kind]:
             return None
-        if isinstance(gate, DARUAN):
-            whole = type(gate).forward is DARUAN.forward and gate.base is _BASES[self.kind]
-            if gate.activations is not None or not whole:
-                return None
-            return gate.waves(compute_dtype(gate.theta.dtype, "z"))
-        # what `fold` makes of a DARUAN
-        waves = getattr(gate, "waves", None)
-        return waves if isinstance(waves, Tensor) else None
+        if not isinstance(gate, DARUAN):
+            # what `fold` makes of a DARUAN
+            waves = getattr(gate, "waves", None)
+            return waves if isinstance(waves, Tensor) else None
+        if gate.activations is not None or type(gate).forward is not DARUAN.forward:
+            return None
+        return gate.waves(compute_dtype(gate.theta.dtype, "z"))
 
     def _of_module(self, z: Tensor, first: int, last: int) -> Tensor:
         """Evaluate some of the gates by calling the module, which takes all of them."""

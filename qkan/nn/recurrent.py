@@ -88,7 +88,7 @@ class _Recurrent(nn.RNNBase):
             for layer, size in enumerate(inputs)
             for suffix in self._suffixes
         })  # fmt: skip
-        self._options.pop("generator", None)
+        self._options = {n: self._options.get(n) for n in ("gate", "group")}
 
     @property
     def _suffixes(self) -> tuple[str, ...]:

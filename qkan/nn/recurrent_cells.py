@@ -46,7 +46,7 @@ class _Cell(nn.RNNCellBase):
         # the weights first, so that a seed gives those of torch's cell
         reset_weights(self, options.get("generator"))
         self.gates = gate_of(self.kind, input_size, hidden_size, self._options, factory)
-        self._options.pop("generator", None)
+        self._options = {n: self._options.get(n) for n in ("gate", "group")}
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Start anew: the weights as torch draws them, the gates as those of the classical cell."""

@@ -27,6 +27,7 @@ from qkan import (
     param_groups,
     save,
 )
+from qkan.circuits import RX, RZ, Circuit, Encoding, H, Theta
 
 DOUBLE = torch.float64
 NETWORKS: dict[str, tuple[type, type]] = {"LSTM": (QKANLSTM, nn.LSTM), "GRU": (QKANGRU, nn.GRU)}
@@ -45,6 +46,7 @@ GATES: dict[str, dict[str, Any]] = {
     "groups": {"group": 3, "reps": 2},
     "one a unit": {"group": "inputs", "encoding": "linear", "reps": 3},
     "arccos": {"ansatz": "px", "reps": 2},
+    "own circuit": {"ansatz": Circuit([H, RZ(Encoding(0)), RX(Theta(0)), RZ(Encoding(1)), H])},
     "qkan": {"gate": "qkan"},
     "qkan, shared": {"gate": "qkan", "group": "inputs", "reps": 2, "encoding": "binary"},
 }
