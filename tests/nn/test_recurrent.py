@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from exact_backend import ExactBackend
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -20,6 +21,7 @@ from qkan import (
     QKANError,
     QKANGRUCell,
     QKANLSTMCell,
+    estimate,
     explain,
     fit,
     fold,
@@ -384,6 +386,8 @@ def test_fit_explain_and_fold_take_it() -> None:
     torch.testing.assert_close(folded(x), model.eval()(x))
     with pytest.raises(QKANError, match="before it is folded"):
         folded.memory.config()
+    with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits wait"):
+        estimate(model, x, ExactBackend())
 
 
 def zeros(*shape: int) -> tuple[Tensor, Tensor]:
