@@ -125,7 +125,7 @@ def backward(
         kept: What `forward` returned last.
         grads: The gradients by the hidden states of all rows, and by the last h and c.
     """
-    from .recurrent import backward_task
+    from .recurrent_grad import backward_task
 
     grad, dh, dc = (_own(g) for g in grads)
     dh, dc, weight = dh.clone(), dc.clone(), _own(weight)
