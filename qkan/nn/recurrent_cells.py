@@ -199,7 +199,8 @@ class QKANGRUCell(_Cell):
 
 def reset_weights(module: nn.Module, generator: torch.Generator | None) -> None:
     """Draw the weights and biases that a recurrent module holds itself, as torch does."""
-    bound = 1 / module.hidden_size**0.5  # type: ignore[union-attr, operator]
+    size: Any = module.hidden_size
+    bound = float(size) ** -0.5
     with torch.no_grad():
         for weight in module.parameters(recurse=False):
             weight.uniform_(-bound, bound, generator=generator)

@@ -161,8 +161,7 @@ def gradients(found: Any, module: nn.Module, *others: Tensor) -> list[Tensor]:
     return [*torch.autograd.grad(total, [*module.parameters(), *others])]  # type: ignore[list-item, arg-type]
 
 
-@pytest.mark.parametrize("hidden", [5, 67])
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(("gate", "hidden"), [*((gate, 5) for gate in GATES), ("default", 67)])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_learnt_gates_are_what_they_are_said_to_be(kind: str, gate: str, hidden: int) -> None:
     network = learnt(
