@@ -218,7 +218,7 @@ class _Recurrence(torch.autograd.Function):
         from .cpu.recurrent_calls import forward
 
         x, weight, h, c, terms, bias = tensors
-        own = Compiled(kind, steps, x, h, terms)
+        own = Compiled(GATES[kind], steps.spans, x, h, terms)
         out, h, c, kept = forward(own, x, weight, h, c, bias)
         ctx.kind, ctx.steps, ctx.own = kind, steps, own
         ctx.save_for_backward(*tensors, *kept)
@@ -257,7 +257,7 @@ def _operator_values(kind: str, sizes: Sequence[int], reverse: bool, *tensors: A
     from .cpu.recurrent_calls import forward
 
     x, weight, h, c, terms, bias = tensors
-    own = Compiled(kind, Steps(tuple(sizes), reverse), x, h, terms)
+    own = Compiled(GATES[kind], Steps(tuple(sizes), reverse).spans, x, h, terms)
     out, h, c, kept = forward(own, x, weight, h, c, bias)
     return [out, h, c, *kept]
 
@@ -270,7 +270,8 @@ def _operator_gradients(
     from .cpu.recurrent_calls import backward
 
     (weight, terms, bias), kept, grads = tensors[:3], tensors[3:6], tensors[6:]
-    own = Compiled(kind, Steps(tuple(sizes), reverse), kept[0], grads[1], terms)
+    spans = Steps(tuple(sizes), reverse).spans
+    own = Compiled(GATES[kind], spans, kept[0], grads[1], terms)
     found = backward(own, weight, bias, kept, grads)
     return [weight.new_empty(0) if g is None else g for g in found]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence as Listed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,6 @@ from torch import Tensor
 
 from .threads import Task, run
 
-if TYPE_CHECKING:
-    from qkan.simulators.recurrent import Steps
-
-_GATES = {"LSTM": 4, "GRU": 3}
 _SMALL = 64
 """Hidden units up to which the kernel multiplies by the recurrent weights itself."""
 _BLOCK = 8
@@ -28,17 +24,19 @@ class Sequence:
     """A sequence as the kernels take it, forward and backward.
 
     Args:
-        kind: "LSTM" or "GRU".
-        steps: The order of the rows.
+        gates: Number m of gates, 4 of an LSTM and 3 of a GRU.
+        spans: First row and number of rows of the steps, in the order of their computation.
         x: (n, m·h).
         h: (b, h).
         terms: (1 + 3·count, m·g).
     """
 
-    def __init__(self, kind: str, steps: Steps, x: Tensor, h: Tensor, terms: Tensor) -> None:
-        self.gates, (self.samples, self.units) = _GATES[kind], h.shape
+    def __init__(
+        self, gates: int, spans: Listed[tuple[int, int]], x: Tensor, h: Tensor, terms: Tensor
+    ) -> None:
+        self.gates, (self.samples, self.units) = gates, h.shape
         self.width, self.dtype, self.rows = self.gates * self.units, x.dtype, len(x)
-        self.spans = np.array(steps.spans, np.int64)
+        self.spans = np.array(spans, np.int64)
         self.is_small, self.count = self.units <= _SMALL, len(terms) // 3
         columns, self.starts = _columns(self.width, terms.shape[1])
         self.terms = terms.detach().numpy()[:, columns].reshape(-1)
