@@ -66,7 +66,8 @@ class Steps(NamedTuple):
         found, at = [], 0
         for size in self.sizes:
             found.append((at, size))
-            at += size
+            # to a tracer sizes are tensors, which must not change in place
+            at = at + size
         return found[::-1] if self.reverse else found
 
 
@@ -228,7 +229,9 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         from .cpu.recurrent_calls import backward
 
-        tensors, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        # activation checkpointing lets them be read once
+        saved = ctx.saved_tensors
+        tensors, kept = saved[:6], saved[6:]
         if torch.is_grad_enabled() or any(are_many(grad) for grad in grads):
             found = _differentiable_backward(ctx, tensors, grads)
         else:

@@ -171,7 +171,7 @@ class _Recurrent(nn.RNNBase):
         x = given if batched else given.unsqueeze(1)
         x = x.transpose(0, 1) if self.batch_first and batched else x
         length, batch = x.shape[:2]
-        if length == 0:
+        if not is_tracing() and length == 0:
             raise QKANError(
                 f"{name}: the input has shape {tuple(given.shape)}, a sequence of length 0; it "
                 "needs a step at least."

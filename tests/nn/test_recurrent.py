@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from exact_backend import ExactBackend
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -284,6 +286,21 @@ def test_other_dtypes_and_devices(kind: str) -> None:
     assert network(x[:, :0])[0].shape == (6, 0, 5)
     strided = x.transpose(0, 1).contiguous().transpose(0, 1)
     torch.testing.assert_close(network(strided)[0], wanted)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_it_is_traced_exported_and_checkpointed(kind: str) -> None:
+    network, x = learnt(NETWORKS[kind][0](3, 5, generator=generator())), inputs(4, 6, 3).float()
+    wanted = network(x)[0]
+    with warnings.catch_warnings():
+        # a trace is of one length, of which torch warns
+        warnings.simplefilter("ignore")
+        assert_same(torch.jit.trace(network, (x,))(x)[0], wanted, 1e-6)
+    assert_same(torch.export.export(network, (x,)).module()(x)[0], wanted, 1e-6)
+    found = torch.utils.checkpoint.checkpoint(lambda: network(x)[0], use_reentrant=False)
+    parameters = [*network.parameters()]
+    pair = [torch.autograd.grad(out.square().sum(), parameters) for out in (found, wanted)]
+    assert_same(*pair)
 
 
 def _again(network: Any, path: Path) -> Any:
