@@ -122,6 +122,11 @@ def from_description(config: dict[str, Any]) -> dict[str, Any]:
     return {**named, "ansatz": circuit, "reps": circuit.num_encodings}
 
 
+def is_gate(activation: DARUAN) -> bool:
+    """Whether an activation makes the gates of a recurrent module, which no other can do."""
+    return activation.base in _BASES.values()
+
+
 class Direction:
     """One direction of one layer, ready to be run.
 

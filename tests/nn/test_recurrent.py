@@ -29,6 +29,7 @@ from qkan import (
     fold,
     load,
     param_groups,
+    replace_activation,
     save,
 )
 from qkan.circuits import RX, RZ, Circuit, Encoding, H, Theta
@@ -402,6 +403,8 @@ def test_fit_explain_and_fold_take_it() -> None:
     torch.testing.assert_close(folded(x), model.eval()(x))
     with pytest.raises(QKANError, match="before it is folded"):
         folded.memory.config()
+    model.add_module("last", nn.GELU())
+    assert [*replace_activation(model)] == ["last"]
     with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits wait"):
         estimate(model, x, ExactBackend())
 
