@@ -17,9 +17,9 @@
 # - **as a fast network**: a slow network reads the sequence and writes the *angles* of a QKAN, for
 #   every sample its own (gated QKAN-FWP, [arXiv 2605.06734](https://arxiv.org/abs/2605.06734)).
 #
-# Both are compared here with a `torch.nn.LSTM` of about as many
-# parameters, and with a linear regression. These are small versions of the ideas, not those papers'
-# experiments, and nothing is said about time.
+# Both are compared here with a `torch.nn.LSTM` of about as many parameters, and with a linear
+# regression. These are small versions of the ideas, not those papers' experiments, and nothing is
+# said about time.
 #
 # The tests run this with less: `QKAN_TUTORIALS=small` trains one seed for two steps.
 

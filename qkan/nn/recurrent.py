@@ -154,7 +154,7 @@ class _Recurrent(nn.RNNBase):
             sizes = tuple(given.batch_sizes.tolist())
             if min(sizes, default=0) < 1 or list(sizes) != sorted(sizes, reverse=True):
                 raise QKANError(
-                    f"{name}: the packed sequence has the batch sizes {_some(sizes)}, which "
+                    f"{name}: the packed sequence has the batch sizes {_some(sizes) or 'of no step'}, which "
                     "must not grow from step to step, nor be 0; make it by pack_padded_sequence(…, "
                     "enforce_sorted=False)."
                 )
