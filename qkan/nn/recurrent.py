@@ -153,10 +153,11 @@ class _Recurrent(nn.RNNBase):
             check_features(given.data, self.input_size, self.weight_ih_l0.dtype)  # type: ignore[arg-type]
             sizes = tuple(given.batch_sizes.tolist())
             if min(sizes, default=0) < 1 or list(sizes) != sorted(sizes, reverse=True):
+                found = _some(sizes) or "of no step"
                 raise QKANError(
-                    f"{name}: the packed sequence has the batch sizes {_some(sizes) or 'of no step'}, which "
-                    "must not grow from step to step, nor be 0; make it by pack_padded_sequence(…, "
-                    "enforce_sorted=False)."
+                    f"{name}: the packed sequence has the batch sizes {found}, "
+                    "which must not grow from step to step, nor be 0; make it by "
+                    "pack_padded_sequence(…, enforce_sorted=False)."
                 )
             return _Rows(given.data, sizes, sizes[0], given.sorted_indices), True
         if not is_tracing():
