@@ -89,6 +89,10 @@ if TYPE_CHECKING:
     from .nn.layer import effective_parameters as effective_parameters
     from .nn.network import QKAN as QKAN
     from .nn.parameter_groups import param_groups as param_groups
+    from .nn.recurrent import QKANGRU as QKANGRU
+    from .nn.recurrent import QKANLSTM as QKANLSTM
+    from .nn.recurrent_cells import QKANGRUCell as QKANGRUCell
+    from .nn.recurrent_cells import QKANLSTMCell as QKANLSTMCell
     from .nn.splines import SplineKAN as SplineKAN
     from .nn.starts import ActivationFit as ActivationFit
     from .nn.starts import fit_activation as fit_activation
@@ -128,6 +132,8 @@ _EXPORTS = {
     ".nn.layer": "QKANLayer effective_parameters",
     ".nn.network": "QKAN",
     ".nn.parameter_groups": "param_groups",
+    ".nn.recurrent": "QKANGRU QKANLSTM",
+    ".nn.recurrent_cells": "QKANGRUCell QKANLSTMCell",
     ".nn.splines": "SplineKAN",
     ".nn.starts": "ActivationFit fit_activation",
     ".nn.warm_up": "WarmUp warm_up",

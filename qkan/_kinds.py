@@ -19,6 +19,10 @@ _HOMES = {
     "HQKAN": "qkan.nn.hqkan",
     "QKANConv2d": "qkan.nn.conv",
     "QKANAttention": "qkan.nn.attention",
+    "QKANLSTM": "qkan.nn.recurrent",
+    "QKANGRU": "qkan.nn.recurrent",
+    "QKANLSTMCell": "qkan.nn.recurrent_cells",
+    "QKANGRUCell": "qkan.nn.recurrent_cells",
     "QKANExperts": "qkan.hybrid.experts",
     "TableModel": "qkan.tabular.table_model",
 }

@@ -268,3 +268,17 @@ def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> Non
     sizes = record["parameters"]
     assert abs(sizes["HQKAN 10"] / sizes["bottleneck 10"] - 1) < 0.05
     assert "times the bottleneck" in done.stdout and "block.json" in records.OTHERS
+
+
+@pytest.mark.full
+def test_recurrent_modules_are_timed_beside_those_of_torch(tmp_path: Path) -> None:
+    out = tmp_path / "cells.json"
+    options = ("--rounds", "2", "--seconds", "0.001", "--hidden", "3", "--batch", "2")
+    done = run("cells.py", *options, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert len(record["measures"]) == 4 and max(record["errors"].values()) < 1e-5
+    for rounds in record["measures"].values():
+        assert [*rounds] == ["ours", "torch"]
+        assert all(len(turns) == 2 and min(map(min, turns)) > 0 for turns in rounds.values())
+    assert "times" in done.stdout and "cells.json" in records.OTHERS

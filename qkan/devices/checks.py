@@ -29,9 +29,15 @@ def checked_circuits(model: nn.Module, x: Tensor, *, idle: bool = False) -> list
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise unless the model has circuits and every parameter and buffer is finite."""
+    """Raise unless the model has circuits, none recurrent, and all its numbers are finite."""
     quantum_layers(model)
     for name, module in model.named_modules():
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase) and hasattr(module, "gates"):
+            raise QKANError(
+                f"{name or 'The model'} is a {type(module).__name__}, whose circuits wait for "
+                "those of the step before: a device would need a job for every step. Nothing was "
+                "submitted; evaluate such a model on a simulator."
+            )
         own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
         for kind, value in own:
             if value.is_meta:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qkan.circuits import did_you_mean
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
+from qkan.nn.gates import is_gate
 
 from .blocks import Block, BlockKind, ExpertBank, find_blocks, linear_sizes
 from .checks import check_unwrapped
@@ -150,13 +151,14 @@ def is_activation(name: str, value: object) -> bool:
         known = where == "torch.nn.modules.activation" or where == "transformers.activations"
         bare = not value._modules and not value._parameters and not where.startswith("torch.")
         own = bare and any(part in called for part in _CALLED)
-        return isinstance(value, DARUAN) or own or (known and not isinstance(value, _OTHERS))
+        learning = isinstance(value, DARUAN) and not is_gate(value)
+        return learning or own or (known and not isinstance(value, _OTHERS))
     return callable(value) and not isinstance(value, type) and any(n in name for n in _NAMES)
 
 
 def _places_in(owner: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """The attributes of a module itself that hold an activation, but what one is made of."""
-    if is_activation("", module):
+    if isinstance(module, DARUAN) or is_activation("", module):
         return
     for name, value in [*module._modules.items(), *vars(module).items()]:
         if not name.startswith("_") and is_activation(name, value):

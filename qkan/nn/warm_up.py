@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from qkan.simulators.cpu.notice import hushed
 from .activation import DARUAN
 from .functional import qkan_layer
 from .layer import QKANLayer
+from .recurrent import QKANLSTM
 
 _NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
@@ -37,7 +38,7 @@ class WarmUp(NamedTuple):
 
 
 def warm_up(dtypes: Sequence[str | torch.dtype] = ("float32", "float64")) -> WarmUp:
-    """Compile every kernel that layers, HQKAN, DARUAN and the product engines use on a CPU.
+    """Compile every kernel that layers, DARUAN, recurrent modules and products use on a CPU.
 
     The kernels are compiled when they are first needed, and are kept on disk for all later
     processes. A container image that ran this once takes its first step at once. The folder is the
@@ -91,8 +92,8 @@ class _EachSample(nn.Module):
         )  # fmt: skip
 
 
-def _uses(dtype: torch.dtype) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Modules and inputs that together need every kernel, forward and backward."""
+def _uses(dtype: torch.dtype) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
+    """What is called, and inputs, that together need every kernel, forward and backward."""
     sizes = {
         "a small layer of few samples": (3, 4, 4, "numba", "trainable"),
         "a small layer of many samples": (50, 2, 5, "numba", "trainable"),
@@ -113,3 +114,6 @@ def _uses(dtype: torch.dtype) -> Iterator[tuple[nn.Module, Tensor]]:
     yield _EachSample(layer), x.requires_grad_()
     activation = DARUAN(None, amplitude=1.0, dtype=dtype, generator=generator)
     yield activation, torch.rand(64, 64, dtype=dtype, generator=generator).requires_grad_()
+    recurrent = QKANLSTM(3, 4, dtype=dtype, generator=generator)
+    x = torch.rand(2, 3, 3, dtype=dtype, generator=generator)
+    yield lambda x: recurrent(x)[0], x.requires_grad_()

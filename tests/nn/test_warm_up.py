@@ -27,9 +27,12 @@ def test_nothing_is_compiled_after_it() -> None:
         "arccos": (qkan.QKANLayer(6, 6, ansatz="px"), (200, 6)),
         "hybrid": (qkan.HQKAN(16, 16), (32, 16)),
         "activation": (qkan.DARUAN(None), (9, 11)),
+        "a sequence": (qkan.QKANGRU(3, 70, bias=False), (4, 5, 3)),
+        "a step": (qkan.QKANLSTMCell(3, 5), (5, 3)),
     }
     for name, (model, shape) in models.items():
-        model(torch.rand(shape, requires_grad=True)).square().sum().backward()
+        found = model(torch.rand(shape, requires_grad=True))
+        (found if isinstance(found, torch.Tensor) else found[0]).square().sum().backward()
         assert [len(kernel.signatures) for kernel in jit.KERNELS] == before, name
 
 

@@ -1,0 +1,191 @@
+"""What recurrent modules share: their options, the circuits of their gates, a direction's run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qkan._options import check_choice, check_group
+from qkan.circuits import Circuit, did_you_mean, from_json, to_json
+from qkan.circuits.ansatz import Builder
+from qkan.errors import QKANError
+from qkan.simulators.recurrent import GATES, Cell, Steps, base_gates, plain, recurrence
+
+from .activation import DARUAN
+from .functional import compute_dtype
+from .layer import QKANLayer
+from .watch import is_hooked
+
+KINDS = ("daruan", "qkan")
+
+
+class GateOptions(TypedDict, total=False):
+    """The keyword options of the recurrent modules that `torch.nn.LSTM` does not have."""
+
+    gate: str
+    group: int | str | None
+    ansatz: str | Circuit | Builder
+    reps: int
+    encoding: str | Sequence[float]
+    engine: str
+    generator: torch.Generator | None
+
+
+def lstm_gates(z: Tensor) -> Tensor:
+    """Return the gates of an LSTM, input, forget, cell and output, of z (…, 4h) → (…, 4h)."""
+    return base_gates(z, 0, GATES["LSTM"])
+
+
+def gru_gates(z: Tensor) -> Tensor:
+    """Return the gates of a GRU, reset, update and new, of z (…, 3h) → (…, 3h)."""
+    return base_gates(z, 0, GATES["GRU"])
+
+
+_BASES = {"LSTM": lstm_gates, "GRU": gru_gates}
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise a TypeError for an unknown option, and `QKANError` for an unknown kind of gates."""
+    known = GateOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(f"Unknown option {name!r}. {did_you_mean(name, known)}")
+    check_choice("gate", options.get("gate", KINDS[0]), KINDS)
+
+
+def gate_of(
+    kind: str, inputs: int, hidden: int, options: dict[str, Any], factory: dict[str, Any]
+) -> DARUAN | QKANLayer:
+    """Build what learns in the gates of one cell, which changes nothing at the start.
+
+    Args:
+        kind: "LSTM" or "GRU".
+        inputs: Size of the cell's input.
+        hidden: Size of its state.
+        options: Those of `GateOptions`.
+        factory: Device and dtype.
+    """
+    count = GATES[kind]
+    rest = {n: v for n, v in options.items() if n not in ("gate", "group")}
+    if not isinstance(rest.get("ansatz"), Circuit):
+        rest.setdefault("reps", 1)
+    group = options.get("group")
+    if options.get("gate", KINDS[0]) == "daruan":
+        each = check_group(group, hidden) or 1
+        return DARUAN(count * hidden, group=count * each, base=_BASES[kind], **rest, **factory)
+    layer = QKANLayer(
+        inputs + hidden, count * hidden, group=group, base=None, bias=False, **rest, **factory
+    )
+    _silence(layer)
+    return layer
+
+
+def reset_gate(gate: nn.Module, generator: torch.Generator | None) -> None:
+    """Start what learns in a cell's gates anew."""
+    if isinstance(gate, DARUAN | QKANLayer):
+        gate.reset_parameters(generator)
+        _silence(gate)
+
+
+def _silence(gate: nn.Module) -> None:
+    if isinstance(gate, QKANLayer):
+        with torch.no_grad():
+            gate.weight.zero_()
+
+
+def described(gate: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a module's options of its gates as JSON values.
+
+    Raises:
+        QKANError: Something else has taken the place of the circuits.
+    """
+    if not isinstance(gate, DARUAN | QKANLayer):
+        raise QKANError(
+            f"The gates are a {type(gate).__name__}, which the description of a recurrent module "
+            "does not know. Save the model before it is folded, or keep its state_dict."
+        )
+    encoding = gate.encoding if isinstance(gate.encoding, str) else [*gate.encoding]
+    return {
+        "gate": options["gate"] or KINDS[0], "group": options["group"],
+        "circuit": to_json(gate.circuit), "encoding": encoding, "engine": gate.engine,
+    }  # fmt: skip
+
+
+def from_description(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords that build what a description with `described` in it described."""
+    circuit = from_json(config["circuit"])
+    named = {name: value for name, value in config.items() if name != "circuit"}
+    return {**named, "ansatz": circuit, "reps": circuit.num_encodings}
+
+
+def is_gate(activation: DARUAN) -> bool:
+    """Whether an activation makes the gates of a recurrent module, which no other can do."""
+    return activation.base in _BASES.values()
+
+
+class Direction:
+    """One direction of one layer, ready to be run.
+
+    Args:
+        kind: "LSTM" or "GRU".
+        gate: What learns in its gates.
+        weights: weight_ih, weight_hh, and bias_ih and bias_hh or None twice.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        gate: nn.Module,
+        weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+    ) -> None:
+        self.kind, self.gate = kind, gate
+        self.weight, recurrent, bias, own = weights
+        if kind == "LSTM" and bias is not None and own is not None:
+            bias, own = bias + own, None
+        self.bias, self.cell = bias, Cell(kind, recurrent, own)
+
+    def run(self, x: Tensor, h: Tensor, c: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
+        """From x (n, i), h and c (b, h) to the hidden states (n, h), and the last h and c."""
+        z, gate = F.linear(x, self.weight, self.bias), self.gate
+        terms = self._terms()
+        if terms is not None:
+            found = recurrence(self.cell, z, h, c, terms, steps)
+        elif isinstance(gate, QKANLayer):
+
+            def added(first: int, last: int, state: Tensor) -> Tensor:
+                part: Tensor = gate(torch.cat([x[first:last], state.to(x.dtype)], -1))
+                return part
+
+            found = plain(
+                self.cell, z, h, c, lambda z, first, last: base_gates(z, first, last), steps, added
+            )
+        else:
+            found = plain(self.cell, z, h, c, self._of_module, steps)
+        # under autocast the states are wider than what the linear maps return
+        out, h, c = (value.to(z.dtype) for value in found)
+        return out, h, c
+
+    def _terms(self) -> Tensor | None:
+        """The waves of the gates; None where the module has to be called, or has none."""
+        gate = self.gate
+        if is_hooked(gate) or getattr(gate, "base", None) is not _BASES[self.kind]:
+            return None
+        if not isinstance(gate, DARUAN):
+            # what `fold` makes of a DARUAN
+            waves = getattr(gate, "waves", None)
+            return waves if isinstance(waves, Tensor) else None
+        if gate.activations is not None or type(gate).forward is not DARUAN.forward:
+            return None
+        return gate.waves(compute_dtype(gate.theta.dtype, "z"))
+
+    def _of_module(self, z: Tensor, first: int, last: int) -> Tensor:
+        """Evaluate some of the gates by calling the module, which takes all of them."""
+        count = GATES[self.kind]
+        width = z.shape[-1] // (last - first)
+        padded = F.pad(z, (first * width, (count - last) * width))
+        values: Tensor = self.gate(padded)
+        return values[..., first * width : last * width]
