@@ -187,7 +187,7 @@ def wave_terms(
     """
     tensors = (theta, scale, shift, amplitude)
     plan = _plan_tensors(program, fixed_scale, theta)
-    chosen = select(engine, _request(program, len(plan[0]), theta, fixed_scale))
+    chosen = select(engine, _request(program, plan[0].shape[0], theta, fixed_scale))
     if chosen.name == "numba" and has_values(theta) and not is_observed() and _are_plain(tensors):
         found: Tensor = _Terms.apply(program, fixed_scale, *tensors)  # type: ignore[no-untyped-call]
         return found
@@ -205,7 +205,7 @@ def _request(
 ) -> Request:
     # each phase is a shift of its own
     return Request(
-        program, phases, len(theta), 1, theta.dtype, theta.device, fixed_scale,
+        program, phases, theta.shape[0], 1, theta.dtype, theta.device, fixed_scale,
         per_edge=True, batched_theta=True,
     )  # fmt: skip
 
