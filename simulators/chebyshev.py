@@ -78,7 +78,9 @@ class ChebyshevEngine(ProductEngine):
         if refuse_on_cpu(request) is None:
             degree = (9 if single else 17) + band * _TYPICAL_CORE
         else:
-            degree = 12 + 1.35 * band * _TYPICAL_RANGE if single else 20 + 1.45 * band * _TYPICAL_RANGE
+            degree = (
+                12 + 1.35 * band * _TYPICAL_RANGE if single else 20 + 1.45 * band * _TYPICAL_RANGE
+            )
         if degree > min(DEGREES[-1], request.batch):
             return math.inf
         return product_cost(request, int(degree) + 1)
@@ -237,15 +239,11 @@ def _costs(request: Request, count: int) -> Any:
 _MOST_EXCEPTION_BYTES = 16 << 20
 
 
-def _functions(
-    found: int, angles: Any, middle: Any, half: Any, exceptions: Any
-) -> Expansion:
+def _functions(found: int, angles: Any, middle: Any, half: Any, exceptions: Any) -> Expansion:
     from .cpu.bands import FEWEST
 
     nodes, transform, tables = _tabulated(FEWEST + found, float(angles[found]), middle.dtype.name)
-    return _Bands(
-        nodes, transform, FEWEST + found - 1, True, (middle, half), exceptions, tables
-    )
+    return _Bands(nodes, transform, FEWEST + found - 1, True, (middle, half), exceptions, tables)
 
 
 @functools.lru_cache(maxsize=64)

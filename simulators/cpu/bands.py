@@ -27,6 +27,129 @@ FEWEST = 4
 REACH = 1 / 1.03
 """Data lie in |t| ≤ REACH, for towards ±1 the slopes of the functions grow and magnify rounding."""
 
+WIDEST = {
+    "float32": (
+        0.08124,
+        0.2529,
+        0.5237,
+        0.9415,
+        1.409,
+        2.02,
+        2.655,
+        3.42,
+        4.189,
+        5.078,
+        5.955,
+        6.946,
+        7.907,
+        8.981,
+        10.03,
+        11.2,
+        12.35,
+        13.58,
+        14.72,
+        15.94,
+        17.12,
+        18.38,
+        19.59,
+        20.88,
+        22.12,
+        23.43,
+        24.7,
+        26.02,
+        27.3,
+        28.65,
+        29.96,
+        31.32,
+        32.65,
+        34.04,
+        35.41,
+        36.85,
+        38.27,
+        39.71,
+        41.09,
+        42.5,
+        43.89,
+        45.31,
+        46.7,
+        48.13,
+        49.54,
+        50.97,
+        52.38,
+        53.82,
+        55.25,
+        56.69,
+        58.13,
+        59.57,
+        61.02,
+        62.46,
+        63.9,
+        65.36,
+        66.81,
+        68.27,
+        69.73,
+        71.2,
+        72.68,
+    ),
+    "float64": (
+        0.0005396,
+        0.004566,
+        0.0185,
+        0.05375,
+        0.1153,
+        0.219,
+        0.3581,
+        0.5548,
+        0.7896,
+        1.089,
+        1.425,
+        1.832,
+        2.261,
+        2.777,
+        3.319,
+        3.938,
+        4.55,
+        5.23,
+        5.913,
+        6.667,
+        7.415,
+        8.233,
+        9.042,
+        9.918,
+        10.78,
+        11.71,
+        12.62,
+        13.61,
+        14.6,
+        15.65,
+        16.64,
+        17.71,
+        18.73,
+        19.82,
+        20.89,
+        22.01,
+        23.11,
+        24.24,
+        25.36,
+        26.52,
+        27.68,
+        28.87,
+        30.04,
+        31.24,
+        32.46,
+        33.72,
+        34.98,
+        36.2,
+        37.43,
+        38.67,
+        39.91,
+        41.16,
+        42.42,
+    ),
+}
+"""The widest z for `FEWEST` functions, one more, and so on, by the dtype whose rounding level is the
+bound."""
+
 Array = np.ndarray
 
 
@@ -137,9 +260,7 @@ def _table(series: Array, pieces: int) -> tuple[Array, float]:
     between = np.cos(np.pi * np.arange(1, DEGREE + 1) / (DEGREE + 1))
     points = middle[:, None] + between / pieces
     powers = np.vander(between, DEGREE + 1, increasing=True)
-    error = np.abs(
-        np.einsum("nd,pdf->fpn", powers, found[:, :, :count]) - legval(points, series.T)
-    )
+    error = np.abs(np.einsum("nd,pdf->fpn", powers, found[:, :, :count]) - legval(points, series.T))
     return found, float(error[:, np.abs(points) <= REACH].max())
 
 
@@ -175,12 +296,12 @@ def interpolation_bound(basis: Band, z: float, derivative: bool = False) -> floa
     legendre = np.polynomial.legendre
     wide = np.longdouble
     pi = 4 * np.arctan(wide(1))
-    steps = 8 * len(basis.nodes)
+    steps = 6 * len(basis.nodes)
     t = REACH * np.cos(pi * np.arange(steps + 1, dtype=wide) / steps)
     nodes, series = basis.nodes.astype(wide), basis.series.astype(wide)
     shown = legendre.legder(series, axis=1) if derivative else series
     weights = _solve(legendre.legval(nodes, series.T).astype(wide), legendre.legval(t, shown.T))
-    omega = np.arange(257, dtype=wide) / 256 * z
+    omega = np.arange(129, dtype=wide) / 128 * z
     cosine, sine = np.cos(np.outer(t, omega)), np.sin(np.outer(t, omega))
     if derivative:
         cosine, sine = -omega * sine, omega * cosine

@@ -317,9 +317,7 @@ def _forward_tile(
 
 
 @inline
-def forward(
-    arrays: Any, x: Any, out: Any, mode: int, shape: Any, block: int, counter: Any
-) -> None:
+def forward(arrays: Any, x: Any, out: Any, mode: int, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges, for as many units of work as this thread gets.
 
     Args:

@@ -234,9 +234,7 @@ def backward(
     while n > 0:
         prepare(arrays, index, edge_rows, n)
         edge_rows[sums : sums + size] = 0
-        _backward_tile(
-            code, x, g, weight, mode, dx, shape, n, edge_rows, sample_rows, index
-        )
+        _backward_tile(code, x, g, weight, mode, dx, shape, n, edge_rows, sample_rows, index)
         finish(code, weight, (dtheta, dscale, dshift, dweight), index, edge_rows, n)
         n = next_tile(counter, index, (outs, ins, outs), blocks)
 

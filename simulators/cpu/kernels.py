@@ -20,9 +20,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import edge_lanes, edge_lanes_grad, per_sample, sample_lanes, sample_lanes_grad, units
+from . import (
+    edge_lanes,
+    edge_lanes_grad,
+    per_sample,
+    sample_lanes,
+    sample_lanes_grad,
+    series_grad,
+    units,
+)
 from . import series as series_kernel
-from . import series_grad
 from .layout import EdgeArrays
 from .program_arrays import ProgramArrays
 from .program_arrays import program_arrays as program_arrays
