@@ -7,8 +7,8 @@ wave functions of z span beside it, and an edge is interpolated in it at n nodes
 next such function. `interpolation_bound` bounds the error; `WIDEST` has for every n the widest z
 whose bound is at rounding level, and a test computes the bound anew.
 
-The functions are evaluated from tables: [-1, 1] is cut into pieces, and on each piece every
-function is a polynomial of degree `DEGREE`.
+The functions are even and odd in turn, and are evaluated from tables: [0, 1] is cut into pieces, and
+on each piece every function is a polynomial of degree `DEGREE`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 DEGREE = 7
-"""The degree of the polynomials that functions are on a piece of [-1, 1]; kernels rely on it."""
+"""The degree of the polynomials that functions are on a piece of [0, 1]; kernels rely on it."""
 LANES = 8
 """Rows of a table are padded to a multiple of that many functions, for vectors of the kernels."""
 FEWEST = 4
@@ -237,7 +237,7 @@ def tables(basis: Band, dtype: Any) -> Tables:
     legendre = np.polynomial.legendre
     series = basis.series[1:]
     slopes = legendre.legder(series, axis=1)
-    pieces, before = 8, np.inf
+    pieces, before = 4, np.inf
     while True:
         values, error = _table(series, pieces)
         # rounding of the functions themselves does not fall with the size of pieces
@@ -251,14 +251,14 @@ def _table(series: Array, pieces: int) -> tuple[Array, float]:
     """A table of Legendre series, (functions, terms), and its largest error within the reach."""
     legval, count = np.polynomial.legendre.legval, len(series)
     u = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
-    middle = (2 * np.arange(pieces) + 1) / pieces - 1
-    points = middle[:, None] + u / pieces
+    middle = (2 * np.arange(pieces) + 1) / (2 * pieces)
+    points = middle[:, None] + u / (2 * pieces)
     values = legval(points, series.T, tensor=True)
     fit = np.linalg.inv(np.vander(u, increasing=True))
     found = np.zeros((pieces, DEGREE + 1, -(-count // LANES) * LANES))
     found[:, :, :count] = np.einsum("dn,fpn->pdf", fit, values)
     between = np.cos(np.pi * np.arange(1, DEGREE + 1) / (DEGREE + 1))
-    points = middle[:, None] + between / pieces
+    points = middle[:, None] + between / (2 * pieces)
     powers = np.vander(between, DEGREE + 1, increasing=True)
     error = np.abs(np.einsum("nd,pdf->fpn", powers, found[:, :, :count]) - legval(points, series.T))
     return found, float(error[:, np.abs(points) <= REACH].max())

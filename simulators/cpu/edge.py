@@ -15,6 +15,7 @@ from .layout import (
     DATA_ROWS,
     EDGES_AT,
     IDLE,
+    LANEWISE,
     SHARED_ROW,
     data_axis,
     data_record,
@@ -70,7 +71,14 @@ def row_of(values: Any, index: Any, stride: int) -> int:
 
 @inline
 def gather(values: Any, index: Any, stride: int, offset: int, rows: Any, at: int, n: int) -> None:
-    """Add to a row the number `offset` of the `stride` numbers that each of its edges has."""
+    """Add to a row the number `offset` of the `stride` numbers that each of its edges has.
+
+    Where the numbers belong to the lanes (`LANEWISE`) those of all lanes follow each other.
+    """
+    if index[EDGES_AT] == LANEWISE and stride > 0:
+        for lane in range(n):
+            add(rows, at + lane, get(values, offset * LANES + lane))
+        return
     row = row_of(values, index, stride)
     for lane in range(n):
         add(rows, at + lane, get(values, get(index, row + lane) * stride + offset))

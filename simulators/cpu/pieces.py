@@ -1,4 +1,6 @@
-"""Compiled features from a table: functions that are polynomials on equal pieces of [-1, 1].
+"""Compiled features from a table: functions that are polynomials on equal pieces of [0, 1].
+
+Of one input the functions 0, 2, … are odd and the others even.
 
 Features are stored as (b, i, m), m the function, and the table as (piece, degree, function), so that
 the functions of one input lie along the vector lanes. `bands` makes the tables.
@@ -41,9 +43,12 @@ def _spread(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
 
-def _polynomials(context: Any, builder: Any, kind: Any, args: Any) -> Any:
-    """The values at u of `LANES` polynomials, whose coefficients stand in rows of a table."""
-    table, at, width, u = args
+def _polynomials(context: Any, builder: Any, kind: Any, args: Any, signed: int) -> Any:
+    """The values at u of `LANES` polynomials, whose coefficients stand in rows of a table.
+
+    Those of even number for `signed` 0, or of odd number for 1, get a sign.
+    """
+    table, at, width, u, sign = args
     u = _spread(builder, u)
     vector, name = u.type, f"llvm.fma.v{LANES}f{kind.dtype.bitwidth}"
     shape = ir.FunctionType(vector, [vector] * 3)
@@ -53,42 +58,50 @@ def _polynomials(context: Any, builder: Any, kind: Any, args: Any) -> Any:
         row = builder.add(at, builder.mul(width, ir.Constant(cgutils.intp_t, degree)))
         coefficients = _load(context, builder, kind, table, row)
         value = coefficients if value is None else builder.call(fma, [value, u, coefficients])
-    return value
+    ones = ir.Constant(vector, [1.0] * LANES)
+    numbers = [lane if lane % 2 == signed else LANES + lane for lane in range(LANES)]
+    mask = ir.Constant(ir.VectorType(cgutils.int32_t, LANES), numbers)
+    signs = builder.shuffle_vector(_spread(builder, sign), ones, mask)
+    return builder.fmul(value, signs)
 
 
 @intrinsic
 def put_polynomials(
-    typingctx: Any, table: Any, at: Any, width: Any, u: Any, out: Any, to: Any
+    typingctx: Any, table: Any, at: Any, width: Any, u: Any, sign: Any, out: Any, to: Any
 ) -> Any:
     """Write the values at u of `LANES` polynomials to out[to], out[to + 1], …
 
-    Their coefficients of degree d are table[at + d·width], table[at + d·width + 1], …
+    The first, third and so on are multiplied by the sign. Their coefficients of degree d are table[at + d·width], table[at + d·width + 1], …
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = _polynomials(context, builder, signature.args[0], args[:4])
-        pointer = _pointer(context, builder, signature.args[4], args[4], args[5])
-        builder.store(value, pointer, align=signature.args[4].dtype.bitwidth // 8)
+        value = _polynomials(context, builder, signature.args[0], args[:5], 0)
+        pointer = _pointer(context, builder, signature.args[5], args[5], args[6])
+        builder.store(value, pointer, align=signature.args[5].dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.none(table, types.intp, types.intp, table.dtype, out, types.intp), codegen
+    return (
+        types.none(table, types.intp, types.intp, table.dtype, table.dtype, out, types.intp),
+        codegen,
+    )
 
 
 @intrinsic
 def dot_polynomials(
-    typingctx: Any, table: Any, at: Any, width: Any, u: Any, other: Any, to: Any, count: Any
-) -> Any:
+    typingctx: Any, table: Any, at: Any, width: Any, u: Any, sign: Any, other: Any, to: Any,
+    count: Any,
+) -> Any:  # fmt: skip
     """The sum of the values at u of `count` polynomials, each times a number of `other`.
 
-    Where there are fewer than `LANES`, the numbers after them are read and have no effect.
+    The second, fourth and so on are multiplied by the sign. Where there are fewer than `LANES`, the numbers after them are read and have no effect.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = _polynomials(context, builder, signature.args[0], args[:4])
-        factors = _load(context, builder, signature.args[4], args[4], args[5])
+        value = _polynomials(context, builder, signature.args[0], args[:5], 1)
+        factors = _load(context, builder, signature.args[5], args[5], args[6])
         lanes = ir.VectorType(cgutils.intp_t, LANES)
         numbered = ir.Constant(lanes, [*range(LANES)])
-        within = builder.icmp_signed("<", numbered, _spread(builder, args[6]))
+        within = builder.icmp_signed("<", numbered, _spread(builder, args[7]))
         product = builder.fmul(value, factors)
         product = builder.select(within, product, ir.Constant(product.type, None))
         width = LANES
@@ -104,7 +117,9 @@ def dot_polynomials(
         return builder.extract_element(product, ir.Constant(cgutils.int32_t, 0))
 
     return (
-        table.dtype(table, types.intp, types.intp, table.dtype, other, types.intp, types.intp),
+        table.dtype(
+            table, types.intp, types.intp, table.dtype, table.dtype, other, types.intp, types.intp
+        ),
         codegen,
     )
 
@@ -120,14 +135,14 @@ def scalar_polynomial(table: Any, at: int, width: int, u: Any) -> Any:
 
 @exact
 def place(t: Any, pieces: int, stride: int) -> Any:
-    """Where the polynomials of a piece begin in the table, and where t lies in it, within ±1.
+    """Where the polynomials of a piece begin in the table, where |t| lies in it, and the sign of t.
 
     The number of pieces is a power of two, so that nothing is rounded.
     """
-    one = type(t)(1)
-    piece = max(0, min(pieces - 1, int((t + one) * type(t)(0.5 * pieces))))
-    middle = type(t)(2 * piece + 1) / type(t)(pieces) - one
-    return piece * stride, (t - middle) * type(t)(pieces)
+    one, size = type(t)(1), abs(t)
+    piece = max(0, min(pieces - 1, int(size * type(t)(pieces))))
+    middle = type(t)(2 * piece + 1) / type(t)(2 * pieces)
+    return piece * stride, (size - middle) * type(t)(2 * pieces), -one if t < 0 else one
 
 
 @inline
@@ -158,11 +173,12 @@ def features(
                 # what is written beyond the functions is overwritten by the next input
                 room = width if i < ins - 1 else count // LANES * LANES
                 if abs(t) <= reach:
-                    at, u = place(t, pieces, (DEGREE + 1) * width)
+                    at, u, sign = place(t, pieces, (DEGREE + 1) * width)
                     for m in range(0, room, LANES):
-                        put_polynomials(table, at + m, width, u, out, to + m)
+                        put_polynomials(table, at + m, width, u, sign, out, to + m)
                     for m in range(room, count):
-                        put(out, to + m, scalar_polynomial(table, at + m, width, u))
+                        value = scalar_polynomial(table, at + m, width, u)
+                        put(out, to + m, value * sign if m % 2 == 0 else value)
                 else:
                     for m in range(count):
                         put(out, to + m, zero)
@@ -194,10 +210,12 @@ def features_backward(
                 t = (get(x, b * ins + i) - get(middle, i)) / get(half, i)
                 source, total = (b * ins + i) * count, type(get(x, 0))(0)
                 if abs(t) <= reach:
-                    at, u = place(t, pieces, (DEGREE + 1) * width)
+                    at, u, sign = place(t, pieces, (DEGREE + 1) * width)
                     for m in range(0, count, LANES):
                         left = count - m
-                        total += dot_polynomials(table, at + m, width, u, grad, source + m, left)
+                        total += dot_polynomials(
+                            table, at + m, width, u, sign, grad, source + m, left
+                        )
                 put(dx, b * ins + i, total / get(half, i))
 
 

@@ -25,6 +25,7 @@ from .layout import (
     EDGES_AT,
     INDEX,
     INPUT_ROW,
+    LANEWISE,
     OUTPUT_ROW,
     TOP,
     WINDOW,
@@ -75,9 +76,17 @@ def next_tile(counter: Any, index: Any, outs: int, ins: int, block: int) -> int:
         if index[TOP] >= ins:
             return 0
         index[WINDOW] = (min(index[TOP] + block, ins) - index[TOP]) * outs
-        index[DONE], index[EDGES_AT] = 0, LANES
-    n = min(LANES, index[WINDOW] - index[DONE])
-    i, o = index[TOP] + index[DONE] // outs, index[DONE] % outs
+        index[DONE], index[EDGES_AT] = 0, LANEWISE
+    if outs > LANES:
+        # the same outputs of one input after the other: their parameters share lines of the cache
+        count = index[WINDOW] // outs
+        strip = index[DONE] // (count * LANES)
+        width = min(LANES, outs - strip * LANES)
+        done = index[DONE] - strip * count * LANES
+        n, i, o = width, index[TOP] + done // width, strip * LANES
+    else:
+        n = min(LANES // outs * outs, index[WINDOW] - index[DONE])
+        i, o = index[TOP] + index[DONE] // outs, 0
     for lane in range(n):
         put(index, lane, lane)
         put(index, OUTPUT_ROW + lane, o)
@@ -113,7 +122,7 @@ def load(arrays: Any, series: Any, own: Any, index: Any, ins: int, nodes: bool, 
         edge = get(index, OUTPUT_ROW + lane) * ins + i
         put(own.weight, lane, get(arrays.weight, edge))
         for k in range(count):
-            put(own.theta, lane * count + k, get(arrays.theta, edge * count + k))
+            put(own.theta, k * LANES + lane, get(arrays.theta, edge * count + k))
         for u in range(encodings):
             shift = get(arrays.shift, edge * encodings + u)
             if not shared:
@@ -121,8 +130,8 @@ def load(arrays: Any, series: Any, own: Any, index: Any, ins: int, nodes: bool, 
                 if moved:
                     shift += scale * get(series.middle, i)
                     scale *= get(series.half, i)
-                put(own.scale, lane * encodings + u, scale)
-            put(own.shift, lane * encodings + u, shift)
+                put(own.scale, u * LANES + lane, scale)
+            put(own.shift, u * LANES + lane, shift)
 
 
 @inline

@@ -124,7 +124,7 @@ def _store(own: Any, target: Any, index: Any, ins: int, n: int) -> None:
         for lane in range(n):
             edge = get(index, OUTPUT_ROW + lane) * ins + get(index, INPUT_ROW + lane)
             for k in range(stride):
-                put(target, edge * stride + k, get(own, lane * stride + k))
+                put(target, edge * stride + k, get(own, k * LANES + lane))
 
 
 @inline
