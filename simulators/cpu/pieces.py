@@ -168,12 +168,12 @@ def features(
     for start, end, _, _ in windows(counter, rows, block, 1, 1):
         for b in range(start, end):
             for i in range(ins):
-                t = (get(x, b * ins + i) - get(middle, i)) / get(half, i)
+                offset = get(x, b * ins + i) - get(middle, i)
                 to = (b * ins + i) * count
                 # what is written beyond the functions is overwritten by the next input
                 room = width if i < ins - 1 else count // LANES * LANES
-                if abs(t) <= reach:
-                    at, u, sign = place(t, pieces, (DEGREE + 1) * width)
+                if abs(offset) <= get(half, i) * reach:
+                    at, u, sign = place(offset / get(half, i), pieces, (DEGREE + 1) * width)
                     for m in range(0, room, LANES):
                         put_polynomials(table, at + m, width, u, sign, out, to + m)
                     for m in range(room, count):
@@ -207,10 +207,10 @@ def features_backward(
     for start, end, _, _ in windows(counter, rows, block, 1, 1):
         for b in range(start, end):
             for i in range(ins):
-                t = (get(x, b * ins + i) - get(middle, i)) / get(half, i)
+                offset = get(x, b * ins + i) - get(middle, i)
                 source, total = (b * ins + i) * count, type(get(x, 0))(0)
-                if abs(t) <= reach:
-                    at, u, sign = place(t, pieces, (DEGREE + 1) * width)
+                if abs(offset) <= get(half, i) * reach:
+                    at, u, sign = place(offset / get(half, i), pieces, (DEGREE + 1) * width)
                     for m in range(0, count, LANES):
                         left = count - m
                         total += dot_polynomials(

@@ -20,30 +20,17 @@ GROUPS = 16
 def _extremes(x: Any, rows: int, ins: int, groups: int, low: Any, high: Any) -> Any:
     """Write least and greatest value of each group of samples, (groups·in,), for every input.
 
-    Returns 0, or NaN where a number is not finite; it counts as 0 then.
+    Returns 0, or NaN where a number is not finite; a NaN is passed over.
     """
-    zero = type(get(x, 0))(0)
-    bad = zero
+    bad = type(get(x, 0))(0)
     for group in range(groups):
-        first, end = rows * group // groups, rows * (group + 1) // groups
         at = group * ins
-        for i in range(ins):
-            put(low, at + i, get(x, first * ins + i))
-            put(high, at + i, get(x, first * ins + i))
-        for b in range(first, end):
+        for b in range(rows * group // groups, rows * (group + 1) // groups):
             for i in range(ins):
-                value = get(x, b * ins + i)
-                nothing = value * zero
-                bad += nothing
-                value = value if nothing == zero else zero
-                put(low, at + i, min(get(low, at + i), value))
-                put(high, at + i, max(get(high, at + i), value))
-        for i in range(ins):
-            # the first of a group was taken as it is
-            value = get(x, first * ins + i)
-            if value * zero != zero:
-                put(low, at + i, min(zero, get(low, at + i)))
-                put(high, at + i, max(zero, get(high, at + i)))
+                value, least, most = get(x, b * ins + i), get(low, at + i), get(high, at + i)
+                bad += value * 0
+                put(low, at + i, value if value < least else least)
+                put(high, at + i, value if value > most else most)
     return bad
 
 
@@ -125,6 +112,7 @@ def choose(
     low, high = np.empty(groups * ins, x.dtype), np.empty(groups * ins, x.dtype)
     band, room = np.empty(ins, x.dtype), np.empty(GROUPS, x.dtype)
     band[:] = fixed
+    low[:], high[:] = np.inf, -np.inf
     odd = _extremes(x, rows, ins, groups, low, high)
     if not _bands(scale, uses, ins, band) == 0:
         return -1, False
@@ -166,7 +154,7 @@ def choose(
 
 @inline
 def _over(x: Any, at: int, i: int, middle: Any, half: Any, reach: float) -> bool:
-    return not abs((get(x, at + i) - get(middle, i)) / get(half, i)) <= reach
+    return not abs(get(x, at + i) - get(middle, i)) <= get(half, i) * reach
 
 
 @kernel

@@ -17,7 +17,7 @@ import numpy as np
 
 from .edge import affine, prepare
 from .edge_lanes import combine, states, trig, value_rows
-from .jit import LANES, bind, get, inline, kernel, next_index, put
+from .jit import LANES, bind, get, get_alone, inline, kernel, next_index, put
 from .layout import (
     AFFINE,
     DATA_ROWS,
@@ -115,23 +115,25 @@ def room(arrays: EdgeArrays) -> Any:
 @inline
 def load(arrays: Any, series: Any, own: Any, index: Any, ins: int, nodes: bool, n: int) -> None:
     """Copy the parameters of a tile's edges; for the nodes scale and shift become those of t."""
-    count, encodings = arrays.code[2], arrays.code[3]
-    shared, moved = arrays.scale.size == encodings, nodes and series.half.size > 0
+    code, _, theta, scale, shift, weight = arrays
+    _, _, to_theta, to_scale, to_shift, to_weight = own
+    _, _, middle, half, _, _, _ = series
+    count, encodings, zero = code[2], code[3], type(get(weight, 0))(0)
+    shared, moved = scale.size == encodings, nodes and half.size > 0
     for lane in range(n):
         i = get(index, INPUT_ROW + lane)
         edge = get(index, OUTPUT_ROW + lane) * ins + i
-        put(own.weight, lane, get(arrays.weight, edge))
+        put(to_weight, lane, get(weight, edge))
         for k in range(count):
-            put(own.theta, k * LANES + lane, get(arrays.theta, edge * count + k))
+            put(to_theta, k * LANES + lane, get_alone(theta, edge * count + k))
+        m, h = (get(middle, i), get(half, i)) if moved else (zero, zero + 1)
         for u in range(encodings):
-            shift = get(arrays.shift, edge * encodings + u)
+            offset = get_alone(shift, edge * encodings + u)
             if not shared:
-                scale = get(arrays.scale, edge * encodings + u)
-                if moved:
-                    shift += scale * get(series.middle, i)
-                    scale *= get(series.half, i)
-                put(own.scale, u * LANES + lane, scale)
-            put(own.shift, u * LANES + lane, shift)
+                factor = get_alone(scale, edge * encodings + u)
+                offset += factor * m
+                put(to_scale, u * LANES + lane, factor * h)
+            put(to_shift, u * LANES + lane, offset)
 
 
 @inline
@@ -147,19 +149,21 @@ def constants_of_x(own: Any, index: Any, edge_rows: Any, n: int) -> None:
 @inline
 def load_exceptions(series: Any, turn: int, index: Any, sample_rows: Any, at: int, n: int) -> None:
     """Write exception number `turn` of each lane's input to a row, 0 where there are fewer."""
+    _, _, _, _, starts, _, x = series
+    zero = type(get(sample_rows, at))(0)
     for lane in range(n):
         i = get(index, INPUT_ROW + lane)
-        e, zero = get(series.starts, i) + turn, type(get(sample_rows, at))(0)
-        there = e < get(series.starts, i + 1)
-        put(sample_rows, at + lane, get(series.x, e) if there else zero)
+        e = get(starts, i) + turn
+        put(sample_rows, at + lane, get(x, e) if e < get(starts, i + 1) else zero)
 
 
 @inline
 def most_exceptions(series: Any, index: Any, n: int) -> int:
     """The largest number of exceptions of an input of the tile."""
+    _, _, _, _, starts, _, _ = series
     most = 0
     for i in range(index[INPUT_ROW], index[INPUT_ROW + n - 1] + 1):
-        most = max(most, series.starts[i + 1] - series.starts[i])
+        most = max(most, starts[i + 1] - starts[i])
     return most
 
 
@@ -175,12 +179,14 @@ def _emit(
     row: Any, n: int,
 ) -> None:  # fmt: skip
     """Write weight·Σ_n D[m, n]·φ_n of all terms; the constant's stay in `row`."""
-    outs, ins, by_input, by_term = sizes
-    nodes = series.nodes.size
-    for m in range(series.transform.size // nodes - 1, -1, -1):
-        combine(values, nodes, series.transform, m * nodes, 1, row, 0, n)
+    outs, _, by_input, by_term = sizes
+    points, transform, _, _, _, _, _ = series
+    _, _, _, _, _, weight = own
+    nodes = points.size
+    for m in range(transform.size // nodes - 1, -1, -1):
+        combine(values, nodes, transform, m * nodes, 1, row, 0, n)
         for lane in range(n):
-            put(row, lane, get(row, lane) * get(own.weight, lane))
+            put(row, lane, get(row, lane) * get(weight, lane))
         lane = 0
         while lane < n:
             i, count = index[INPUT_ROW + lane], run_of(index, lane, outs, n)
@@ -201,14 +207,16 @@ def _emit_exceptions(
     n: int,
 ) -> None:  # fmt: skip
     """Write weight·φ less the constant, which the product adds for every sample."""
+    _, _, _, _, starts, _, _ = series
+    _, _, _, _, _, weight = own
     lane = 0
     while lane < n:
         i, count = index[INPUT_ROW + lane], run_of(index, lane, outs, n)
-        e = series.starts[i] + turn
-        if e < series.starts[i + 1]:
+        e = starts[i] + turn
+        if e < starts[i + 1]:
             to = e * outs + index[OUTPUT_ROW + lane]
             for j in range(count):
-                value = get(values, lane + j) * get(own.weight, lane + j) - get(row, lane + j)
+                value = get(values, lane + j) * get(weight, lane + j) - get(row, lane + j)
                 put(extra, to + j, value)
         lane += count
 

@@ -10,7 +10,7 @@ from .edge import prepare
 from .edge_grad import finish
 from .edge_lanes import combine, states, trig
 from .edge_lanes_grad import adjoint
-from .jit import LANES, bind, get, inline, kernel, put
+from .jit import LANES, bind, get, get_alone, inline, kernel, put
 from .layout import (
     AFFINE,
     INDEX,
@@ -44,9 +44,10 @@ def _load_nodes(
 
     The constant of an edge counts for all samples but the exceptions of its input.
     """
-    outs, ins, by_input, by_term = sizes
-    nodes = series.nodes.size
-    count = series.transform.size // nodes
+    outs, _, by_input, by_term = sizes
+    points, transform, _, _, starts, samples, _ = series
+    nodes = points.size
+    count = transform.size // nodes
     lane = 0
     while lane < n:
         i, o, run = index[INPUT_ROW + lane], index[OUTPUT_ROW + lane], run_of(index, lane, outs, n)
@@ -57,13 +58,13 @@ def _load_nodes(
         at = o if constant.size == outs else i * outs + o
         for j in range(run):
             put(terms, lane + j, get(constant, at + j))
-        for e in range(series.starts[i], series.starts[i + 1]):
-            at = series.samples[e] * outs + o
+        for e in range(starts[i], starts[i + 1]):
+            at = samples[e] * outs + o
             for j in range(run):
                 put(terms, lane + j, get(terms, lane + j) - get(by_sample, at + j))
         lane += run
     for node in range(nodes):
-        combine(terms, count, series.transform, node, nodes, values, node * LANES, n)
+        combine(terms, count, transform, node, nodes, values, node * LANES, n)
 
 
 @inline
@@ -71,12 +72,13 @@ def _load_grad(
     series: Any, turn: int, by_sample: Any, index: Any, outs: int, sample_rows: Any, at: int, n: int
 ) -> None:
     """Write the output's gradient at exception number `turn`, 0 where there are fewer."""
+    _, _, _, _, starts, samples, _ = series
     lane, zero = 0, type(get(sample_rows, at))(0)
     while lane < n:
         i, run = index[INPUT_ROW + lane], run_of(index, lane, outs, n)
-        e = series.starts[i] + turn
-        if e < series.starts[i + 1]:
-            source = series.samples[e] * outs + index[OUTPUT_ROW + lane]
+        e = starts[i] + turn
+        if e < starts[i + 1]:
+            source = samples[e] * outs + index[OUTPUT_ROW + lane]
             for j in range(run):
                 put(sample_rows, at + lane + j, get(by_sample, source + j))
         else:
@@ -90,11 +92,12 @@ def _add_slopes(
     series: Any, turn: int, index: Any, outs: int, sample_rows: Any, at: int, dx: Any, n: int
 ) -> None:
     """Add the gradient by x at exception number `turn`."""
+    _, _, _, _, starts, _, _ = series
     lane = 0
     while lane < n:
         i, run = index[INPUT_ROW + lane], run_of(index, lane, outs, n)
-        e = series.starts[i] + turn
-        if e < series.starts[i + 1]:
+        e = starts[i] + turn
+        if e < starts[i + 1]:
             total = type(get(sample_rows, at))(0)
             for j in range(run):
                 total += get(sample_rows, at + lane + j)
@@ -105,14 +108,15 @@ def _add_slopes(
 @inline
 def _sums_of_x(code: Any, series: Any, index: Any, edge_rows: Any, n: int) -> None:
     """Make Σ x·∂φ/∂e of Σ t·∂φ/∂e, t = (x - middle)/half."""
-    if series.half.size > 0:
+    _, _, middle, half, _, _, _ = series
+    if half.size > 0:
         for step in range(code[0]):
             if data_kind(code, step) == AFFINE:
                 at = data_sums_at(code, step)
                 for lane in range(n):
                     i = get(index, INPUT_ROW + lane)
-                    total = get(edge_rows, at + 2 * LANES + lane) * get(series.half, i)
-                    total += get(edge_rows, at + lane) * get(series.middle, i)
+                    total = get(edge_rows, at + 2 * LANES + lane) * get(half, i)
+                    total += get(edge_rows, at + lane) * get(middle, i)
                     put(edge_rows, at + 2 * LANES + lane, total)
 
 
@@ -124,7 +128,7 @@ def _store(own: Any, target: Any, index: Any, ins: int, n: int) -> None:
         for lane in range(n):
             edge = get(index, OUTPUT_ROW + lane) * ins + get(index, INPUT_ROW + lane)
             for k in range(stride):
-                put(target, edge * stride + k, get(own, k * LANES + lane))
+                put(target, edge * stride + k, get_alone(own, k * LANES + lane))
 
 
 @inline
@@ -159,6 +163,7 @@ def backward(
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(data), kind)
     nodes, own = series.nodes.size, room(arrays)
     count = series.transform.size // nodes
+    edge_weight = own.weight
     index, values = np.zeros(INDEX, np.int64), np.empty(nodes * LANES, kind)
     terms = np.zeros((count + 3) // 4 * 4 * LANES, kind)
     theta, scale = _own(grads[0], code[2]), _own(grads[1], code[3])
@@ -187,7 +192,7 @@ def backward(
                 load_exceptions(series, turn, index, sample_rows, x, n)
                 _load_grad(series, turn, by_sample, index, outs, sample_rows, x + 2 * LANES, n)
             for lane in range(n):
-                put(sample_rows, x + 3 * LANES + lane, get(own.weight, lane))
+                put(sample_rows, x + 3 * LANES + lane, get(edge_weight, lane))
             trig(code, common, edge_rows, sample_rows, n)
             states(code, edge_rows, sample_rows, n)
             adjoint(code, edge_rows, sample_rows, n)
@@ -195,7 +200,7 @@ def backward(
                 _add_slopes(series, step - nodes, index, outs, sample_rows, x + LANES, dx, n)
         if most == 0:
             _sums_of_x(code, series, index, edge_rows, n)
-        finish(code, own.weight, (theta, scale, shift, weight), index, edge_rows, n)
+        finish(code, edge_weight, (theta, scale, shift, weight), index, edge_rows, n)
         _store(theta, grads[0], index, ins, n)
         _store(scale, grads[1], index, ins, n)
         _store(shift, grads[2], index, ins, n)
