@@ -189,9 +189,8 @@ def get_alone(typingctx: Any, array: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        found = builder.load(builder.gep(data, [args[1]], inbounds=True))
-        found.volatile = True
-        return found
+        place = builder.gep(data, [args[1]], inbounds=True)
+        return builder.load_atomic(place, "monotonic", signature.args[0].dtype.bitwidth // 8)
 
     return array.dtype(array, types.intp), codegen
 
