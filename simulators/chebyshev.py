@@ -1,10 +1,10 @@
 """The `chebyshev` engine: trainable scales as a matrix product, within a proven error bound.
 
 On a range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that few functions suffice.
-On a CPU they are those of `cpu.bands`, as many as Ω·L needs, and the range of an input holds all but
-its most extreme values where that is cheaper: those few are computed edge by edge. Elsewhere they
-are Chebyshev polynomials on each input's whole range, whose degree is the smallest whose bound,
-`truncation_bound`, meets the tolerance. The tolerance is rounding level by default.
+On a CPU they are those of `cpu.bands`, as many as Ω·L needs, and the range of an input holds all
+but its most extreme values where that is cheaper: those few are computed edge by edge. Elsewhere
+they are Chebyshev polynomials on each input's whole range, whose degree is the smallest whose
+bound, `truncation_bound`, meets the tolerance. The tolerance is rounding level by default.
 """
 
 from __future__ import annotations
@@ -237,6 +237,7 @@ def _costs(request: Request, count: int) -> Any:
 
 
 _MOST_EXCEPTION_BYTES = 16 << 20
+"""The memory that the values of exceptions may take."""
 
 
 def _functions(found: int, angles: Any, middle: Any, half: Any, exceptions: Any) -> Expansion:

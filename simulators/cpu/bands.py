@@ -7,8 +7,8 @@ wave functions of z span beside it, and an edge is interpolated in it at n nodes
 next such function. `interpolation_bound` bounds the error; `WIDEST` has for every n the widest z
 whose bound is at rounding level, and a test computes the bound anew.
 
-The functions are even and odd in turn, and are evaluated from tables: [0, 1] is cut into pieces, and
-on each piece every function is a polynomial of degree `DEGREE`.
+The functions are even and odd in turn, and are evaluated from tables: [0, 1] is cut into pieces,
+and on each piece every function is a polynomial of degree `DEGREE`.
 """
 
 from __future__ import annotations
@@ -147,8 +147,9 @@ WIDEST = {
         42.42,
     ),
 }
-"""The widest z for `FEWEST` functions, one more, and so on, by the dtype whose rounding level is the
-bound."""
+"""The widest z for `FEWEST` functions, one more, and so on.
+
+They are given by the dtype whose rounding level the bound is at."""
 
 Array = np.ndarray
 
