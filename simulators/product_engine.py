@@ -168,10 +168,8 @@ class _Product:
         weight = np.ones(theta.shape[:2], theta.dtype) if weight is None else weight
         self.parameters = kernels.Parameters(theta, scale, shift, weight)
         self.program = kernels.program_arrays(request.program)
-        self.sizes = outs, count, ins = (
-            request.out_features, expansion.count, request.in_features
-        )  # fmt: skip
-        self.layout = (count, 1) if expansion.by_input else (1, ins)
+        self.sizes = (request.out_features, expansion.count, request.in_features)
+        self.layout = (expansion.count, 1) if expansion.by_input else (1, request.in_features)
         self.series = self._series()
         self._first = self._room(0) if len(self.x) else None
         work = None if self._first is None else self._features(*self._first)

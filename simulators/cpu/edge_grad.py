@@ -19,9 +19,9 @@ from .edge import row_of, turn_three, turn_vector
 from .jit import LANES, add, get, inline, put, spliced
 from .layout import (
     AFFINE,
+    ARCCOS,
     EDGES_AT,
     LANEWISE,
-    ARCCOS,
     data_axis,
     data_record,
     data_sums_at,

@@ -2,15 +2,14 @@
 
 Of one input the functions 0, 2, … are odd and the others even.
 
-Features are stored as (b, i, m), m the function, and the table as (piece, degree, function), so that
-the functions of one input lie along the vector lanes. `bands` makes the tables.
+Features are stored as (b, i, m), m the function, and the table as (piece, degree, function), so
+that the functions of one input lie along the vector lanes. `bands` makes the tables.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -71,7 +70,8 @@ def put_polynomials(
 ) -> Any:
     """Write the values at u of `LANES` polynomials to out[to], out[to + 1], …
 
-    The first, third and so on are multiplied by the sign. Their coefficients of degree d are table[at + d·width], table[at + d·width + 1], …
+    The first, third and so on are multiplied by the sign. Their coefficients of degree d are
+    table[at + d·width], table[at + d·width + 1], …
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -93,7 +93,8 @@ def dot_polynomials(
 ) -> Any:  # fmt: skip
     """The sum of the values at u of `count` polynomials, each times a number of `other`.
 
-    The second, fourth and so on are multiplied by the sign. Where there are fewer than `LANES`, the numbers after them are read and have no effect.
+    The second, fourth and so on are multiplied by the sign. Where there are fewer than `LANES`,
+    the numbers after them are read and have no effect.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
