@@ -223,9 +223,10 @@ class _Product:
     def _by_edge(self, matrix: Tensor) -> Tensor:
         """Rows of features or coefficients, (…, i·m), as (…, i, m)."""
         _, count, ins = self.sizes
+        shape = matrix.shape[:-1]
         if self.expansion.by_input:
-            return matrix.unflatten(-1, (ins, count))
-        return matrix.unflatten(-1, (count, ins)).transpose(-1, -2)
+            return matrix.view(*shape, ins, count)
+        return matrix.view(*shape, count, ins).transpose(-1, -2)
 
     def forward(self, bias: Tensor | None = None) -> Tensor:
         from .cpu import kernels

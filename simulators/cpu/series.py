@@ -100,11 +100,12 @@ def next_tile(counter: Any, index: Any, outs: int, ins: int, block: int) -> int:
 
 
 @inline
-def room(arrays: EdgeArrays) -> Any:
+def room(arrays: Any, series: Any) -> Any:
     """Arrays for the edges of a tile; a scale that all edges share is taken as it is."""
     code, kind = arrays.code, arrays.theta.dtype
     scale = arrays.scale
-    if scale.size != code[3]:
+    # for t every edge has a scale of its own, even where there is one edge
+    if scale.size != code[3] or series.half.size > 0:
         scale = np.empty(LANES * code[3], kind)
     return EdgeArrays(
         code, arrays.consts, np.empty(LANES * code[2], kind), scale,
@@ -119,7 +120,8 @@ def load(arrays: Any, series: Any, own: Any, index: Any, ins: int, nodes: bool, 
     _, _, to_theta, to_scale, to_shift, to_weight = own
     _, _, middle, half, _, _, _ = series
     count, encodings, zero = code[2], code[3], type(get(weight, 0))(0)
-    shared, moved = scale.size == encodings, nodes and half.size > 0
+    shared = scale.size == encodings and half.size == 0
+    moved = nodes and half.size > 0
     for lane in range(n):
         i = get(index, INPUT_ROW + lane)
         edge = get(index, OUTPUT_ROW + lane) * ins + i
@@ -243,7 +245,7 @@ def forward(
     code, kind = arrays.code, arrays.theta.dtype
     outs, ins, data, x = sizes[0], sizes[1], code[0], x_at(code[0])
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(data), kind)
-    nodes, own, row = series.nodes.size, room(arrays), np.empty(LANES, kind)
+    nodes, own, row = series.nodes.size, room(arrays, series), np.empty(LANES, kind)
     index, values = np.zeros(INDEX, np.int64), np.zeros((nodes + 3) // 4 * 4 * LANES, kind)
     n = next_tile(counter, index, outs, ins, block)
     while n > 0:

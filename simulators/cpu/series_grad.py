@@ -161,7 +161,7 @@ def backward(
     code, kind = arrays.code, arrays.theta.dtype
     outs, ins, data, x = sizes[0], sizes[1], code[0], x_at(code[0])
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(data), kind)
-    nodes, own = series.nodes.size, room(arrays)
+    nodes, own = series.nodes.size, room(arrays, series)
     count = series.transform.size // nodes
     edge_weight = own.weight
     index, values = np.zeros(INDEX, np.int64), np.empty(nodes * LANES, kind)
