@@ -9,7 +9,9 @@ from typing import Any
 
 from samples import Ratio, Rounds, Summary, ratio, summary
 
-OTHERS = ("first_step.json", "limit.json", "gpu.json", "decode.json", "block.json")
+OTHERS = (
+    "first_step.json", "limit.json", "gpu.json", "decode.json", "block.json", "wide.json",
+)  # fmt: skip
 """Files in the results' folder that are no run of `run.py`."""
 PEER = "qkan "
 """How the names of the peer's solvers begin."""
