@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def measure(width: int, encoding: str, inputs: str) -> dict[str, Any]:
         rounds: dict[str, list[float]] = {"qkan": [], "linear": []}
         for turn in range(ROUNDS + 2):
             for who, model in models.items():
-                one = seconds(lambda m=model: work(m), 1 if who == "qkan" else 4)
+                one = seconds(partial(work, model), 1 if who == "qkan" else 4)
                 if turn >= 2:
                     rounds[who].append(one)
         medians = {who: statistics.median(times) for who, times in rounds.items()}
