@@ -1,8 +1,10 @@
 """The `chebyshev` engine: trainable scales as a matrix product, within a proven error bound.
 
-On the batch's range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that its Chebyshev
-series converges faster than exponentially once the degree passes Ω·L (`truncation_bound`). The
-degree is the smallest whose bound meets the tolerance, rounding level by default.
+On a range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that few functions suffice.
+On a CPU they are those of `cpu.bands`, as many as Ω·L needs, and the range of an input holds all
+but its most extreme values where that is cheaper: those few are computed edge by edge. Elsewhere
+they are Chebyshev polynomials on each input's whole range, whose degree is the smallest whose
+bound, `truncation_bound`, meets the tolerance. The tolerance is rounding level by default.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from .products import chebyshev_features, chebyshev_map, contract, edge_by_edge,
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
 """The degrees used in plain torch operators: few, so that shapes seldom change."""
-_ALL_DEGREES = range(DEGREES[0], DEGREES[-1] + 1)
 _TYPICAL_RANGE = 3.5
+# With the few most extreme inputs left out.
+_TYPICAL_CORE = 2.5
 # Towards the ends of the range the slopes of T_k grow to k² and magnify rounding in the gradient
 # by x; within 1/1.06 of it they stay below 3k.
 _MARGIN = 1.06
@@ -70,9 +73,14 @@ class ChebyshevEngine(ProductEngine):
     def cost(self, request: Request) -> float:
         """The cost of the product at the degree that inputs of unit variance need at scale 1.2."""
         scale = request.fixed_scale or (1.2,) * request.program.num_encodings
-        z = request.program.bandwidth(scale) * _TYPICAL_RANGE
-        # a straight line through the degrees that `_degree` finds
-        degree = 12 + 1.35 * z if request.dtype == torch.float32 else 20 + 1.45 * z
+        band, single = request.program.bandwidth(scale), request.dtype == torch.float32
+        # straight lines through the numbers of functions that are found
+        if refuse_on_cpu(request) is None:
+            degree = (9 if single else 17) + band * _TYPICAL_CORE
+        else:
+            degree = (
+                12 + 1.35 * band * _TYPICAL_RANGE if single else 20 + 1.45 * band * _TYPICAL_RANGE
+            )
         if degree > min(DEGREES[-1], request.batch):
             return math.inf
         return product_cost(request, int(degree) + 1)
@@ -106,10 +114,6 @@ class ChebyshevEngine(ProductEngine):
         """Each input's range, and the widest angle Ω·L of any edge."""
         encodings = [r.encoding for r in request.program.rotations if r.encoding is not None]
         fixed = request.fixed_scale
-        if self.domain is None and len(x) and refuse_on_cpu(request) is None:
-            uses = tuple(encodings.count(u) for u in range(request.program.num_encodings))
-            width = None if fixed is None else request.program.bandwidth(fixed)
-            return _compiled_extent(x, scale, uses, width)
         middle, half = self._range(x)
         if fixed is not None:
             band = half.new_full((1, 1), request.program.bandwidth(fixed))
@@ -122,23 +126,32 @@ class ChebyshevEngine(ProductEngine):
         return middle, half.maximum(z / widest_band.clamp(min=_FLAT)), float(z)
 
     def _fitting(
-        self, request: Request, x: Tensor, scale: Tensor, degrees: Sequence[int]
+        self, request: Request, x: Tensor, scale: Tensor
     ) -> tuple[int, Tensor, Tensor] | None:
         """Degree, middle and half width of the ranges, or None where a product saves nothing."""
         middle, half, z = self._extent(request, x, scale)
-        degree = self._degree(z, x.dtype, degrees) if math.isfinite(z) else None
+        degree = self._degree(z, x.dtype, DEGREES) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
         return degree, middle, half
 
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
-        """The polynomials of the degree that this batch and these scales need."""
-        found = self._fitting(request, x, scale, _ALL_DEGREES)
-        if found is None:
+        """The functions that this batch and these scales need."""
+        from .cpu.bands import FEWEST, widest_angles
+
+        angles = widest_angles(self.tolerance or torch.finfo(x.dtype).eps)
+        # a product of more functions than samples saves nothing
+        angles = angles[: max(0, min(len(angles), len(x) - FEWEST))]
+        if not len(angles) or not x.shape[1]:
             return None
-        degree, middle, half = found
-        nodes, transform = _map(degree + 1, x.dtype)
-        return _Polynomials(nodes, transform, degree, (middle.numpy(), half.numpy()))
+        if self.domain is None:
+            return _chosen(request, x, scale, angles)
+        middle, half, z = self._extent(request, x, scale)
+        found = bisect.bisect_left(angles, z) if math.isfinite(z) else len(angles)
+        if found == len(angles):
+            return None
+        wide = half * float(angles[found] / z)
+        return _functions(found, angles, middle.numpy(), wide.numpy(), None)
 
     def plain_forward(self, call: LayerCall) -> Tensor:
         """Compute the output in plain torch operators.
@@ -149,7 +162,7 @@ class ChebyshevEngine(ProductEngine):
         request, x = call.request, call.tensors.x
         found = None
         if has_values(x) and not _is_being_captured(x):
-            found = self._fitting(request, x, call.tensors.scale, DEGREES)
+            found = self._fitting(request, x, call.tensors.scale)
         if found is None:
             return edge_by_edge(call)
         with without_autocast(x):
@@ -171,51 +184,109 @@ def _is_being_captured(x: Tensor) -> bool:
     return ask is not None and bool(ask())
 
 
-def _compiled_extent(
-    x: Tensor, scale: Tensor, uses: tuple[int, ...], width: float | None
-) -> tuple[Tensor, Tensor, float]:
-    """Compute `_extent` in one pass of compiled code; `width` is the bandwidth of fixed scales."""
+def _chosen(request: Request, x: Tensor, scale: Tensor, angles: Any) -> Expansion | None:
+    """The expansion on the cheapest ranges, or None where all of them are too wide."""
     import numpy as np
 
-    from .cpu import features
+    from .cpu import ranges
+    from .cpu.bands import REACH
 
+    encodings = [r.encoding for r in request.program.rotations if r.encoding is not None]
+    uses = [encodings.count(u) for u in range(request.program.num_encodings)]
+    fixed = request.fixed_scale
     values, scales = arrays((x, scale))
-    middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
+    values = np.ascontiguousarray(values)
+    scales = np.ascontiguousarray(scales if fixed is None else scales[:0]).reshape(-1)
     number = values.dtype.type
-    z = features.extent(
-        np.ascontiguousarray(values).reshape(-1),
-        np.ascontiguousarray(scales if width is None else scales[:0]).reshape(-1),
-        np.array(uses, values.dtype), number(width or 0), (len(x), x.shape[1]),
-        (number(_MARGIN), number(_NARROWEST), number(_FLAT)), middle, half,
+    middle, half = (np.empty(x.shape[1], values.dtype) for _ in range(2))
+    limits = (number(1 / REACH), number(_NARROWEST), number(_FLAT))
+    found, has_exceptions = ranges.choose(
+        values.reshape(-1), scales, np.array(uses, values.dtype),
+        number(0 if fixed is None else request.program.bandwidth(fixed)), values.shape, limits,
+        angles.astype(values.dtype), _costs(request, len(angles)), middle, half,
     )  # fmt: skip
-    return torch.from_numpy(middle), torch.from_numpy(half), float(z)
+    if not 0 <= found < len(angles):
+        return None
+    exceptions = None
+    if has_exceptions:
+        starts = np.zeros(x.shape[1] + 1, np.int64)
+        args = (values.reshape(-1), middle, half, number(REACH), values.shape, starts)
+        ranges.exceptions(*args, np.empty(0, np.int64), np.empty(0, values.dtype))
+        samples, at = np.empty(starts[-1], np.int64), np.empty(starts[-1], values.dtype)
+        if len(samples):
+            ranges.exceptions(*args, samples, at)
+        exceptions = (starts, samples, at)
+    return _functions(int(found), angles, middle, half, exceptions)
 
 
-@functools.lru_cache(maxsize=256)
-def _map(count: int, dtype: torch.dtype) -> tuple[Any, Any]:
-    nodes, rows = chebyshev_map(count, torch.empty(0, dtype=dtype, device="cpu"))
-    return nodes.numpy(), rows.numpy()
+def _costs(request: Request, count: int) -> Any:
+    """Estimated seconds of a step by the number of functions, and of exceptions.
+
+    The last two are those of one exception, and the largest number of exceptions.
+    """
+    import numpy as np
+
+    from .cpu.bands import FEWEST
+
+    entries, data = request.batch * request.in_features, len(request.program.rotations) / 2
+    features = np.arange(FEWEST, FEWEST + count) - 1.0
+    one = product_cost(request, 1) - product_cost(request, 0)
+    exception = 1.6e-9 * data * request.out_features
+    most = min(entries // 16, _MOST_EXCEPTION_BYTES // (4 * max(request.out_features, 1)))
+    return np.array([*(one * features), exception, 0 if request.per_edge else most])
 
 
-class _Polynomials(Expansion):
-    """The Chebyshev polynomials T_k((x - middle)/half) for k = 1 … count."""
+_MOST_EXCEPTION_BYTES = 16 << 20
+"""The memory that the values of exceptions may take."""
+
+
+def _functions(found: int, angles: Any, middle: Any, half: Any, exceptions: Any) -> Expansion:
+    from .cpu.bands import FEWEST
+
+    nodes, transform, tables = _tabulated(FEWEST + found, float(angles[found]), middle.dtype.name)
+    return _Bands(nodes, transform, FEWEST + found - 1, True, (middle, half), exceptions, tables)
+
+
+@functools.lru_cache(maxsize=64)
+def _tabulated(count: int, angle: float, dtype: str) -> tuple[Any, Any, Any]:
+    from .cpu.bands import band, tables
+
+    basis = band(count, angle)
+    return basis.nodes.astype(dtype), basis.transform.astype(dtype), tables(basis, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bands(Expansion):
+    """The functions of a band, evaluated from tables."""
+
+    tables: Any = None
+
+    def _shape(self, shape: tuple[int, int]) -> tuple[int, ...]:
+        return (*shape, self.count, self.tables.pieces, self.tables.values.shape[2])
+
+    def _reach(self, dtype: Any) -> Any:
+        from .cpu.bands import REACH
+
+        # what may be an exception is judged as in the list of them
+        return dtype.type(1 if self.exceptions is None else REACH)
 
     def features(self, x: Any, out: Any, threads: int) -> Task:
-        from .cpu import features
+        from .cpu import features, pieces
 
         assert self.affine is not None
         return Task(
-            features.chebyshev_task, x.reshape(-1), out.reshape(-1), *self.affine,
-            (*x.shape, self.count), features.block(x.shape, self.count, threads),
-            features.counter(),
+            pieces.features_task, x.reshape(-1), out, self.tables.values.reshape(-1),
+            *self.affine, self._reach(x.dtype), self._shape(x.shape),
+            features.block(x.shape, self.count, threads), features.counter(),
         )  # fmt: skip
 
-    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
-        from .cpu import features
+    def features_backward(self, grad: Any, values: Any, x: Any, dx: Any, threads: int) -> Task:
+        from .cpu import features, pieces
 
         assert self.affine is not None
         return Task(
-            features.chebyshev_backward_task, grad.reshape(-1), values.reshape(-1),
-            dx.reshape(-1), self.affine[1], (*dx.shape, self.count),
-            features.block(dx.shape, self.count, threads), features.counter(),
+            pieces.features_backward_task, grad, x.reshape(-1), dx.reshape(-1),
+            self.tables.slopes.reshape(-1), *self.affine, self._reach(x.dtype),
+            self._shape(x.shape), features.block(x.shape, self.count, threads),
+            features.counter(),
         )  # fmt: skip

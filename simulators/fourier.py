@@ -134,15 +134,15 @@ class _Harmonics(Expansion):
         from .cpu import features
 
         return Task(
-            features.harmonics_task, x.reshape(-1), out.reshape(-1), (*x.shape, self.count // 2),
+            features.harmonics_task, x.reshape(-1), out, (*x.shape, self.count // 2),
             features.block(x.shape, self.count, threads), features.counter(),
         )  # fmt: skip
 
-    def features_backward(self, grad: Any, values: Any, dx: Any, threads: int) -> Task:
+    def features_backward(self, grad: Any, values: Any, x: Any, dx: Any, threads: int) -> Task:
         from .cpu import features
 
         return Task(
-            features.harmonics_backward_task, grad.reshape(-1), values.reshape(-1),
-            dx.reshape(-1), (*dx.shape, self.count // 2),
-            features.block(dx.shape, self.count, threads), features.counter(),
+            features.harmonics_backward_task, grad, values, dx.reshape(-1),
+            (*dx.shape, self.count // 2), features.block(dx.shape, self.count, threads),
+            features.counter(),
         )  # fmt: skip

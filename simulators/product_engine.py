@@ -39,27 +39,36 @@ class Expansion(ABC):
         nodes: Where the edges are evaluated, (n,).
         transform: From values at the nodes to coefficients, (m + 1, n), that of 1 first.
         count: Features m besides the constant, for one input.
+        by_input: Whether features are stored as (b, i, m), else as (b, m, i).
         affine: (middle, half), each (i,): the nodes are those of t = (x - middle)/half. None
             where they are those of x.
+        exceptions: The inputs that the expansion does not hold for, whose features are 0: where
+            those of each input begin, (i + 1,); the sample and the number x of each.
     """
 
     nodes: np.ndarray
     transform: np.ndarray
     count: int
+    by_input: bool = False
     affine: tuple[np.ndarray, np.ndarray] | None = None
+    exceptions: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @abstractmethod
     def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Task:
-        """The work of writing the features of x (b, i) to out (b, m, i)."""
+        """The work of writing the features of x (b, i) to the row `out`, which has `SLACK` more."""
 
     @abstractmethod
     def features_backward(
-        self, grad: np.ndarray, values: np.ndarray, dx: np.ndarray, threads: int
+        self, grad: np.ndarray, values: np.ndarray, x: np.ndarray, dx: np.ndarray, threads: int
     ) -> Task:
         """The work of writing the gradient by x (b, i) to dx.
 
-        `values` are the features (b, m, i), and `grad` is the gradient by them.
+        `values` are the features, and `grad` is the gradient by them.
         """
+
+
+SLACK = 64
+"""Numbers that arrays of features have beyond what they hold, which vectors may reach."""
 
 
 class ProductEngine(Engine):
@@ -129,11 +138,12 @@ _kept = _Scratch()
 
 
 def _scratch(size: int, dtype: Any, what: str) -> Any:
+    """A row of so many numbers, and `SLACK` more in the memory after it."""
     import numpy as np
 
     room = _kept.rooms.get((dtype, what))
-    if room is None or room.size < size:
-        room = _kept.rooms[dtype, what] = np.empty(size, dtype)
+    if room is None or room.size < size + SLACK:
+        room = _kept.rooms[dtype, what] = np.zeros(size + SLACK, dtype)
     return room[:size]
 
 
@@ -152,48 +162,50 @@ class _Product:
         self.expansion, self.threads = expansion, torch.get_num_threads()
         self.per_edge, self.low = weight is None, low
         self.x = x if x.flags.c_contiguous else x.copy()
-        scale, shift = self._at_nodes(shared_scale(request, scale), shift)
+        scale = shared_scale(request, scale)
+        if expansion.affine is not None and scale.ndim == 1:
+            scale = np.broadcast_to(scale, shift.shape)
         weight = np.ones(theta.shape[:2], theta.dtype) if weight is None else weight
         self.parameters = kernels.Parameters(theta, scale, shift, weight)
         self.program = kernels.program_arrays(request.program)
         self.sizes = (request.out_features, expansion.count, request.in_features)
+        self.layout = (expansion.count, 1) if expansion.by_input else (1, request.in_features)
+        self.series = self._series()
         self._first = self._room(0) if len(self.x) else None
         work = None if self._first is None else self._features(*self._first)
-        coefficients, total = kernels.series(
-            self.program, expansion.nodes, expansion.transform, self.parameters, self.threads, work
+        found = kernels.series(
+            self.program, self.series, self.layout, self.parameters, self.threads, work
         )
-        self.coefficients, self.total = torch.from_numpy(coefficients), torch.from_numpy(total)
+        self.coefficients = torch.from_numpy(found.terms)
+        self.constants, self.extra = torch.from_numpy(found.constants), found.extra
 
-    def _at_nodes(self, scale: Any, shift: Any) -> tuple[Any, Any]:
-        """Scale and shift of t, where x = middle + half·t: the nodes are values of t."""
+    def _series(self) -> Any:
+        """The expansion as the kernels take it."""
         import numpy as np
 
-        if self.expansion.affine is None:
-            return scale, shift
-        middle, half = (array[:, None] for array in self.expansion.affine)
-        return np.broadcast_to(scale * half, shift.shape), shift + scale * middle
+        from .cpu.series import Series
 
-    def _move_back(self, dscale: Any, dshift: Any) -> Any:
-        """The gradient by the scale of x, from those by scale and shift of t."""
-        if self.expansion.affine is None:
-            return dscale
-        middle, half = (array[:, None] for array in self.expansion.affine)
-        return dscale * half + dshift * middle
+        dtype, one = self.x.dtype, self.expansion
+        none = np.empty(0, dtype)
+        middle, half = (none, none) if one.affine is None else one.affine
+        starts, samples, x = one.exceptions or (
+            np.zeros(self.sizes[2] + 1, np.int64), np.empty(0, np.int64), none
+        )  # fmt: skip
+        return Series(one.nodes, one.transform.reshape(-1), middle, half, starts, samples, x)
 
     def _room(self, start: int) -> tuple[slice, Any]:
-        """The chunk of the batch that begins at `start`, and memory for its features (b, m, i)."""
+        """The chunk of the batch that begins at `start`, and memory for its features."""
         batch, ins = self.x.shape
         row = max(self.expansion.count * ins, 1)
         step = max(1, min(batch, _CHUNK_BYTES // (row * self.x.itemsize)))
         rows = slice(start, min(start + step, batch))
-        room = _scratch(step * row, self.x.dtype, "features")[: (rows.stop - start) * row]
-        return rows, room.reshape(-1, self.expansion.count, ins)
+        return rows, _scratch(step * row, self.x.dtype, "features")[: (rows.stop - start) * row]
 
     def _features(self, rows: slice, room: Any) -> Task:
         return self.expansion.features(self.x[rows], room, self.threads)
 
     def _chunks(self) -> Iterator[tuple[slice, Any]]:
-        """Yield slices of the batch, each with its features (b, m, i)."""
+        """Yield slices of the batch, each with its features as a row of numbers."""
         start = 0
         while start < len(self.x):
             rows, room = self._room(start)
@@ -204,22 +216,36 @@ class _Product:
             yield rows, room
             start = rows.stop
 
+    def _matrix(self, room: Any) -> Tensor:
+        """A chunk's features, or gradients by them, as a matrix (b, i·m)."""
+        return torch.from_numpy(room).view(-1, self.sizes[1] * self.sizes[2])
+
+    def _by_edge(self, matrix: Tensor) -> Tensor:
+        """Rows of features or coefficients, (…, i·m), as (…, i, m)."""
+        _, count, ins = self.sizes
+        shape = matrix.shape[:-1]
+        if self.expansion.by_input:
+            return matrix.view(*shape, ins, count)
+        return matrix.view(*shape, count, ins).transpose(-1, -2)
+
     def forward(self, bias: Tensor | None = None) -> Tensor:
+        from .cpu import kernels
+
         outs, _, ins = self.sizes
-        total = self.total if bias is None else self.total + bias
-        flat, constant = self.coefficients.flatten(1)[:, ins:], self.coefficients[:, 0]
+        total = self.constants.sum(0)
+        total = total if bias is None else total + bias
         shape = (len(self.x), outs, ins) if self.per_edge else (len(self.x), outs)
         out = self.coefficients.new_empty(shape)
         for rows, features in self._chunks():
-            values = torch.from_numpy(features)
+            values = self._matrix(features)
             if self.per_edge:
-                out[rows] = constant + torch.einsum(
-                    "bmi,omi->boi", values, self.coefficients[:, 1:]
-                )
+                each = self._by_edge(values), self._by_edge(self.coefficients.T)
+                out[rows] = self.constants.T + torch.einsum("bim,oim->boi", *each)
             elif self.low is not None:
-                out[rows] = total + self._rounded(values.flatten(1), flat.T)
+                out[rows] = total + self._rounded(values, self.coefficients)
             else:
-                torch.addmm(total, values.flatten(1), flat.T, out=out[rows])
+                torch.addmm(total, values, self.coefficients, out=out[rows])
+        kernels.add_rows(self.extra, self.series.samples, out.numpy(), self.threads)
         return out
 
     def _rounded(self, one: Tensor, other: Tensor) -> Tensor:
@@ -229,60 +255,59 @@ class _Product:
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:
         import numpy as np
 
-        outs, count, ins = self.sizes
         dx = np.empty_like(self.x) if needs[0] else None
-        dc = self.coefficients.new_zeros(count, ins, outs) if any(needs[1:]) else None
+        wanted = any(needs[1:]) or (needs[0] and len(self.extra) > 0)
+        dc = torch.zeros_like(self.coefficients) if wanted else None
         for rows, features in self._chunks():
-            values = torch.from_numpy(features)
+            values = self._matrix(features)
             if dc is not None:
                 self._add_product(dc, grad[rows], values)
             if dx is not None:
-                slopes = self._slopes(grad[rows], values)
-                run(
-                    self.expansion.features_backward(slopes, features, dx[rows], self.threads),
-                    self.threads,
-                )
-        parameters = self._coefficients_backward(grad, dc, needs[1:])
+                slopes, work = self._slopes(grad[rows], values), self.expansion.features_backward
+                run(work(slopes, features, self.x[rows], dx[rows], self.threads), self.threads)
+        parameters, extra = self._coefficients_backward(grad, dc, needs[1:])
+        if dx is not None and extra is not None:
+            inputs = np.repeat(np.arange(self.sizes[2]), np.diff(self.series.starts))
+            dx[self.series.samples, inputs] = extra
         return as_tensors([dx, *parameters])
 
     def _add_product(self, dc: Tensor, grad: Tensor, values: Tensor) -> None:
-        """Add a chunk's part of the gradient by the coefficients, (m, i, o)."""
+        """Add a chunk's part of the gradient by the coefficients, (i·m, o)."""
         if self.per_edge:
-            dc += torch.einsum("boi,bmi->mio", grad, values)
+            each = torch.einsum("boi,bim->oim", grad, self._by_edge(values))
+            self._by_edge(dc.T).add_(each)
         elif self.low is not None:
-            dc += self._rounded(values.flatten(1).T, grad).view_as(dc)
+            dc += self._rounded(values.T, grad)
         else:
-            # the transpose of this product is slower
-            dc.flatten(0, 1).addmm_(values.flatten(1).T, grad)
+            dc.addmm_(values.T, grad)
 
     def _slopes(self, grad: Tensor, values: Tensor) -> Any:
-        """The gradient by a chunk's features (b, m, i)."""
+        """The gradient by a chunk's features, as a row of numbers."""
+        room = _scratch(values.numel(), self.x.dtype, "slopes")
+        slopes = self._matrix(room)
         if self.per_edge:
-            return torch.einsum("boi,omi->bmi", grad, self.coefficients[:, 1:]).numpy()
-        flat = self.coefficients.flatten(1)[:, self.sizes[2] :]
-        if self.low is not None:
-            return self._rounded(grad, flat).view_as(values).numpy()
-        room = _scratch(values.numel(), self.x.dtype, "slopes").reshape(values.shape)
-        torch.mm(grad, flat, out=torch.from_numpy(room).flatten(1))
+            each = self._by_edge(self.coefficients.T)
+            self._by_edge(slopes).copy_(torch.einsum("boi,oim->bim", grad, each))
+        elif self.low is not None:
+            slopes.copy_(self._rounded(grad, self.coefficients.T))
+        else:
+            torch.mm(grad, self.coefficients.T, out=slopes)
         return room
 
     def _coefficients_backward(
         self, grad: Tensor, dc: Tensor | None, needs: Sequence[bool]
-    ) -> Sequence[Any]:
-        """The gradients by the parameters, from those by all coefficients but the constant."""
+    ) -> tuple[Sequence[Any], Any]:
+        """The gradients by the parameters and, at the exceptions, by x."""
         from .cpu import kernels
 
         if dc is None:
-            return (None, None, None, None)
-        full = torch.empty_like(self.coefficients)
-        full[:, 0] = grad.sum(0) if self.per_edge else grad.sum(0)[:, None]
-        full[:, 1:] = dc.permute(2, 0, 1)
+            return (None, None, None, None), None
+        constant = grad.sum(0).T.contiguous() if self.per_edge else grad.sum(0)
         dtheta, dscale, dshift, dweight = needs
-        wanted = (dtheta, dscale, dscale or dshift, dweight and not self.per_edge)
-        found = list(kernels.series_backward(
-            self.program, full.numpy(), self.expansion.nodes, self.expansion.transform,
-            self.parameters, wanted, self.threads,
-        ))  # fmt: skip
-        found[1] = self._move_back(found[1], found[2]) if dscale else None
-        found[2] = found[2] if dshift else None
-        return found
+        wanted = (dtheta, dscale, dshift, dweight and not self.per_edge)
+        gradients = kernels.Coefficients(dc.numpy(), constant.numpy(), grad.numpy())
+        found, extra = kernels.series_backward(
+            self.program, self.series, self.layout, gradients, self.parameters, wanted,
+            self.threads,
+        )  # fmt: skip
+        return found, extra

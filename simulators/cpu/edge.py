@@ -15,6 +15,7 @@ from .layout import (
     DATA_ROWS,
     EDGES_AT,
     IDLE,
+    LANEWISE,
     SHARED_ROW,
     data_axis,
     data_record,
@@ -70,7 +71,14 @@ def row_of(values: Any, index: Any, stride: int) -> int:
 
 @inline
 def gather(values: Any, index: Any, stride: int, offset: int, rows: Any, at: int, n: int) -> None:
-    """Add to a row the number `offset` of the `stride` numbers that each of its edges has."""
+    """Add to a row the number `offset` of the `stride` numbers that each of its edges has.
+
+    Where the numbers belong to the lanes (`LANEWISE`) those of all lanes follow each other.
+    """
+    if index[EDGES_AT] == LANEWISE and stride > 0:
+        for lane in range(n):
+            add(rows, at + lane, get(values, offset * LANES + lane))
+        return
     row = row_of(values, index, stride)
     for lane in range(n):
         add(rows, at + lane, get(values, get(index, row + lane) * stride + offset))
@@ -106,6 +114,22 @@ def _angle(
         gather(theta, index, code[2], code[k], rows, at, n)
 
 
+@inline
+def affine(
+    code: Any, consts: Any, record: int, theta: Any, scale: Any, shift: Any, index: Any, rows: Any,
+    at: int, n: int,
+) -> None:  # fmt: skip
+    """Write the constants of a data rotation whose angle is affine in x to the rows at `at`."""
+    where, angle = record_at(code, record), initial_at(code[0]) + 6 * LANES
+    _angle(code, consts, record, theta, index, rows, angle, n)
+    if code[where + 5] >= 0 and shift.size > 0:
+        gather(shift, index, code[3], code[where + 5], rows, angle, n)
+    fill(rows, at + 4 * LANES, 0.0, n)
+    per_edge = 0 if scale.size == code[3] else code[3]
+    gather(scale, index, per_edge, code[where + 2], rows, at + 4 * LANES, n)
+    _split_affine(rows, angle, at, n)
+
+
 @spliced
 def angles(
     code: Any, consts: Any, theta: Any, scale: Any, shift: Any, index: Any, rows: Any, n: int
@@ -117,19 +141,18 @@ def angles(
     for record in range(code[1]):
         where = record_at(code, record)
         kind, u = code[where + 1], code[where + 2]
-        if kind != IDLE:
-            _angle(code, consts, record, theta, index, rows, angle, n)
-        if code[where + 5] >= 0 and shift.size > 0:
-            gather(shift, index, code[3], code[where + 5], rows, angle, n)
         at = DATA_ROWS * step * LANES
-        if kind == AFFINE or kind == ARCCOS:
-            fill(rows, at + 4 * LANES, 0.0, n)
-            gather(scale, index, per_edge, u, rows, at + 4 * LANES, n)
         if kind == AFFINE:
-            _split_affine(rows, angle, at, n)
-        elif kind == CONSTANT:
+            affine(code, consts, record, theta, scale, shift, index, rows, at, n)
+        elif kind != IDLE:
+            _angle(code, consts, record, theta, index, rows, angle, n)
+        if kind == CONSTANT:
+            if code[where + 5] >= 0 and shift.size > 0:
+                gather(shift, index, code[3], code[where + 5], rows, angle, n)
             _constant_trig(rows, angle, trig_at(data, record), n)
         elif kind == ARCCOS:
+            fill(rows, at + 4 * LANES, 0.0, n)
+            gather(scale, index, per_edge, u, rows, at + 4 * LANES, n)
             _constant_trig(rows, angle, at + LANES, n)
             fill(rows, at, 0.0, n)
             if shift.size > 0:

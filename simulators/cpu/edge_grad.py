@@ -20,6 +20,8 @@ from .jit import LANES, add, get, inline, put, spliced
 from .layout import (
     AFFINE,
     ARCCOS,
+    EDGES_AT,
+    LANEWISE,
     data_axis,
     data_record,
     data_sums_at,
@@ -38,7 +40,10 @@ from .layout import (
 @inline
 def scatter(target: Any, index: Any, stride: int, offset: int, rows: Any, at: int, n: int) -> None:
     """Add a row to number `offset` of the `stride` numbers of each edge, unless target is empty."""
-    if target.size > 0:
+    if target.size > 0 and index[EDGES_AT] == LANEWISE:
+        for lane in range(n):
+            add(target, offset * LANES + lane, get(rows, at + lane))
+    elif target.size > 0:
         row = row_of(target, index, stride)
         for lane in range(n):
             add(target, get(index, row + lane) * stride + offset, get(rows, at + lane))

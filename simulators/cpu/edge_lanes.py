@@ -1,4 +1,4 @@
-"""The kernels with edges along the lanes: for few samples, for nodes of a series, for single edges.
+"""The kernels with edges along the lanes: for few samples, and for single edges.
 
 This file and `sample_lanes` are twins on purpose: they compute the same steps, one with edges along
 the vector lanes and the other with samples, because which way is faster depends on the sizes.
@@ -57,10 +57,9 @@ from .layout import (
 )
 from .sincos import arccos_sincos, limit4, sincos, slow_sincos
 
-SERIES, EDGES, SUMS = range(3)
-"""What is made of the values φ. SERIES: the samples are nodes x_n that all edges share; a matrix D
-(m, n) turns the values into coefficients, out[o, m, i] = weight·Σ_n D[m, n]·φ(x_n). EDGES: they are
-the output, out[b, o, i] = φ. SUMS: they are summed to a layer, out[b, o] = Σ_i weight·φ."""
+EDGES, SUMS = range(2)
+"""What is made of the values φ. EDGES: they are the output, out[b, o, i] = φ. SUMS: they are summed
+to a layer, out[b, o] = Σ_i weight·φ."""
 
 
 @inline
@@ -179,7 +178,7 @@ def states(code: Any, edge_rows: Any, sample_rows: Any, n: int) -> None:
 
 
 @inline
-def _values(edge_rows: Any, data: int, sample_rows: Any, values: Any, to: int, n: int) -> None:
+def value_rows(edge_rows: Any, data: int, sample_rows: Any, values: Any, to: int, n: int) -> None:
     """Write φ = (cos·A' + sin·B' + C')·v to a row of another array."""
     at, here, before = last_at(data), (data - 1) * STEP, max(data - 2, 0) * STEP + STATE
     for lane in range(n):
@@ -252,17 +251,10 @@ def next_tile(counter: Any, index: Any, shape: Any, blocks: Any) -> int:
 
 
 @inline
-def load_x(
-    x: Any, sample: int, ins: int, index: Any, nodes: bool, sample_rows: Any, at: int, n: int
-) -> None:
+def load_x(x: Any, sample: int, ins: int, index: Any, sample_rows: Any, at: int, n: int) -> None:
     """Write the sample's input of every edge."""
-    if nodes:
-        node = x[sample]
-        for lane in range(n):
-            put(sample_rows, at + lane, node)
-    else:
-        for lane in range(n):
-            put(sample_rows, at + lane, get(x, sample * ins + get(index, INPUT_ROW + lane)))
+    for lane in range(n):
+        put(sample_rows, at + lane, get(x, sample * ins + get(index, INPUT_ROW + lane)))
 
 
 @inline
@@ -289,23 +281,6 @@ def combine(
 
 
 @inline
-def _emit_series(
-    values: Any, transform: Any, nodes: int, weight: Any, out: Any, ins: int, index: Any,
-    sample_rows: Any, total: Any, n: int,
-) -> None:  # fmt: skip
-    """Write out[o, m, i] = weight·Σ_n D[m, n]·φ_n, and add those of m = 0 to total[o]."""
-    terms = transform.size // nodes
-    for m in range(terms):
-        combine(values, nodes, transform, m * nodes, 1, sample_rows, 0, n)
-        for lane in range(n):
-            value = get(sample_rows, lane) * get(weight, get(index, lane))
-            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
-            put(out, (o * terms + m) * ins + i, value)
-            if m == 0:
-                add(total, o, value)
-
-
-@inline
 def emit_sums(
     values: Any, sample: int, weight: Any, out: Any, outs: int, ins: int, index: Any, n: int
 ) -> None:
@@ -323,58 +298,47 @@ def emit_sums(
 
 @spliced
 def _forward_tile(
-    code: Any, x: Any, weight: Any, transform: Any, out: Any, mode: int, common: bool, shape: Any,
-    total: Any, n: int, edge_rows: Any, sample_rows: Any, index: Any, values: Any,
+    code: Any, x: Any, weight: Any, out: Any, mode: int, shape: Any, n: int, edge_rows: Any,
+    sample_rows: Any, index: Any, values: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
     batch, outs, ins = shape
     data = code[0]
     for sample in range(batch):
-        load_x(x, sample, ins, index, mode == SERIES, sample_rows, x_at(data), n)
-        trig(code, common, edge_rows, sample_rows, n)
+        load_x(x, sample, ins, index, sample_rows, x_at(data), n)
+        trig(code, False, edge_rows, sample_rows, n)
         states(code, edge_rows, sample_rows, n)
-        row = sample * LANES if mode == SERIES else 0
-        _values(edge_rows, data, sample_rows, values, row, n)
+        value_rows(edge_rows, data, sample_rows, values, 0, n)
         if mode == EDGES:
             for lane in range(n):
                 put(out, sample * outs * ins + get(index, 0) + lane, get(values, lane))
-        elif mode == SUMS:
+        else:
             emit_sums(values, sample, weight, out, outs, ins, index, n)
-    if mode == SERIES:
-        _emit_series(values, transform, batch, weight, out, ins, index, sample_rows, total, n)
 
 
 @inline
-def forward(
-    arrays: Any, x: Any, transform: Any, out: Any, total: Any, mode: int, common: bool, shape: Any,
-    block: int, counter: Any,
-) -> None:  # fmt: skip
+def forward(arrays: Any, x: Any, out: Any, mode: int, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges, for as many units of work as this thread gets.
 
     Args:
         arrays: The `EdgeArrays`.
-        x: (batch·in,), or the nodes (batch,) for a series.
-        transform: (terms·batch,) for a series.
+        x: (batch·in,).
         out: Written; zero before when values are summed.
-        total: (out,) for a series, zero before: the terms of m = 0, summed over inputs.
-        mode: SERIES, EDGES or SUMS.
-        common: Whether all edges have the same data angles at one node.
+        mode: EDGES or SUMS.
         shape: (batch, out, in).
         block: Outputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
     code, kind = arrays.code, arrays.theta.dtype
-    batch, outs, ins = shape
+    _, outs, ins = shape
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
-    height = (batch + 3) // 4 * 4 if mode == SERIES else 1
-    index, values = np.zeros(INDEX, np.int64), np.zeros(height * LANES, kind)
+    index, values = np.zeros(INDEX, np.int64), np.zeros(LANES, kind)
     n = next_tile(counter, index, (outs, ins, outs), (block, ins))
     while n > 0:
         prepare(arrays, index, edge_rows, n)
         _forward_tile(
-            code, x, arrays.weight, transform, out, mode, common, shape, total, n,
-            edge_rows, sample_rows, index, values,
-        )  # fmt: skip
+            code, x, arrays.weight, out, mode, shape, n, edge_rows, sample_rows, index, values
+        )
         n = next_tile(counter, index, (outs, ins, outs), (block, ins))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .edge import prepare
 from .edge_grad import finish
-from .edge_lanes import EDGES, SERIES, combine, load_x, next_tile, states, swung, trig
+from .edge_lanes import EDGES, load_x, next_tile, states, swung, trig
 from .jit import (
     LANES,
     add,
@@ -137,8 +137,8 @@ def _data_sums(code: Any, kind: int, edge_rows: Any, sample_rows: Any, step: int
         add(sample_rows, x + LANES + lane, get(edge_rows, scale + lane) * d)
 
 
-@spliced
-def _adjoint(code: Any, edge_rows: Any, sample_rows: Any, n: int) -> None:
+@inline
+def adjoint(code: Any, edge_rows: Any, sample_rows: Any, n: int) -> None:
     """The adjoint pass of one sample over a tile of edges."""
     data = code[0]
     to = adjoint_at(data)
@@ -158,37 +158,19 @@ def _adjoint(code: Any, edge_rows: Any, sample_rows: Any, n: int) -> None:
 
 
 @inline
-def _load_series(
-    g: Any, transform: Any, nodes: int, ins: int, index: Any, term_rows: Any, values: Any, n: int
-) -> None:
-    """Write Σ_m D[m, n]·g[o, m, i] to row n of `values`."""
-    terms = transform.size // nodes
-    for m in range(terms):
-        for lane in range(n):
-            o, i = get(index, OUTPUT_ROW + lane), get(index, INPUT_ROW + lane)
-            put(term_rows, m * LANES + lane, get(g, (o * terms + m) * ins + i))
-    for node in range(nodes):
-        combine(term_rows, terms, transform, node, nodes, values, node * LANES, n)
-
-
-@inline
 def _load_g(
     g: Any,
     mode: int,
     sample: int,
     shape: Any,
     index: Any,
-    values: Any,
     sample_rows: Any,
     at: int,
     n: int,
 ) -> None:
     """Write the gradient of every edge's value for one sample, without the weight."""
     outs, ins = shape[1], shape[2]
-    if mode == SERIES:
-        for lane in range(n):
-            put(sample_rows, at + lane, get(values, sample * LANES + lane))
-    elif mode == EDGES:
+    if mode == EDGES:
         for lane in range(n):
             put(sample_rows, at + lane, get(g, sample * outs * ins + get(index, lane)))
     else:
@@ -198,27 +180,25 @@ def _load_g(
 
 @spliced
 def _backward_tile(
-    code: Any, x: Any, g: Any, weight: Any, transform: Any, mode: int, common: bool, dx: Any,
-    shape: Any, n: int, edge_rows: Any, sample_rows: Any, index: Any, term_rows: Any, values: Any,
+    code: Any, x: Any, g: Any, weight: Any, mode: int, dx: Any, shape: Any, n: int,
+    edge_rows: Any, sample_rows: Any, index: Any,
 ) -> None:  # fmt: skip
     """All samples through a tile of edges."""
     batch, _, ins = shape
     data = code[0]
     at = x_at(data)
-    if mode == SERIES:
-        _load_series(g, transform, batch, ins, index, term_rows, values, n)
     for sample in range(batch):
-        load_x(x, sample, ins, index, mode == SERIES, sample_rows, at, n)
-        trig(code, common, edge_rows, sample_rows, n)
+        load_x(x, sample, ins, index, sample_rows, at, n)
+        trig(code, False, edge_rows, sample_rows, n)
         states(code, edge_rows, sample_rows, n)
-        _load_g(g, mode, sample, shape, index, values, sample_rows, at + 2 * LANES, n)
+        _load_g(g, mode, sample, shape, index, sample_rows, at + 2 * LANES, n)
         for lane in range(n):
             put(
                 sample_rows,
                 at + 3 * LANES + lane,
                 get(weight, get(index, lane)) if weight.size > 0 else 1.0,
             )
-        _adjoint(code, edge_rows, sample_rows, n)
+        adjoint(code, edge_rows, sample_rows, n)
         if dx.size > 0:
             for lane in range(n):
                 add(
@@ -230,40 +210,31 @@ def _backward_tile(
 
 @inline
 def backward(
-    arrays: Any, x: Any, g: Any, transform: Any, grads: Any, mode: int, common: bool, shape: Any,
-    blocks: Any, counter: Any,
-) -> None:  # fmt: skip
+    arrays: Any, x: Any, g: Any, grads: Any, mode: int, shape: Any, blocks: Any, counter: Any
+) -> None:
     """Compute the gradients of `forward`, for as many units of work as this thread gets.
 
     Args:
         arrays: The `EdgeArrays`.
-        x: (batch·in,), or the nodes (batch,) for a series.
-        g: The gradient of the output: (out·terms·in,), (batch·out·in,) or (batch·out,).
-        transform: (terms·batch,) for a series.
+        x: (batch·in,).
+        g: The gradient of the output: (batch·out·in,) or (batch·out,).
         grads: dx, dtheta, dscale, dshift, dweight, added to; each may be empty when not wanted.
-        mode: SERIES, EDGES or SUMS.
-        common: Whether all edges have the same data angles at one node.
+        mode: EDGES or SUMS.
         shape: (batch, out, in).
         blocks: Outputs and inputs of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
-    batch, outs, ins = shape
+    _, outs, ins = shape
     dx, dtheta, dscale, dshift, dweight = grads
     code, weight, kind = arrays.code, arrays.weight, arrays.theta.dtype
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
-    terms = transform.size // max(batch, 1)
-    term_rows = np.zeros((terms + 3) // 4 * 4 * LANES, kind)
-    values = np.empty((batch if mode == SERIES else 0) * LANES, kind)
     index = np.zeros(INDEX, np.int64)
     sums, size = sums_at(code), sum_rows(code) * LANES
     n = next_tile(counter, index, (outs, ins, outs), blocks)
     while n > 0:
         prepare(arrays, index, edge_rows, n)
         edge_rows[sums : sums + size] = 0
-        _backward_tile(
-            code, x, g, weight, transform, mode, common, dx, shape, n,
-            edge_rows, sample_rows, index, term_rows, values,
-        )  # fmt: skip
+        _backward_tile(code, x, g, weight, mode, dx, shape, n, edge_rows, sample_rows, index)
         finish(code, weight, (dtheta, dscale, dshift, dweight), index, edge_rows, n)
         n = next_tile(counter, index, (outs, ins, outs), blocks)
 

@@ -180,6 +180,21 @@ def put(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.none(array, types.intp, array.dtype), codegen
 
 
+@intrinsic
+def get_alone(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index] as in `get`, in a loop that had better not become one of gathers and scatters.
+
+    These take longer on some processors than one number after the other.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.gep(data, [args[1]], inbounds=True)
+        return builder.load_atomic(place, "monotonic", signature.args[0].dtype.bitwidth // 8)
+
+    return array.dtype(array, types.intp), codegen
+
+
 @inline
 def add(array: Any, index: Any, value: Any) -> None:
     """array[index] += value of a contiguous one-dimensional array; the index is trusted."""

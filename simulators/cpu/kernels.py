@@ -20,10 +20,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import edge_lanes, edge_lanes_grad, per_sample, sample_lanes, sample_lanes_grad, units
+from . import (
+    edge_lanes,
+    edge_lanes_grad,
+    per_sample,
+    sample_lanes,
+    sample_lanes_grad,
+    series_grad,
+    units,
+)
+from . import series as series_kernel
 from .layout import EdgeArrays
 from .program_arrays import ProgramArrays
 from .program_arrays import program_arrays as program_arrays
+from .series import Series
 from .small import FEW
 from .threads import Task, run
 
@@ -32,6 +42,25 @@ Gradients = tuple[Array | None, ...]
 
 _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 """The empty array that tells a kernel that something is not there, or not wanted."""
+
+
+Layout = tuple[int, int]
+"""How far apart, in rows of outputs, coefficients are for the next input, and for the next term."""
+
+
+class Coefficients(NamedTuple):
+    """What `series` finds, or the gradients by it.
+
+    Attributes:
+        terms: (i·m, o) the coefficients of all terms but the constant, in the order of a layout.
+        constants: (i, o).
+        extra: (e, o) what each exception adds to the output of its sample: the edges' values less
+            the constants.
+    """
+
+    terms: Array
+    constants: Array
+    extra: Array
 
 
 class Parameters(NamedTuple):
@@ -78,9 +107,8 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
     if all_outs > outs:
         bound, args = per_sample.forward_task, (arrays, _row(x), to, shape[1:], block)
     elif per_edge or _lies_flat(samples, outs * ins):
-        mode, nothing = edge_lanes.EDGES if per_edge else edge_lanes.SUMS, _NOTHING[dtype]
-        rest = nothing, to, nothing, mode, False, shape[:3], block
-        bound, args = edge_lanes.forward_task, (arrays, _row(x), *rest)
+        mode = edge_lanes.EDGES if per_edge else edge_lanes.SUMS
+        bound, args = edge_lanes.forward_task, (arrays, _row(x), to, mode, shape[:3], block)
     else:
         blocks = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
         bound, args = sample_lanes.forward_task, (arrays, _transposed(x), to, shape[:3], blocks)
@@ -124,7 +152,7 @@ def backward(
             _do(per_sample.backward_task, args, threads)
         else:
             mode = edge_lanes.EDGES if p.weight is None else edge_lanes.SUMS
-            args = (*args, _NOTHING[dtype], tuple(grads), mode, False, shape[:3], blocks)
+            args = (*args, tuple(grads), mode, shape[:3], blocks)
             _do(edge_lanes_grad.backward_task, args, threads)
         return _shaped(grads, like, needs)
     blocks = units.blocks(ins, samples, threads, 1 << 16)
@@ -137,85 +165,93 @@ def backward(
 
 def series(
     program: ProgramArrays,
-    nodes: Array,
-    transform: Array,
+    expansion: Series,
+    layout: Layout,
     p: Parameters,
     threads: int = 1,
     beside: Task | None = None,
-) -> tuple[Array, Array]:
-    """Coefficients of every edge: out[o, m, i] = weight[o, i]·Σ_n transform[m, n]·φ_oi(nodes[n]).
-
-    With features (b, m, i) the layer is features.view(b, m·i) @ out.view(o, m·i).T.
+) -> Coefficients:
+    """Coefficients of every edge: weight[o, i]·Σ_n transform[m, n]·φ_oi(nodes[n]).
 
     Args:
         program: The program.
-        nodes: (n,), shared by all edges.
-        transform: (m, n).
+        expansion: The nodes, the transform, and the exceptions.
+        layout: The order of the coefficients.
         p: The parameters, shared by all samples, with a weight; a scale (u,) is faster.
         threads: At most so many work at once.
         beside: More work for the same threads.
 
     Returns:
-        (o, m, i), and (o,): the coefficients of m = 0, summed over inputs.
+        The coefficients, and what the exceptions differ by.
     """
-    dtype = p.theta.dtype
-    outs, ins = p.theta.shape[:2]
-    shape = (len(nodes), outs, ins, outs)
-    out, total = np.empty((outs, len(transform), ins), dtype), np.zeros(outs, dtype)
-    if not out.size:
+    dtype, (outs, ins) = p.theta.dtype, p.theta.shape[:2]
+    terms = len(expansion.transform) // max(len(expansion.nodes), 1) - 1
+    found = Coefficients(
+        np.empty((terms * ins, outs), dtype), np.empty((ins, outs), dtype),
+        np.empty((len(expansion.x), outs), dtype),
+    )  # fmt: skip
+    if outs == 0 or ins == 0:
         if beside is not None:
             run(beside, threads)
-        return out, total
+        return found
     if beside is None:
-        threads = units.threads(program, shape, threads)
+        threads = units.threads(program, (len(expansion.nodes), outs, ins, outs), threads)
     code, consts, common = _shared_program(program, p.scale, dtype)
     task = Task(
-        edge_lanes.forward_task, _edge_arrays(code, consts, p), _row(nodes), _row(transform),
-        out.reshape(-1), total, edge_lanes.SERIES, common, shape[:3],
-        units.lane_block(outs, ins, threads), np.zeros(1, np.int64),
+        series_kernel.forward_task, _edge_arrays(code, consts, p), expansion,
+        *(array.reshape(-1) for array in found), common, (outs, ins, *layout),
+        units.input_block(ins, threads), np.zeros(1, np.int64),
     )  # fmt: skip
     run(task if beside is None else beside.then(task), threads)
-    return out, total
+    return found
 
 
 def series_backward(
     program: ProgramArrays,
-    grad: Array,
-    nodes: Array,
-    transform: Array,
+    expansion: Series,
+    layout: Layout,
+    grads: Coefficients,
     p: Parameters,
     needs: Sequence[bool] = (True, True, True, True),
     threads: int = 1,
-) -> Gradients:
-    """The gradients of the first result of `series` by the parameters.
+) -> tuple[Gradients, Array]:
+    """The gradients of `series`.
 
     Args:
         program: The program.
-        grad: (o, m, i).
-        nodes: (n,).
-        transform: (m, n).
+        expansion: The nodes, the transform, and the exceptions.
+        layout: The order of the coefficients.
+        grads: The gradients by the coefficients; by the constants, (o,) the same for all inputs
+            or (i, o); and the gradient of the layer's output, (b, o), of which exceptions are
+            samples.
         p: The parameters.
         needs: Which of the gradients by theta, scale, shift, weight are wanted.
         threads: At most so many work at once.
 
     Returns:
-        Four gradients, None where not wanted.
+        Four gradients, None where not wanted, and those by x at the exceptions.
     """
-    dtype = p.theta.dtype
-    outs, ins = p.theta.shape[:2]
-    shape = (len(nodes), outs, ins, outs)
+    dtype, (outs, ins) = p.theta.dtype, p.theta.shape[:2]
     needs = (needs[0], needs[1] and p.scale.ndim > 1, *needs[2:])
-    grads = _zeros(p, needs)
-    if outs and ins and len(transform):
+    found, dx = _zeros(p, needs), np.zeros(len(expansion.x), dtype)
+    if outs and ins:
+        shape = (len(expansion.nodes), outs, ins, outs)
         threads = units.threads(program, shape, threads, passes=2)
         code, consts, common = _shared_program(program, p.scale, dtype)
         args: Any = (
-            _edge_arrays(code, consts, p), _row(nodes), _row(grad), _row(transform),
-            (_NOTHING[dtype], *grads), edge_lanes.SERIES, common, shape[:3],
-            (units.lane_block(outs, ins, threads), ins),
+            _edge_arrays(code, consts, p), expansion, *(_row(array) for array in grads),
+            tuple(found), dx, common, (outs, ins, *layout), units.input_block(ins, threads),
         )  # fmt: skip
-        _do(edge_lanes_grad.backward_task, args, threads)
-    return _shaped(grads, p, needs)
+        _do(series_grad.backward_task, args, threads)
+    return _shaped(found, p, needs), dx
+
+
+def add_rows(extra: Array, samples: Array, out: Array, threads: int = 1) -> None:
+    """Add the rows of `extra`, (e, o), to the rows `samples` of `out`, (b, o), in place."""
+    if extra.size:
+        outs = out.shape[1]
+        args = (_row(extra), samples, out.reshape(-1), outs, -(-outs // (2 * threads)))
+        _do(series_kernel.add_rows_task, args, threads)
 
 
 def _lies_flat(samples: int, edges: int) -> bool:

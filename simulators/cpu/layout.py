@@ -69,6 +69,10 @@ sample, by which parameters are found that all samples share. Then come the numb
 and the window of edges that a thread works on: how many of its edges are done, how many it has, its
 first output, its first input, and the end of its inputs."""
 
+LANEWISE = 0
+"""The number of all edges of an index whose parameters are copied to the lanes: number k of lane j
+is element k·LANES + j of a copy."""
+
 SIN, STATE, SLOPE, ARCCOS_SLOPE, STEP = LANES, 2 * LANES, 5 * LANES, 6 * LANES, 7 * LANES
 """Offsets in the sample rows of a data rotation, whose first row is the cosine: the sine, the state
 after it (three rows), ∂φ/∂angle, ∂angle/∂e (arccos only); then the next data rotation's rows."""

@@ -128,10 +128,7 @@ def _forward_edges(
     batch, outs, _ = shape
     out, counter = _view(to, batch * outs, consts), np.zeros(1, np.int64)
     out[:] = 0
-    nothing = np.empty(0, consts.dtype)
-    edge_lanes.forward(
-        arrays, x, nothing, out, nothing, edge_lanes.SUMS, False, shape, outs, counter
-    )
+    edge_lanes.forward(arrays, x, out, edge_lanes.SUMS, shape, outs, counter)
     _add_rest(x, out, base_weight, mask, _view(at[6], outs, consts), shape, base)
 
 
@@ -216,10 +213,7 @@ def _backward_edges(
     batch, outs, ins = shape
     g, counter = _view(grad, batch * outs, consts), np.zeros(1, np.int64)
     grads, dbase, dbias = _gradients(code, consts, to, shape)
-    nothing = np.empty(0, consts.dtype)
-    edge_lanes_grad.backward(
-        arrays, x, g, nothing, grads, edge_lanes.SUMS, False, shape, (outs, ins), counter
-    )
+    edge_lanes_grad.backward(arrays, x, g, grads, edge_lanes.SUMS, shape, (outs, ins), counter)
     _rest_backward(x, g, base_weight, mask, grads, dbase, dbias, shape, base)
 
 

@@ -73,6 +73,11 @@ def lane_block(outs: int, ins: int, threads: int) -> int:
     return max(1, min(-(-outs // _wanted(threads)), -(-8 * LANES // ins)))
 
 
+def input_block(ins: int, threads: int) -> int:
+    """Inputs of a unit that makes coefficients."""
+    return max(1, ins // (2 * _wanted(threads)))
+
+
 def lane_blocks(
     shape: Shape,
     threads: int,
