@@ -32,6 +32,8 @@ class Request(NamedTuple):
         batched_theta: Whether each sample has parameters of its own.
         noise: Whether channels act after the gates.
         base: The base activation beside the circuits, a name in `BASES`; None for none.
+
+    Where the program reads several observables, outputs have an axis a of them at the end.
     """
 
     program: Program
@@ -89,7 +91,8 @@ class LayerCall(NamedTuple):
     """One call of a layer: a request and its tensors, which have one dtype and are on one device.
 
     The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
-    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i).
+    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). Where the program
+    reads several observables both have an axis a of them at the end, and all parameters are shared.
 
     Attributes:
         request: Sizes, dtype, device, circuit and options.

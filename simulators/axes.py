@@ -1,0 +1,60 @@
+"""Several observables for engines that read one: each becomes an output of its own.
+
+The program measures Z then, after two rotations that turn an observable to Z: their angles are two
+more thetas, constant and different for each observable. Letters: b samples, o outputs, i inputs,
+k theta slots, a observables.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .call import LayerCall, LayerTensors, Request
+from .engine import Engine
+
+
+def seen_by(engine: Engine, request: Request) -> Request:
+    """The request as an engine gets it: of o·a outputs if it reads a single observable."""
+    program = request.program
+    if program.turned is None or engine.reads_several:
+        return request
+    outs = request.out_features * len(program.turns)
+    return request._replace(program=program.turned, out_features=outs)
+
+
+def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
+    """The call whose output o·a + n is that of output o and observable n; differentiable."""
+    tensors, count = call.tensors, len(call.request.program.turns)
+    turned = [_padded(tensors.theta, pair) for pair in call.request.program.turns]
+    # outputs stand before the inputs, and in what has no inputs they stand last
+    repeated = {
+        name: None if tensor is None else tensor.repeat_interleave(count, dim=dim)
+        for name, tensor, dim in zip(LayerTensors._fields[2:], tensors[2:], _OUTPUTS, strict=True)
+    }
+    theta = torch.stack(turned, -3).flatten(-4, -3)
+    held = LayerTensors(tensors.x, theta, **repeated)  # type: ignore[arg-type]
+    # what is needed follows from the tensors themselves
+    return LayerCall(seen_by(engine, call.request), held)
+
+
+def joined(values: Tensor, count: int, per_edge: bool) -> Tensor:
+    """From outputs (b, o·a) to (b, o, a), or from edges (b, o·a, i) to (b, o, i, a)."""
+    values = values.unflatten(1, (-1, count)) if values.shape[1] else values.unsqueeze(-1)
+    return values.movedim(2, -1) if per_edge else values
+
+
+def weighted(edges: Tensor, weight: Tensor, several: bool) -> Tensor:
+    """Σ_i weight·φ from the values of all edges, (b, o, i) → (b, o) or (b, o, i, a) → (b, o, a)."""
+    return (edges * weight.unsqueeze(-1)).sum(-2) if several else (edges * weight).sum(-1)
+
+
+_OUTPUTS = (-3, -3, -2, -2, -1, -2)
+
+
+def _padded(theta: Tensor, turn: tuple[float, float]) -> Tensor:
+    """Theta with two more angles, which no copy from the host has to wait for."""
+    for angle in turn:
+        theta = F.pad(theta, (0, 1), value=angle)
+    return theta
