@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class Circuit:
     def __post_init__(self) -> None:
         # a frozen dataclass can normalise what the caller passed in no other way
         object.__setattr__(self, "gates", _checked_gates(self.gates))
-        object.__setattr__(self, "observable", _checked_observable(self.observable))
+        object.__setattr__(self, "observable", checked_observable(self.observable))
         thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
         _require_no_gap("theta slot", "Theta", thetas)
         _require_no_gap("encoding", "Encoding", encodings)
@@ -176,7 +176,7 @@ class Circuit:
         """
         return frequencies(self.program, resolve_scale(self, scale))
 
-    def with_observable(self, observable: Observables) -> Circuit:
+    def with_observable(self, observable: Any) -> Circuit:
         """Return the same gates measured in another observable, or in several.
 
         Args:
@@ -190,12 +190,17 @@ class Circuit:
             >>> ansatz("rpz", reps=1).with_observable("trainable").num_theta
             4
         """
-        build = getattr(self.builder, "plain", self.builder)
+        gates, k = self.gates, self.num_theta
+        learnt = isinstance(observable, str) and observable == "trainable"
+        if not learnt:
+            observable = checked_observable(observable)
+        build = self.builder
+        if isinstance(build, _Observed) and build.observable != "trainable":
+            build = build.plain
         builder = None if build is None else _Observed(build, observable)
-        if observable != "trainable":
-            return Circuit(self.gates, observable, builder)
-        k = self.num_theta
-        return Circuit((*self.gates, RZ(Theta(k)), RY(Theta(k + 1))), builder=builder)
+        if learnt:
+            return Circuit((*gates, RZ(Theta(k)), RY(Theta(k + 1))), "Z", builder)
+        return Circuit(gates, observable, builder)
 
     def extend(self, reps: int) -> Circuit:
         """Return the same ansatz with `reps` repetitions in all.
@@ -276,10 +281,12 @@ def is_several(observable: object) -> bool:
     return isinstance(observable, tuple) and not all(isinstance(v, float | int) for v in observable)
 
 
-def _checked_observable(observable: object) -> Observables:
+def checked_observable(observable: object) -> Observables:
     """The observable in the one form that a circuit keeps it in."""
     if isinstance(observable, str) or not isinstance(observable, Iterable):
         return _checked_axis(observable, f"Observable {observable!r}: ")
+    if isinstance(observable, Mapping | Set | bytes):
+        raise CircuitError(f"Observable {observable!r}: {_WANTED}")
     values = tuple(observable)
     asked = f"Observable {values!r}: "
     if not values:
@@ -292,7 +299,7 @@ def _checked_observable(observable: object) -> Observables:
 _WANTED = "an observable is 'X', 'Y', 'Z' or a unit 3-vector, or several of them in a tuple."
 
 
-def _checked_axis(value: object, asked: str) -> Observable:
+def _checked_axis(value: Any, asked: str) -> Observable:
     if isinstance(value, str) and value.upper() in ("X", "Y", "Z"):
         return value.upper()
     if value == "trainable":
@@ -301,7 +308,7 @@ def _checked_axis(value: object, asked: str) -> Observable:
             "circuit.with_observable('trainable') adds them."
         )
     try:
-        x, y, z = map(float, value)  # type: ignore[arg-type]
+        x, y, z = map(float, value)
     except (TypeError, ValueError) as error:
         raise CircuitError(asked + _WANTED) from error
     norm = math.sqrt(x * x + y * y + z * z)

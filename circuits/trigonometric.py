@@ -28,7 +28,9 @@ def frequencies(program: Program, scale: tuple[float, ...]) -> np.ndarray:
         theta = rng.uniform(-np.pi, np.pi, program.num_theta)
         shift = rng.uniform(-np.pi, np.pi, program.num_encodings)
         terms = carry(program, theta, scale, shift)
-        found |= {abs(key) for key, (_, v) in terms.items() if np.abs(observables @ v).max() > 1e-10}
+        found |= {
+            abs(key) for key, (_, v) in terms.items() if np.abs(observables @ v).max() > 1e-10
+        }
     return np.array(sorted(found))
 
 

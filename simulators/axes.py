@@ -27,7 +27,7 @@ def seen_by(engine: Engine, request: Request) -> Request:
 def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
     """The call whose output o·a + n is that of output o and observable n; differentiable."""
     tensors, count = call.tensors, len(call.request.program.turns)
-    turned = [_padded(tensors.theta, pair) for pair in call.request.program.turns]
+    turned = [padded(tensors.theta, pair) for pair in call.request.program.turns]
     # outputs stand before the inputs, and in what has no inputs they stand last
     repeated = {
         name: None if tensor is None else tensor.repeat_interleave(count, dim=dim)
@@ -53,7 +53,7 @@ def weighted(edges: Tensor, weight: Tensor, several: bool) -> Tensor:
 _OUTPUTS = (-3, -3, -2, -2, -1, -2)
 
 
-def _padded(theta: Tensor, turn: tuple[float, float]) -> Tensor:
+def padded(theta: Tensor, turn: tuple[float, float]) -> Tensor:
     """Theta with two more angles, which no copy from the host has to wait for."""
     for angle in turn:
         theta = F.pad(theta, (0, 1), value=angle)

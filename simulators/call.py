@@ -91,8 +91,9 @@ class LayerCall(NamedTuple):
     """One call of a layer: a request and its tensors, which have one dtype and are on one device.
 
     The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
-    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). Where the program
-    reads several observables both have an axis a of them at the end, and all parameters are shared.
+    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). Where the
+    program reads several observables both have an axis a of them at the end, and all parameters
+    are shared.
 
     Attributes:
         request: Sizes, dtype, device, circuit and options.

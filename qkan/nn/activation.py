@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qkan._options import (
+    Observe,
     check_choice,
     check_encoding,
     check_group,
+    check_one_observable,
     check_size,
     circuit_of,
     factory_of,
+    observed,
     scale_of,
 )
 from qkan.circuits import Circuit, from_json, to_json
@@ -70,6 +73,7 @@ class DARUAN(nn.Module):
             the number of repetitions to one.
         reps: Repetitions of a named ansatz.
         encoding: "trainable", "linear", "binary", "ternary", or numbers, as in `QKANLayer`.
+        observable: What is measured, one observable of those that `QKANLayer` takes.
         amplitude: Where every amplitude begins.
         engine: Which simulator evaluates the circuit: "auto" or one of `engines()`.
         generator: For the start; torch's default one when None.
@@ -116,6 +120,7 @@ class DARUAN(nn.Module):
         ansatz: str | Circuit | Builder = "pz",
         reps: int = _REPS,
         encoding: str | Sequence[float] = "trainable",
+        observable: Observe | None = None,
         amplitude: float = 0.0,
         engine: str = "auto",
         generator: torch.Generator | None = None,
@@ -140,7 +145,11 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps, default=_REPS)
+        self.circuit = observed(circuit_of(ansatz, reps, default=_REPS), observable)
+        check_one_observable(
+            "DARUAN", self.circuit, "An activation has one value for each input; use one "
+            "observable, or a QKANLayer.",
+        )  # fmt: skip
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)

@@ -25,13 +25,14 @@ from qkan.simulators import (
     select,
     with_base,
 )
+from qkan.simulators.axes import weighted
 
 READOUTS = ("z", "amplitude")
 """Readouts by name: the expectation value itself, or |α| - |β|, which qkan 0.2.3 reads."""
 
 Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
-o is 1, for all outputs share them."""
+o is 1, for all outputs share them. Several observables are an axis a at the end."""
 
 
 def qkan_layer(
@@ -72,8 +73,8 @@ def qkan_layer(
         activations: Computes the activations in place of an engine, as a device does.
 
     Returns:
-        (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
-        returned in the dtype of the weight.
+        (…, o), or (…, o, a) where the program reads several observables. Half precision is computed
+        in float32, the amplitude readout in float64; both are returned in the dtype of the weight.
 
     Raises:
         QKANError: x does not fit the parameters.
@@ -105,7 +106,7 @@ def qkan_layer(
             activations=activations,
         ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
         out = with_base(out, tensors, base)
-    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], *out.shape[1:])
 
 
 def _quantum(
@@ -121,12 +122,12 @@ def _quantum(
     engine: str,
     activations: Activations | None,
 ) -> Tensor:
-    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
-    shared = theta.ndim == 2
+    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), (b, o), or (b, o, a) of several observables."""
+    shared, several = theta.ndim == 2, program.axes is not None
     if shared:
         theta, scale, shift = (expand_groups(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
-        return (activations(x, theta, scale, shift) * weight).sum(-1)
+        return weighted(activations(x, theta, scale, shift), weight, several)
     per_edge = shared or readout != "z"
     tensors = LayerTensors(x, theta, scale, shift, None if per_edge else weight)
     call = layer_call(program, tensors, fixed_scale)
@@ -135,7 +136,9 @@ def _quantum(
         return values
     if readout == "amplitude":
         values = amplitude(values)
-    return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
+    if shared and several:
+        return F.linear(values.squeeze(1).mT, weight).mT
+    return F.linear(values.squeeze(1), weight) if shared else weighted(values, weight, several)
 
 
 def layer_request(
