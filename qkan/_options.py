@@ -141,7 +141,7 @@ def circuit_of(ansatz: str | Circuit | Builder, reps: int, *, default: int = 3) 
 
 
 Observe = str | Sequence[str | Sequence[float]] | Sequence[float]
-"""An observable as users write it: "x", "y", "z", "trainable", a unit vector; or several of them."""
+"""An observable as users write it: "x", "y", "z", "trainable", a unit vector; or several."""
 
 
 def observed(circuit: Circuit, observable: Observe | None) -> Circuit:

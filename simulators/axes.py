@@ -41,7 +41,7 @@ def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
 
 def joined(values: Tensor, count: int, per_edge: bool) -> Tensor:
     """From outputs (b, o·a) to (b, o, a), or from edges (b, o·a, i) to (b, o, i, a)."""
-    values = values.unflatten(1, (-1, count)) if values.shape[1] else values.unsqueeze(-1)
+    values = values.unflatten(1, (values.shape[1] // count, count))
     return values.movedim(2, -1) if per_edge else values
 
 

@@ -7,6 +7,7 @@ i inputs, k theta slots, u encodings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,7 @@ from .engine import Engine
 from .problems import (
     CIRCUITS,
     SHAPES,
+    TILTED,
     Problem,
     Shape,
     assert_as_exact_as,
@@ -113,6 +115,34 @@ def assert_agrees(
         mine = leaves(p, torch.float64, device)[:count]
         for what, found in value_and_gradients(engine, circuit, mine, grad, fixed).items():
             assert_close(found, wanted[what], f"{what}, {'layer' if count == 5 else 'edges'}")
+
+
+def assert_several_observables_agree(
+    engine: Engine, shape: Shape, device: torch.device = CPU, fixed: bool = False
+) -> None:
+    """Compare several observables of one state to the torch engine's values of each alone."""
+    p, truth = case("pz3", shape, fixed), get_engine("torch")
+    scales = _scales("pz3") if fixed else None
+    circuit, observables = CIRCUITS["pz3"], ("X", TILTED, "Z")
+    for count, ins in ((5, ()), (4, (shape.i,))):
+        grad = torch.cos(torch.arange(p.grad.numel() * math.prod(ins) * 3).double())
+        grad = grad.view(shape.b, shape.o, *ins, 3)
+        mine, theirs = (leaves(p, torch.float64, d)[:count] for d in (device, CPU))
+        several = circuit.with_observable(observables).program
+        value = run(engine, layer_call(several, LayerTensors(*mine), scales))
+        singles = [circuit.with_observable(one).program for one in observables]
+        calls = [layer_call(one, LayerTensors(*theirs), scales) for one in singles]
+        wanted = torch.stack([run(truth, call) for call in calls], -1)
+        assert_close(value.detach().cpu(), wanted.detach(), "value of several observables")
+        pairs = zip(
+            NAMES,
+            torch.autograd.grad(value, mine, grad.to(value), materialize_grads=True),
+            torch.autograd.grad(wanted, theirs, grad, materialize_grads=True),
+            strict=False,
+        )
+        for name, found, exact in pairs:
+            if not (fixed and name == "scale"):
+                assert_close(found.cpu(), exact, f"{name} of several observables")
 
 
 def assert_as_exact_as_torch(
@@ -266,7 +296,7 @@ def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, 
         True
     """
     device = torch.device(device)
-    ran = {"float64": 0, "float32": 0, "base": 0, "half": 0, "special": 0}
+    ran = {"float64": 0, "float32": 0, "several": 0, "base": 0, "half": 0, "special": 0}
     for circuit in CIRCUITS:
         for shape in (*SHAPES, Shape(131, 3, 4)):
             for fixed in (False, True):
@@ -278,6 +308,11 @@ def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, 
             assert_as_exact_as_torch(engine, circuit, Shape(131, 3, 4), device)
             ran["float32"] += 1
     assert ran["float64"], f"{engine.name} refuses every circuit in float64"
+    for shape in (Shape(7, 3, 5), Shape(131, 3, 4)):
+        for fixed in (False, True):
+            if engine.refuse(request_for("pz3", shape, torch.float64, device, fixed)) is None:
+                assert_several_observables_agree(engine, shape, device, fixed)
+                ran["several"] += 1
     _check_layers(engine, device, ran)
     return ran
 
