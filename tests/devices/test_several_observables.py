@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from qkan import QiskitBackend, QKANError, QKANLayer, estimate, on_device, resume, run, tabulate
 
-EXACT: Any = ExactBackend
+EXACT: Any = functools.partial(ExactBackend, shots=0)
 AXES = ("x", "y", "z")
 
 
@@ -47,7 +48,7 @@ def test_exact_measurements_are_the_simulators_values(name: str, mode: str) -> N
 
 
 def test_all_observables_are_one_circuit_in_one_job_and_are_counted() -> None:
-    backend, x = EXACT(shots=500, width=8), inputs(7)
+    backend, x = ExactBackend(shots=500, width=8), inputs(7)
     plan = estimate(layer(), x, backend)
     assert plan.values == 7 * 5 * 3 and plan.jobs == 1
     run(layer(), x, backend, progress=False)
@@ -64,7 +65,7 @@ def test_all_observables_are_one_circuit_in_one_job_and_are_counted() -> None:
 
 def test_every_observable_has_standard_errors_of_its_own() -> None:
     model, x = layer(base=None, bias=False), inputs(300)
-    result = run(model, x, EXACT(shots=400, seed=3), progress=False)
+    result = run(model, x, ExactBackend(shots=400, seed=3), progress=False)
     pulls = (result.values - model(x)) / result.stderr
     assert result.stderr.shape == (300, 2, 3)
     assert ((pulls.std(0) - 1).abs() < 0.15).all() and (pulls.mean(0).abs() < 5 / 300**0.5).all()

@@ -62,7 +62,8 @@ def test_shapes_and_dtypes_are_those_of_other_layers() -> None:
 def test_the_starts_have_the_stated_size() -> None:
     # weight = 1/√(v·in), v the mean of E φ² over the observables
     def size(observable: Any) -> float:
-        return float(QKANLayer(3, 2, ansatz="real", observable=observable).weight[0, 0] ** -2)
+        layer = QKANLayer(3, 2, ansatz="real", observable=observable)
+        return 1 / layer.weight[0, 0].item() ** 2
 
     # no gate of this ansatz turns the state towards Y
     assert size(("z", "y")) == pytest.approx(size("z") / 2, rel=1e-5)
