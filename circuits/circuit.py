@@ -109,7 +109,8 @@ class Circuit:
     @property
     def reads_several(self) -> bool:
         """Whether φ has one value for each of several observables."""
-        return is_several(self.observable)
+        # numbers alone are the vector of one observable
+        return isinstance(self.observable, tuple) and not isinstance(self.observable[0], float)
 
     @property
     def observables(self) -> tuple[Observable, ...]:
@@ -192,8 +193,7 @@ class Circuit:
         """
         gates, k = self.gates, self.num_theta
         learnt = isinstance(observable, str) and observable == "trainable"
-        if not learnt:
-            observable = checked_observable(observable)
+        observable = "trainable" if learnt else checked_observable(observable)
         build = self.builder
         if isinstance(build, _Observed) and build.observable != "trainable":
             build = build.plain
@@ -276,11 +276,6 @@ def _observed(build: Callable[[int], Circuit] | None, observable: Observables) -
     return None if build is None else _Observed(build, observable)
 
 
-def is_several(observable: object) -> bool:
-    """Whether a value means several observables; numbers alone are the vector of one."""
-    return isinstance(observable, tuple) and not all(isinstance(v, float | int) for v in observable)
-
-
 def checked_observable(observable: object) -> Observables:
     """The observable in the one form that a circuit keeps it in."""
     if isinstance(observable, str) or not isinstance(observable, Iterable):
@@ -288,11 +283,8 @@ def checked_observable(observable: object) -> Observables:
     if isinstance(observable, Mapping | Set | bytes):
         raise CircuitError(f"Observable {observable!r}: {_WANTED}")
     values = tuple(observable)
-    asked = f"Observable {values!r}: "
-    if not values:
-        raise CircuitError(asked + f"at least one is measured; {_WANTED}")
     if not any(isinstance(value, str | Iterable) for value in values):
-        return _checked_axis(values, asked)
+        return _checked_axis(values, f"Observable {values!r}: ")
     return tuple(_checked_axis(value, f"Observable {value!r} of {values!r}: ") for value in values)
 
 

@@ -44,9 +44,6 @@ def from_json(data: dict[str, Any]) -> Circuit:
     if name in ansatze():
         named = ansatz(name, circuit.num_encodings)
         # a name that means another circuit here must not change the function
-        for known in (named, named.with_observable(circuit.observable)):
-            if known == circuit:
-                return known
-        learnt = named.with_observable("trainable")
-        return learnt if learnt == circuit else circuit
+        known = [named, *map(named.with_observable, (circuit.observable, "trainable"))]
+        return next((one for one in known if one == circuit), circuit)
     return circuit

@@ -144,9 +144,17 @@ Observe = str | Sequence[str | Sequence[float]] | Sequence[float]
 """An observable as users write it: "x", "y", "z", "trainable", a unit vector; or several."""
 
 
-def observed(circuit: Circuit, observable: Observe | None) -> Circuit:
-    """Return the circuit measured in what the option `observable` says; None leaves it as it is."""
-    return circuit if observable is None else circuit.with_observable(observable)
+def observed(circuit: Circuit, observable: Observe | None, single: str = "") -> Circuit:
+    """Return the circuit measured in what the option `observable` says; None leaves it as it is.
+
+    `single` is the name of a class that has one value for each input, so that several are refused.
+    """
+    found = circuit if observable is None else circuit.with_observable(observable)
+    if single:
+        check_one_observable(
+            single, found, "It has one value for each input; use one observable, or a QKANLayer."
+        )
+    return found
 
 
 def check_one_observable(what: str, circuit: Circuit, shape: str) -> None:

@@ -20,22 +20,20 @@ def seen_by(engine: Engine, request: Request) -> Request:
     program = request.program
     if program.turned is None or engine.reads_several:
         return request
-    outs = request.out_features * len(program.turns)
-    return request._replace(program=program.turned, out_features=outs)
+    count, rotations = len(program.turns), program.turned.rotations
+    # where a turn merges with an encoding the observables have different states
+    turned = (max(r.thetas, default=0) for r in rotations if r.encoding is not None)
+    same = 1 if max(turned, default=0) >= program.num_theta else count
+    outs = request.out_features * count
+    return request._replace(program=program.turned, out_features=outs, same_state=same)
 
 
 def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
     """The call whose output o·a + n is that of output o and observable n; differentiable."""
-    tensors, count = call.tensors, len(call.request.program.turns)
-    turned = [padded(tensors.theta, pair) for pair in call.request.program.turns]
-    # outputs stand before the inputs, and in what has no inputs they stand last
-    repeated = {
-        name: None if tensor is None else tensor.repeat_interleave(count, dim=dim)
-        for name, tensor, dim in zip(LayerTensors._fields[2:], tensors[2:], _OUTPUTS, strict=True)
-    }
-    theta = torch.stack(turned, -3).flatten(-4, -3)
-    held = LayerTensors(tensors.x, theta, **repeated)  # type: ignore[arg-type]
-    # what is needed follows from the tensors themselves
+    turns, rest = call.request.program.turns, zip(call.tensors[2:], _OUTPUTS, strict=True)
+    theta = torch.stack([padded(call.tensors.theta, turn) for turn in turns], -3).flatten(-4, -3)
+    repeated = [None if t is None else t.repeat_interleave(len(turns), dim=n) for t, n in rest]
+    held = LayerTensors(call.tensors.x, theta, *repeated)  # type: ignore[arg-type]
     return LayerCall(seen_by(engine, call.request), held)
 
 
@@ -51,6 +49,7 @@ def weighted(edges: Tensor, weight: Tensor, several: bool) -> Tensor:
 
 
 _OUTPUTS = (-3, -3, -2, -2, -1, -2)
+"""The dimension of the outputs in each of the tensors from scale to mask."""
 
 
 def padded(theta: Tensor, turn: tuple[float, float]) -> Tensor:

@@ -187,9 +187,8 @@ _layer_backward: Any = torch.library.custom_op(
 def _(engine: str, circuit: str, fixed: Any, base: Any, *tensors: Tensor | None) -> Tensor:
     x, theta, _, _, weight, *_ = LayerTensors(*tensors)  # type: ignore[arg-type]
     shape = (x.shape[0], theta.shape[-3])
-    axes = _program(circuit).axes
-    several = () if axes is None else (axes,)
-    return x.new_empty((*shape, *(() if weight is not None else (x.shape[1],)), *several))
+    ends = (x.shape[1] if weight is None else None, _program(circuit).axes)
+    return x.new_empty((*shape, *(size for size in ends if size is not None)))
 
 
 @_layer_backward.register_fake  # type: ignore[untyped-decorator]

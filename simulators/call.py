@@ -32,6 +32,8 @@ class Request(NamedTuple):
         batched_theta: Whether each sample has parameters of its own.
         noise: Whether channels act after the gates.
         base: The base activation beside the circuits, a name in `BASES`; None for none.
+        same_state: So many outputs in a row have circuits that differ after the last encoding only,
+            so that their states until then are the same.
 
     Where the program reads several observables, outputs have an axis a of them at the end.
     """
@@ -47,6 +49,7 @@ class Request(NamedTuple):
     batched_theta: bool = False
     noise: bool = False
     base: str | None = None
+    same_state: int = 1
 
     @property
     def edges(self) -> int:

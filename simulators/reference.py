@@ -47,15 +47,11 @@ def measure(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
     # an infinite angle gives NaN, as in every engine
     with np.errstate(invalid="ignore"):
         state = statevector(circuit, angles)
-    values = [_mean(state, each) for each in circuit.observables]
+    values = []
+    for vector in circuit.observable_vectors:
+        matrix = sum(n * _PAULI[axis] for n, axis in zip(vector, "XYZ", strict=True))
+        values.append((state.conj() @ matrix @ state).real)
     return np.array(values if circuit.reads_several else values[0])
-
-
-def _mean(state: np.ndarray, observable: str | tuple[float, float, float]) -> float:
-    named = isinstance(observable, str)
-    terms = [(1.0, observable)] if named else zip(observable, "XYZ", strict=True)
-    matrix = sum(n * _PAULI[str(axis)] for n, axis in terms)
-    return float((state.conj() @ matrix @ state).real)
 
 
 def bind(

@@ -7,7 +7,6 @@ i inputs, k theta slots, u encodings.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -120,29 +119,19 @@ def assert_agrees(
 def assert_several_observables_agree(
     engine: Engine, shape: Shape, device: torch.device = CPU, fixed: bool = False
 ) -> None:
-    """Compare several observables of one state to the torch engine's values of each alone."""
-    p, truth = case("pz3", shape, fixed), get_engine("torch")
-    scales = _scales("pz3") if fixed else None
-    circuit, observables = CIRCUITS["pz3"], ("X", TILTED, "Z")
-    for count, ins in ((5, ()), (4, (shape.i,))):
-        grad = torch.cos(torch.arange(p.grad.numel() * math.prod(ins) * 3).double())
-        grad = grad.view(shape.b, shape.o, *ins, 3)
-        mine, theirs = (leaves(p, torch.float64, d)[:count] for d in (device, CPU))
-        several = circuit.with_observable(observables).program
-        value = run(engine, layer_call(several, LayerTensors(*mine), scales))
-        singles = [circuit.with_observable(one).program for one in observables]
-        calls = [layer_call(one, LayerTensors(*theirs), scales) for one in singles]
-        wanted = torch.stack([run(truth, call) for call in calls], -1)
-        assert_close(value.detach().cpu(), wanted.detach(), "value of several observables")
-        pairs = zip(
-            NAMES,
-            torch.autograd.grad(value, mine, grad.to(value), materialize_grads=True),
-            torch.autograd.grad(wanted, theirs, grad, materialize_grads=True),
-            strict=False,
-        )
-        for name, found, exact in pairs:
-            if not (fixed and name == "scale"):
-                assert_close(found.cpu(), exact, f"{name} of several observables")
+    """Compare a layer that reads several observables of one state, and its gradients."""
+    p, found = case("pz3", shape, fixed), []
+    program = CIRCUITS["pz3"].with_observable(("X", TILTED, "Z")).program
+    for each, place in ((engine, device), (get_engine("torch"), CPU)):
+        held = leaves(p, torch.float64, place)
+        call = layer_call(program, LayerTensors(*held), _scales("pz3") if fixed else None)
+        value = run(each, call)
+        grad = torch.cos(torch.arange(value.numel()).double()).view_as(value).to(value)
+        slopes = torch.autograd.grad(value, held, grad, materialize_grads=True)
+        found.append([tensor.detach().cpu() for tensor in (value, *slopes)])
+    for name, mine, wanted in zip(("value", *NAMES), *found, strict=False):
+        if not (fixed and name == "scale"):
+            assert_close(mine, wanted, f"{name} of several observables")
 
 
 def assert_as_exact_as_torch(

@@ -15,7 +15,6 @@ from qkan._options import (
     check_choice,
     check_encoding,
     check_group,
-    check_one_observable,
     check_size,
     circuit_of,
     factory_of,
@@ -145,11 +144,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = observed(circuit_of(ansatz, reps, default=_REPS), observable)
-        check_one_observable(
-            "DARUAN", self.circuit, "An activation has one value for each input; use one "
-            "observable, or a QKANLayer.",
-        )  # fmt: skip
+        self.circuit = observed(circuit_of(ansatz, reps, default=_REPS), observable, "DARUAN")
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)

@@ -207,8 +207,8 @@ def _learns(short: Circuit, growth: Growth, *, trained_scale: bool) -> bool:
 def _gradients(circuit: Circuit, x: Tensor, values: list[Tensor]) -> list[Tensor]:
     """Gradients of a sum of activations in theta, shift and scale."""
     theta, shift, scale = leaves = [value.detach().requires_grad_() for value in values]
-    values = _activation(circuit, x, theta, scale, shift)
-    loss = (values * torch.arange(1.0, values.shape[-1] + 1)).sum()
+    phi = _activation(circuit, x, theta, scale, shift)
+    loss = (phi * torch.arange(1.0, phi.shape[-1] + 1)).sum()
     return [*torch.autograd.grad(loss, leaves, materialize_grads=True)]
 
 

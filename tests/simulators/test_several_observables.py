@@ -97,6 +97,17 @@ def test_values_and_gradients_are_those_of_one_after_the_other(
             assert_close(mine, theirs, f"gradient {number}")
 
 
+@pytest.mark.parametrize("name", ["pz3", "real1", "own", "bare"])
+def test_kernels_of_large_layers_compute_a_state_once_where_they_can(name: str) -> None:
+    tensors = parts(name, Shape(257, 37, 5))[:5]
+    found, wanted = evaluate("numba", several(name), tensors), one_by_one("torch", name, tensors)
+    assert_close(found, wanted, "value")
+    grad = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)).double()
+    pairs = zip(gradients(found, tensors, grad), gradients(wanted, tensors, grad), strict=True)
+    for number, (mine, theirs) in enumerate(pairs):
+        assert_close(mine, theirs, f"gradient {number}")
+
+
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "reference"])
 def test_single_precision_is_as_exact_as_plain_operators(engine: str) -> None:
     single = tuple(t.detach() for t in parts("pz3", Shape(131, 3, 4), torch.float32))
