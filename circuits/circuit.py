@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from .draw import Drawing
 from .errors import CircuitError
-from .gates import AXES, Encoding, Gate, Theta, used_indices
-from .program import Program, Rotation, gate_rotations, lower_to_program
+from .gates import AXES, RY, RZ, Encoding, Gate, Theta, used_indices
+from .program import Program, Rotation, Vector, gate_rotations, lower_to_program
 from .scales import resolve_scale
 from .trigonometric import frequencies
 
 Observable = str | tuple[float, float, float]
+Observables = Observable | tuple[Observable, ...]
+"""One observable, or several that are read from one state; a tuple of numbers is a vector."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Circuit:
     Args:
         gates: The gates, first in time first. Theta slots and encodings are numbered from 0
             without gaps; either may occur more than once.
-        observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z).
+        observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z); or several of them in a
+            tuple, such as ("X", "Y", "Z"), which are read from one state. φ has an axis a more
+            then, one value for each observable.
         builder: The function that builds the circuit for a number of repetitions. `ansatz` sets
             it and `extend` needs it; it is no part of equality.
 
     Raises:
-        CircuitError: The numbering has a gap, no gate encodes x, or the observable is none.
+        CircuitError: The numbering has a gap, no gate encodes x, or an observable is none.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, H, RY, RZ, Theta
@@ -49,7 +54,7 @@ class Circuit:
     """
 
     gates: tuple[Gate, ...]
-    observable: Observable = "Z"
+    observable: Observables = "Z"
     builder: Callable[[int], Circuit] | None = field(default=None, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)
     _counts: tuple[int, int] = field(init=False, compare=False, repr=False)
@@ -57,7 +62,7 @@ class Circuit:
     def __post_init__(self) -> None:
         # a frozen dataclass can normalise what the caller passed in no other way
         object.__setattr__(self, "gates", _checked_gates(self.gates))
-        object.__setattr__(self, "observable", _checked_observable(self.observable))
+        object.__setattr__(self, "observable", checked_observable(self.observable))
         thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
         _require_no_gap("theta slot", "Theta", thetas)
         _require_no_gap("encoding", "Encoding", encodings)
@@ -102,12 +107,34 @@ class Circuit:
         return tuple(g for g in self.gates if isinstance(g.angle, Theta | Encoding))
 
     @property
+    def reads_several(self) -> bool:
+        """Whether φ has one value for each of several observables."""
+        # numbers alone are the vector of one observable
+        return isinstance(self.observable, tuple) and not isinstance(self.observable[0], float)
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """All observables; a single one too is in a tuple."""
+        return self.observable if self.reads_several else (self.observable,)  # type: ignore[return-value]
+
+    @property
+    def observable_vectors(self) -> tuple[Vector, ...]:
+        """All observables, each as (n_x, n_y, n_z)."""
+        return tuple(map(_vector_of, self.observables))
+
+    @property
     def observable_vector(self) -> tuple[float, float, float]:
-        """The observable as (n_x, n_y, n_z)."""
-        if isinstance(self.observable, str):
-            x, y, z = (float(axis == self.observable) for axis in AXES)
-            return (x, y, z)
-        return self.observable
+        """The observable as (n_x, n_y, n_z).
+
+        Raises:
+            CircuitError: The circuit has several.
+        """
+        if self.reads_several:
+            raise CircuitError(
+                f"The circuit is measured in several observables, {self.observable!r}, and one is "
+                "wanted here: choose it by circuit.with_observable(…)."
+            )
+        return self.observable_vectors[0]
 
     @property
     def uses_arccos(self) -> bool:
@@ -117,11 +144,12 @@ class Circuit:
     @functools.cached_property
     def program(self) -> Program:
         """The circuit lowered to its shortest list of rotations; equal circuits share one."""
-        return lower_to_program(self.gates, self.observable_vector)
+        vectors = self.observable_vectors
+        return lower_to_program(self.gates, vectors if self.reads_several else vectors[0])
 
     def draw(self) -> Drawing:
         """Draw the circuit, as text in a terminal and as a picture in a notebook."""
-        return Drawing(self.gates, self.observable)
+        return Drawing(self.gates, self.observables)
 
     def _repr_html_(self) -> str:
         return self.draw()._repr_html_()
@@ -149,9 +177,30 @@ class Circuit:
         """
         return frequencies(self.program, resolve_scale(self, scale))
 
-    def with_observable(self, observable: Observable) -> Circuit:
-        """Return the same gates measured in another observable; it has no builder."""
-        return Circuit(self.gates, observable)
+    def with_observable(self, observable: Any) -> Circuit:
+        """Return the same gates measured in another observable, or in several.
+
+        Args:
+            observable: As for a `Circuit`; or "trainable" for a direction that is learnt: before
+                Z is measured, RZ and RY turn the state by two more thetas, the last ones. With
+                the angles α and β that measures the unit vector n = (-sin β·cos α, sin β·sin α,
+                cos β), whatever the gates before.
+
+        Example:
+            >>> from qkan.circuits import ansatz
+            >>> ansatz("rpz", reps=1).with_observable("trainable").num_theta
+            4
+        """
+        gates, k = self.gates, self.num_theta
+        learnt = isinstance(observable, str) and observable == "trainable"
+        observable = "trainable" if learnt else checked_observable(observable)
+        build = self.builder
+        if isinstance(build, _Observed) and build.observable != "trainable":
+            build = build.plain
+        builder = None if build is None else _Observed(build, observable)
+        if learnt:
+            return Circuit((*gates, RZ(Theta(k)), RY(Theta(k + 1))), "Z", builder)
+        return Circuit(gates, observable, builder)
 
     def extend(self, reps: int) -> Circuit:
         """Return the same ansatz with `reps` repetitions in all.
@@ -203,23 +252,68 @@ def _checked_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:
     return gates
 
 
-def _checked_observable(observable: object) -> Observable:
-    if isinstance(observable, str) and observable in ("X", "Y", "Z"):
-        return observable
-    asked = f"Observable {observable!r}: "
+@dataclass(frozen=True)
+class _Observed:
+    """A builder whose circuits are measured in another observable than those of `plain`."""
+
+    plain: Callable[[int], Circuit]
+    observable: Observables
+
+    @property
+    def name(self) -> str | None:
+        """The name of the ansatz, if it has one."""
+        return getattr(self.plain, "name", None)
+
+    def __call__(self, reps: int) -> Circuit:
+        return self.plain(reps).with_observable(self.observable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _observed, (self.plain, self.observable)
+
+
+def _observed(build: Callable[[int], Circuit] | None, observable: Observables) -> _Observed | None:
+    """The builder of a pickled circuit, None in a process that knows none."""
+    return None if build is None else _Observed(build, observable)
+
+
+def checked_observable(observable: object) -> Observables:
+    """The observable in the one form that a circuit keeps it in."""
     if isinstance(observable, str) or not isinstance(observable, Iterable):
-        raise CircuitError(asked + "a circuit has one observable: 'X', 'Y', 'Z' or a unit vector.")
+        return _checked_axis(observable, f"Observable {observable!r}: ")
+    if isinstance(observable, Mapping | Set | bytes):
+        raise CircuitError(f"Observable {observable!r}: {_WANTED}")
     values = tuple(observable)
-    if any(isinstance(value, str) for value in values) or len(values) != 3:
+    if not any(isinstance(value, str | Iterable) for value in values):
+        return _checked_axis(values, f"Observable {values!r}: ")
+    return tuple(_checked_axis(value, f"Observable {value!r} of {values!r}: ") for value in values)
+
+
+_WANTED = "an observable is 'X', 'Y', 'Z' or a unit 3-vector, or several of them in a tuple."
+
+
+def _checked_axis(value: Any, asked: str) -> Observable:
+    if isinstance(value, str) and value.upper() in ("X", "Y", "Z"):
+        return value.upper()
+    if value == "trainable":
         raise CircuitError(
-            asked + "a circuit has one observable: 'X', 'Y', 'Z' or a unit 3-vector. For several "
-            "outputs make one circuit each with circuit.with_observable(…)."
+            asked + "a direction that is learnt needs two more gates and stands alone; "
+            "circuit.with_observable('trainable') adds them."
         )
-    x, y, z = (float(value) for value in values)
+    try:
+        x, y, z = map(float, value)
+    except (TypeError, ValueError) as error:
+        raise CircuitError(asked + _WANTED) from error
     norm = math.sqrt(x * x + y * y + z * z)
     if not abs(norm - 1) < 1e-9:
         raise CircuitError(asked + f"its length is {norm:.6g}; divide it by that number.")
     return (x, y, z)
+
+
+def _vector_of(observable: Observable) -> Vector:
+    if isinstance(observable, str):
+        x, y, z = (float(axis == observable) for axis in AXES)
+        return (x, y, z)
+    return observable
 
 
 def _require_no_gap(what: str, kind: str, used: set[int]) -> None:

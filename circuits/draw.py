@@ -22,10 +22,13 @@ class Drawing:
     """
 
     def __init__(
-        self, gates: Sequence[Gate], observable: str | tuple[float, float, float], width: int = 100
+        self,
+        gates: Sequence[Gate],
+        observables: Sequence[str | tuple[float, float, float]],
+        width: int = 100,
     ) -> None:
-        """Draw gates and their observable in rows of at most `width` characters."""
-        self.gates, self.observable, self.width = gates, observable, width
+        """Draw gates and their observables in rows of at most `width` characters."""
+        self.gates, self.observables, self.width = gates, observables, width
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -53,10 +56,7 @@ class Drawing:
         return f"     {top}\n{start} ─{middle}─ {end}\n     {bottom}"
 
     def _measured(self) -> str:
-        if isinstance(self.observable, str):
-            return f"⟨{self.observable}⟩"
-        terms = zip(self.observable, "XYZ", strict=True)
-        return "⟨" + " + ".join(f"{value:.3g}{axis}" for value, axis in terms if value) + "⟩"
+        return " ".join(map(_expectation, self.observables))
 
     def _repr_html_(self) -> str:
         boxes = " ".join(
@@ -66,6 +66,13 @@ class Drawing:
         )
         measured = html.escape(self._measured())
         return f'<div style="font-family:monospace;line-height:2.4">|0⟩ {boxes} {measured}</div>'
+
+
+def _expectation(observable: str | tuple[float, float, float]) -> str:
+    if isinstance(observable, str):
+        return f"⟨{observable}⟩"
+    terms = zip(observable, "XYZ", strict=True)
+    return "⟨" + " + ".join(f"{value:.3g}{axis}" for value, axis in terms if value) + "⟩"
 
 
 def role(gate: Gate) -> str:

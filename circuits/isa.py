@@ -18,6 +18,7 @@ from .circuit import Circuit
 from .gates import Fixed
 from .noise import DeviceNoise
 from .noise import PulseNoise as PulseNoise  # pickles of version 0.1.0 look for it here
+from .program import turns_to_z
 
 _QUARTER = math.pi / 2
 
@@ -199,8 +200,8 @@ def _rotations(circuit: Circuit) -> list[tuple[int, Turn]]:
 
 def to_z(observable: tuple[float, float, float]) -> list[tuple[int, Turn]]:
     """Rotations that take the observable's axis to Z."""
-    x, y, z = observable
-    return [(2, Turn(-math.atan2(y, x))), (1, Turn(-math.atan2(math.hypot(x, y), z)))]
+    about_z, about_y = turns_to_z(observable)
+    return [(2, Turn(about_z)), (1, Turn(about_y))]
 
 
 def _pulses(axis: int, turn: Turn, native_rx: bool) -> list[tuple[str, Turn]]:

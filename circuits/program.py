@@ -7,6 +7,8 @@ Lowering shortens the list and never changes the value:
   observable;
 * rotations about the initial vector, and those at the end about the observable, change nothing
   and are dropped.
+
+Several observables are read from one state: φ has an axis a then, φ_a = observables[a] · v.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .gates import AXES, Encoding, Fixed, Gate, Theta, used_indices
+from .errors import CircuitError
+from .gates import AXES, RY, RZ, Encoding, Fixed, Gate, Theta, used_indices
 
 Vector = tuple[float, float, float]
 
@@ -71,29 +74,37 @@ class Rotation:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A lowered circuit: φ = observable · R_L ··· R_1 initial.
+    """A lowered circuit: φ = observable · R_L ··· R_1 initial, or φ_a for each of several.
 
     Two programs are equal when their texts are.
 
     Attributes:
         initial: Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
         rotations: In time order; a theta slot or an encoding may occur in several.
-        observable: Unit vector that the final Bloch vector is projected on.
+        observables: Unit vectors that the final Bloch vector is projected on.
         gates: The gates before lowering, for what happens after each of them, such as noise.
-        measured: Unit vector of the observable that is measured after the gates.
+        measured: Unit vector of the observable that is measured after the gates; a tuple of them
+            for several.
         num_theta: Theta slots of the gates, those that lowering dropped included.
         num_encodings: Encodings of the gates, those that lowering dropped included.
         text: The gates and `measured` as JSON, which stand for the program in a compiled graph.
+        axes: The number of observables where there are several, else None: φ has no such axis.
+        turned: Where there are several, the program that measures Z after RZ(α) and RY(β), whose
+            angles are its last two thetas: with the angles of `turns` it measures each of them.
+        turns: For each of several observables α and β in radians.
     """
 
     initial: Vector
     rotations: tuple[Rotation, ...]
-    observable: Vector
+    observables: tuple[Vector, ...]
     gates: tuple[Gate, ...]
-    measured: Vector
+    measured: Vector | tuple[Vector, ...]
     num_theta: int
     num_encodings: int
     text: str
+    axes: int | None = None
+    turned: Program | None = None
+    turns: tuple[tuple[float, float], ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Program) and self.text == other.text
@@ -121,6 +132,20 @@ class Program:
         self.__dict__.update(vars(state["circuit"].program))
 
     @property
+    def observable(self) -> Vector:
+        """The unit vector that the final Bloch vector is projected on.
+
+        Raises:
+            CircuitError: There are several.
+        """
+        if self.axes is not None:
+            raise CircuitError(
+                f"The circuit is measured in {self.axes} observables, and one is wanted here: "
+                "choose it by circuit.with_observable(…)."
+            )
+        return self.observables[0]
+
+    @property
     def uses_arccos(self) -> bool:
         """Whether an encoding enters through its arccos."""
         return any(rotation.arccos for rotation in self.rotations)
@@ -146,33 +171,49 @@ class Program:
 
     def __str__(self) -> str:
         steps = " ".join(map(str, self.rotations))
-        return f"{_show(self.initial)} → {steps} → {_show(self.observable)}"
+        return f"{_show(self.initial)} → {steps} → {' | '.join(map(_show, self.observables))}"
 
 
 @functools.lru_cache(maxsize=1024)
-def lower_to_program(gates: tuple[Gate, ...], measured: Vector) -> Program:
-    """Return the shortest list of merged rotations for gates and an observable (cached)."""
+def lower_to_program(gates: tuple[Gate, ...], measured: Vector | tuple[Vector, ...]) -> Program:
+    """Return the shortest list of merged rotations for gates and observables (cached)."""
+    several = not isinstance(measured[0], float)
+    vectors: Any = measured if several else (measured,)
     pending = _merged([rotation for gate in gates for rotation in gate_rotations(gate)])
     initial = np.array([0.0, 0.0, 1.0])
     while pending and (pending[0].is_constant or _is_parallel(pending[0], initial)):
         first = pending.pop(0)
         if first.is_constant:
             initial = rotation_matrix(first.axis, first.constant) @ initial
-    observable = np.array(measured)
-    while pending and (pending[-1].is_constant or _is_parallel(pending[-1], observable)):
+    observables = np.array(vectors).T
+    while pending and (pending[-1].is_constant or _is_parallel(pending[-1], observables)):
         last = pending.pop()
         if last.is_constant:
-            observable = rotation_matrix(last.axis, last.constant).T @ observable
+            observables = rotation_matrix(last.axis, last.constant).T @ observables
+    k = len(used_indices(gates, Theta))
     return Program(
         _vector(initial),
         tuple(pending),
-        _vector(observable),
+        tuple(map(_vector, observables.T)),
         gates,
         measured,
-        num_theta=len(used_indices(gates, Theta)),
+        num_theta=k,
         num_encodings=len(used_indices(gates, Encoding)),
         text=json.dumps({"gates": [gate.to_json() for gate in gates], "observable": measured}),
+        axes=len(vectors) if several else None,
+        turned=lower_to_program((*gates, RZ(Theta(k)), RY(Theta(k + 1))), _Z) if several else None,
+        turns=tuple(map(turns_to_z, vectors)) if several else (),
     )
+
+
+_Z = (0.0, 0.0, 1.0)
+
+
+def turns_to_z(vector: Vector) -> tuple[float, float]:
+    """Angles α and β in radians: RZ(α) and then RY(β) turn a unit vector to Z."""
+    x, y, z = vector
+    # a vector along Z needs no turn
+    return (-math.atan2(y, x) if x or y else 0.0), -math.atan2(math.hypot(x, y), z)
 
 
 def gate_rotations(gate: Gate) -> tuple[Rotation, ...]:
@@ -215,7 +256,8 @@ def _rotation(axis: int, angle: Fixed | Theta | Encoding) -> Rotation:
 
 
 def _is_parallel(rotation: Rotation, vector: np.ndarray) -> bool:
-    return bool(np.abs(np.delete(vector, rotation.axis)).max() < 1e-15)
+    """Whether a vector (3,), or every column of vectors (3, n), lies along the rotation's axis."""
+    return bool(np.abs(np.delete(vector, rotation.axis, 0)).max() < 1e-15)
 
 
 def _vector(values: np.ndarray) -> Vector:

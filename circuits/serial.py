@@ -20,10 +20,10 @@ def to_json(circuit: Circuit) -> dict[str, Any]:
         >>> to_json(Circuit([H, RZ(Encoding(0))]))
         {'gates': [['H'], ['RZ', 'Encoding', 0, False]], 'observable': 'Z'}
     """
-    observable = circuit.observable
+    values = [each if isinstance(each, str) else list(each) for each in circuit.observables]
     data: dict[str, Any] = {
         "gates": [gate.to_json() for gate in circuit.gates],
-        "observable": observable if isinstance(observable, str) else list(observable),
+        "observable": values if circuit.reads_several else values[0],
     }
     name = getattr(circuit.builder, "name", None)
     return data if name is None else {**data, "ansatz": name}
@@ -37,14 +37,13 @@ def from_json(data: dict[str, Any]) -> Circuit:
     """
     try:
         gates = tuple(map(Gate.from_json, data["gates"]))
-        observable = data["observable"]
-        vector = observable if isinstance(observable, str) else tuple(observable)
-        circuit = Circuit(gates, vector)
+        circuit = Circuit(gates, data["observable"])
     except (KeyError, TypeError, IndexError) as error:
         raise CircuitError(f"Not the description of a circuit: {data!r:.200}") from error
     name = data.get("ansatz")
     if name in ansatze():
         named = ansatz(name, circuit.num_encodings)
         # a name that means another circuit here must not change the function
-        return named if named == circuit else circuit
+        known = [named, *map(named.with_observable, (circuit.observable, "trainable"))]
+        return next((one for one in known if one == circuit), circuit)
     return circuit

@@ -38,7 +38,8 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
 
     Args:
         circuit: Any circuit.
-        measure: Whether to return the expectation value of the circuit's observable. Otherwise
+        measure: Whether to return the expectation value of the circuit's observable, or a tuple
+            with one for each of several observables. Otherwise
             the function only applies the gates, so that several circuits can be applied on wires
             of their own before `pennylane_observable` measures them.
 
@@ -57,6 +58,7 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
         array([0., 0., 0., 0., 0.])
     """
     qml = require("pennylane", "pennylane")
+    singles = [circuit.with_observable(observable) for observable in circuit.observables]
 
     def function(
         x: Any, theta: Any, scale: Any = None, shift: Any = None, *, wires: Any = 0
@@ -65,7 +67,10 @@ def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any
         if shape:
             angles = [qml.math.reshape(angle, (-1,)) for angle in angles]
         apply_gates(circuit, angles, wires)
-        return qml.expval(pennylane_observable(circuit, wires)) if measure else None
+        if not measure:
+            return None
+        each = [qml.expval(pennylane_observable(one, wires)) for one in singles]
+        return tuple(each) if circuit.reads_several else each[0]
 
     return function
 
@@ -80,11 +85,10 @@ def pennylane_observable(circuit: Circuit, wires: Any = 0) -> Any:
     """
     qml = require("pennylane", "pennylane")
     paulis = {"X": qml.PauliX, "Y": qml.PauliY, "Z": qml.PauliZ}
+    vector = circuit.observable_vector
     if isinstance(circuit.observable, str):
         return paulis[circuit.observable](wires)
-    terms = [
-        (n, paulis[axis](wires)) for axis, n in zip("XYZ", circuit.observable, strict=True) if n
-    ]
+    terms = [(n, paulis[axis](wires)) for axis, n in zip("XYZ", vector, strict=True) if n]
     return qml.dot(*map(list, zip(*terms, strict=True)))
 
 

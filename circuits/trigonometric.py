@@ -21,14 +21,14 @@ def frequencies(program: Program, scale: tuple[float, ...]) -> np.ndarray:
         CircuitError: An arccos encoding, or over 200,000 frequencies.
     """
     refuse_arccos(program, "spectrum")
-    observable = np.array(program.observable)
+    axes = np.array(program.observables)
     found: set[float] = set()
     for seed in range(3):
         rng = np.random.default_rng(seed)
         theta = rng.uniform(-np.pi, np.pi, program.num_theta)
         shift = rng.uniform(-np.pi, np.pi, program.num_encodings)
         terms = carry(program, theta, scale, shift)
-        found |= {abs(key) for key, (_, v) in terms.items() if abs(observable @ v) > 1e-10}
+        found |= {abs(key) for key, (_, v) in terms.items() if np.abs(axes @ v).max() > 1e-10}
     return np.array(sorted(found))
 
 

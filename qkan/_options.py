@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -138,6 +138,48 @@ def circuit_of(ansatz: str | Circuit | Builder, reps: int, *, default: int = 3) 
             "named ansatz; leave it out, or pass circuit.extend(reps)."
         )
     return ansatz
+
+
+Observe = str | Sequence[str | Sequence[float]] | Sequence[float]
+"""An observable as users write it: "x", "y", "z", "trainable", a unit vector; or several."""
+
+
+def observed(circuit: Circuit, observable: Observe | None, single: str = "") -> Circuit:
+    """Return the circuit measured in what the option `observable` says; None leaves it as it is.
+
+    `single` is the name of a class that has one value for each input, so that several are refused.
+    """
+    found = circuit if observable is None else circuit.with_observable(observable)
+    if single:
+        check_one_observable(
+            single, found, "It has one value for each input; use one observable, or a QKANLayer."
+        )
+    return found
+
+
+def check_one_observable(what: str, circuit: Circuit, shape: str) -> None:
+    """Raise `QKANError` if a circuit reads several observables where one value is wanted.
+
+    Args:
+        what: The name of the class or function that wants one.
+        circuit: The circuit.
+        shape: What it takes instead of an axis of observables, as a sentence.
+    """
+    if circuit.reads_several:
+        raise QKANError(
+            f"{what}: the circuit reads several observables, {circuit.observable!r}. {shape}"
+        )
+
+
+def check_layer_options(what: str, options: Mapping[str, Any]) -> None:
+    """Raise `QKANError` if options ask a module that is built of layers for several observables."""
+    circuit = circuit_of(options.get("ansatz", "pz"), options.get("reps", 3))
+    check_one_observable(
+        what, observed(circuit, options.get("observable")),
+        "Its layers pass one value an output on. Use one observable, such as 'x' or 'trainable'; "
+        "or a QKANLayer with several, whose outputs (…, o, a) torch.nn.Flatten(-2) turns into "
+        "(…, o·a) for what comes next.",
+    )  # fmt: skip
 
 
 def scale_of(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:

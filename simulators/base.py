@@ -10,8 +10,13 @@ from .call import Gradients, LayerCall, LayerTensors, masked
 
 
 def with_base(out: Tensor, tensors: LayerTensors, base: str | None) -> Tensor:
-    """Return out + base(x) · base_weightᵀ + bias, for out (b, o); differentiable."""
+    """Return out + base(x) · base_weightᵀ + bias, for out (b, o); differentiable.
+
+    In out (b, o, a) they are added to the value of each observable.
+    """
     x, *_, base_weight, bias, mask = tensors
+    if out.ndim > 2:
+        return out + with_base(out.new_zeros(1, 1), tensors, base).unsqueeze(-1)
     if base is not None and base_weight is not None:
         return out + F.linear(BASES[base](x), masked(base_weight, mask), bias)
     return out if bias is None else out + bias

@@ -7,6 +7,7 @@ numbers. Any device, any floating dtype, parameters per sample, derivatives of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from qkan.circuits import Program, Rotation, lower_gates
 from qkan.circuits.angles import arccos
 
+from .axes import weighted
 from .base import with_base
 from .call import LayerCall, LayerTensors, Request, is_tracing
 from .engine import Engine
@@ -26,6 +28,7 @@ class TorchEngine(Engine):
     """The engine that runs everything, and that computes second derivatives for all others."""
 
     name = "torch"
+    reads_several = True
 
     def refuse(self, request: Request) -> str | None:
         """It refuses nothing."""
@@ -45,7 +48,8 @@ class TorchEngine(Engine):
         out = edge_values(request.program, x, theta, request.fixed_scale or scale, shift)
         if weight is not None:
             # no einsum: autocast would round the activations
-            out = with_base((out * weight).sum(-1), tensors, request.base)
+            out = weighted(out, weight, request.program.axes is not None)
+            out = with_base(out, tensors, request.base)
         return out.to(dtype), None
 
 
@@ -74,12 +78,14 @@ def edge_values(
         shift: (…, o, i, u) or (u,), radians.
 
     Returns:
-        (…, o, i).
+        (…, o, i), or (…, o, i, a) where the program reads several observables.
     """
     vector: Bloch = program.initial
     for rotation in program.rotations:
         vector = rotate(vector, rotation.axis, angle(rotation, x, theta, scale, shift))
-    return _project(vector, program.observable, x, theta)
+    if program.axes is None:
+        return _project(vector, program.observable, x, theta)
+    return torch.stack([_project(vector, each, x, theta) for each in program.observables], -1)
 
 
 def noisy_edges(
@@ -94,7 +100,9 @@ def noisy_edges(
             vector = rotate(vector, rotation.axis, turn)
         channel = noise.channel(gate.name)
         vector = vector if channel is None else channel.apply(vector)
-    return noise.read(_project(vector, program.measured, x, theta))
+    several: Any = (program.measured,) if program.axes is None else program.measured
+    values = [noise.read(_project(vector, each, x, theta)) for each in several]
+    return values[0] if program.axes is None else torch.stack(values, -1)
 
 
 def angle(

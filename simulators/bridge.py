@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from qkan.circuits import Program, from_json
 
 from .autocast import without_autocast
+from .axes import call_of_each, joined
 from .base_activations import BASES
 from .bloch import TorchEngine
 from .call import Gradients, LayerCall, LayerTensors, has_values, layer_call, masked
@@ -34,8 +35,12 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
 
     Returns:
         The output, (b, o), or without a weight the values of all edges, (b, o, i); differentiable
-        in every tensor of the call.
+        in every tensor of the call. Several observables are an axis a at the end.
     """
+    program = call.request.program
+    if program.axes is not None and not engine.reads_several:
+        out = run(engine, call_of_each(engine, call))
+        return joined(out, program.axes, call.request.per_edge)
     if engine.plain(call):
         return engine.forward(call)[0]
     request, tensors, _ = call
@@ -182,7 +187,8 @@ _layer_backward: Any = torch.library.custom_op(
 def _(engine: str, circuit: str, fixed: Any, base: Any, *tensors: Tensor | None) -> Tensor:
     x, theta, _, _, weight, *_ = LayerTensors(*tensors)  # type: ignore[arg-type]
     shape = (x.shape[0], theta.shape[-3])
-    return x.new_empty(shape if weight is not None else (*shape, x.shape[1]))
+    ends = (x.shape[1] if weight is None else None, _program(circuit).axes)
+    return x.new_empty((*shape, *(size for size in ends if size is not None)))
 
 
 @_layer_backward.register_fake  # type: ignore[untyped-decorator]
@@ -260,6 +266,7 @@ def _own_parameters(
     parts = LayerTensors(x, theta, scale, shift, None if weight is None else masked(weight, mask))
     call = layer_call(program, parts, fixed)
     out = run(select("auto", call.request), call)
+    beside = x.new_zeros(1, 1) if bias is None else bias
     if base is not None and base_weight is not None:
-        out = out + (BASES[base](x).unsqueeze(-2) * masked(base_weight, mask)).sum(-1)
-    return (out if bias is None else out + bias).unsqueeze(1)
+        beside = (BASES[base](x).unsqueeze(-2) * masked(base_weight, mask)).sum(-1) + beside
+    return (out + (beside if program.axes is None else beside.unsqueeze(-1))).unsqueeze(1)

@@ -32,6 +32,10 @@ class Request(NamedTuple):
         batched_theta: Whether each sample has parameters of its own.
         noise: Whether channels act after the gates.
         base: The base activation beside the circuits, a name in `BASES`; None for none.
+        same_state: So many outputs in a row have circuits that differ after the last encoding only,
+            so that their states until then are the same.
+
+    Where the program reads several observables, outputs have an axis a of them at the end.
     """
 
     program: Program
@@ -45,6 +49,7 @@ class Request(NamedTuple):
     batched_theta: bool = False
     noise: bool = False
     base: str | None = None
+    same_state: int = 1
 
     @property
     def edges(self) -> int:
@@ -89,7 +94,9 @@ class LayerCall(NamedTuple):
     """One call of a layer: a request and its tensors, which have one dtype and are on one device.
 
     The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
-    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i).
+    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). Where the
+    program reads several observables both have an axis a of them at the end, and all parameters
+    are shared.
 
     Attributes:
         request: Sizes, dtype, device, circuit and options.

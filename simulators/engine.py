@@ -24,10 +24,13 @@ class Engine(ABC):
     Attributes:
         name: What users write in `engine=`.
         computes_half: Whether it takes bfloat16 and float16 tensors and computes in float32.
+        reads_several: Whether it takes programs that read several observables. To any other engine
+            each observable is an output of its own, of a program that measures Z.
     """
 
     name: str
     computes_half: bool = False
+    reads_several: bool = False
 
     @abstractmethod
     def refuse(self, request: Request) -> str | None:
@@ -49,8 +52,9 @@ class Engine(ABC):
         """Evaluate a call that `refuse` accepted.
 
         Returns:
-            The output, (b, o), or without a weight the values of all edges, (b, o, i); and a state
-            that is handed to `backward`, small or None.
+            The output, (b, o), or without a weight the values of all edges, (b, o, i), with an
+            axis a at the end where the program reads several observables; and a state that is
+            handed to `backward`, small or None.
         """
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:

@@ -45,7 +45,8 @@ def expectation(
         generator: For the shots; torch's default one when None.
 
     Returns:
-        (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots.
+        (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots. For a
+        circuit of several observables (…, o, i, a), each with shots of its own.
 
     Raises:
         SimulatorError: Shapes, dtypes or devices do not fit, the engine refuses, or there is less
@@ -92,7 +93,7 @@ def _run(
     request = call.request._replace(noise=noise is not None)
     chosen = select(engine, request)
     values = run(chosen, call) if noise is None else noisy_edges(request, noise, *call.tensors[:4])
-    return values.reshape(*leading, *values.shape[-2:])
+    return values.reshape(*leading, *values.shape[1:])
 
 
 def _scale(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qkan.circuits import Circuit, Encoding, Theta
 
+from .axes import weighted
 from .base import with_base
 from .call import Gradients, LayerCall, LayerTensors, Request
 from .engine import Engine
@@ -41,13 +42,16 @@ def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
     return state
 
 
-def measure(circuit: Circuit, angles: np.ndarray) -> float:
-    """⟨M⟩ of one circuit with bound angles."""
+def measure(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
+    """⟨M⟩ of one circuit with bound angles, (); or (a,) for several observables."""
     # an infinite angle gives NaN, as in every engine
     with np.errstate(invalid="ignore"):
         state = statevector(circuit, angles)
-    matrix = sum(n * _PAULI[axis] for n, axis in zip(circuit.observable_vector, "XYZ", strict=True))
-    return float((state.conj() @ matrix @ state).real)
+    values = []
+    for vector in circuit.observable_vectors:
+        matrix = sum(n * _PAULI[axis] for n, axis in zip(vector, "XYZ", strict=True))
+        values.append((state.conj() @ matrix @ state).real)
+    return np.array(values if circuit.reads_several else values[0])
 
 
 def bind(
@@ -65,16 +69,25 @@ def bind(
 
 
 def gradient(
-    circuit: Circuit, x: Any, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
+    circuit: Circuit,
+    x: Any,
+    theta: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    grad: Any = 1.0,
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """∂φ/∂x, ∂φ/∂theta, ∂φ/∂scale, ∂φ/∂shift on one edge by the parameter-shift rule."""
+    """∂φ/∂x, ∂φ/∂theta, ∂φ/∂scale, ∂φ/∂shift on one edge by the parameter-shift rule.
+
+    `grad` multiplies them; for several observables it is (a,), and they are summed.
+    """
     angles = bind(circuit, x, theta, scale, shift)
     dx = 0.0
     dtheta, dscale, dshift = (np.zeros_like(array) for array in (theta, scale, shift))
     for position, gate in enumerate(circuit.parametric_gates):
         step = np.zeros_like(angles)
         step[position] = np.pi / 2
-        slope = (measure(circuit, angles + step) - measure(circuit, angles - step)) / 2
+        difference = measure(circuit, angles + step) - measure(circuit, angles - step)
+        slope = float((grad * difference).sum()) / 2
         if isinstance(gate.angle, Theta):
             dtheta[gate.angle.index] += slope
         elif isinstance(gate.angle, Encoding):
@@ -92,6 +105,7 @@ class ReferenceEngine(Engine):
     """The engine that tests hold the others to; `auto` never takes it."""
 
     name = "reference"
+    reads_several = True
 
     def refuse(self, request: Request) -> str | None:
         """It refuses noise, parameters per sample, and tensors that are not on the CPU."""
@@ -111,8 +125,9 @@ class ReferenceEngine(Engine):
         """Compute the output from one statevector for each sample and edge."""
         x, theta, scale, shift = _arrays(*call.tensors[:4])
         circuit = _circuit(call)
-        found = np.empty((x.shape[0], *theta.shape[:2]))
-        for b, o, i in np.ndindex(found.shape):
+        edges, axes = (x.shape[0], *theta.shape[:2]), call.request.program.axes
+        found = np.empty(edges if axes is None else (*edges, axes))
+        for b, o, i in np.ndindex(edges):
             angles = bind(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
             found[b, o, i] = measure(circuit, angles)
         return _sum(call, torch.from_numpy(found).to(call.tensors.x.dtype)), None
@@ -140,7 +155,8 @@ def _sum(call: LayerCall, edges: Tensor) -> Tensor:
     weight = call.circuits[-1]
     if weight is None:
         return edges
-    return with_base((edges * weight).sum(-1), call.tensors, call.request.base)
+    several = call.request.program.axes is not None
+    return with_base(weighted(edges, weight, several), call.tensors, call.request.base)
 
 
 def _circuit(call: LayerCall) -> Circuit:
@@ -156,11 +172,11 @@ def _shift_backward(
 ) -> tuple[Tensor, ...]:
     g, x, theta, scale, shift = _arrays(grad, *inputs)
     totals = [np.zeros_like(array) for array in (x, theta, scale, shift)]
-    for b, o, i in np.ndindex(g.shape):
-        slopes = gradient(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i])
+    for b, o, i in np.ndindex(g.shape[:3]):
+        slopes = gradient(circuit, x[b, i], theta[o, i], scale[o, i], shift[o, i], g[b, o, i])
         places = ((b, i), (o, i), (o, i), (o, i))
         for total, place, slope in zip(totals, places, slopes, strict=True):
-            total[place] += g[b, o, i] * slope
+            total[place] += slope
     return tuple(
         torch.from_numpy(total).to(like.dtype) for total, like in zip(totals, inputs, strict=True)
     )

@@ -9,6 +9,7 @@ import torch
 
 from qkan.circuits import did_you_mean
 
+from .axes import seen_by
 from .call import Request, is_tracing
 from .engine import Engine
 from .errors import SimulatorError
@@ -84,9 +85,9 @@ def _select(name: str, request: Request) -> Engine:
         # an exported program runs on other machines and batches, so costs here say nothing
         return _exported(request) if is_exporting() else _cheapest(request)
     engine = get_engine(name)
-    reason = engine.refuse(request)
+    reason = engine.refuse(seen_by(engine, request))
     if reason is not None:
-        others = ", ".join(n for n, e in _ENGINES.items() if e.refuse(request) is None)
+        others = ", ".join(n for n, e in _ENGINES.items() if e.refuse(seen_by(e, request)) is None)
         raise SimulatorError(
             f"engine={name!r} cannot run this: {reason}. "
             f"Engines that can: {others or 'none'}; engine='auto' chooses."
@@ -97,8 +98,9 @@ def _select(name: str, request: Request) -> Engine:
 def _cheapest(request: Request) -> Engine:
     best, least = None, float("inf")
     for engine in _ENGINES.values():
-        if engine.refuse(request) is None:
-            cost = engine.cost(request)
+        seen = seen_by(engine, request)
+        if engine.refuse(seen) is None:
+            cost = engine.cost(seen)
             if cost < least:
                 best, least = engine, cost
     if best is None:
@@ -117,7 +119,7 @@ def is_exporting() -> bool:
 
 def _exported(request: Request) -> Engine:
     able = (_ENGINES[name] for name in _EXPORTED)
-    return next(engine for engine in able if engine.refuse(request) is None)
+    return next(engine for engine in able if engine.refuse(seen_by(engine, request)) is None)
 
 
 _cached = functools.lru_cache(maxsize=4096)(_select)
@@ -164,9 +166,10 @@ def explain(request: Request) -> Explanation:
     """Say which engine `auto` takes for a request, and why not the others."""
     verdicts, costs = [], {}
     for name, engine in _ENGINES.items():
-        reason = engine.refuse(request)
+        seen = seen_by(engine, request)
+        reason = engine.refuse(seen)
         if reason is None:
-            costs[name] = engine.cost(request)
+            costs[name] = engine.cost(seen)
             verdicts.append((name, _estimate(costs[name])))
         else:
             verdicts.append((name, f"refuses: {reason}"))

@@ -56,12 +56,15 @@ def simulate(circuit: Circuit, angles: Any) -> Any:
 
 
 def expectation_of(circuit: Circuit, amplitudes: Any) -> Any:
-    """⟨M⟩ of the circuit's observable from amplitudes (…, 2); real, shape (…)."""
+    """⟨M⟩ of the circuit's observable from amplitudes (…, 2); real, (…), or (…, a) of several."""
     zero, one = amplitudes[..., 0], amplitudes[..., 1]
     cross = zero.conj() * one
-    x, y, z = circuit.observable_vector
     population = (zero.conj() * zero).real - (one.conj() * one).real
-    return 2 * x * cross.real + 2 * y * cross.imag + z * population
+    values = [
+        2 * x * cross.real + 2 * y * cross.imag + z * population
+        for x, y, z in circuit.observable_vectors
+    ]
+    return _namespace(amplitudes).stack(values, -1) if circuit.reads_several else values[0]
 
 
 def _namespace(array: Any) -> Any:

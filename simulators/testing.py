@@ -19,6 +19,7 @@ from .engine import Engine
 from .problems import (
     CIRCUITS,
     SHAPES,
+    TILTED,
     Problem,
     Shape,
     assert_as_exact_as,
@@ -113,6 +114,24 @@ def assert_agrees(
         mine = leaves(p, torch.float64, device)[:count]
         for what, found in value_and_gradients(engine, circuit, mine, grad, fixed).items():
             assert_close(found, wanted[what], f"{what}, {'layer' if count == 5 else 'edges'}")
+
+
+def assert_several_observables_agree(
+    engine: Engine, shape: Shape, device: torch.device = CPU, fixed: bool = False
+) -> None:
+    """Compare a layer that reads several observables of one state, and its gradients."""
+    p, found = case("pz3", shape, fixed), []
+    program = CIRCUITS["pz3"].with_observable(("X", TILTED, "Z")).program
+    for each, place in ((engine, device), (get_engine("torch"), CPU)):
+        held = leaves(p, torch.float64, place)
+        call = layer_call(program, LayerTensors(*held), _scales("pz3") if fixed else None)
+        value = run(each, call)
+        grad = torch.cos(torch.arange(value.numel()).double()).view_as(value).to(value)
+        slopes = torch.autograd.grad(value, held, grad, materialize_grads=True)
+        found.append([tensor.detach().cpu() for tensor in (value, *slopes)])
+    for name, mine, wanted in zip(("value", *NAMES), *found, strict=False):
+        if not (fixed and name == "scale"):
+            assert_close(mine, wanted, f"{name} of several observables")
 
 
 def assert_as_exact_as_torch(
@@ -266,7 +285,7 @@ def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, 
         True
     """
     device = torch.device(device)
-    ran = {"float64": 0, "float32": 0, "base": 0, "half": 0, "special": 0}
+    ran = {"float64": 0, "float32": 0, "several": 0, "base": 0, "half": 0, "special": 0}
     for circuit in CIRCUITS:
         for shape in (*SHAPES, Shape(131, 3, 4)):
             for fixed in (False, True):
@@ -278,6 +297,11 @@ def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, 
             assert_as_exact_as_torch(engine, circuit, Shape(131, 3, 4), device)
             ran["float32"] += 1
     assert ran["float64"], f"{engine.name} refuses every circuit in float64"
+    for shape in (Shape(7, 3, 5), Shape(131, 3, 4)):
+        for fixed in (False, True):
+            if engine.refuse(request_for("pz3", shape, torch.float64, device, fixed)) is None:
+                assert_several_observables_agree(engine, shape, device, fixed)
+                ran["several"] += 1
     _check_layers(engine, device, ran)
     return ran
 

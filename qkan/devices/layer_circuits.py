@@ -4,7 +4,11 @@
 circuits, to a function that computes its activations, on a device or otherwise.
 
 Letters: n rows of a layer's input, o outputs, i inputs, e edges in use, k theta slots, u encodings,
-p parametric gates.
+p parametric gates, a observables.
+
+A layer that reads several observables has each of its edges in use once for every observable. All
+are one circuit that measures Z, after two rotations with other angles for each observable: so they
+are packed together and measured in one job, with standard errors for each.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan.backends import Task
+from qkan.circuits import Circuit, Program
 from qkan.circuits.angles import gate_angles
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
@@ -26,6 +31,7 @@ from qkan.nn.functional import amplitude, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import evaluating
 from qkan.simulators import edge_values
+from qkan.simulators.axes import padded
 
 CircuitLayer = QKANLayer | DARUAN
 """What has circuits: a layer with one on every edge, or an activation with one a feature."""
@@ -48,7 +54,8 @@ class LayerCircuits:
         theta: (e, k) radians.
         scale: (e, u).
         shift: (e, u) radians.
-        edges: (e,) flat numbers of the edges in use within (o, i), with groups within (1, i).
+        edges: (e,) flat numbers of the edges in use within (o, i), with groups within (1, i), and
+            for several observables within (a·o, i).
     """
 
     name: str
@@ -81,9 +88,26 @@ class LayerCircuits:
             if layer.group is not None:
                 used = used.any(0, keepdim=True)
         edges = used.flatten().nonzero().squeeze(-1)
-        columns = x[:, edges % x.shape[-1]]
         theta, scale, shift = (t.flatten(0, 1)[edges] for t in parameters)
+        turns = layer.program.turns
+        if turns:
+            theta = torch.cat([padded(theta, turn) for turn in turns])
+            scale, shift = scale.repeat(len(turns), 1), shift.repeat(len(turns), 1)
+            edges = torch.cat([edges + n * used.numel() for n in range(len(turns))])
+        columns = x[:, edges % x.shape[-1]]
         return cls(name, layer, x, columns, theta, scale, shift, edges)
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit of every edge, which measures one observable."""
+        layer = self.layer.circuit
+        return layer.with_observable("trainable") if layer.reads_several else layer
+
+    @property
+    def program(self) -> Program:
+        """The lowered circuit of every edge."""
+        program = self.layer.program
+        return program if program.turned is None else program.turned
 
     @property
     def values(self) -> int:
@@ -93,10 +117,13 @@ class LayerCircuits:
     def edge(self, number: int) -> str:
         """The name of one of the e edges, for messages."""
         o, i = divmod(int(self.edges[number]), self.inputs.shape[-1])
+        n, o = divmod(o, self._outs)
         if isinstance(self.layer, DARUAN):
             return f"Activation {self.name}, feature {i}"
         where = f"input {i}" if self.layer.group is not None else f"output {o}, input {i}"
-        return f"Layer {self.name}, the edge of {where}"
+        several = self.layer.circuit.reads_several
+        measured = f", observable {self.layer.circuit.observables[n]}" if several else ""
+        return f"Layer {self.name}, the edge of {where}{measured}"
 
     def rows(self, chosen: Tensor) -> LayerCircuits:
         """The circuits of some of the rows."""
@@ -112,12 +139,12 @@ class LayerCircuits:
         layer, x = self.layer, self.x
         theta, scale, shift = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
         # a device's few values are not worth compiling a kernel for
-        return edge_values(layer.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
+        return edge_values(self.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
 
     def angles(self) -> Tensor:
         """The angle of each parametric gate, (n, e, p) radians, differentiable."""
         scale = self.layer.fixed_scale or self.scale
-        columns = gate_angles(self.layer.circuit, self.x, self.theta, scale, self.shift, torch)
+        columns = gate_angles(self.circuit, self.x, self.theta, scale, self.shift, torch)
         return torch.stack(torch.broadcast_tensors(*columns), -1)
 
     def weights(self) -> Tensor:
@@ -128,27 +155,38 @@ class LayerCircuits:
         weight = (self.layer.weight * self.layer.mask).detach().abs().double()
         if self.layer.group is not None:
             weight = weight.sum(0, keepdim=True)
-        return weight.flatten()[self.edges]
+        return weight.flatten()[self.edges % max(weight.numel(), 1)]
 
     def task(self, offsets: Tensor | None = None) -> Task:
         """The measurement of all values; `offsets` (r, p) repeats it r times, angles moved."""
         angles = self.detached().angles()
         if offsets is not None:
             angles = angles + offsets[:, None, None, :].to(angles)
-        return Task(self.layer.circuit, _numpy(angles), _numpy(self.weights()))
+        return Task(self.circuit, _numpy(angles), _numpy(self.weights()))
 
     def readout(self, z: Tensor) -> Tensor:
         """What the layer reads from ⟨M⟩ = z, differentiable."""
         return amplitude(z) if self.layer.readout == "amplitude" else z
 
     def place(self, values: Tensor) -> Tensor:
-        """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned."""
-        layer, ins = self.layer, self.inputs.shape[-1]
-        outs = layer.out_features if isinstance(layer, QKANLayer) and layer.group is None else 1
-        if values.shape[-1] != outs * ins:
-            empty = values.new_zeros(values.shape[0], outs * ins)
+        """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned.
+
+        Several observables make them (n, o, i, a).
+        """
+        outs, ins, axes = self._outs, self.inputs.shape[-1], self.layer.program.axes
+        size = outs * ins * (axes or 1)
+        if values.shape[-1] != size:
+            empty = values.new_zeros(values.shape[0], size)
             values = empty.index_copy(1, self.edges, values)
-        return values.reshape(len(values), outs, ins)
+        if axes is None:
+            return values.reshape(len(values), outs, ins)
+        return values.reshape(len(values), axes, outs, ins).movedim(1, -1)
+
+    @property
+    def _outs(self) -> int:
+        """How many outputs have edges of their own."""
+        layer = self.layer
+        return layer.out_features if isinstance(layer, QKANLayer) and layer.group is None else 1
 
 
 def _amplitudes(activation: DARUAN, features: int) -> Tensor:
@@ -224,7 +262,10 @@ class Override:
         self._idle = idle
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called."""
+        """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called.
+
+        Several observables make them (n, o, i, a).
+        """
         if self.ended:
             raise QKANError(
                 f"Layer {self._name} is a copy of one that was on a device, and that `with` has "

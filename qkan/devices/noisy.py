@@ -111,7 +111,7 @@ def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> 
     def expectation(circuits: LayerCircuits) -> Tensor:
         if not circuits.values:
             return circuits.x * 0
-        circuit, noise = circuits.layer.circuit, noise_of(circuits)
+        circuit, noise = circuits.circuit, noise_of(circuits)
         z: Tensor = isa_expectation(circuit, circuits.angles(), torch, noise, fused=fused)
         return z
 

@@ -62,6 +62,19 @@ def shifted_rotations(circuit: Circuit) -> tuple[ShiftedRotation, ...]:
     )
 
 
+def trained_rotations(circuit: Circuit, trained: Circuit) -> tuple[ShiftedRotation, ...]:
+    """The shifted rotations of a circuit that depend on x or on a theta of the `trained` circuit.
+
+    A layer of several observables measures its circuit behind two more rotations, whose angles say
+    which observable and have no gradient.
+    """
+    return tuple(
+        shifted
+        for shifted in shifted_rotations(circuit)
+        if shifted.rotation.encoding is not None or min(shifted.rotation.thetas) < trained.num_theta
+    )
+
+
 def needed_shifts(
     circuit: Circuit, theta: Tensor, encoded: Iterable[object]
 ) -> tuple[ShiftedRotation, ...]:

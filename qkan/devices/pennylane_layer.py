@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -11,7 +12,7 @@ from qkan.errors import QKANError
 from qkan.nn.functional import amplitude
 from qkan.nn.layer import LayerOptions, QKANLayer
 
-from .qnode import qnode
+from .qnode import PennyLaneNode, qnode
 
 
 class PennyLaneLayer(QKANLayer):
@@ -61,11 +62,20 @@ class PennyLaneLayer(QKANLayer):
                 "quantum_device; leave the engine out, or use a QKANLayer."
             )
         super().__init__(in_features, out_features, **options)
-        self.node = qnode(self.circuit, quantum_device, diff_method=diff_method, shots=shots)
+        self.nodes = [
+            qnode(one, quantum_device, diff_method=diff_method, shots=shots)
+            for one in map(self.circuit.with_observable, self.circuit.observables)
+        ]
+
+    @property
+    def node(self) -> PennyLaneNode:
+        """The node that measures the circuit, in the first of its observables if it has several."""
+        return self.nodes[0]
 
     def activations(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """φ of every sample and edge, (b, o, i), read out."""
-        z = self.node(x, theta, self.fixed_scale or scale, shift)
+        """φ of every sample and edge, (b, o, i), read out; of several observables (b, o, i, a)."""
+        values = [node(x, theta, self.fixed_scale or scale, shift) for node in self.nodes]
+        z = torch.stack(values, -1) if self.circuit.reads_several else values[0]
         return amplitude(z) if self.readout == "amplitude" else z
 
     def extra_repr(self) -> str:

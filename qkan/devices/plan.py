@@ -13,7 +13,7 @@ from qkan.errors import QKANError
 from .checks import checked_circuits
 from .layer_circuits import LayerCircuits
 from .named import as_backend
-from .parameter_shift import shifted_rotations
+from .parameter_shift import trained_rotations
 
 MODES = ("sequential", "teacher_forced")
 """How a run feeds the layers: with the measured outputs before them, or with the simulator's."""
@@ -206,7 +206,7 @@ def estimate(
 def _values_of_each(circuits: LayerCircuits, gradient: str | None) -> int:
     """How often each circuit is measured: unshifted, and twice for each shift."""
     shifted = gradient == "parameter-shift"
-    return 1 + 2 * len(shifted_rotations(circuits.layer.circuit)) * shifted
+    return 1 + 2 * len(trained_rotations(circuits.circuit, circuits.layer.circuit)) * shifted
 
 
 def _show(cell: object) -> str:

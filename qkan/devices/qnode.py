@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qkan._options import check_one_observable
 from qkan.backends.pennylane.backend import pennylane_device
 from qkan.circuits import Circuit, Rotation, pennylane_observable, require, resolve_scale
 from qkan.circuits.to_pennylane import apply_gates, broadcast_angles
@@ -84,6 +85,7 @@ class PennyLaneNode:
         self, circuit: Circuit, device: Any, diff_method: str | None, shots: int | None
     ) -> None:
         qml = require("pennylane", "pennylane")
+        check_one_observable("qnode", circuit, "Make a node of each circuit.with_observable(…).")
         self.circuit, self.device = circuit, pennylane_device(device, wires=1)
         self._wire = self.device.wires[0] if self.device.wires else 0
         numbers = self.device.shots if shots is None else qml.measurements.Shots(shots)

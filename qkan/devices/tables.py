@@ -263,7 +263,7 @@ def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircui
 
 def _frequencies(circuits: LayerCircuits) -> Tensor:
     """(e, f) frequencies of each edge, 0 among them, padded with NaN."""
-    circuit, fixed = circuits.layer.circuit, circuits.layer.fixed_scale
+    circuit, fixed = circuits.circuit, circuits.layer.fixed_scale
     scales = circuits.scale.cpu().tolist()
     rows = [_spectrum(circuit, fixed or tuple(scale)) for scale in scales]
     width = max(map(len, rows), default=1)

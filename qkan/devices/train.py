@@ -24,6 +24,7 @@ from .parameter_shift import (
     angle_offsets,
     differentiable,
     needed_shifts,
+    trained_rotations,
     with_slopes_of,
 )
 from .plan import GRADIENTS
@@ -134,8 +135,10 @@ class OnDevice:
         shifts: tuple[ShiftedRotation, ...] = ()
         if self._gradient == "parameter-shift":
             encoded = (circuits.x, circuits.scale, circuits.shift)
-            shifts = needed_shifts(circuits.layer.circuit, circuits.theta, encoded)
-        task = circuits.task(angle_offsets(circuits.layer.circuit, shifts))
+            needed = needed_shifts(circuits.circuit, circuits.theta, encoded)
+            trained = trained_rotations(circuits.circuit, circuits.layer.circuit)
+            shifts = tuple(shift for shift in needed if shift in trained)
+        task = circuits.task(angle_offsets(circuits.circuit, shifts))
         z = torch.as_tensor(self._opened().measure([task])[0].z, dtype=torch.double)
         z = z.to(circuits.x.device)
         lost = int(z.isnan().sum())

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from qkan._options import check_one_observable
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
 from qkan.nn.functional import BASES, amplitude, compute_dtype, expand_groups
@@ -36,6 +37,17 @@ def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
             )
         raise QKANError(f"{what}: {type(model).__name__} has no QKANLayer in it.{hint}")
     return found
+
+
+def check_single(model: nn.Module, what: str) -> None:
+    """Raise `QKANError`, which names the layer, if one reads several observables."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, QKANLayer):
+            check_one_observable(
+                f"{what}: {name or type(layer).__name__}", layer.circuit,
+                "It takes layers of one: QKANLayer(…, observable='X') of the same options computes "
+                "that part of the outputs, with the same state_dict.",
+            )  # fmt: skip
 
 
 def check_finite(model: nn.Module, what: str) -> None:
@@ -65,6 +77,7 @@ def exact_network(model: nn.Module, what: str) -> QKAN:
                 else ""
             )
         )
+    check_single(model, what)
     layers = [model] if isinstance(model, QKANLayer) else model.rows
     low_high = model.input_range if isinstance(model, QKAN) else None
     network = QKAN.from_layers([*map(copy.deepcopy, layers)], input_range=low_high)

@@ -23,7 +23,7 @@ from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.watch import evaluating, on_layer_input, unwrapped
 
-from .edges import check_finite, edge_outputs, layers_by_name
+from .edges import check_finite, check_single, edge_outputs, layers_by_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,6 +139,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
     """
     check_choice("score", score, SCORES)
     model = unwrapped(model)
+    check_single(model, "importance")
     seen = layer_inputs(model, x)
     found: dict[str, Importance] = {}
     for chain in chains(model):
@@ -314,6 +315,7 @@ def sparse_loss(
         if not 0 <= value < float("inf"):
             raise QKANError(f"sparse_loss: {name}={value!r}: a number, 0 or more.")
     layers = layers_by_name(model, "sparse_loss")
+    check_single(model, "sparse_loss")
     plain = make_loss(loss)
     seen: dict[str, list[Tensor]] = {}
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qkan._options import (
+    Observe,
     check_choice,
     check_encoding,
     check_group,
     check_size,
     circuit_of,
     factory_of,
+    observed,
     scale_of,
 )
 from qkan.circuits import Circuit, from_json, to_json
@@ -77,6 +79,7 @@ class DARUAN(nn.Module):
             the number of repetitions to one.
         reps: Repetitions of a named ansatz.
         encoding: "trainable", "linear", "binary", "ternary", or numbers, as in `QKANLayer`.
+        observable: What is measured, one observable of those that `QKANLayer` takes.
         amplitude: Where every amplitude begins.
         engine: Which simulator evaluates the circuit: "auto" or one of `engines()`.
         generator: For the start; torch's default one when None.
@@ -123,6 +126,7 @@ class DARUAN(nn.Module):
         ansatz: str | Circuit | Builder = "pz",
         reps: int = _REPS,
         encoding: str | Sequence[float] = "trainable",
+        observable: Observe | None = None,
         amplitude: float = 0.0,
         engine: str = "auto",
         generator: torch.Generator | None = None,
@@ -147,7 +151,7 @@ class DARUAN(nn.Module):
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
-        self.circuit = circuit_of(ansatz, reps, default=_REPS)
+        self.circuit = observed(circuit_of(ansatz, reps, default=_REPS), observable, "DARUAN")
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)

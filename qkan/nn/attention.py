@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan._options import check_probability, check_size
+from qkan._options import check_layer_options, check_probability, check_size
 from qkan.errors import QKANError
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
@@ -87,6 +87,7 @@ class QKANAttention(nn.Module):
     ) -> None:
         super().__init__()
         reject_unknown(options)
+        check_layer_options("QKANAttention", options)
         self.embed_dim, self.num_heads = embed_dim, check_size("num_heads", num_heads)
         if check_size("embed_dim", embed_dim) % num_heads:
             raise QKANError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}.")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from qkan._options import check_choice, check_range, check_size
+from qkan._options import check_choice, check_layer_options, check_range, check_size
 from qkan.circuits import Circuit, fixed_scale
 from qkan.circuits import ansatz as named_ansatz
 from qkan.errors import QKANError
@@ -96,6 +96,7 @@ class DaruanBasis(Basis):
     def __post_init__(self) -> None:
         # a wrong option is refused here, not at the first call
         assert self._circuit.num_encodings == len(self._fixed or range(self.reps))
+        check_layer_options("KAN", {"ansatz": self._circuit})
 
     @functools.cached_property
     def _circuit(self) -> Circuit:

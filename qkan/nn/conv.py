@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan._options import check_choice, check_size
+from qkan._options import check_choice, check_layer_options, check_size
 from qkan.errors import QKANError
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
@@ -76,6 +76,7 @@ class QKANConv2d(nn.Module):
     ) -> None:
         super().__init__()
         reject_unknown(options)
+        check_layer_options("QKANConv2d", options)
         self.in_channels = check_size("in_channels", in_channels)
         self.out_channels = check_size("out_channels", out_channels)
         self.kernel_size = _pair("kernel_size", kernel_size)

@@ -26,6 +26,7 @@ from qkan.simulators import (
     with_base,
 )
 from qkan.simulators.adding import Known, add_waves
+from qkan.simulators.axes import weighted
 from qkan.simulators.call import has_values
 from qkan.simulators.cpu.compiled import DTYPES, INSTALLED
 from qkan.simulators.waves import (
@@ -41,7 +42,7 @@ READOUTS = ("z", "amplitude")
 
 Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
-o is 1, for all outputs share them."""
+o is 1, for all outputs share them. Several observables are an axis a at the end."""
 
 
 def qkan_layer(
@@ -82,8 +83,8 @@ def qkan_layer(
         activations: Computes the activations in place of an engine, as a device does.
 
     Returns:
-        (…, o). Half precision is computed in float32, the amplitude readout in float64; both are
-        returned in the dtype of the weight.
+        (…, o), or (…, o, a) where the program reads several observables. Half precision is computed
+        in float32, the amplitude readout in float64; both are returned in the dtype of the weight.
 
     Raises:
         QKANError: x does not fit the parameters.
@@ -115,7 +116,7 @@ def qkan_layer(
             activations=activations,
         ).to(torch.float32 if _in_autocast(x) else weight.dtype)  # fmt: skip
         out = with_base(out, tensors, base)
-    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], out.shape[-1])
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], *out.shape[1:])
 
 
 def _quantum(
@@ -131,9 +132,9 @@ def _quantum(
     engine: str,
     activations: Activations | None,
 ) -> Tensor:
-    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), shape (b, o)."""
-    shared = theta.ndim == 2
-    plain = activations is None and readout == "z" and engine == "auto"
+    """Σ_i weight[o,i]·readout(φ_oi(x[b,i])), (b, o), or (b, o, a) of several observables."""
+    shared, several = theta.ndim == 2, program.axes is not None
+    plain = not several and activations is None and readout == "z" and engine == "auto"
     if shared and plain and has_values(x) and sums_waves(x, program, fixed_scale):
         one = theta.new_ones(len(theta))
         terms = wave_terms(program, theta, scale, shift, one, fixed_scale=fixed_scale)
@@ -142,7 +143,7 @@ def _quantum(
     if shared:
         theta, scale, shift = (expand_groups(t, x.shape[-1]) for t in (theta, scale, shift))
     if activations is not None:
-        return (activations(x, theta, scale, shift) * weight).sum(-1)
+        return weighted(activations(x, theta, scale, shift), weight, several)
     per_edge = shared or readout != "z"
     tensors = LayerTensors(x, theta, scale, shift, None if per_edge else weight)
     call = layer_call(program, tensors, fixed_scale)
@@ -151,7 +152,9 @@ def _quantum(
         return values
     if readout == "amplitude":
         values = amplitude(values)
-    return F.linear(values.squeeze(1), weight) if shared else (values * weight).sum(-1)
+    if shared and several:
+        return F.linear(values.squeeze(1).mT, weight).mT
+    return F.linear(values.squeeze(1), weight) if shared else weighted(values, weight, several)
 
 
 def sums_waves(x: Tensor, program: Program, fixed_scale: tuple[float, ...] | None) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from qkan._options import check_probability, check_size
+from qkan._options import check_layer_options, check_probability, check_size
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
 from .network import QKAN
@@ -87,6 +87,7 @@ class HQKAN(nn.Module):
     ) -> None:
         super().__init__()
         reject_unknown(options)
+        check_layer_options("HQKAN", options)
         options.setdefault("encoding", "linear")
         check_size("in_features", in_features)
         out_features = in_features if out_features is None else out_features

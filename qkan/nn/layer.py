@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from qkan._habits import LAYER, guided
 from qkan._options import (
+    Observe,
     check_choice,
     check_encoding,
     check_group,
+    check_one_observable,
     check_size,
     circuit_of,
     factory_of,
+    observed,
     scale_of,
 )
 from qkan.circuits import Circuit, did_you_mean, from_json, to_json
@@ -47,6 +50,7 @@ class LayerOptions(TypedDict, total=False):
     group: int | str | None
     base: str | None
     readout: str
+    observable: Observe | None
     engine: str
     bias: bool
     start: str
@@ -78,6 +82,10 @@ class QKANLayer(nn.Module):
             "identity" or None.
         readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), for
             compatibility.
+        observable: What is measured: "x", "y" or "z", a unit vector, or "trainable" for a direction
+            that is learnt, by two more thetas for each circuit. Or several of them, such as
+            ("x", "y", "z"), which are read from one state; outputs have an axis a of them then.
+            None is what the circuit says, Z for every named ansatz.
         engine: Which simulator computes it: "auto" or one of `engines()`.
         bias: Whether to add a bias.
         start: "random"; or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
@@ -99,10 +107,14 @@ class QKANLayer(nn.Module):
             stands in; else None.
 
     Shapes:
-        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too. With
+        several observables → (…, out_features, a). All parameters are shared by them, bias and
+        base activation too: out[…, n] is what a layer with the one observable n and the same
+        state_dict computes.
 
     Raises:
         QKANError: An option that cannot be right; an input that does not fit.
+        CircuitError: An observable that is none.
 
     Example:
         >>> import torch
@@ -131,6 +143,7 @@ class QKANLayer(nn.Module):
         group: int | str | None = None,
         base: str | None = "silu",
         readout: str = "z",
+        observable: Observe | None = None,
         engine: str = "auto",
         bias: bool = True,
         start: str = "random",
@@ -152,12 +165,16 @@ class QKANLayer(nn.Module):
             )
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
-        self.circuit = circuit_of(ansatz, reps)
+        self.circuit = observed(circuit_of(ansatz, reps), observable)
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
         self.fixed_scale = scale_of(self.circuit, self.encoding)
         self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
+        if start != "random":
+            check_one_observable(
+                "QKANLayer", self.circuit, f"Not all can start as {start!r}; use start='random'."
+            )
         self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
 
@@ -300,7 +317,7 @@ class QKANLayer(nn.Module):
             write(self.bias, fit.offset * weight.sum(1) + (0 if bias is None else bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
+        """(…, in_features) → (…, out_features), or (…, out_features, a)."""
         return qkan_layer(
             x, self.theta, self.scale, self.shift, self.weight, self.base_weight, self.bias,
             self.mask, program=self.program, fixed_scale=self.fixed_scale, base=self.base,
@@ -344,6 +361,8 @@ class QKANLayer(nn.Module):
         parts += [f"group={self.group}"] if self.group is not None else []
         parts += [f"base={self.base!r}", f"engine={self.engine!r}"]
         parts += [f"readout={self.readout!r}"] if self.readout != "z" else []
+        measured = getattr(self.circuit.builder, "observable", self.circuit.observable)
+        parts += [f"observable={measured!r}"] if measured != "Z" else []
         parts += [f"start={self.start!r}"] if self.start != "random" else []
         return ", ".join(parts)
 

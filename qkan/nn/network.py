@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from qkan._habits import LAYER, guided, tensor_of
-from qkan._options import check_range
+from qkan._options import check_layer_options, check_range
 from qkan.errors import QKANError, ScaleWarning, warn
 
 from .layer import LayerOptions, QKANLayer, reject_unknown
@@ -105,6 +105,9 @@ class LayerRow(nn.Module, Generic[Layer]):
             QKANError: No layer, or sizes that do not follow on each other.
         """
         check_sizes(layers)
+        for layer in layers:
+            if isinstance(layer, QKANLayer):
+                check_layer_options(cls.__name__, {"ansatz": layer.circuit})
         model = cls.__new__(cls)
         LayerRow.__init__(model, layers, input_range)
         return model
@@ -171,6 +174,7 @@ class QKAN(LayerRow[QKANLayer]):
         **options: Unpack[LayerOptions],
     ) -> None:
         reject_unknown(options)
+        check_layer_options("QKAN", options)
         super().__init__([QKANLayer(i, o, **options) for i, o in layer_sizes(widths)], input_range)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qkan._options import check_choice
+from qkan._options import check_choice, check_one_observable
 from qkan.circuits import Circuit, Program, resolve_scale
 from qkan.errors import QKANError
 from qkan.simulators import BASES, edge_values
@@ -170,6 +170,7 @@ def fit_activation(
     """
     check_choice("activation", activation, BASES)
     check_choice("readout", readout, READOUTS)
+    check_one_observable("fit_activation", circuit, "Choose one by circuit.with_observable(…).")
     fixed = None if encoding == "trainable" else resolve_scale(circuit, encoding)
     return fit_program(circuit.program, fixed, activation, readout, offset)
 

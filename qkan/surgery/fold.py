@@ -249,6 +249,8 @@ def refuse_fold(layer: QKANLayer) -> str | None:
         return "it has hooks, which a folded layer would not call"
     if layer.activations is not None:
         return "its activations are computed elsewhere at the moment, such as on a device"
+    if layer.circuit.reads_several:
+        return f"it reads several observables, {layer.circuit.observable!r}"
     if layer.readout != "z":
         return f"readout={layer.readout!r} is no trigonometric polynomial"
     if layer.theta.is_meta:

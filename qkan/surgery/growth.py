@@ -207,7 +207,8 @@ def _learns(short: Circuit, growth: Growth, *, trained_scale: bool) -> bool:
 def _gradients(circuit: Circuit, x: Tensor, values: list[Tensor]) -> list[Tensor]:
     """Gradients of a sum of activations in theta, shift and scale."""
     theta, shift, scale = leaves = [value.detach().requires_grad_() for value in values]
-    loss = (_activation(circuit, x, theta, scale, shift) * torch.arange(1.0, _ROWS + 1)).sum()
+    phi = _activation(circuit, x, theta, scale, shift)
+    loss = (phi * torch.arange(1.0, phi.shape[-1] + 1)).sum()
     return [*torch.autograd.grad(loss, leaves, materialize_grads=True)]
 
 
@@ -223,10 +224,13 @@ def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tens
 
 
 def _activation(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """φ(x) of parameters (…, n, k), (…, n, u), or without n of one set for all x (n,)."""
+    """φ(x) of parameters (…, n, k), (…, n, u), or without n of one set for all x (n,).
+
+    The values of several observables follow one another in the last axis.
+    """
     angles = torch.broadcast_tensors(*gate_angles(circuit, x, theta, scale, shift, torch))
     value: Tensor = expectation_of(circuit, simulate(circuit, torch.stack(angles, -1)))
-    return value
+    return value.flatten(-2) if circuit.reads_several else value
 
 
 def _taken(old: Tensor, origin: Sequence[int], constant: Sequence[float]) -> Tensor:

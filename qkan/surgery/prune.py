@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qkan._habits import guided
 from qkan.errors import QKANError
-from qkan.interpret.edges import bias_of, edge_outputs, layers_by_name
+from qkan.interpret.edges import bias_of, check_single, edge_outputs, layers_by_name
 from qkan.interpret.importance import Chain, chains, importance
 from qkan.io import hugging_face
 from qkan.nn.layer import QKANLayer
@@ -84,6 +84,7 @@ def prune(
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
     layers_by_name(unwrapped(model), "prune")
+    check_single(model, "prune")
     pruned: Model = copy.deepcopy(unwrapped(model))
     found = importance(pruned, x, score=score)
     for chain in chains(pruned):
@@ -150,6 +151,7 @@ def compact(model: Model) -> Model:
         >>> small.widths, torch.allclose(small(x), model(x), atol=1e-6)
         ([2, 4, 1], True)
     """
+    check_single(model, "compact")
     small: Model = copy.deepcopy(unwrapped(model))
     for chain in chains(small):
         if len(chain) < 2:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from qkan._options import check_size
+from qkan._options import check_layer_options, check_size
 from qkan.circuits import Circuit
 from qkan.errors import QKANError, ScaleWarning, warn
 from qkan.interpret.edges import (
@@ -233,6 +233,7 @@ def from_kan(
     taken = {"base", "group", "readout", "bias", "encoding", "start"} & set(options)
     if taken:
         raise QKANError(f"from_kan: {sorted(taken)} follow from the KAN; leave them out.")
+    check_layer_options("from_kan", options)
     rows = read_kan(kan).rows
     return QKAN.from_layers([_layer(row, starts, steps, options) for row in rows])
 

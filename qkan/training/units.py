@@ -79,6 +79,9 @@ def last_layer(model: nn.Module) -> nn.Module | None:
     inner = getattr(model, "output_layer", None)
     if isinstance(inner, nn.Module):
         return last_layer(inner)
+    if isinstance(model, QKANLayer) and model.circuit.reads_several:
+        # what one output is multiplied by is shared by its observables
+        return None
     found = dict(_linear_parameters(model))
     trained = all(value.requires_grad for value in found.values())
     return model if "bias" in found and trained else None

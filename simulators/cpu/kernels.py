@@ -82,7 +82,9 @@ class Parameters(NamedTuple):
     weight: Array | None = None
 
 
-def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -> Array:
+def forward(
+    program: ProgramArrays, x: Array, p: Parameters, threads: int = 1, same_state: int = 1
+) -> Array:
     """out[b, o] = Σ_i weight[o, i]·φ_oi(x[b, i]), or out[b, o, i] = φ_oi(x[b, i]) without a weight.
 
     Args:
@@ -90,6 +92,7 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
         x: (b, i), in any memory layout.
         p: The parameters.
         threads: At most so many work at once.
+        same_state: As in `Request`.
 
     Returns:
         (b, o), or (b, o, i).
@@ -110,8 +113,12 @@ def forward(program: ProgramArrays, x: Array, p: Parameters, threads: int = 1) -
         mode = edge_lanes.EDGES if per_edge else edge_lanes.SUMS
         bound, args = edge_lanes.forward_task, (arrays, _row(x), to, mode, shape[:3], block)
     else:
-        blocks = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
-        bound, args = sample_lanes.forward_task, (arrays, _transposed(x), to, shape[:3], blocks)
+        per_o, per_b = units.blocks(outs, min(samples, 4096), threads, 1 << 16)
+        # without a second data rotation an idle one stands after all others
+        same = same_state if program.data > 1 else 1
+        blocks = (-(-per_o // same) * same, per_b)
+        args = (arrays, _transposed(x), to, (*shape[:3], same), blocks)
+        bound = sample_lanes.forward_task
     _do(bound, args, threads)
     return out
 
@@ -123,6 +130,7 @@ def backward(
     p: Parameters,
     needs: Sequence[bool] = (True, True, True, True, True),
     threads: int = 1,
+    same_state: int = 1,
 ) -> Gradients:
     """The gradients of `forward`; the states are computed again instead of stored.
 
@@ -133,6 +141,7 @@ def backward(
         p: The parameters.
         needs: Which of the gradients by x, theta, scale, shift, weight are wanted.
         threads: At most so many work at once.
+        same_state: As in `Request`.
 
     Returns:
         Five gradients in the shapes of what was given, None where not wanted.
@@ -158,7 +167,8 @@ def backward(
     blocks = units.blocks(ins, samples, threads, 1 << 16)
     parts = -(-samples // blocks[1])
     grads = _zeros(like[:1], needs[:1]) + _zeros(like[1:], needs[1:], parts)
-    args = (arrays, _row(x), _transposed(grad), tuple(grads), shape[:3], blocks)
+    sizes = (*shape[:3], same_state if program.data > 1 else 1)
+    args = (arrays, _row(x), _transposed(grad), tuple(grads), sizes, blocks)
     _do(sample_lanes_grad.backward_task, args, threads)
     return _shaped(grads, like, needs)
 

@@ -82,7 +82,8 @@ def _values(call: LayerCall) -> Tensor:
     x, *parameters = arrays(call.circuits)
     parameters[1] = shared_scale(call.request, parameters[1])
     program, threads = kernels.program_arrays(call.request.program), torch.get_num_threads()
-    return torch.from_numpy(kernels.forward(program, x, kernels.Parameters(*parameters), threads))
+    p, same = kernels.Parameters(*parameters), call.request.same_state
+    return torch.from_numpy(kernels.forward(program, x, p, threads, same))
 
 
 def _gradients(call: LayerCall, grad: Tensor) -> Gradients:
@@ -93,7 +94,8 @@ def _gradients(call: LayerCall, grad: Tensor) -> Gradients:
     parameters[1] = shared_scale(call.request, parameters[1])
     program, threads = kernels.program_arrays(call.request.program), torch.get_num_threads()
     p = kernels.Parameters(*parameters)
-    return as_tensors(kernels.backward(program, g, x, p, call.needs[:5], threads))
+    same = call.request.same_state
+    return as_tensors(kernels.backward(program, g, x, p, call.needs[:5], threads, same))
 
 
 class _SmallRequest(NamedTuple):

@@ -185,24 +185,28 @@ def _forward_unit(
 ) -> None:  # fmt: skip
     """Some outputs of some samples, over all their edges."""
     code, weight = arrays.code, arrays.weight
-    batch, outs, ins = shape
+    batch, outs, ins, same = shape
     o_from, o_to, b_from, b_to = window
     data, span = code[0], b_to - b_from
     sums[: (o_to - o_from) * span] = 0
     for begin in range(o_from * ins, o_to * ins, LANES):
         lanes = min(LANES, o_to * ins - begin)
         for lane in range(lanes):
-            index[lane] = begin + lane
+            # outputs of the same state follow one another
+            place = begin + lane - o_from * ins
+            o, i = o_from + place // (same * ins) * same + place % same, place // same % ins
+            index[lane] = o * ins + i
         prepare(arrays, index, edge_rows, lanes)
         for b in range(b_from, b_to, LANES):
             n = min(LANES, b_to - b)
             for lane in range(lanes):
-                o, i = (begin + lane) // ins, (begin + lane) % ins
-                power = load(xt, i * batch + b, 1, sample_rows, x_at(data), n)
-                trig(code, edge_rows, lane, sample_rows, power, n)
-                states(code, edge_rows, lane, sample_rows, n)
+                o, i = index[lane] // ins, index[lane] % ins
+                if same == 1 or lane == 0 or o % same == 0:
+                    power = load(xt, i * batch + b, 1, sample_rows, x_at(data), n)
+                    trig(code, edge_rows, lane, sample_rows, power, n)
+                    states(code, edge_rows, lane, sample_rows, n)
                 at = (o - o_from) * span + b - b_from
-                _add_values(edge_rows, data, lane, weight[begin + lane], sample_rows, sums, at, n)
+                _add_values(edge_rows, data, lane, weight[index[lane]], sample_rows, sums, at, n)
     for b in range(span):
         for o in range(o_from, o_to):
             out[(b_from + b) * outs + o] = sums[(o - o_from) * span + b]
@@ -216,12 +220,12 @@ def forward(arrays: Any, xt: Any, out: Any, shape: Any, blocks: Any, counter: An
         arrays: The `EdgeArrays`.
         xt: (in·batch,), transposed.
         out: (batch·out,), written.
-        shape: (batch, out, in).
+        shape: (batch, out, in), and how many outputs in a row have the same states.
         blocks: Outputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
     code, kind = arrays.code, arrays.theta.dtype
-    batch, outs, ins = shape
+    batch, outs, ins, _ = shape
     per_o, per_b = blocks
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)
     index, sums = np.empty(INDEX, np.int64), np.empty(per_o * per_b, kind)

@@ -199,7 +199,7 @@ def _tile(
 
     x and ∂/∂x of an input are loaded before its first edge, and ∂/∂x is stored after its last.
     """
-    batch, outs, ins = shape
+    batch, outs, ins, same = shape
     where = x_at(code[0])
     power = load(x, 0, 1, sample_rows, where, 0)
     for lane in range(lanes):
@@ -209,8 +209,9 @@ def _tile(
             power = load(x, b * ins + i, ins, sample_rows, where, n)
             load(dx, row, 1, sample_rows, where + LANES, n)
         load(gt, o * batch + b, 1, sample_rows, where + 2 * LANES, n)
-        trig(code, edge_rows, lane, sample_rows, power, n)
-        states(code, edge_rows, lane, sample_rows, n)
+        if same == 1 or lane == 0 or o % same == 0:
+            trig(code, edge_rows, lane, sample_rows, power, n)
+            states(code, edge_rows, lane, sample_rows, n)
         _adjoint(code, edge_rows, lane, weight[index[lane]], sample_rows, n)
         if lane == lanes - 1 or o == outs - 1:
             for j in range(n):
@@ -224,7 +225,7 @@ def _backward_unit(
 ) -> None:  # fmt: skip
     """All edges at some inputs, for some samples."""
     code, weight = arrays.code, arrays.weight
-    _, outs, ins = shape
+    _, outs, ins, _ = shape
     i_from, i_to, b_from, b_to = window
     span, edges = b_to - b_from, (i_to - i_from) * outs
     dx_sums[: (i_to - i_from) * span] = 0
@@ -266,12 +267,12 @@ def backward(
         gt: (out·batch,), the gradient of the output, transposed.
         grads: dx (batch·in,), written; dtheta, dscale, dshift, dweight, added to, as many parts
             one after the other as units split the batch; each may be empty when not wanted.
-        shape: (batch, out, in).
+        shape: (batch, out, in), and how many outputs in a row have the same states.
         blocks: Inputs and samples of a unit.
         counter: (1,) units taken so far, shared by the threads.
     """
     code, kind = arrays.code, arrays.theta.dtype
-    batch, outs, ins = shape
+    batch, outs, ins, _ = shape
     per_i, per_b = blocks
     parts = (batch + per_b - 1) // per_b
     edge_rows, sample_rows = np.empty(edge_size(code), kind), np.empty(sample_size(code[0]), kind)

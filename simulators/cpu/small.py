@@ -141,7 +141,7 @@ def _forward_samples(
     batch, outs, ins = shape
     out, counter = _view(to, batch * outs, consts), np.zeros(1, np.int64)
     xt = _transposed(x, batch, ins)
-    sample_lanes.forward(arrays, xt, out, shape, (outs, batch), counter)
+    sample_lanes.forward(arrays, xt, out, (batch, outs, ins, 1), (outs, batch), counter)
     _add_rest(x, out, base_weight, mask, _view(at[6], outs, consts), shape, base)
 
 
@@ -227,7 +227,8 @@ def _backward_samples(
     g, counter = _view(grad, batch * outs, consts), np.zeros(1, np.int64)
     grads, dbase, dbias = _gradients(code, consts, to, shape)
     gt = _transposed(g, batch, outs)
-    sample_lanes_grad.backward(arrays, x, gt, grads, shape, (ins, batch), counter)
+    sizes = batch, outs, ins, 1
+    sample_lanes_grad.backward(arrays, x, gt, grads, sizes, (ins, batch), counter)
     _rest_backward(x, g, base_weight, mask, grads, dbase, dbias, shape, base)
 
 

@@ -51,6 +51,24 @@ def test_values_and_gradients_are_those_of_the_cpu(
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("engine", ["torch", "fourier", "cupy", "chebyshev"])
+def test_several_observables_are_those_of_the_cpu(engine: str, card: torch.device) -> None:
+    options = {"encoding": "linear"} if engine == "fourier" else {}
+    layer = qkan.QKANLayer(5, 3, engine=engine, observable=("x", "y", "z"), **options)
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for device in (torch.device("cpu"), card):
+        layer.engine = "torch" if device.type == "cpu" else engine
+        placed, held = layer.to(device), x.detach().to(device).requires_grad_()
+        layer.zero_grad()
+        out = placed(held)
+        out.square().sum().backward()
+        assert out.shape == (40, 3, 3) and held.grad is not None and layer.theta.grad is not None
+        found[device] = [t.detach().cpu().clone() for t in (out, held.grad, layer.theta.grad)]
+    for mine, wanted in zip(found[card], found[torch.device("cpu")], strict=True):
+        assert_close(mine / 100, wanted / 100, engine, 2e-5)
+
+
 @pytest.mark.parametrize("engine", ["auto", "torch", "fourier", "cupy", "chebyshev"])
 def test_only_an_engine_that_looks_at_the_inputs_lets_the_host_wait(
     engine: str, card: torch.device

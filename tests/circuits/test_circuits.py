@@ -290,9 +290,9 @@ WRONG = {
     "no encoding": (lambda: Circuit([RY(Theta(0))]), "would not depend on x"),
     "not a gate": (lambda: Circuit([H, "RZ"]), "Gate 1 is 'RZ'"),  # type: ignore[list-item]
     "long observable": (lambda: Circuit([RZ(Encoding(0))], (1.0, 1.0, 0.0)), "length is 1.41421"),
-    "two observables": (lambda: Circuit([RZ(Encoding(0))], ("X", "Z")), "one observable"),
-    "no observable": (lambda: Circuit([RZ(Encoding(0))], "W"), "one observable"),
-    "flat observable": (lambda: Circuit([RZ(Encoding(0))], 1.0), "one observable"),
+    "second observable": (lambda: Circuit([RZ(Encoding(0))], ("X", "W")), "Observable 'W' of"),
+    "no observable": (lambda: Circuit([RZ(Encoding(0))], "W"), "an observable is 'X'"),
+    "flat observable": (lambda: Circuit([RZ(Encoding(0))], 1.0), "an observable is 'X'"),
     "nan observable": (lambda: Circuit([RZ(Encoding(0))], (math.nan, 0, 0)), "length is nan"),
     "nan angle": (lambda: RX(math.nan), "finite"),
     "bad gate": (lambda: Gate("CX"), "the gates are H, X, Z"),

@@ -44,6 +44,12 @@ def test_fixed_scales_are_part_of_the_kernel(circuit: str, cuda: torch.device) -
     agreement.assert_agrees(ENGINE, circuit, Shape(67, 5, 9), cuda, fixed=True)
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["trainable", "fixed"])
+def test_several_observables_of_one_state(fixed: bool, cuda: torch.device) -> None:
+    for shape in (Shape(7, 3, 5), Shape(67, 5, 9)):
+        agreement.assert_several_observables_agree(ENGINE, shape, cuda, fixed)
+
+
 def test_a_sum_over_many_samples_stays_exact(cuda: torch.device, smaller: bool) -> None:
     count = 4_099 if smaller else 100_003
     agreement.assert_as_exact_as_torch(ENGINE, "pz3", Shape(count, 1, 2), cuda)

@@ -43,6 +43,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fourier group": {"engine": "fourier", "encoding": "binary", "group": 5},
     "chebyshev": {"engine": "chebyshev"},
     "torch": {"engine": "torch"},
+    "observable": {"observable": "x"},
+    "learnt observable": {"observable": "trainable", "group": 2},
 }  # fmt: skip
 
 
@@ -359,7 +361,7 @@ def test_repr_shows_what_was_asked() -> None:
 
 
 def second_observable() -> QKANLayer:
-    return QKANLayer(2, 2, ansatz=Circuit([RY(Theta(0)), RZ(Encoding(0))], ("X", "Z")))
+    return QKANLayer(2, 2, ansatz=Circuit([RY(Theta(0)), RZ(Encoding(0))], ("X", "W")))
 
 
 LAYER = QKANLayer(2, 2)
@@ -390,7 +392,10 @@ WRONG = {
     "group 0": (lambda: QKANLayer(4, 2, group=0), QKANError, "group=0"),
     "group too many": (lambda: QKANLayer(4, 2, group=5), QKANError, "at most in_features=4"),
     "range": (lambda: QKAN([2, 1], input_range=(1.0, 1.0)), QKANError, "low below high"),
-    "two observables": (second_observable, CircuitError, "one observable"),
+    "second observable": (second_observable, CircuitError, "Observable 'W'"),
+    "observable": (
+        lambda: QKANLayer(2, 2, observable=(0, 0, 2)), CircuitError, "divide it by that number",
+    ),
     "layers": (
         lambda: QKAN.from_layers([QKANLayer(2, 3), QKANLayer(2, 1)]), QKANError, "do not follow",
     ),

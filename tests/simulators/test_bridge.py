@@ -71,8 +71,10 @@ def test_every_engine_passes_the_suite_that_is_shipped(name: str) -> None:
         # one statevector a sample, edge and shift: the smallest circuits are enough here
         testing.assert_agrees(get_engine(name), "pz1", Shape(7, 3, 5))
         testing.assert_layer_agrees(get_engine(name), "silu", Shape(3, 2, 2))
+        testing.assert_several_observables_agree(get_engine(name), Shape(2, 2, 1))
         return
-    assert testing.check_engine(get_engine(name))["float64"] >= 5
+    ran = testing.check_engine(get_engine(name))
+    assert ran["float64"] >= 5 and ran["several"] >= 4
 
 
 class Simple(Engine):
