@@ -19,6 +19,7 @@ _HOMES = {
     "HQKAN": "qkan.nn.hqkan",
     "QKANConv2d": "qkan.nn.conv",
     "QKANAttention": "qkan.nn.attention",
+    "FastWeightQKAN": "qkan.nn.fast_weights",
     "QKANExperts": "qkan.hybrid.experts",
     "TableModel": "qkan.tabular.table_model",
 }
