@@ -17,6 +17,7 @@ STUDIES = {
     ),
     "images": ("digits", "mnist", "cifar"),
     "language": ("char_lm", "activations", "minilm", "albert"),
+    "sequences": ("sunspots", "dynamics"),
     "tables": ("tables", "defaults"),
 }  # fmt: skip
 """The studies by subject, which is the folder that they stand in."""
