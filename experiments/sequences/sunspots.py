@@ -41,7 +41,7 @@ from tqdm import tqdm
 from sequences.models import networks, sized
 from sequences.series import Task, Windows, sunspots, task
 from sequences.sunspots_report import OURS, finals, table
-from sequences.training import Recipe, errors, forecasts, peak_aware, train
+from sequences.training import Recipe, errors, peak_aware, train
 
 LENGTH, HORIZON, PARAMETERS = 528, 132, 12_474
 RECIPE = Recipe(steps=300, rate=2.5e-3, batch=32, looks=15)

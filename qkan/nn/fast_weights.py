@@ -364,6 +364,10 @@ class FastWeightQKAN(nn.Module):
 
     def programmed(self, state: Tensor) -> dict[str, Tensor]:
         """Return the fast layer's parameters by name, as changes (…, o, i, n) make them."""
+        edge = (self.out_features, self.in_features, sum(self.fast.sizes))
+        if not isinstance(state, Tensor) or state.shape[-3:] != edge:
+            found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+            raise QKANError(f"programmed: the state is {found}; wanted (…, {str(edge)[1:]}.")
         return self.fast.changed(state)
 
     def duplicate_parameters(self) -> int:
