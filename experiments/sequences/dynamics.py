@@ -7,8 +7,8 @@ Writes  experiments/results/dynamics.json after every run, and docs/images/dynam
 
 The traces are a Jaynes-Cummings model, a transmon in a resonator (both simulated, from the
 repository of arXiv 2605.06734) and the Bessel function J₂, 3,000 steps each. 16 steps are given and
-the next one is asked for. The windows are cut in the order of time, 80 % to train, 10 % to validate,
-10 % to test, and scaled by what the training windows see.
+the next one is asked for. The windows are cut in the order of time, 80 % to train, 10 % to
+validate, 10 % to test, and scaled by what the training windows see.
 
 Networks have about 500 parameters each and one untuned recipe: Adam, the squared error, and the
 moment with the lowest validation error. Linear regression reads the same 16 steps, and another one
@@ -88,17 +88,17 @@ def figure(found: dict[str, dict[str, dict[int, dict[str, Any]]]], path: Path) -
 
     with plt.rc_context(figures.STYLE):
         drawing, axes = plt.subplots(
-            1, len(found), figsize=(9.6, 3), layout="constrained", sharey=True
+            1, len(found), figsize=(9.6, 3), layout="constrained", sharey=True, squeeze=False
         )
         names = list(dict.fromkeys(name for rows in found.values() for name in rows))[::-1]
-        for ax, (trace, rows) in zip(axes, found.items(), strict=True):
+        for ax, (trace, rows) in zip(axes[0], found.items(), strict=True):
             for place, name in enumerate(names):
                 values = [result["mse"] for result in rows.get(name, {}).values()]
                 colour = figures.BLUE if name.startswith("fast") else figures.ORANGE
                 colour = figures.GREY if 0 in rows.get(name, {}) else colour
                 ax.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=5)
             ax.set(xscale="log", title=trace, xlabel="test error / variance")
-        axes[0].set_yticks(range(len(names)), names)
+        axes[0, 0].set_yticks(range(len(names)), names)
         return figures.save(drawing, path)
 
 

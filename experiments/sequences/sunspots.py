@@ -1,9 +1,9 @@
 """Sunspots eleven years ahead: fast weights and recurrent networks beside simple rules.
 
-Run     python experiments sunspots                         all rows, five seeds, some 12,500 parameters
-        python experiments sunspots --parameters 2000 6000 25000 --seeds 2
-        python experiments sunspots --published             the published protocol, two rows, one seed
-        python experiments sunspots --rows LSTM GRU         a part of the rows
+Run     python experiments sunspots                   all rows, five seeds, 12,474 parameters
+        python experiments sunspots --parameters 2000 6000 25000 --seeds 1
+        python experiments sunspots --published       the published protocol, two rows, one seed
+        python experiments sunspots --rows LSTM GRU   a part of the rows
 Needs   pip install statsmodels==0.15.0
 Reads   sunspots_monthly.csv in the folder QKAN_DATA names
 Writes  experiments/results/sunspots.json after every run, and docs/images/sunspots.png
@@ -13,10 +13,10 @@ Writes  experiments/results/sunspots.json after every run, and docs/images/sunsp
 validate, 10 % to test. A window is left out of a part if it forecasts a month that the next part
 forecasts too, and the scale is that of the months which the training windows see.
 
-Every network has the same recipe and no tuning: Adam at the rate of the published study, the squared
-error, and the moment with the lowest validation error. Gates of fast weights begin with a memory of
-a cycle. The rules need no seed: the last cycle again; a linear map of all 528 months, by ridge
-regression whose penalty the validation windows choose; exponential smoothing with a season of
+Every network has the same recipe and no tuning: Adam at the rate of the published study, the
+squared error, and the moment with the lowest validation error. Gates of fast weights begin with a
+memory of a cycle. The rules need no seed: the last cycle again; a linear map of all 528 months, by
+ridge regression whose penalty the validation windows choose; exponential smoothing with a season of
 132 months (statsmodels), fitted to each window by itself; the mean of the training months.
 
 `--published` follows the published protocol: the scale of the whole series, test part included, no

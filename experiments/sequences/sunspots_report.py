@@ -172,9 +172,9 @@ def _published(found: dict[int, Rows], main: Rows) -> list[str]:
     steps = next(iter(rows[ordered(rows)[0]].values()))["steps"]
     return [
         "",
-        "The protocol of the published study (arXiv 2605.06734) fits its scale to the whole series, "
-        "test part included, which it says itself. That leak is harmless here: the least and the "
-        "largest number of the series lie in the training part, so the scale is one and the same. "
+        "The protocol of the published study (arXiv 2605.06734) fits its scale to the whole "
+        "series, test part included, which it says itself. That leak is harmless here: the least "
+        "and the largest number lie in the training part, so the scale is one and the same. "
         "It also keeps the windows at the ends of the parts, which forecast months that the next "
         "part forecasts too, so that the model is chosen on months of the test. Run once with that "
         f"protocol, its loss that weighs peaks, and {steps} of its 6,600 steps, the squared test "

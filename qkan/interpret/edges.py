@@ -23,7 +23,8 @@ def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
     """The `QKANLayer`s in a model by their names, each once.
 
     Raises:
-        QKANError: There is none, or one of a `FastWeightQKAN`; the message begins with `what`, the name of the caller.
+        QKANError: There is none, or one of a `FastWeightQKAN`; the message begins with `what`, the
+            name of the caller.
     """
     reject_fast_weights(model, what)
     found = {name: part for name, part in model.named_modules() if isinstance(part, QKANLayer)}

@@ -260,8 +260,8 @@ class FastWeightQKAN(nn.Module):
             )
         edge = (self.out_features, self.in_features, sum(self.fast.sizes))
         if state is None:
-            return sequence, self.head.weight.new_zeros(len(sequence), *edge)
-        wanted = edge if x.ndim == 2 else (len(sequence), *edge)
+            return sequence, self.head.weight.new_zeros(sequence.shape[0], *edge)
+        wanted = edge if x.ndim == 2 else (sequence.shape[0], *edge)
         if not isinstance(state, Tensor) or state.shape != wanted:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
             raise QKANError(f"state is {found}; wanted {wanted}, as a call returns it.")

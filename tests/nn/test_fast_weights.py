@@ -20,13 +20,20 @@ from qkan import (
     QKANError,
     QKANLayer,
     effective_parameters,
+    explain,
+    extend,
     fit,
     load,
+    noisy,
     param_groups,
+    prune,
     save,
+    sparse_loss,
 )
+from qkan.circuits import DeviceNoise, PulseNoise
 
 DOUBLE = torch.float64
+PULSE = PulseNoise(1.0, 1.0, 0.0)
 CASES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "one step at once": {"chunk": 1},
@@ -291,6 +298,42 @@ def test_it_is_copied_saved_pickled_compiled_and_mapped(case: str, tmp_path: Pat
     out.square().sum().backward()
     for name, parameter in layer.named_parameters():
         assert_close(slopes[name], parameter.grad, f"torch.func.grad by {name}")
+
+
+class First(nn.Module):
+    """The outputs of a module that returns a state too."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)[0]
+        return out
+
+
+def test_an_exported_program_takes_any_batch() -> None:
+    layer, x = module(batch_first=True), sequence(20).transpose(0, 1)
+    dynamic = ({0: torch.export.Dim("b", min=2)},)
+    program = torch.export.export(First(layer), (x,), dynamic_shapes=dynamic).module()
+    assert_close(program(x[:3]), layer(x[:3])[0], "exported")
+
+
+def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refused() -> None:
+    model, x = First(module(dtype=torch.float32)), torch.randn(6, 4, 3)
+    verdicts = dict(explain(model, x)["layer.fast"].verdicts)
+    assert "differ per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
+    calls: dict[str, Any] = {
+        "extend": lambda: extend(model, 5),
+        "importance": lambda: prune(model, x),
+        "sparse_loss": lambda: sparse_loss(model, 1e-3).__enter__(),
+        "A device": lambda: noisy(model, DeviceNoise(PULSE, PULSE)).__enter__(),
+    }
+    for name, call in calls.items():
+        with pytest.raises(QKANError, match=rf"{name}: layer\.fast has other angles for every"):
+            call()
+    with pytest.raises(QKANError, match=r"wanted \(…, 2, 3, 8\)"):
+        model.layer.programmed(torch.zeros(3))
 
 
 def test_half_precision_and_autocast_stay_near_single() -> None:
