@@ -55,13 +55,10 @@ def _cell(results: dict[int, dict[str, Any]]) -> str:
 def section(record: dict[str, Any]) -> list[str]:
     """What won on which trace, the protocol and the table."""
     found, settings = by_trace(record["runs"]), record["settings"]
-    networks = [
-        r for rows in found.values() for seeds in rows.values() for s, r in seeds.items() if s
-    ]
-    steps, seeds = (
-        networks[0]["steps"],
-        len({s for rows in found.values() for n in rows.values() for s in n} - {0}),
-    )
+    runs = [run["settings"] for run in record["runs"] if "row" in run["settings"]]
+    if not runs:
+        return ["No network has been trained yet.", "", *table(found)]
+    steps, seeds = runs[0]["steps"], len({run["seed"] for run in runs})
     return [
         _verdict(found),
         "",
@@ -82,11 +79,13 @@ def _verdict(found: Traces) -> str:
     """The first sentence: where a linear map is ahead of every network, and which is second."""
     lost, parts = [], []
     for trace, rows in found.items():
-        networks = sorted((n for n in rows if 0 not in rows[n]), key=lambda n: median(rows, n))
-        linear = min(median(rows, n) for n in rows if n.startswith("linear"))
-        first = networks[0]
-        if linear < min(result["mse"] for result in rows[first].values()):
+        networks = {name: seeds for name, seeds in rows.items() if 0 not in seeds}
+        if not networks:
+            continue
+        lowest = min(r["mse"] for seeds in networks.values() for r in seeds.values())
+        if min(median(rows, name) for name in rows if name.startswith("linear")) < lowest:
             lost.append(trace)
+        first = min(networks, key=lambda name: median(rows, name))
         parts.append(f"{first} on the trace {trace} ({median(rows, first):.1e})")
     where = "every trace" if len(lost) == len(found) else f"the trace {' and '.join(lost)}"
     text = f"Among the networks the lowest median has {', '.join(parts)}."

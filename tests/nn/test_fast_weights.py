@@ -332,6 +332,8 @@ def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refuse
     for name, call in calls.items():
         with pytest.raises(QKANError, match=rf"{name}: layer\.fast has other angles for every"):
             call()
+    with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap it"):
+        fit(model.layer, (x, torch.zeros(6, 4, 2)), steps=1, progress=False)
     with pytest.raises(QKANError, match=r"wanted \(…, 2, 3, 8\)"):
         model.layer.programmed(torch.zeros(3))
 
