@@ -76,9 +76,9 @@ def section(record: dict[str, Any]) -> list[str]:
         f"{settings['horizon']} are forecast at once. Windows in the order of time, 80 % to train; "
         "no part forecasts a month that the next part forecasts, and the scale is that of the "
         f"training months. Every network has the same recipe, untuned: {settings['optimizer']}, "
-        f"{steps} steps of {settings['batch']} windows, the {settings['selection']}; the study is "
-        "small, and longer trainings may rank otherwise. Errors are root mean squares in sunspots "
-        "over all 132 months, mean ± standard deviation over seeds "
+        f"{steps} steps of {settings['batch']} windows, and of it the {settings['selection']}; the "
+        "study is small, and longer trainings may rank otherwise. Errors are root mean squares in "
+        "sunspots over all 132 months, mean ± standard deviation over seeds "
         "(`experiments/sequences/sunspots.py`). The windows of the test overlap almost entirely, "
         "so it is one stretch of the sun's history and no large sample. Data: "
         f"{settings['data']}.",
