@@ -17,6 +17,7 @@ STUDIES = {
     ),
     "images": ("digits", "mnist", "cifar", "activation_images"),
     "language": ("char_lm", "activations", "minilm", "albert", "tuning"),
+    "sequences": ("sunspots", "dynamics"),
     "tables": ("tables", "defaults"),
 }  # fmt: skip
 """The studies by subject, which is the folder that they stand in."""

@@ -32,6 +32,7 @@ from language import (
     minilm_report,
     tuning_report,
 )
+from sequences import dynamics_report, sunspots_report
 from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,6 +120,18 @@ SECTIONS = (
         picture=("tables.png", "Scores of every fold by table and kind of model"),
     ),
     Section("defaults", "The estimators as they come", defaults_report.section),
+    Section(
+        "sunspots",
+        "Sunspots eleven years ahead",
+        sunspots_report.section,
+        picture=("sunspots.png", "Test errors of networks and simple rules on the sunspots"),
+    ),
+    Section(
+        "dynamics",
+        "The next step of three traces",
+        dynamics_report.section,
+        picture=("dynamics.png", "Test errors of networks and linear regressions on three traces"),
+    ),
     Section(
         "mnist",
         "MNIST with under 1,934 parameters",

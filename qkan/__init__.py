@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .nn.basis import Rational as Rational
     from .nn.basis import Spline as Spline
     from .nn.conv import QKANConv2d as QKANConv2d
+    from .nn.fast_weights import FastWeightQKAN as FastWeightQKAN
     from .nn.functional import qkan_layer as qkan_layer
     from .nn.hqkan import HQKAN as HQKAN
     from .nn.kan import KAN as KAN
@@ -126,6 +127,7 @@ _EXPORTS = {
     ".nn.attention": "QKANAttention",
     ".nn.basis": "DaruanBasis Fourier Rational Spline",
     ".nn.conv": "QKANConv2d",
+    ".nn.fast_weights": "FastWeightQKAN",
     ".nn.functional": "qkan_layer",
     ".nn.hqkan": "HQKAN",
     ".nn.kan": "KAN KANLayer",

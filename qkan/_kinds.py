@@ -23,6 +23,7 @@ _HOMES = {
     "QKANGRU": "qkan.nn.recurrent",
     "QKANLSTMCell": "qkan.nn.recurrent_cells",
     "QKANGRUCell": "qkan.nn.recurrent_cells",
+    "FastWeightQKAN": "qkan.nn.fast_weights",
     "QKANExperts": "qkan.hybrid.experts",
     "TableModel": "qkan.tabular.table_model",
 }

@@ -14,8 +14,9 @@
 #
 # - **in a recurrent cell**: the gates of an LSTM learn what they do with their input (QKAN-LSTM,
 #   [arXiv 2512.05049](https://arxiv.org/abs/2512.05049));
-# - **as a fast network**: a slow network reads the sequence and writes the *angles* of a QKAN, for
+# - **as a fast layer**: a slow network reads the sequence and writes the *angles* of a QKAN, for
 #   every sample its own (gated QKAN-FWP, [arXiv 2605.06734](https://arxiv.org/abs/2605.06734)).
+#   `qkan.FastWeightQKAN` does that.
 #
 # Both are compared here with a `torch.nn.LSTM` of about as many parameters, and with a linear
 # regression. These are small versions of the ideas, not those papers' experiments, and nothing is
@@ -31,7 +32,6 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.special import jv
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 import qkan
 
@@ -129,67 +129,52 @@ class Recurrent(nn.Module):
 
 
 # %% [markdown]
-# ## Angles of its own for every sample
-#
-# A layer's `forward` uses its own theta, the same for all samples. `torch.func.functional_call`
-# calls the layer with another theta, and `vmap` does so for a batch of them at once. Under `vmap`
-# the layer is computed by the engine `torch`; the values are those of one call a sample.
-
-# %%
-layer = qkan.QKANLayer(3, 2)
-thetas = torch.rand(5, *layer.theta.shape)  # one theta (o, i, k) for each of five samples
-x = torch.randn(5, 3)
-
-
-def call(theta: Tensor, x: Tensor) -> Tensor:
-    return functional_call(layer, {"theta": theta}, (x,))
-
-
-at_once = vmap(call)(thetas, x)
-one_by_one = torch.stack([call(thetas[b], x[b]) for b in range(5)])
-print("largest difference:", (at_once - one_by_one).abs().max().item())
-assert torch.allclose(at_once, one_by_one, atol=1e-5)
-
-# %% [markdown]
 # ## A slow network that programs a fast one
 #
-# Each step the slow network, a linear map here, reads the input $x_t$ and writes angles $w_t$ and
-# one gate $g_t$ between 0 and 1. The fast angles keep a share of what they were:
+# Each step the slow network, a linear map here, reads the input $x_t$ and writes a change of the
+# fast layer's angles, and one gate $g_t$ between 0 and 1 says how much of the changes before is
+# kept:
 #
-# $$\theta_t = g_t\,\theta_{t-1} + (1 - g_t)\,w_t .$$
+# $$\theta_t = g_t\,\theta_{t-1} + (1 - g_t)\,\delta_t .$$
 #
-# There is no hidden state: all the memory of the sequence is in the angles. As $\theta_t$ is a
-# weighted mean of the start and of what was written, it cannot grow beyond them. At the end, the
-# fast network with these angles is applied to the last input.
+# Every sample and every step has angles of its own. There is no hidden state: all the memory of the
+# sequence is in the angles, and as $\theta_t$ is a weighted mean of the start and of what was
+# written, it cannot grow beyond them. `FastWeightQKAN` is called as torch's recurrent modules are:
+# it returns the outputs and a state, which is what the angles have changed by.
+
+# %%
+layer = qkan.FastWeightQKAN(3, 2, batch_first=True)
+x = torch.randn(5, 40, 3)
+outputs, state = layer(x)
+print("outputs", tuple(outputs.shape), "changes", tuple(state.shape))
+
+state, one_by_one = None, []
+for step in range(40):  # a sequence may come in parts, here one step after the other
+    output, state = layer(x[:, step : step + 1], state)
+    one_by_one.append(output)
+assert torch.allclose(torch.cat(one_by_one, 1), outputs, atol=1e-5)
+
+# %% [markdown]
+# The gate does not read the angles, so steps can be put together in any order: a chunk of steps is
+# computed at once, and only the angles between chunks are kept for the backward pass. With
+# `final=True` only the last output is wanted, and one set of angles a sample is all that is made.
 
 
 # %%
 class FastWeights(nn.Module):
-    """A slow linear map writes the angles of a fast `QKANLayer`, step by step."""
+    """A `FastWeightQKAN` between two linear maps, which says what follows a sequence (b, t, 1)."""
 
     def __init__(self, hidden: int, reps: int) -> None:
         super().__init__()
         self.encode = nn.Linear(1, hidden)
-        self.fast = qkan.QKANLayer(hidden, hidden, reps=reps)
-        self.slow = nn.Linear(hidden, 1 + self.fast.theta.numel())
+        self.fast = qkan.FastWeightQKAN(
+            hidden, hidden, hidden=4, reps=reps, final=True, batch_first=True
+        )
         self.out = nn.Linear(hidden, 1)
 
-    def program(self, x: Tensor) -> Tensor:
-        """From a sequence (b, t, h) to one theta a sample, (b, o, i, k)."""
-        gate, written = self.slow(x).tensor_split([1], -1)
-        gate = gate.sigmoid()
-        theta = self.fast.theta.flatten().expand(len(x), -1)
-        for step in range(x.shape[1]):
-            theta = gate[:, step] * theta + (1 - gate[:, step]) * written[:, step]
-        return theta.unflatten(-1, self.fast.theta.shape)
-
     def forward(self, x: Tensor) -> Tensor:
-        x = self.encode(x)
-
-        def fast(theta: Tensor, x: Tensor) -> Tensor:
-            return functional_call(self.fast, {"theta": theta}, (x,))
-
-        return self.out(vmap(fast)(self.program(x), x[:, -1]))
+        last, _ = self.fast(self.encode(x))
+        return self.out(last)
 
 
 MODELS = {
@@ -291,15 +276,17 @@ model = trained["Hénon map"]["fast weights"]
 x, _ = windows(SERIES["Hénon map"])
 with torch.no_grad():
     hidden = model.encode(x)
-    theta = model.program(hidden)[:, :1, :1]
+    _, state = model.fast(hidden)
+    theta = model.fast.programmed(state)["theta"][:, :1, :1]  # (window, 1, 1, k)
+first, circuit = model.fast.fast, model.fast.fast.circuit  # the layer before any change
 low, high = hidden[..., 0].min().item(), hidden[..., 0].max().item()
 grid = torch.linspace(low - 2, high + 2, 200)[:, None]
-scale, shift = (value[:1, :1].detach() for value in (model.fast.scale, model.fast.shift))
+scale, shift = (value[:1, :1].detach() for value in (first.scale, first.shift))
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.axvspan(low, high, color="#eeeeee", zorder=0)
 for number, at in enumerate(range(TRAINED, TRAINED + 6)):
     colour = plt.colormaps["viridis"](number / 6)
-    phi = qkan.expectation(model.fast.circuit, grid, theta[at], scale, shift)
+    phi = qkan.expectation(circuit, grid, theta[at], scale, shift)
     ax.plot(grid[:, 0], phi[:, 0, 0], color=colour, label=f"window {at}")
 ax.set(xlabel="input of the edge, in radians", ylabel="φ = ⟨Z⟩", ylim=(-1.05, 1.05))
 ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -315,6 +302,9 @@ assert spread > 1e-4
 # - `gate="qkan"` puts a `QKANLayer` of $[x, h]$ before the gates; `QKANGRU` is the same for a GRU,
 #   and both take packed sequences, layers and directions as torch's do.
 # - `qkan.plot(model.memory.gates.l0, …)` draws what the gates have become.
-# - `scale`, `shift` and the weights can be programmed too: add them to the dictionary of
-#   `functional_call`.
-# - A programmed circuit is a circuit: `5_ibm_device.py` runs them on devices.
+# - `programs=("theta", "scale", "weight")` has scales and weights written too; `rank=1` takes a
+#   head of fewer parameters; `slow="qkan"` programs a QKAN by a QKAN.
+# - `python experiments sunspots` and `python experiments dynamics` compare fast weights with
+#   recurrent networks and simple rules on longer series.
+# - A programmed circuit is a circuit, which any backend measures; but `qkan.run` takes no model
+#   whose circuits differ from sample to sample.

@@ -29,7 +29,7 @@ from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
 from qkan.nn.functional import amplitude, expand_groups
 from qkan.nn.layer import QKANLayer
-from qkan.nn.watch import evaluating
+from qkan.nn.watch import evaluating, reject_fast_weights
 from qkan.simulators import edge_values
 from qkan.simulators.axes import padded
 
@@ -199,6 +199,7 @@ def quantum_layers(model: nn.Module) -> dict[str, CircuitLayer]:
     """The model's `QKANLayer`s and `DARUAN`s by name."""
     if not isinstance(model, nn.Module):
         raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+    reject_fast_weights(model, "A device")
     layers = {
         name or type(module).__name__: module
         for name, module in model.named_modules()

@@ -17,7 +17,7 @@ from qkan.nn.activation import DARUAN
 from qkan.nn.functional import BASES, amplitude, compute_dtype, expand_groups
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
-from qkan.nn.watch import unwrapped
+from qkan.nn.watch import reject_fast_weights, unwrapped
 from qkan.simulators import expectation
 
 
@@ -25,8 +25,10 @@ def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
     """The `QKANLayer`s in a model by their names, each once.
 
     Raises:
-        QKANError: There is none; the message begins with `what`, the name of the caller.
+        QKANError: There is none, or one of a `FastWeightQKAN`; the message begins with `what`, the
+            name of the caller.
     """
+    reject_fast_weights(model, what)
     found = {name: part for name, part in model.named_modules() if isinstance(part, QKANLayer)}
     if not found:
         hint = ""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
+from qkan.nn.fast_weights import FastLayer
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import on_layer_input, unwrapped
@@ -65,4 +66,5 @@ def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
 def request_of(layer: QKANLayer, x: Tensor) -> Request:
     """What a layer asks of an engine for inputs x (b, i)."""
     shared = layer.group is not None
-    return layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
+    found = layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
+    return found._replace(batched_theta=isinstance(layer, FastLayer))

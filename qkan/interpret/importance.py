@@ -21,7 +21,7 @@ from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN, base_values
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN
-from qkan.nn.watch import evaluating, on_layer_input, unwrapped
+from qkan.nn.watch import evaluating, on_layer_input, reject_fast_weights, unwrapped
 
 from .edges import check_finite, check_single, edge_outputs, layers_by_name
 
@@ -140,6 +140,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
     check_choice("score", score, SCORES)
     model = unwrapped(model)
     check_single(model, "importance")
+    reject_fast_weights(model, "importance")
     seen = layer_inputs(model, x)
     found: dict[str, Importance] = {}
     for chain in chains(model):

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qkan.errors import QKANError
+
+from .fast_weights import FastLayer
 from .layer import QKANLayer
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -40,6 +43,17 @@ def on_layer_input(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def reject_fast_weights(model: nn.Module, what: str) -> None:
+    """Raise `QKANError`, which begins with `what`, if a layer's parameters differ by sample."""
+    for name, part in model.named_modules():
+        if isinstance(part, FastLayer):
+            raise QKANError(
+                f"{what}: {name or type(part).__name__} has other angles for every sample, which a "
+                "FastWeightQKAN writes, so it has no activations of its own. Pass the rest of the "
+                "model; `programmed` gives the angles of a sample."
+            )
 
 
 def unwrapped(model: Any) -> Any:

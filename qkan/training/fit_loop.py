@@ -198,6 +198,11 @@ class FitLoop(Loop):
 
     def _loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss in the units of the targets."""
+        if not isinstance(output, Tensor):
+            raise QKANError(
+                f"fit: the model returns a {type(output).__name__}, and a loss needs one tensor. "
+                "Wrap it: recurrent modules, for one, return their outputs and a state."
+            )
         if not self._units_checked and self.units is None:
             self._hint = warn_of_units(output, y)
         self._units_checked = True

@@ -1,0 +1,481 @@
+"""`FastWeightQKAN`: a slow network writes the angles of a fast layer, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from typing_extensions import Unpack
+
+from qkan._options import check_choice, check_optional_size, check_size
+from qkan.errors import QKANError
+from qkan.simulators.autocast import without_autocast
+
+from .functional import check_features, compute_dtype, qkan_layer
+from .hqkan import HQKAN
+from .layer import LayerOptions, QKANLayer, reject_unknown
+
+PROGRAMS = ("theta", "scale", "shift", "weight")
+"""The parameters of a fast layer that a slow network can write."""
+SLOW = ("linear", "qkan")
+START = 0.5
+"""How large changes are at the start, in radians, for features of size 1."""
+SHORTEST = 16
+"""Sequences up to this length are one chunk unless `chunk` says otherwise."""
+
+
+class FastLayer(QKANLayer):
+    """A `QKANLayer` some of whose parameters are changed for every sample.
+
+    Attributes:
+        programs: The names of the parameters that are changed.
+    """
+
+    programs: tuple[str, ...] = ("theta",)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers of an edge each of the programs changes."""
+        k, u = self.circuit.num_theta, self.circuit.num_encodings
+        return [{"theta": k, "weight": 1}.get(name, u) for name in self.programs]
+
+    def changed(self, changes: Tensor) -> dict[str, Tensor]:
+        """The changed parameters by name, (…, o, i, k) and the like, for changes (…, o, i, n)."""
+        parts = zip(self.programs, changes.split(self.sizes, -1), strict=True)
+        return {
+            name: getattr(self, name) + (part.squeeze(-1) if name == "weight" else part)
+            for name, part in parts
+        }
+
+    def forward(self, x: Tensor, changes: Tensor) -> Tensor:  # type: ignore[override]
+        """(b, i) with changes (b, o, i, n) → (b, o)."""
+        own = {name: getattr(self, name) for name in PROGRAMS} | self.changed(changes)
+        return qkan_layer(
+            x, **own, base_weight=self.base_weight, bias=self.bias, mask=self.mask,
+            program=self.program, fixed_scale=self.fixed_scale, base=self.base,
+            readout=self.readout, engine=self.engine,
+        )  # fmt: skip
+
+
+class FastWeightQKAN(nn.Module):
+    """A recurrent layer whose memory is the angles of a `QKANLayer`: a fast-weight programmer.
+
+    The slow network reads the input of a step and writes a change of the fast layer's angles; a
+    gate says how much of the changes before is kept. Every sample and step has angles of its own:
+
+        z_t = slow(x_t)                                features, h of them
+        g_t = sigmoid(gate(z_t))                       one number
+        Δ_t = (1 − g_t)·head(z_t) + g_t·Δ_{t−1}        of the size of theta, Δ_0 = 0
+        y_t = fast(x_t), with theta + Δ_t in the place of theta
+
+    which is θ_t = (1 − g_t)·δ_t + g_t·θ_{t−1} for δ_t = theta + head(z_t) and θ_0 = theta (gated
+    fast weights, arXiv 2605.06734). There is no other hidden state: nothing that the fast layer
+    computes comes back, and a gate that read Δ_{t−1} would not allow what follows. Written as
+    pairs (g, (1 − g)·δ), steps can be put together in any order, so that the steps of a chunk are
+    computed at once. Only the changes at the ends of chunks are kept for the backward pass, which
+    computes the others again: memory grows with batch · chunk · edges. With `final=True` the last
+    changes are a weighted sum over all steps, and only one set of angles a sample is ever made.
+
+    Args:
+        in_features: Inputs i of each step, of the slow network and of the fast layer.
+        out_features: Outputs o of each step.
+        hidden: Features h of the slow network.
+        slow: "linear" for `torch.nn.Linear`, "qkan" for an `HQKAN` with a `QKAN` of h nodes inside
+            and the same layer options; or a module of your own from (…, i) to (…, h), which is
+            given the whole sequences (b, t, i).
+        programs: What is written: names among "theta", "scale", "shift" and "weight".
+        rank: None for a linear head, h → o·i·n numbers. Else the changes are sums of that many
+            products of one number for each output and parameter and one for each input, which
+            takes h·rank·(o·n + i) parameters instead of h·o·i·n.
+        gate: "scalar" for a gate that reads the features; or a number below 1, the share
+            of the changes that every step keeps.
+        memory: How many steps the gate remembers at the start: it begins as 1 − 1/memory.
+        final: Whether only the output of the last step is wanted.
+        batch_first: Whether sequences are (b, t, i) instead of (t, b, i), as in `torch.nn.LSTM`.
+        chunk: Steps that are computed at once; √t when None, at least 16. As many as the sequence
+            has is fastest where memory allows.
+        **options: Those of every `QKANLayer` but `group`, by name.
+
+    Attributes:
+        slow: The slow network.
+        gate: Linear, h → 1; None for a constant gate.
+        head: Linear, h → the numbers of the changes, without a bias: theta is one.
+        fast: The fast layer, with its parameters before any change.
+
+    Shapes:
+        x (t, b, i), or (b, t, i) with `batch_first`, or (t, i) → outputs (t, b, o), (b, t, o) or
+        (t, o), with `final` without t; and the changes Δ after the last step, (b, o, i, n) or
+        (o, i, n), where n counts the numbers of an edge that are programmed.
+
+    Raises:
+        QKANError: A size or an option that cannot be right; an input or a state that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from qkan import FastWeightQKAN
+        >>> layer = FastWeightQKAN(3, 2, batch_first=True)
+        >>> x = torch.randn(5, 40, 3)
+        >>> out, state = layer(x)
+        >>> out.shape, state.shape, layer.programmed(state)["theta"].shape
+        (torch.Size([5, 40, 2]), torch.Size([5, 2, 3, 8]), torch.Size([5, 2, 3, 8]))
+        >>> first, state = layer(x[:, :25])  # the same in two parts
+        >>> rest, state = layer(x[:, 25:], state)
+        >>> torch.allclose(torch.cat([first, rest], 1), out, atol=1e-5)
+        True
+    """
+
+    gate: nn.Linear | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden: int = 16,
+        slow: str | nn.Module = "linear",
+        programs: str | Sequence[str] = ("theta",),
+        rank: int | None = None,
+        gate: str | float = "scalar",
+        memory: float = 8.0,
+        final: bool = False,
+        batch_first: bool = False,
+        chunk: int | None = None,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__()
+        reject_unknown(options)
+        if options.get("group") is not None:
+            raise QKANError("group: every edge is programmed by itself here; leave group out.")
+        if not isinstance(slow, nn.Module):
+            check_choice("slow", slow, SLOW, "Or a module from (…, in_features) to (…, hidden).")
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
+        self.hidden = check_size("hidden", hidden)
+        self.rank, self.chunk = (
+            check_optional_size("rank", rank),
+            check_optional_size("chunk", chunk),
+        )
+        self.kept, self.memory = _check_gate(gate), _check_memory(memory)
+        self.final, self.batch_first = final, batch_first
+        linear: dict[str, Any] = {name: options.get(name) for name in ("device", "dtype")}
+        if slow == "qkan":
+            slow = HQKAN(in_features, hidden, latent=hidden, **options)
+        elif isinstance(slow, str):
+            slow = nn.Linear(in_features, hidden, **linear)
+        fast = FastLayer(in_features, out_features, **options)
+        fast.programs = _check_programs(programs, fast)
+        self._assemble(slow, fast, linear)
+        self._begin(options.get("generator"))
+
+    def _assemble(self, slow: nn.Module, fast: FastLayer, factory: dict[str, Any]) -> None:
+        o, i, n = self.out_features, self.in_features, sum(fast.sizes)
+        numbers = o * i * n if self.rank is None else self.rank * (o * n + i)
+        self.slow, self.fast = slow, fast
+        self.gate = nn.Linear(self.hidden, 1, **factory) if self.kept is None else None
+        self.head = nn.Linear(self.hidden, numbers, bias=False, **factory)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new values, as the class describes; a slow network of your own stays as it is."""
+        self.fast.reset_parameters(generator)
+        if isinstance(self.slow, HQKAN):
+            self.slow.reset_parameters(generator)
+        self._begin(generator)
+
+    @torch.no_grad()
+    def _begin(self, generator: torch.Generator | None) -> None:
+        """Draw the linear maps: features of size 1 for inputs of size 1, and changes of `START`."""
+        last = self.slow.up if isinstance(self.slow, HQKAN) else self.slow
+        if type(last) is nn.Linear:
+            last.weight.normal_(std=1 / math.sqrt(last.in_features), generator=generator)
+            if last.bias is not None:
+                last.bias.zero_()
+        if self.gate is not None:
+            self.gate.weight.zero_()
+            # a gate that keeps nothing at all has no gradient
+            self.gate.bias.fill_(math.log(max(self.memory - 1, 1e-2)))
+        self.head.weight.normal_(generator=generator)
+        size = START / math.sqrt(self.hidden)
+        if self.rank is None:
+            values = self.head.weight.view(self.out_features, self.in_features, -1, self.hidden)
+            places = values.split(self.fast.sizes, 2)
+        else:
+            split = self.rank * self.out_features * sum(self.fast.sizes)
+            left, right = self.head.weight.split([split, len(self.head.weight) - split])
+            right.mul_(math.sqrt(1 / self.hidden))
+            size = START / math.sqrt(self.hidden * self.rank)
+            sizes = self.fast.sizes
+            places = left.view(self.out_features, sum(sizes), -1).split(sizes, 1)
+        for name, place in zip(self.fast.programs, places, strict=True):
+            known = getattr(self.fast, name)
+            unit = known.square().mean().sqrt() if name in ("scale", "weight") else 1.0
+            place.mul_(size * unit)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over a sequence.
+
+        A value that is not finite stays in its sample, and in its step and those after it.
+
+        Args:
+            x: (t, b, i), or (b, t, i) with `batch_first`, or (t, i).
+            state: The changes that another call has returned, to go on from there; zeros when None.
+
+        Returns:
+            The outputs of all steps, or with `final` of the last one, and the changes after it.
+        """
+        sequence, before = self._arranged(x, state)
+        hidden = self.slow(sequence)
+        wanted = (*sequence.shape[:2], self.hidden)
+        if hidden.shape != wanted:
+            raise QKANError(
+                f"slow: the module returned {tuple(hidden.shape)} for {tuple(sequence.shape)}; "
+                f"wanted (…, hidden), which is {wanted}."
+            )
+        with without_autocast(hidden):
+            parts = self._gates(hidden)
+        if self.final:
+            _, after = self._chunks(self._last, parts, before)
+            out = self.fast(sequence[:, -1], after)
+        else:
+            outs, after = self._chunks(self._chunk, (*parts, sequence), before)
+            out = torch.cat(outs, 1)
+        if x.ndim == 2:
+            return out[0], after[0]
+        return (out if self.batch_first or self.final else out.transpose(0, 1)), after
+
+    def _arranged(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sequences as (b, t, i) and the changes before them (b, o, i, n), both checked."""
+        check_features(x, self.in_features, self.head.weight.dtype)
+        if x.ndim not in (2, 3):
+            shape = "(b, t, i)" if self.batch_first else "(t, b, i)"
+            raise QKANError(f"The input has shape {tuple(x.shape)}; pass {shape}, or (t, i).")
+        sequence = x[None] if x.ndim == 2 else x if self.batch_first else x.transpose(0, 1)
+        if not sequence.shape[1]:
+            raise QKANError(
+                f"The input {tuple(x.shape)} has no step; pass a sequence of 1 or more."
+            )
+        edge = (self.out_features, self.in_features, sum(self.fast.sizes))
+        if state is None:
+            return sequence, self.head.weight.new_zeros(sequence.shape[0], *edge)
+        wanted = edge if x.ndim == 2 else (sequence.shape[0], *edge)
+        if not isinstance(state, Tensor) or state.shape != wanted:
+            found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+            raise QKANError(f"state is {found}; wanted {wanted}, as a call returns it.")
+        if state.dtype != self.head.weight.dtype:
+            raise QKANError(
+                f"state is {state.dtype} and the parameters are {self.head.weight.dtype}; "
+                f"use state.to({self.head.weight.dtype})."
+            )
+        return sequence, state[None] if x.ndim == 2 else state
+
+    def _gates(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The features, finite, and the logarithms of g and of 1 − g, (b, t)."""
+        hidden = hidden.to(self.head.weight.dtype)
+        wide = compute_dtype(hidden.dtype, "z")
+        if self.gate is None:
+            kept = torch.tensor(cast(float, self.kept), dtype=torch.float64).logit().item()
+            logits = hidden.new_full(hidden.shape[:2], kept, dtype=wide)
+        else:
+            logits = self.gate(hidden).squeeze(-1).to(wide)
+        # 0·NaN is NaN, so features that are not finite would reach the steps before them through
+        # weights of 0; as a gate they spoil their own step and those after it
+        logits = logits + (hidden * 0).sum(-1)
+        hidden = hidden.nan_to_num(0.0, 0.0, 0.0).to(wide)
+        return hidden, F.logsigmoid(logits), F.logsigmoid(-logits)
+
+    def _emitted(self, hidden: Tensor) -> Tensor:
+        """What the head writes for features (…, h): changes (…, o, i, n)."""
+        if self.rank is None:
+            edge = (self.out_features, self.in_features, -1)
+            changes: Tensor = self.head(hidden.to(self.head.weight.dtype)).unflatten(-1, edge)
+            return changes
+        return torch.einsum("...onr,...ir->...oin", *self._factors(hidden))
+
+    def _factors(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors (…, o, n, r) and (…, i, r) of what the head writes, where it has a rank."""
+        rank = cast(int, self.rank)
+        split = rank * self.out_features * sum(self.fast.sizes)
+        left, right = self.head(hidden.to(self.head.weight.dtype)).tensor_split([split], -1)
+        return (
+            left.unflatten(-1, (self.out_features, -1, rank)),
+            right.unflatten(-1, (self.in_features, rank)),
+        )
+
+    def _chunks(
+        self, run: Callable[..., tuple[Tensor, Tensor]], parts: tuple[Tensor, ...], before: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """What `run` returns for every chunk of `parts`, (b, t, …), and the changes at the end."""
+        steps = parts[0].shape[1]
+        chunk = self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
+        if self.final and self.rank is None:
+            # no more than the mean of the features is made of all steps
+            chunk = steps
+        # torch.func differentiates by itself and cannot compute anything a second time
+        plain = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
+        outs, again = [], steps > chunk and torch.is_grad_enabled() and plain
+        for part in zip(*(part.split(chunk, 1) for part in parts), strict=True):
+            if again:
+                out, before = checkpoint(
+                    run, *part, before, use_reentrant=False, preserve_rng_state=False
+                )  # fmt: skip
+            else:
+                out, before = run(*part, before)
+            outs.append(out)
+        return outs, before
+
+    def _last(
+        self, hidden: Tensor, kept: Tensor, written: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The changes after a chunk, (b, o, i, n): a weighted sum over its steps; twice."""
+        with without_autocast(hidden):
+            after = F.pad(kept[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
+            weights = (after + written).exp()
+            if self.rank is None:
+                # the head is linear, so it is enough to write the mean of the features once
+                changes = self._emitted((weights.unsqueeze(1) @ hidden).squeeze(1))
+            else:
+                left, right = self._factors(hidden)
+                left = left * weights.to(left.dtype)[..., None, None, None]
+                changes = torch.einsum("btonr,btir->boin", left, right)
+            decay = kept.sum(1).exp().to(before.dtype)
+            changes = changes + decay[:, None, None, None] * before
+        return changes, changes
+
+    def _chunk(
+        self, hidden: Tensor, kept: Tensor, written: Tensor, x: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs of a chunk of steps, (b, c, o), and the changes after its last step."""
+        with without_autocast(hidden):
+            weights = _step_weights(kept, written)
+            if self.rank is None:
+                changes = self._emitted(weights @ hidden)
+            else:
+                each = self._emitted(hidden)
+                changes = (weights.to(each.dtype) @ each.flatten(2)).unflatten(2, each.shape[2:])
+            decay = kept.cumsum(1).exp().to(before.dtype)
+            changes = changes + decay[..., None, None, None] * before.unsqueeze(1)
+        out = self.fast(x.flatten(0, 1), changes.flatten(0, 1)).unflatten(0, x.shape[:2])
+        # a view of the last step would keep the changes of all steps alive
+        return out, changes[:, -1].clone()
+
+    def programmed(self, state: Tensor) -> dict[str, Tensor]:
+        """Return the fast layer's parameters by name, as changes (…, o, i, n) make them."""
+        edge = (self.out_features, self.in_features, sum(self.fast.sizes))
+        if not isinstance(state, Tensor) or state.shape[-3:] != edge:
+            found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+            raise QKANError(f"programmed: the state is {found}; wanted (…, {str(edge)[1:]}.")
+        return self.fast.changed(state)
+
+    def duplicate_parameters(self) -> int:
+        """Count the head's parameters for shifts that do what those for a theta do."""
+        if not {"theta", "shift"} <= {*self.fast.programs}:
+            return 0
+        merged = len(self.fast.program.merged_shifts) * self.hidden * self.out_features
+        return merged * (self.in_features if self.rank is None else self.rank)
+
+    def config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build this module again, as JSON values.
+
+        Raises:
+            QKANError: The slow network is a module of your own.
+        """
+        if not isinstance(self.slow, nn.Linear | HQKAN):
+            raise QKANError(
+                f"The slow network is a {type(self.slow).__name__} of your own, which no file "
+                "describes: save the state_dict, and build the model again to load it."
+            )
+        names = ("in_features", "out_features", "hidden", "rank", "memory", "final", "batch_first")
+        return {
+            **{name: getattr(self, name) for name in (*names, "chunk")},
+            "gate": "scalar" if self.kept is None else self.kept,
+            "programs": [*self.fast.programs],
+            "slow": self.slow.config() if isinstance(self.slow, HQKAN) else None,
+            "fast": self.fast.config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **factory: Any) -> FastWeightQKAN:
+        """Build the module that `config` described; `factory` is device and dtype."""
+        sizes = {name: value for name, value in config.items() if name not in ("slow", "fast")}
+        module = cls(**sizes, device="meta")
+        fast = FastLayer.from_config(config["fast"], **factory)
+        assert isinstance(fast, FastLayer)
+        fast.programs = _check_programs(config["programs"], fast)
+        slow = config["slow"]
+        if slow is None:
+            made: nn.Module = nn.Linear(module.in_features, module.hidden, **factory)
+        else:
+            made = HQKAN.from_config(slow, **factory)
+        module._assemble(made, fast, factory)
+        module._begin(None)
+        return module
+
+    def extra_repr(self) -> str:
+        """The sizes, and the options that differ from the default."""
+        parts = [f"{self.in_features}, {self.out_features}, hidden={self.hidden}"]
+        plain = {"rank": None, "kept": None, "memory": 8.0, "final": False, "batch_first": False,
+                 "chunk": None}  # fmt: skip
+        for name, default in plain.items():
+            if getattr(self, name) != default:
+                shown = "gate" if name == "kept" else name
+                parts.append(f"{shown}={getattr(self, name)}")
+        if self.fast.programs != ("theta",):
+            parts.append(f"programs={self.fast.programs}")
+        return ", ".join(parts)
+
+
+def _step_weights(kept: Tensor, written: Tensor) -> Tensor:
+    """How much of what step s wrote is left at step t, (b, t, s).
+
+    The weights are (1 − g_s)·g_{s+1}·…·g_t for s ≤ t. Sums of logarithms of those gates alone keep
+    them exact; the difference of two long sums would not.
+
+    Args:
+        kept: (b, t) logarithms of the gates g.
+        written: (b, t) logarithms of 1 − g.
+    """
+    steps = kept.shape[1]
+    past = torch.ones(steps, steps, dtype=torch.bool, device=kept.device).tril()
+    gates = kept.unsqueeze(2).expand(-1, -1, steps).masked_fill(~past.tril(-1), 0.0)
+    exponents = gates.cumsum(1) + written.unsqueeze(1)
+    return exponents.masked_fill(~past, -math.inf).exp()
+
+
+def _check_gate(gate: str | float) -> float | None:
+    """Return a constant gate as a number, None for one that reads the features."""
+    if isinstance(gate, str):
+        check_choice("gate", gate, ["scalar"], "Or a number below 1.")
+        return None
+    if isinstance(gate, bool) or not isinstance(gate, int | float) or not 0 <= gate < 1:
+        raise QKANError(f"gate={gate!r}: 'scalar', or a number of 0 or more and below 1.")
+    return float(gate)
+
+
+def _check_memory(memory: float) -> float:
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory >= 1:
+        raise QKANError(f"memory={memory!r}: a number of steps, 1 or more.")
+    if math.isinf(memory):
+        raise QKANError("memory=inf: the gate could learn nothing; pass a finite number of steps.")
+    return float(memory)
+
+
+def _check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str, ...]:
+    """Return the names of what is programmed in the order of `PROGRAMS`."""
+    asked = [programs] if isinstance(programs, str) else [*programs]
+    for name in asked:
+        check_choice("programs", name, PROGRAMS)
+    if not asked or len({*asked}) < len(asked):
+        raise QKANError(f"programs={programs!r}: one or more of {', '.join(PROGRAMS)}, each once.")
+    if "scale" in asked and fast.fixed_scale is not None:
+        raise QKANError(
+            f"programs: encoding={fast.encoding!r} fixes the scales; leave 'scale' out, or pass "
+            "encoding='trainable'."
+        )
+    chosen = tuple(name for name in PROGRAMS if name in asked)
+    if "theta" in chosen and not fast.circuit.num_theta:
+        raise QKANError("programs: the circuit has no theta; leave 'theta' out.")
+    return chosen
