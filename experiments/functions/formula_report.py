@@ -1,0 +1,31 @@
+"""The section of `formula.py` on the results page, every number from its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def section(record: dict[str, Any]) -> list[str]:
+    """A formula read back from points, by seed."""
+    settings, found = record["settings"], record["summary"]
+    rows = [
+        f"| {sample['seed']} | {sample['test_mse']:.1e} | {_shown(sample['formula'])} | "
+        f"{sample['formula_test_mse']:.1e} |"
+        for sample in record["samples"]
+    ]
+    return [
+        f"From {settings['points']:,} points of exp(sin πx + y²), the recipe of the README: train "
+        "`QKAN([2, 5, 1])`, train it for few edges, prune, train what is left, read the formula; "
+        f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage, one start a seed "
+        f"(`experiments/functions/formula.py`). The formula is the function itself on "
+        f"{found['found']} of {found['seeds']} seeds. Errors are means of squares on as many points "
+        "that were not trained on:",
+        "",
+        "| seed | the network's error | the formula | its error |",
+        "| --- | --- | --- | --- |",
+        *rows,
+    ]
+
+
+def _shown(text: str) -> str:
+    return f"`{text}`" if len(text) <= 60 else f"a sum of {len(text):,} characters"
