@@ -55,7 +55,6 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         raise PluginError(str(error)) from error
     pages: dict[str, str | bytes] = {
         "results.md": _said("-c", _RESULTS, room="experiments"),
-        "benchmarks.md": _benchmarks(),
         "cli.md": _command_line(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "]("),
@@ -97,11 +96,6 @@ def _list_of_tutorials() -> str:
     return "\n".join(f"- [{t.title}]({t.name}.md). {t.about}" for t in _rendered)
 
 
-def _benchmarks() -> str:
-    charts = "\n\n".join(f"![{alt}](images/{name})" for name, alt in _CHARTS.items())
-    return f"{_BENCHMARKS}{charts}\n\n{_said('report.py', '--print', room='benchmarks')}"
-
-
 def _command_line() -> str:
     text = _said("-m", "typer", "qkan.cli.app", "utils", "docs", "--name", "qkan")
     # the page has a heading of its own
@@ -119,17 +113,6 @@ def _said(*command: str, room: str = ".") -> str:
 
 
 _RESULTS = "import report; print(report.results_page())"
-_CHARTS = {
-    "benchmark.png": "Milliseconds a call of each engine, of qkan 0.2.3, pykan and nn.Linear",
-    "growth.png": "Milliseconds a train step over batch, edges and repetitions, with guides of "
-    "linear growth",
-}
-_BENCHMARKS = """# Benchmarks
-
-Written from the JSON in `benchmarks/results/` by `benchmarks/report.py`; the JSON holds every
-sample, the machine, the versions and the commit. `make bench` measures it all again.
-
-"""
 _CLI = """# Command line
 
 With the extra `cli`, `pip install ".[cli]"`, there is a command `qkan`; what runs on devices is

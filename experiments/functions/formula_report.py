@@ -18,8 +18,8 @@ def section(record: dict[str, Any]) -> list[str]:
         "`QKAN([2, 5, 1])`, train it for few edges, prune, train what is left, read the formula; "
         f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage, one start a seed "
         f"(`experiments/functions/formula.py`). The formula is the function itself on "
-        f"{found['found']} of {found['seeds']} seeds. Errors are means of squares on as many points "
-        "that were not trained on:",
+        f"{found['found']} of {found['seeds']} seeds. Errors are means of squares on as many "
+        "points that were not trained on:",
         "",
         "| seed | the network's error | the formula | its error |",
         "| --- | --- | --- | --- |",
