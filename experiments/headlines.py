@@ -94,14 +94,18 @@ def formula(record: Record) -> str:
 def against_splines(record: Record) -> str:
     """Equal size, over all functions, and over the spherical harmonics beside an MLP."""
     ratio = record["summary"]["all"]["qkan_over"]["KAN"]
-    harmonics = [row for name, row in record["median_test_rmse"].items() if name.startswith("Y(")]
-    spherical = geometric_mean([row["QKAN"] / row["MLP"] for row in harmonics])
     return (
         f"- **It wins on smooth and periodic functions.** Its error is "
-        f"[{_interval(ratio)} times]({PAGE}#special-functions-and-the-feynman-equations) that of a "
+        f"[{interval(ratio)} times]({PAGE}#special-functions-and-the-feynman-equations) that of a "
         f"spline KAN of equal size over {record['summary']['all']['functions']} functions, and "
-        f"{spherical:.2f} times that of an MLP over {len(harmonics)} spherical harmonics."
+        f"{spherical(record):.2f} times that of an MLP over five spherical harmonics."
     )
+
+
+def spherical(record: Record) -> float:
+    """QKAN's error over the MLP's, geometric mean over the spherical harmonics."""
+    harmonics = [row for name, row in record["median_test_rmse"].items() if name.startswith("Y(")]
+    return geometric_mean([row["QKAN"] / row["MLP"] for row in harmonics])
 
 
 def against_mlps(record: Record) -> str:
@@ -110,7 +114,7 @@ def against_mlps(record: Record) -> str:
     ratio = found["qkan_over"]["MLP"]
     return (
         f"- **It does not beat an MLP on functions at large.** Over all {found['functions']} "
-        f"functions its error is [{_interval(ratio)} times]"
+        f"functions its error is [{interval(ratio)} times]"
         f"({PAGE}#special-functions-and-the-feynman-equations) the MLP's, and the MLP has the "
         f"lowest error on {found['wins']['MLP']} of them, the QKAN on {found['wins']['QKAN']}."
     )
@@ -122,8 +126,8 @@ def label_noise(record: Record) -> str:
     clean, loud = (row["qkan_over"]["MLP"] for row in (first, last))
     return (
         f"- **It wins on clean data and loses on noisy data.** On four toy functions its error is "
-        f"[{_interval(clean)} times]({PAGE}#label-noise) the MLP's without noise, and "
-        f"{_interval(loud)} times with as much noise as signal."
+        f"[{interval(clean)} times]({PAGE}#label-noise) the MLP's without noise, and "
+        f"{interval(loud)} times with as much noise as signal."
     )
 
 
@@ -167,5 +171,6 @@ def blocks(mnist: Record) -> str:
     )
 
 
-def _interval(ratio: Record) -> str:
+def interval(ratio: Record) -> str:
+    """A ratio of errors and its 95 % interval."""
     return f"{ratio['ratio']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"

@@ -3,7 +3,7 @@
 Run     python experiments/report.py            after make demo and make experiments
         python experiments/report.py --check    fails if a page and the JSON disagree
 Reads   experiments/results/*.json, as far as they are there, and what benchmarks/report.py says
-Writes  README.md between its markers, and docs/results.md
+Writes  between markers in README.md, docs/should-i.md and docs/choosing.md; docs/results.md
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import decisions
 import headlines
 from functions import (
     extension_report,
@@ -32,7 +33,6 @@ from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
-START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,14 @@ SECTIONS = (
 )
 
 
+PARTS = {
+    (ROOT / "README.md", "results"): headlines.readme_section,
+    (ROOT / "docs" / "should-i.md", "decisions"): decisions.whether,
+    (ROOT / "docs" / "choosing.md", "choices"): decisions.choices,
+}
+"""What is written between the markers of a page."""
+
+
 def results_page() -> str:
     """The results page: every study, its table and its picture."""
     parts = [
@@ -181,19 +189,11 @@ def results_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def replaced(readme: str, section: str) -> str:
-    before, rest = readme.split(START)
-    return f"{before}{START}\n{section}\n{END}{rest.split(END)[1]}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, compare")
-    readme, page = ROOT / "README.md", ROOT / "docs" / "results.md"
-    wanted = {
-        readme: replaced(readme.read_text(), headlines.readme_section()),
-        page: results_page(),
-    }
+    wanted = {path: decisions.written(path, name, write()) for (path, name), write in PARTS.items()}
+    wanted[ROOT / "docs" / "results.md"] = results_page()
     if parser.parse_args().check:
         stale = [p.name for p, text in wanted.items() if not p.exists() or p.read_text() != text]
         sys.exit(f"{', '.join(stale)}: run experiments/report.py" if stale else None)
