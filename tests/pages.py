@@ -1,7 +1,8 @@
 """Code on pages: it runs as a reader would type it, and shows what the page says that it shows.
 
-A ```python block may be followed by a ```text block, which is what the code prints. Numbers may differ
-as another machine's rounding makes them differ: powers of ten by a factor of five, others by a quarter.
+A ```python block may be followed by a ```text block, which is what the code prints. Numbers may
+differ as another machine's rounding makes them differ: powers of ten by a factor of five, others by
+a quarter. Blocks in tabs are indented. Code of other packages is marked { .python .theirs }.
 """
 
 from __future__ import annotations
@@ -10,19 +11,30 @@ import contextlib
 import io
 import math
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 _BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\s*^```text\n(?P<shown>.*?)^```$)?",
+    r"^(?P<indent> *)```(?P<kind>python|\{ \.python \.theirs \})\n(?P<code>.*?)^(?P=indent)```\n"
+    r"(?:\s*^```text\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def blocks(page: Path) -> list[tuple[str, str | None]]:
-    """The code of a page in order, each with what it prints, or None where the page does not say."""
-    return [(found["code"], found["shown"]) for found in _BLOCK.finditer(page.read_text())]
+def blocks(page: Path, *, theirs: bool = False) -> list[tuple[str, str | None]]:
+    """The code of a page in order, each with what it prints, or None where the page says nothing.
+
+    Args:
+        page: A file of Markdown.
+        theirs: Take the code of other packages in place of ours.
+    """
+    return [
+        (textwrap.dedent(found["code"]), found["shown"])
+        for found in _BLOCK.finditer(page.read_text())
+        if (found["kind"] != "python") == theirs
+    ]
 
 
 def run_page(page: Path, name: str = "page") -> dict[str, Any]:

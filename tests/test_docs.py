@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pages
 import pytest
 import torch
 from paths import ROOT
@@ -21,16 +21,12 @@ DOCS = ROOT / "docs"
 pytestmark = pytest.mark.checkout
 
 
-def pages() -> list[Path]:
+def written() -> list[Path]:
     """The pages that are written by hand."""
-    return sorted(p for p in DOCS.rglob("*.md") if p.name != "results.md")
+    return sorted(p for p in DOCS.rglob("*.md") if p.name not in ("results.md", "benchmarks.md"))
 
 
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-
-
-WITH_CODE = [page for page in pages() if python_blocks(page)]
+WITH_CODE = [page for page in written() if pages.blocks(page)]
 
 
 # the code of the first page is that of the README, which has a test of its own
@@ -44,9 +40,7 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    space: dict[str, Any] = {"__name__": "page"}
-    for block in python_blocks(page):
-        exec(compile(block, str(page), "exec"), space)
+    pages.run_page(page)
 
 
 @pytest.fixture

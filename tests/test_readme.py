@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pages
 import pytest
-import torch
 from paths import ROOT
 
 README = ROOT / "README.md"

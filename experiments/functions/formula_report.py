@@ -15,8 +15,9 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
     return [
         f"From {settings['points']:,} points of exp(sin πx + y²), the recipe of the README: train "
-        "`QKAN([2, 5, 1])`, train it for few edges, prune, train what is left, read the formula; "
-        f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage, one start a seed "
+        f"{settings['starts']} starts of `QKAN([2, 5, 1])` for few edges, prune them, train the "
+        "smallest on, read the formula; "
+        f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage "
         f"(`experiments/functions/formula.py`). The formula is the function itself on "
         f"{found['found']} of {found['seeds']} seeds. Errors are means of squares on as many "
         "points that were not trained on:",
