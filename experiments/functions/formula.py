@@ -5,8 +5,8 @@ Writes  out/formula/formula.json, and network.png: the picture of the README
 Expect  12 of 12 seeds give exp(y**2 + sin(pi*x)), which is the function itself
 
 A seed rules the points and the starts, as `torch.manual_seed(seed)` does in the README. One start
-in five keeps a node too many, which no training takes away. So there are four starts a seed: each is
-trained for few edges and pruned, the smallest network is trained on and read. The formula is
+in five keeps a node too many, which no training takes away. So there are four starts a seed: each
+is trained for few edges and pruned, the smallest network is trained on and read. The formula is
 compared with the function on points that were not trained on.
 """
 
