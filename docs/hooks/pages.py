@@ -115,16 +115,17 @@ def _said(*command: str, room: str = ".") -> str:
 _RESULTS = "import report; print(report.results_page())"
 _CLI = """# Command line
 
-Install the extras that the commands need, `pip install ".[cli,plot,qiskit,sklearn,symbolic]"`, and begin with
-the demo, which learns a function, finds its formula, draws it and measures it on a fake device:
+Install the extras that the commands need, `pip install ".[cli,plot,qiskit,sklearn,symbolic]"`,
+and begin with the demo, which learns a function, finds its formula, draws it and measures it on a
+fake device:
 
 ```sh
 qkan demo
 ```
 
-Three commands work on tables. `qkan fit` trains a model and writes it to a file, with its scaling, its names and
-its categories; `qkan predict` and `qkan plot` read that file.
-[Tables from a CSV file to a device](tables.md) goes through them.
+Three commands work on tables. `qkan fit` trains a model and writes it to a file, with its
+scaling, its names and its categories; `qkan predict` and `qkan plot` read that file. [Tables from
+a CSV file to a device](tables.md) goes through them.
 
 ```sh
 qkan fit houses.csv --target price
@@ -132,18 +133,21 @@ qkan predict model.safetensors new.csv
 qkan plot model.safetensors houses.csv
 ```
 
-Five commands work with devices. `qkan estimate` says what a run would cost, `qkan submit` starts it, `qkan status`
-looks at it, `qkan collect` goes on where it stopped, `qkan cancel` ends it. A fake device costs nothing;
-a real one needs an account and `--budget-seconds`. [Devices](devices.md) explains them.
+Five commands work with devices. `qkan estimate` says what a run would cost, `qkan submit` starts
+it, `qkan status` looks at it, `qkan collect` goes on where it stopped, `qkan cancel` ends it. A
+fake device costs nothing; a real one needs an account and `--budget-seconds`.
+[Devices](devices.md) explains them.
 
 ```sh
 qkan estimate model.safetensors new.csv --backend FakeTorino
 qkan submit model.safetensors new.csv --backend FakeTorino
 ```
 
-`qkan info` prints versions and which engine runs a layer, which helps in a report of a mistake, and
-`qkan warm-up` compiles the CPU kernels ahead of time. Every command exits with 0 when it has done its work, with
-1 when something failed, and with 2 when it was called wrongly; most have `--json` for scripts. What follows is
-the help of each command, as the terminal prints it.
+`qkan info` prints versions and which engine runs a layer, which helps in a report of a mistake,
+and `qkan warm-up` compiles the CPU kernels ahead of time. The exit code of a command is 0 when it
+has done its work, 1 when a device, an account or a package refused or is missing, 2 when the
+command was called wrongly or its input is not right, 3 when values are missing and 4 when jobs
+wait in the queue. Most commands have `--json` for scripts. What follows is the help of each
+command, as the terminal prints it.
 
 """
