@@ -8,10 +8,12 @@ a quarter. Blocks in tabs are indented. Code of other packages is marked { .pyth
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import math
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,19 @@ def _close(printed: str, shown: str) -> bool:
     if "." not in shown and "e" not in shown:
         return a == b
     return abs(a - b) <= 0.25 * abs(b)
+
+
+def methods(kind: type) -> Iterator[str]:
+    """Names of the public methods and properties of a class that this package defines.
+
+    A method that says no more than the one that it overrides is left out.
+    """
+    seen = set()
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            plain = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+            ours = base.__module__.partition(".")[0] == "qkan" and name not in seen
+            shown = inspect.isfunction(plain) or isinstance(plain, property)
+            if ours and shown and not name.startswith("_") and plain.__doc__:
+                yield name
+            seen.add(name)

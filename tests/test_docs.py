@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -216,6 +217,23 @@ def test_the_faults_of_a_site_are_found(tmp_path: Path) -> None:
     ]
 
 
+def without_entry(api: Path) -> list[str]:
+    """Public methods of public classes that no page of the built API has."""
+    import names
+
+    ids = set().union(*(Links(page.read_text()).ids for page in api.rglob("*.html")))
+    public = [name for room in names.ROOMS for name in names.public_names(room)]
+    assert "qkan.QKANRegressor" in public
+    return [
+        f"{name}.{method}"
+        for name in public
+        if inspect.isclass(names.value(name))
+        for method in pages.methods(names.value(name))
+        if f"{names.canonical(name)}.{method}" not in ids
+    ]
+
+
+@pytest.mark.usefixtures("hooks")
 def test_the_site_builds_without_a_warning_and_its_links_hold(tmp_path: Path) -> None:
     environment = {**os.environ, "QKAN_TUTORIALS": "none", "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
@@ -225,6 +243,7 @@ def test_the_site_builds_without_a_warning_and_its_links_hold(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     assert faults(tmp_path) == []
+    assert without_entry(tmp_path / "api") == []
     page = (tmp_path / "concepts" / "spectrum" / "index.html").read_text()
     assert "<math" in page and "arithmatex" not in page
     ranks = (tmp_path / "claims" / "index.html").read_text()

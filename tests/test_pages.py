@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 import os
 import re
 import subprocess
@@ -95,35 +94,3 @@ def test_the_pages_say_what_the_records_say() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules that build the site, as mkdocs sees them."""
-    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
-
-
-@pytest.mark.usefixtures("hooks")
-def test_every_public_method_has_an_entry() -> None:
-    import names
-
-    lacking = []
-    for room in names.ROOMS:
-        for name in names.public_names(room):
-            kind = names.value(name)
-            if inspect.isclass(kind):
-                lacking += [f"{name}.{method}" for method in undocumented(kind)]
-    assert lacking == [], "the API shows what has a docstring"
-
-
-def undocumented(kind: type) -> list[str]:
-    """Methods and properties that a class of ours defines and the API leaves out."""
-    found = []
-    for base in kind.__mro__:
-        if base.__module__.partition(".")[0] == "qkan":
-            for name, value in vars(base).items():
-                plain = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-                shown = inspect.isfunction(plain) or isinstance(plain, property)
-                if shown and not name.startswith("_") and not plain.__doc__:
-                    found.append(name)
-    return found

@@ -39,7 +39,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 def main_options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Train networks of single-qubit circuits, draw them, predict with them, and run them on devices."""
+    """Train networks of single-qubit circuits, draw them, and run them on devices."""
     if version:
         show(__version__)
         raise typer.Exit

@@ -33,15 +33,15 @@ def fit_command(
     task: Annotated[
         str,
         typer.Option(
-            help=f"What to learn: {TASKS[1]} or {TASKS[2]}. With {TASKS[0]}, texts are classes, and "
-            f"so are whole numbers that take at most {FEW_CLASSES} values."
+            help=f"What to learn: {TASKS[1]} or {TASKS[2]}. With {TASKS[0]}, texts are classes, "
+            f"and so are whole numbers that take at most {FEW_CLASSES} values."
         ),
     ] = "auto",
     hidden: Annotated[
         str,
         typer.Option(
-            help="The sizes of the hidden layers, such as 5 or 5,3; 0 means none. With auto there is "
-            "one layer of 5 nodes, or of a node for every class."
+            help="The sizes of the hidden layers, such as 5 or 5,3; 0 means none. With auto there "
+            "is one layer of 5 nodes, or of a node for every class."
         ),
     ] = "auto",
     reps: Annotated[int, typer.Option(help="How often the data enter each circuit.")] = 1,
@@ -75,8 +75,8 @@ def fit_command(
     missing: Annotated[
         str,
         typer.Option(
-            help="What to do with empty cells of inputs: impute takes the mean and marks them, refuse "
-            "stops."
+            help="What to do with empty cells of inputs: impute takes the mean and marks them, "
+            "refuse stops."
         ),
     ] = "impute",
     delimiter: Delimiter = None,
