@@ -85,6 +85,7 @@ test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination an
 
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments regression
+	$(BIN)/python experiments formula
 	$(BIN)/python experiments digits
 	$(BIN)/python experiments extension
 	$(BIN)/python experiments transfer

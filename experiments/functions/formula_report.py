@@ -19,8 +19,9 @@ def section(record: dict[str, Any]) -> list[str]:
         "smallest on, read the formula; "
         f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage "
         f"(`experiments/functions/formula.py`). The formula is the function itself on "
-        f"{found['found']} of {found['seeds']} seeds. Errors are means of squares on as many "
-        "points that were not trained on:",
+        f"{found['found']} of {found['seeds']} seeds; {found['starts_of_one_node']} of "
+        f"{found['starts']} starts kept one hidden node, which is what the function needs. Errors are "
+        "means of squares on as many points that were not trained on:",
         "",
         "| seed | the network's error | the formula | its error |",
         "| --- | --- | --- | --- |",
