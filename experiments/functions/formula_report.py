@@ -14,13 +14,13 @@ def section(record: dict[str, Any]) -> list[str]:
         for sample in record["samples"]
     ]
     return [
-        f"From {settings['points']:,} points of exp(sin πx + y²), the recipe of the README: train "
-        f"{settings['starts']} starts of `QKAN([2, 5, 1])` for few edges, prune them, train the "
-        "smallest on, read the formula; "
+        f"From {settings['points']:,} points of exp(sin πx + y²), by the recipe of the README: "
+        f"{settings['starts']} starts of `QKAN([2, 5, 1])` are trained for few edges and "
+        "pruned, the smallest is trained on and read; "
         f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage "
         f"(`experiments/functions/formula.py`). The formula is the function itself on "
         f"{found['found']} of {found['seeds']} seeds; {found['starts_of_one_node']} of "
-        f"{found['starts']} starts kept one hidden node, which is what the function needs. Errors are "
+        f"{found['starts']} starts kept one hidden node, all that the function needs. Errors are "
         "means of squares on as many points that were not trained on:",
         "",
         "| seed | the network's error | the formula | its error |",
