@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-full test-zoo test-wheel test-oldest-runtime test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-full test-zoo test-wheel test-oldest-runtime release-check test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -37,6 +37,13 @@ test-wheel: $(STAMP)  ## the suite against the built wheel, without what cannot 
 	$(BIN)/pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests experiments pyproject.toml build/wheel/
 	cd build/wheel && PYTHONPATH=$(CURDIR)/build/wheel/site QKAN_INSTALLED=1 $(CURDIR)/$(BIN)/pytest -m "not checkout and not source_only"
+
+release-check: $(STAMP)  ## build sdist and wheel, check them, try each extra alone in a fresh environment; half an hour
+	rm -rf build/release && mkdir -p build/release
+	$(BIN)/pip install --quiet --disable-pip-version-check twine==7.0.0
+	$(BIN)/python -m build --no-isolation --outdir build/release .
+	$(BIN)/python -m twine check --strict build/release/*
+	$(BIN)/python tests/extras.py build/release/*.whl $(EXTRAS)
 
 test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with the oldest runtime that is supported
 	mkdir -p build && grep -v -e '^qiskit' -e '^ibm-' constraints.txt > build/oldest.txt
@@ -79,6 +86,7 @@ test-card: $(STAMP)  ## on an accelerator hosted in Python, every combination an
 
 experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments regression
+	$(BIN)/python experiments formula
 	$(BIN)/python experiments digits
 	$(BIN)/python experiments extension
 	$(BIN)/python experiments transfer

@@ -1,9 +1,10 @@
-"""Write the README's benchmark section and the figures from the committed JSON.
+"""Write the page of benchmarks and its figures from the committed JSON.
 
 Run     python benchmarks/report.py
-Writes  README.md, between its markers, and docs/images/benchmark.png and growth.png
-Checks  --check fails if README.md says anything else than the JSON
-Prints  --print --results build/benchmarks shows the section of a quick run and changes nothing
+Writes  docs/benchmarks.md, and docs/images/benchmark.png and growth.png
+Checks  --check fails if the page says anything else than the JSON
+Prints  --print --results build/benchmarks shows the tables of a quick run and changes nothing;
+        --headlines shows the rows that experiments/report.py writes into the README
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ import sys
 from pathlib import Path
 
 from records import CaseRecord, load, load_other
-from tables import section
+from tables import headlines, section
 
 ROOT = Path(__file__).resolve().parent.parent
-START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
+CHARTS = {
+    "benchmark.png": "Milliseconds a call of each engine, of qkan 0.2.3, pykan and nn.Linear",
+    "growth.png": "Milliseconds a train step over batch, edges and repetitions, with guides of "
+    "linear growth",
+}
+PAGE = """# Benchmarks
 
+This page is written by `benchmarks/report.py` from the JSON in `benchmarks/results/`, which holds
+every sample, the machine, the versions and the commit. `make bench` measures everything again.
 
-class MarkersMissing(Exception):
-    """The README has no place for the section."""
+"""
 
 
 def main() -> int:
@@ -32,19 +39,18 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 1
     limit, decode = (load_other(arguments.results, name) for name in ("limit", "decode"))
+    if arguments.headlines:
+        print("\n".join(headlines(records, decode)))
+        return 0
     text = section(records, limit, decode)
     if arguments.print:
         print(text)
         return 0
-    readme = arguments.readme.read_text()
-    try:
-        wanted = replaced(readme, text)
-    except MarkersMissing as reason:
-        print(f"{arguments.readme}: {reason}", file=sys.stderr)
-        return 1
+    charts = "\n\n".join(f"![{said}](images/{name})" for name, said in CHARTS.items())
+    wanted = f"{PAGE}{charts}\n\n{text}"
     if arguments.check:
-        return _check(readme, wanted, arguments.readme)
-    arguments.readme.write_text(wanted)
+        return _check(arguments.page, wanted)
+    arguments.page.write_text(wanted)
     _draw(records, arguments.images)
     return 0
 
@@ -52,33 +58,22 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--check", action="store_true", help="change nothing, compare")
-    parser.add_argument("--print", action="store_true", help="change nothing, print the section")
+    parser.add_argument("--print", action="store_true", help="change nothing, print the tables")
+    parser.add_argument("--headlines", action="store_true", help="print the README's rows")
     return parser.parse_args()
 
 
-def replaced(readme: str, text: str) -> str:
-    """The README with `text` between its markers.
-
-    Raises:
-        MarkersMissing: It has not each of the two once, in order.
-    """
-    head, start, rest = readme.partition(START)
-    _, end, tail = rest.partition(END)
-    if not (start and end) or START in rest or END in tail:
-        raise MarkersMissing(f"needs one {START} and after it one {END}, each on a line")
-    return f"{head}{START}\n{text}{END}{tail}"
-
-
-def _check(readme: str, wanted: str, path: Path) -> int:
-    if readme == wanted:
+def _check(page: Path, wanted: str) -> int:
+    found = page.read_text() if page.exists() else ""
+    if found == wanted:
         return 0
-    found = difflib.unified_diff(
-        readme.splitlines(), wanted.splitlines(), str(path), "from the JSON", lineterm=""
+    lines = difflib.unified_diff(
+        found.splitlines(), wanted.splitlines(), str(page), "from the JSON", lineterm=""
     )
-    print("\n".join(found), file=sys.stderr)
+    print("\n".join(lines), file=sys.stderr)
     print("Run: python benchmarks/report.py", file=sys.stderr)
     return 1
 

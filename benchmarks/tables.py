@@ -1,4 +1,4 @@
-"""The README's benchmark section as Markdown; every figure comes from the records."""
+"""The tables of benchmarks as Markdown; every figure comes from the records."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ def section(
     if decode is not None:
         blocks.insert(-1, one_token(decode))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+
+def headlines(records: Records, decode: dict[str, Any] | None) -> list[str]:
+    """The README's rows: a train step beside the peer's, and a token through a folded block."""
+    rows, record = [], records.get("64-trainable")
+    peer = None if record is None else record.peer("step")
+    if record is not None and peer is not None and record.measured("auto", "step"):
+        mine, theirs = (ms(record.summary(name, "step").median) for name in ("auto", peer))
+        rows.append([
+            "[A train step](docs/benchmarks.md) of a layer of 64 → 64, 1,024 samples, on two cores",
+            f"{mine} ms, {times(record.ratio(peer, 'auto', 'step'))} times as fast",
+            f"qkan 0.2.3, its faster CPU solver: {theirs} ms",
+        ])  # fmt: skip
+    if decode is not None:
+        rounds = decode["rounds"]
+        mine, theirs = (ms(summary(rounds[name]).median) for name in ("folded", "MLP"))
+        rows.append([
+            f"[One token](docs/benchmarks.md) through a folded `HQKAN({decode['width']})`",
+            f"{mine} ms, {times(ratio(rounds['MLP'], rounds['folded']))} times as fast",
+            f"the MLP that it replaces, another function: {theirs} ms",
+        ])  # fmt: skip
+    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def headline(records: Records) -> list[str]:

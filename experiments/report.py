@@ -1,9 +1,9 @@
-"""Write the results of the README and the results page from the JSON of the experiments.
+"""Write the README's headlines and the results page from the JSON of the experiments.
 
 Run     python experiments/report.py            after make demo and make experiments
         python experiments/report.py --check    fails if a page and the JSON disagree
-Reads   experiments/results/*.json, as far as they are there
-Writes  README.md between its markers, and docs/results.md
+Reads   experiments/results/*.json, as far as they are there, and what benchmarks/report.py says
+Writes  between markers in README.md, docs/should-i.md and docs/choosing.md; docs/results.md
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import decisions
+import headlines
 from functions import (
     extension_report,
+    formula_report,
     functions_report,
     noise_report,
     regression_report,
@@ -37,7 +40,6 @@ from tables import defaults_report, tables_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
-START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,32 @@ class Section:
         name: Its JSON, `experiments/results/NAME.json`.
         title: Its heading on the results page.
         lines: From the record to lines of markdown.
-        brief: The same for the README, in fewer lines; `lines` when None.
-        in_readme: Whether the README has it, too.
         picture: A file in docs/images and its alternative text, shown on the results page.
     """
 
     name: str
     title: str
     lines: Callable[[dict[str, Any]], list[str]]
-    brief: Callable[[dict[str, Any]], list[str]] | None = None
-    in_readme: bool = False
     picture: tuple[str, str] | None = None
 
-    def markdown(self, *, brief: bool = False) -> str:
+    def markdown(self) -> str:
         """The study's paragraph and table; empty while it has no record."""
         path = RESULTS / f"{self.name}.json"
-        lines = (brief and self.brief) or self.lines
-        return "\n".join(lines(json.loads(path.read_text()))) if path.exists() else ""
+        return "\n".join(self.lines(json.loads(path.read_text()))) if path.exists() else ""
 
 
 SECTIONS = (
-    Section("regression", "A regression, fifteen times", regression_report.section, in_readme=True),
-    Section("digits", "Handwritten digits", digits_report.section, in_readme=True),
+    Section("regression", "A regression, fifteen times", regression_report.section),
+    Section("digits", "Handwritten digits", digits_report.section),
+    Section(
+        "formula",
+        "A formula read back from points",
+        formula_report.section,
+        picture=(
+            "network.png",
+            "The pruned network: a sine of x and a square of y are added, and exp of that is f",
+        ),
+    ),
     Section(
         "extension",
         "Growing repetition by repetition",
@@ -93,8 +99,6 @@ SECTIONS = (
         "functions",
         "Special functions and the Feynman equations",
         functions_report.page,
-        brief=functions_report.section,
-        in_readme=True,
         picture=(
             "functions.png",
             "Test errors of QKANs, spline KANs and MLPs, function by function",
@@ -116,7 +120,6 @@ SECTIONS = (
         "tables",
         "Five tables",
         tables_report.section,
-        in_readme=True,
         picture=("tables.png", "Scores of every fold by table and kind of model"),
     ),
     Section("defaults", "The estimators as they come", defaults_report.section),
@@ -136,7 +139,6 @@ SECTIONS = (
         "mnist",
         "MNIST with under 1,934 parameters",
         mnist_report.section,
-        in_readme=True,
         picture=("mnist.png", "Validation loss and test accuracy of a QKAN and an MLP head"),
     ),
     Section(
@@ -149,7 +151,6 @@ SECTIONS = (
         "char_lm",
         "A character language model",
         char_lm_report.section,
-        in_readme=True,
         picture=(
             "char_lm.png",
             "A character language model: HQKAN, MLP and bottlenecks of equal size, and the full "
@@ -196,10 +197,12 @@ SECTIONS = (
 )
 
 
-def readme_section() -> str:
-    """What stands between the README's markers."""
-    parts = (part.markdown(brief=True) for part in SECTIONS if part.in_readme)
-    return "\n\n".join(filter(None, parts))
+PARTS = {
+    (ROOT / "README.md", "results"): headlines.readme_section,
+    (ROOT / "docs" / "should-i.md", "decisions"): decisions.whether,
+    (ROOT / "docs" / "choosing.md", "choices"): decisions.choices,
+}
+"""What is written between the markers of a page."""
 
 
 def results_page() -> str:
@@ -220,16 +223,11 @@ def results_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def replaced(readme: str, section: str) -> str:
-    before, rest = readme.split(START)
-    return f"{before}{START}\n{section}\n{END}{rest.split(END)[1]}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, compare")
-    readme, page = ROOT / "README.md", ROOT / "docs" / "results.md"
-    wanted = {readme: replaced(readme.read_text(), readme_section()), page: results_page()}
+    wanted = {path: decisions.written(path, name, write()) for (path, name), write in PARTS.items()}
+    wanted[ROOT / "docs" / "results.md"] = results_page()
     if parser.parse_args().check:
         stale = [p.name for p, text in wanted.items() if not p.exists() or p.read_text() != text]
         sys.exit(f"{', '.join(stale)}: run experiments/report.py" if stale else None)

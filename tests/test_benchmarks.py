@@ -22,7 +22,6 @@ if BENCHMARKS.is_dir():
     import gate
     import gpu_time
     import records
-    import report
     import samples
     import tables
 
@@ -171,28 +170,33 @@ def test_the_section_is_against_the_faster_solver(tmp_path: Path) -> None:
     assert "0123456789" in text
 
 
-def test_the_report_writes_and_checks_the_readme(tmp_path: Path) -> None:
-    folder, readme = recorded(tmp_path / "results"), tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
-    options = ("--results", str(folder), "--readme", str(readme), "--images", str(tmp_path))
+def test_the_report_writes_and_checks_its_page(tmp_path: Path) -> None:
+    folder, page = recorded(tmp_path / "results"), tmp_path / "benchmarks.md"
+    options = ("--results", str(folder), "--page", str(page), "--images", str(tmp_path))
     assert run("report.py", "--check", *options).returncode == 1
     done = run("report.py", *options)
     assert done.returncode == 0, done.stderr
-    text = readme.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    text = page.read_text()
+    assert text.startswith("# Benchmarks\n")
     assert "**500**" in text
     assert run("report.py", "--check", *options).returncode == 0
-    readme.write_text(text.replace("**500**", "**501**"))
+    page.write_text(text.replace("**500**", "**501**"))
     done = run("report.py", "--check", *options)
     assert done.returncode == 1
     assert "**501**" in done.stderr
     assert (tmp_path / "benchmark.png").stat().st_size > 10_000
 
 
-def test_a_readme_without_its_markers_is_left_alone() -> None:
-    with pytest.raises(report.MarkersMissing, match="benchmark:start"):
-        report.replaced("no markers\n", "text\n")
+def test_the_page_says_what_the_records_say() -> None:
+    done = run("report.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_headlines_leave_out_what_was_not_measured(tmp_path: Path) -> None:
+    (case,) = records.load(recorded(tmp_path / "results")).values()
+    (row,) = tables.headlines({"64-trainable": case}, None)
+    assert "3000 ms" in row and "**500** (500–500) times as fast" in row
+    assert tables.headlines({}, None) == []
 
 
 def test_a_missing_peer_names_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -9,9 +10,9 @@ import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pages
 import pytest
 import torch
 from paths import ROOT
@@ -21,16 +22,12 @@ DOCS = ROOT / "docs"
 pytestmark = pytest.mark.checkout
 
 
-def pages() -> list[Path]:
+def written() -> list[Path]:
     """The pages that are written by hand."""
-    return sorted(p for p in DOCS.rglob("*.md") if p.name != "results.md")
+    return sorted(p for p in DOCS.rglob("*.md") if p.name not in ("results.md", "benchmarks.md"))
 
 
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-
-
-WITH_CODE = [page for page in pages() if python_blocks(page)]
+WITH_CODE = [page for page in written() if pages.blocks(page)]
 
 
 # the code of the first page is that of the README, which has a test of its own
@@ -44,9 +41,7 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    space: dict[str, Any] = {"__name__": "page"}
-    for block in python_blocks(page):
-        exec(compile(block, str(page), "exec"), space)
+    pages.run_page(page)
 
 
 @pytest.fixture
@@ -222,6 +217,23 @@ def test_the_faults_of_a_site_are_found(tmp_path: Path) -> None:
     ]
 
 
+def without_entry(api: Path) -> list[str]:
+    """Public methods of public classes that no page of the built API has."""
+    import names
+
+    ids = set().union(*(Links(page.read_text()).ids for page in api.rglob("*.html")))
+    public = [name for room in names.ROOMS for name in names.public_names(room)]
+    assert "qkan.QKANRegressor" in public
+    return [
+        f"{name}.{method}"
+        for name in public
+        if inspect.isclass(names.value(name))
+        for method in pages.methods(names.value(name))
+        if f"{names.canonical(name)}.{method}" not in ids
+    ]
+
+
+@pytest.mark.usefixtures("hooks")
 def test_the_site_builds_without_a_warning_and_its_links_hold(tmp_path: Path) -> None:
     environment = {**os.environ, "QKAN_TUTORIALS": "none", "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
@@ -231,6 +243,7 @@ def test_the_site_builds_without_a_warning_and_its_links_hold(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     assert faults(tmp_path) == []
+    assert without_entry(tmp_path / "api") == []
     page = (tmp_path / "concepts" / "spectrum" / "index.html").read_text()
     assert "<math" in page and "arithmatex" not in page
     ranks = (tmp_path / "claims" / "index.html").read_text()

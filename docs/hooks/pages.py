@@ -55,7 +55,6 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         raise PluginError(str(error)) from error
     pages: dict[str, str | bytes] = {
         "results.md": _said("-c", _RESULTS, room="experiments"),
-        "benchmarks.md": _benchmarks(),
         "cli.md": _command_line(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "]("),
@@ -97,11 +96,6 @@ def _list_of_tutorials() -> str:
     return "\n".join(f"- [{t.title}]({t.name}.md). {t.about}" for t in _rendered)
 
 
-def _benchmarks() -> str:
-    charts = "\n\n".join(f"![{alt}](images/{name})" for name, alt in _CHARTS.items())
-    return f"{_BENCHMARKS}{charts}\n\n{_said('report.py', '--print', room='benchmarks')}"
-
-
 def _command_line() -> str:
     text = _said("-m", "typer", "qkan.cli.app", "utils", "docs", "--name", "qkan")
     # the page has a heading of its own
@@ -119,20 +113,41 @@ def _said(*command: str, room: str = ".") -> str:
 
 
 _RESULTS = "import report; print(report.results_page())"
-_CHARTS = {
-    "benchmark.png": "Milliseconds a call of each engine, of qkan 0.2.3, pykan and nn.Linear",
-    "growth.png": "Milliseconds a train step over batch, edges and repetitions, with guides of "
-    "linear growth",
-}
-_BENCHMARKS = """# Benchmarks
-
-Written from the JSON in `benchmarks/results/` by `benchmarks/report.py`; the JSON holds every
-sample, the machine, the versions and the commit. `make bench` measures it all again.
-
-"""
 _CLI = """# Command line
 
-With the extra `cli`, `pip install ".[cli]"`, there is a command `qkan`; what runs on devices is
-explained in [Devices](devices.md). What follows is its own help.
+Install the extras that the commands need, `pip install ".[cli,plot,qiskit,sklearn,symbolic]"`,
+and begin with the demo, which learns a function, finds its formula, draws it and measures it on a
+fake device:
+
+```sh
+qkan demo
+```
+
+Three commands work on tables. `qkan fit` trains a model and writes it to a file, with its
+scaling, its names and its categories; `qkan predict` and `qkan plot` read that file. [Tables from
+a CSV file to a device](tables.md) goes through them.
+
+```sh
+qkan fit houses.csv --target price
+qkan predict model.safetensors new.csv
+qkan plot model.safetensors houses.csv
+```
+
+Five commands work with devices. `qkan estimate` says what a run would cost, `qkan submit` starts
+it, `qkan status` looks at it, `qkan collect` goes on where it stopped, `qkan cancel` ends it. A
+fake device costs nothing; a real one needs an account and `--budget-seconds`.
+[Devices](devices.md) explains them.
+
+```sh
+qkan estimate model.safetensors new.csv --backend FakeTorino
+qkan submit model.safetensors new.csv --backend FakeTorino
+```
+
+`qkan info` prints versions and which engine runs a layer, which helps in a report of a mistake,
+and `qkan warm-up` compiles the CPU kernels ahead of time. The exit code of a command is 0 when it
+has done its work, 1 when a device, an account or a package refused or is missing, 2 when the
+command was called wrongly or its input is not right, 3 when values are missing and 4 when jobs
+wait in the queue. Most commands have `--json` for scripts. What follows is the help of each
+command, as the terminal prints it.
 
 """

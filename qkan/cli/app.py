@@ -37,9 +37,9 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 
 
 def main_options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Networks of single-qubit circuits: train, draw, predict, and measure them on devices."""
+    """Train networks of single-qubit circuits, draw them, and run them on devices."""
     if version:
         show(__version__)
         raise typer.Exit

@@ -26,51 +26,64 @@ MISSING = ("impute", "refuse")
 
 
 def fit_command(
-    table: Annotated[Path, typer.Argument(help="CSV whose first line has names.")],
+    table: Annotated[
+        Path, typer.Argument(help="A CSV file whose first line has the names of the columns.")
+    ],
     target: Annotated[str, typer.Option(help="The column to predict.")],
     task: Annotated[
         str,
         typer.Option(
-            help=f"{TASKS[1]} or {TASKS[2]}; {TASKS[0]} takes texts for classes, and whole numbers "
-            f"with at most {FEW_CLASSES} values."
+            help=f"What to learn: {TASKS[1]} or {TASKS[2]}. With {TASKS[0]}, texts are classes, "
+            f"and so are whole numbers that take at most {FEW_CLASSES} values."
         ),
     ] = "auto",
     hidden: Annotated[
         str,
-        typer.Option(help="Sizes of hidden layers: 5, or 5,3; 0: none; auto: 5, or classes."),
+        typer.Option(
+            help="The sizes of the hidden layers, such as 5 or 5,3; 0 means none. With auto there "
+            "is one layer of 5 nodes, or of a node for every class."
+        ),
     ] = "auto",
-    reps: Annotated[int, typer.Option(help="Repetitions of the circuits.")] = 1,
+    reps: Annotated[int, typer.Option(help="How often the data enter each circuit.")] = 1,
     encoding: Annotated[
-        str, typer.Option(help="trainable, linear, binary or ternary.")
+        str,
+        typer.Option(help="How the data enter: trainable, linear, binary or ternary scales."),
     ] = "trainable",
-    ansatz: Annotated[str, typer.Option(help="The circuits; `qkan info` lists them.")] = "pz",
+    ansatz: Annotated[str, typer.Option(help="The circuit by name; `qkan info` lists all.")] = "pz",
     alpha: Annotated[
-        float, typer.Option(help="Penalty on rough activations; more, if it overfits.")
+        float,
+        typer.Option(help="The penalty on rough activations; raise it if the model overfits."),
     ] = 3.0,
-    steps: Annotated[int, typer.Option(help="Steps of LBFGS, of 20 iterations each.")] = 20,
+    steps: Annotated[int, typer.Option(help="How many steps of LBFGS, 20 iterations each.")] = 20,
     early_stopping: Annotated[
         bool | None,
         typer.Option(
-            help="Stop by a tenth of the training rows; if neither is given, with 200 or more.",
+            help="Hold out a tenth of the training rows and stop when they get worse. Without the "
+            "option this is done with 200 rows or more.",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the start and of the rows held out.")] = 0,
-    test_size: Annotated[float, typer.Option(help="Share of the rows to hold out, or 0.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="The seed of the start and of the rows held out.")] = 0,
+    test_size: Annotated[
+        float, typer.Option(help="The share of the rows to hold out, or 0.")
+    ] = 0.2,
     drop: Drop = None,
     category: Annotated[
         list[str] | None,
-        typer.Option(help="A column to read as categories; repeat for more.", show_default=False),
+        typer.Option(help="A column to read as categories; may be repeated.", show_default=False),
     ] = None,
     missing: Annotated[
         str,
         typer.Option(
-            help="Empty cells of inputs: impute takes the mean and marks them, refuse stops."
+            help="What to do with empty cells of inputs: impute takes the mean and marks them, "
+            "refuse stops."
         ),
     ] = "impute",
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    out: Annotated[Path, typer.Option(help="The model's file.")] = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(help="The file to write the model to.")] = Path(
+        "model.safetensors"
+    ),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -11,9 +11,11 @@ ENCODINGS = ("trainable", "linear")
 
 
 def demo_command(
-    out: Annotated[Path, typer.Option(help="The folder of all files.")] = Path("qkan-demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller and less exact.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of points, start and device.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder to write all files to.")] = Path(
+        "qkan-demo"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Do less, and less exactly.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed of points, start and device.")] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -29,17 +31,17 @@ def demo_command(
 
 
 def info_command(
-    batch: Annotated[int, typer.Option(min=0, help="Samples in a batch.")] = 1024,
-    inputs: Annotated[int, typer.Option("--in", help="Inputs of the layer.")] = 64,
-    outputs: Annotated[int, typer.Option("--out", help="Its outputs.")] = 64,
-    reps: Annotated[int, typer.Option(help="Repetitions.")] = 3,
+    batch: Annotated[int, typer.Option(min=0, help="The number of samples in a batch.")] = 1024,
+    inputs: Annotated[int, typer.Option("--in", help="The number of inputs of the layer.")] = 64,
+    outputs: Annotated[int, typer.Option("--out", help="The number of its outputs.")] = 64,
+    reps: Annotated[int, typer.Option(help="How often the data enter each circuit.")] = 3,
     encoding: Annotated[
         list[str] | None,
-        typer.Option(help=f"Its encoding; repeat for more. {' and '.join(ENCODINGS)} if none."),
+        typer.Option(help=f"Its encoding; may be repeated. Without it {' and '.join(ENCODINGS)}."),
     ] = None,
-    ansatz: Annotated[str, typer.Option(help="Its circuits.")] = "pz",
+    ansatz: Annotated[str, typer.Option(help="Its circuit by name.")] = "pz",
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; cuda if none and there is one.")
+        str | None, typer.Option(help="cpu or cuda; without it cuda where there is a card.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -22,17 +22,18 @@ KINDS = ("network", "spectrum", "bloch", "circuit")
 def plot_command(
     model: Model,
     table: Annotated[
-        Path | None, typer.Argument(help="Its inputs, which set the ranges: CSV or .npy.")
+        Path | None, typer.Argument(help="Its inputs, which set the ranges, as CSV or .npy.")
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="network; or of one edge spectrum, bloch or circuit.")
+        str,
+        typer.Option(help="What to draw: the network, or spectrum, bloch or circuit of an edge."),
     ] = "network",
     edge: Annotated[
-        str | None, typer.Option(help="Layer, output and input, counted from 0; 0,0,0 if none.")
+        str | None, typer.Option(help="The edge as layer,output,input, counted from 0.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture: .svg, .pdf or .png; beside the model if none."),
+        typer.Option(help="The picture to write, .svg, .pdf or .png; by default beside the model."),
     ] = None,
     drop: Drop = None,
     delimiter: Delimiter = None,

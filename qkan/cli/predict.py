@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 def predict_command(
     model: Model,
-    table: Annotated[Path, typer.Argument(help="CSV with the columns it was trained on, or .npy.")],
-    out: Annotated[Path | None, typer.Option(help="CSV to write; printed if none.")] = None,
+    table: Annotated[
+        Path, typer.Argument(help="A CSV file with the columns of training, or .npy.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="A CSV file to write to; by default it is printed.")
+    ] = None,
     proba: Annotated[
         bool, typer.Option("--proba", help="Add the probability of each class.")
     ] = False,

@@ -41,20 +41,22 @@ RUNS = Path("qkan-runs")
 """The directory of runs that are given none; a budget holds for all of them together."""
 
 Inputs = Annotated[
-    Path, typer.Argument(help="Its inputs: .npy, or a CSV with the columns it was trained on.")
+    Path, typer.Argument(help="Its inputs, as .npy or as a CSV file with the columns of training.")
 ]
 Store = Annotated[Path, typer.Argument(help="The run's directory, which `qkan submit` named.")]
-Backend = Annotated[str, typer.Option(help="ibm_…, least_busy, a fake device's name, or aer.")]
-Shots = Annotated[int, typer.Option(help="Shots for each value.")]
+Backend = Annotated[
+    str, typer.Option(help="A device: ibm_…, least_busy, a fake one's name, or aer.")
+]
+Shots = Annotated[int, typer.Option(help="The number of shots for each value.")]
 Budget = Annotated[float | None, typer.Option(help="The most seconds that may be billed.")]
-Mitigation = Annotated[str, typer.Option(help="readout or none.")]
-Mode = Annotated[str, typer.Option(help="sequential or teacher_forced.")]
+Mitigation = Annotated[str, typer.Option(help="Which errors are taken out: readout or none.")]
+Mode = Annotated[str, typer.Option(help="How layers are run: sequential or teacher_forced.")]
 More = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="Any other backend option, such as -o width=16."),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="CSV of the results; in the run's directory if none.")
+    Path | None, typer.Option(help="A CSV file for the results; by default in the run's directory.")
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
 
@@ -73,7 +75,7 @@ def estimate_command(
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate what measuring a model costs; nothing is submitted."""
+    """Estimate what a run of the model on a device would cost; nothing is submitted."""
     from qkan.devices.plan import estimate
 
     device = _device(backend, shots, budget_seconds, mitigation, option)
@@ -95,7 +97,7 @@ def submit_command(
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     store: Annotated[
-        Path | None, typer.Option(help="The run's directory; a new one if none.")
+        Path | None, typer.Option(help="The run's directory; by default a new one.")
     ] = None,
     out: Out = None,
     no_wait: NoWait = False,
@@ -133,7 +135,8 @@ def collect_command(
         bool,
         typer.Option(
             "--resubmit",
-            help="Submit again what the service neither confirmed nor shows; it may bill twice.",
+            help="Submit again the jobs that the service neither confirmed nor shows; they may be "
+            "billed twice.",
         ),
     ] = False,
 ) -> None:
@@ -184,11 +187,15 @@ def cancel_command(store: Store, as_json: Json = False) -> None:
 
 
 def devices_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Devices to look at closely.")] = None,
-    ibm: Annotated[bool, typer.Option("--ibm", help="The devices of your IBM account.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of devices to look at closely.")
+    ] = None,
+    ibm: Annotated[
+        bool, typer.Option("--ibm", help="List the devices of your IBM account.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List devices: fake ones offline; with --ibm the account's, with queue and calibration."""
+    """List fake devices, or with --ibm those of the account, with queue and calibration."""
     from .devices import Device, account_devices, fake_names, look_at
 
     found = [look_at(name) for name in names or ()]

@@ -32,15 +32,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Model = Annotated[Path, typer.Argument(help="A model that `qkan fit` or qkan.save wrote.")]
 Drop = Annotated[
     list[str] | None,
-    typer.Option("--drop", help="A column to leave out; repeat for more.", show_default=False),
+    typer.Option("--drop", help="A column to leave out; may be repeated.", show_default=False),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="What separates cells; found if not given. tab: a tab.", show_default=False),
+    typer.Option(help="What separates cells, or tab; by default it is found.", show_default=False),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(help="The decimal mark, . or a comma; found if not given.", show_default=False),
+    typer.Option(
+        help="The decimal mark, . or a comma; by default it is found.", show_default=False
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ from .terminal import FAILED, Json, show, tell, typer
 def warm_up_command(
     dtype: Annotated[
         list[str] | None,
-        typer.Option(help="float32 or float64; repeat for more. Both if none."),
+        typer.Option(help="float32 or float64; may be repeated. By default both."),
     ] = None,
     as_json: Json = False,
 ) -> None:

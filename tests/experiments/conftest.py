@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from paths import EXPERIMENTS
 
-ROOMS = {"demo", "report", *(path.parent.name for path in EXPERIMENTS.glob("*/__init__.py"))}
+ROOMS = {
+    "demo",
+    "report",
+    "headlines",
+    "decisions",
+    *(path.parent.name for path in EXPERIMENTS.glob("*/__init__.py")),
+}
 
 
 def _forgotten() -> dict[str, Any]:
