@@ -20,8 +20,6 @@
 # Both are built here in a few lines and compared with `torch.nn.LSTMCell` of about as many
 # parameters, and with a linear regression. These are small versions of the ideas, not those papers'
 # experiments, and nothing is said about time.
-#
-# The tests run this with less: `QKAN_TUTORIALS=small` trains one seed for two steps.
 
 # %%
 import os
@@ -35,12 +33,16 @@ from torch.func import functional_call, vmap
 
 import qkan
 
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
 SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 SEEDS, STEPS = (1, 2) if SMALL else (3, 20)
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#6b6b6b"
 COLOURS = {"LSTM": ORANGE, "QKAN-LSTM": BLUE, "fast weights": GREEN}
 
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 torch.set_num_threads(1)  # models this small only wait for a second thread
 
 # %% [markdown]
@@ -72,7 +74,9 @@ def windows(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # %% alt="A damped sine, a Bessel function, and the Hénon map, which jumps without a pattern"
-figure, axes = plt.subplots(3, 1, figsize=(7, 4.6), sharex=True, layout="constrained")
+figure, axes = plt.subplots(
+    3, 1, figsize=(7, 4.6), sharex=True, layout="constrained"
+)
 for ax, (name, values) in zip(axes, SERIES.items(), strict=True):
     ax.plot(values, color="black", linewidth=0.9, marker=".", markersize=2)
     ax.axvspan(TRAINED + WINDOW, LENGTH, color="#eeeeee", zorder=0)
@@ -92,7 +96,9 @@ for name, values in SERIES.items():
     x, y = windows(values.double())
     inputs = torch.cat([x[..., 0], torch.ones(len(x), 1)], 1)
     found = torch.linalg.lstsq(inputs[:TRAINED], y[:TRAINED]).solution
-    linear[name] = (inputs[TRAINED:] @ found - y[TRAINED:]).square().mean().item()
+    linear[name] = (
+        (inputs[TRAINED:] @ found - y[TRAINED:]).square().mean().item()
+    )
     print(f"{name:12} test MSE of a linear regression {linear[name]:.1e}")
 assert linear["damped sine"] < 1e-9 < 1e-2 < linear["Hénon map"]
 
@@ -115,7 +121,9 @@ class QKANLSTMCell(nn.Module):
         super().__init__()
         self.gates = qkan.QKANLayer(inputs + hidden, 4 * hidden, reps=1)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         h, c = state
         i, f, g, o = self.gates(torch.cat([x, h], -1)).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -145,7 +153,9 @@ class Recurrent(nn.Module):
 
 # %%
 layer = qkan.QKANLayer(3, 2)
-thetas = torch.rand(5, *layer.theta.shape)  # one theta (o, i, k) for each of five samples
+thetas = torch.rand(
+    5, *layer.theta.shape
+)  # one theta (o, i, k) for each of five samples
 x = torch.randn(5, 3)
 
 
@@ -173,7 +183,7 @@ assert torch.allclose(at_once, one_by_one, atol=1e-5)
 
 # %%
 class FastWeights(nn.Module):
-    """A slow linear map writes the angles of a fast `QKANLayer`, step by step."""
+    """A slow linear map writes a fast `QKANLayer`'s angles, step by step."""
 
     def __init__(self, hidden: int, reps: int) -> None:
         super().__init__()
@@ -188,7 +198,9 @@ class FastWeights(nn.Module):
         gate = gate.sigmoid()
         theta = self.fast.theta.flatten().expand(len(x), -1)
         for step in range(x.shape[1]):
-            theta = gate[:, step] * theta + (1 - gate[:, step]) * written[:, step]
+            theta = (
+                gate[:, step] * theta + (1 - gate[:, step]) * written[:, step]
+            )
         return theta.unflatten(-1, self.fast.theta.shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -205,7 +217,9 @@ MODELS = {
     "QKAN-LSTM": lambda: Recurrent(QKANLSTMCell(1, 3), 3),
     "fast weights": lambda: FastWeights(3, reps=2),
 }
-sizes = {name: qkan.effective_parameters(make()) for name, make in MODELS.items()}
+sizes = {
+    name: qkan.effective_parameters(make()) for name, make in MODELS.items()
+}
 print(sizes)
 assert max(sizes.values()) < 1.15 * min(sizes.values())
 
@@ -233,7 +247,9 @@ for series, values in SERIES.items():
         for seed in range(SEEDS):
             torch.manual_seed(seed)
             model = make()
-            qkan.fit(model, (x[:TRAINED], y[:TRAINED]), steps=STEPS, progress=False)
+            qkan.fit(
+                model, (x[:TRAINED], y[:TRAINED]), steps=STEPS, progress=False
+            )
             found = error(model, x[TRAINED:], y[TRAINED:])
             errors.setdefault(series, {}).setdefault(name, []).append(found)
             trained.setdefault(series, {}).setdefault(name, model)
@@ -242,7 +258,10 @@ print(f"test MSE, median of {SEEDS} seeds (lowest … highest)")
 for series, by_model in errors.items():
     print(f"\n{series}\n   {'linear':13} {linear[series]:.1e}")
     for name, found in by_model.items():
-        print(f"   {name:13} {statistics.median(found):.1e} ({min(found):.1e} … {max(found):.1e})")
+        print(
+            f"   {name:13} {statistics.median(found):.1e} ({min(found):.1e} "
+            f"… {max(found):.1e})"
+        )
 
 # %% [markdown]
 # Read it with care. One network is ahead of another where the ranges of their seeds do not overlap;
@@ -250,12 +269,21 @@ for series, by_model in errors.items():
 
 # %%
 for series, by_model in errors.items():
-    first, second = sorted(by_model, key=lambda name: statistics.median(by_model[name]))[:2]
+    first, second = sorted(
+        by_model, key=lambda name: statistics.median(by_model[name])
+    )[:2]
     apart = max(by_model[first]) < min(by_model[second])
     clear = "clearly" if apart and SEEDS > 1 else "not clearly"
     line = "ahead of" if linear[series] < min(by_model[first]) else "behind"
-    print(f"{series}: first among the networks, {clear}, is {first}; the line is {line} it")
-assert SMALL or max(max(found) for found in errors["Hénon map"].values()) < linear["Hénon map"] / 10
+    print(
+        f"{series}: first among the networks, {clear}, is {first}; the line "
+        f"is {line} it"
+    )
+assert (
+    SMALL
+    or max(max(found) for found in errors["Hénon map"].values())
+    < linear["Hénon map"] / 10
+)
 
 # %% [markdown]
 # ## On its own feet
@@ -270,7 +298,9 @@ def go_on(model: nn.Module, values: Tensor, steps: int) -> Tensor:
     """`steps` values after `values`, each forecast from the four before it."""
     path = values[-WINDOW:].tolist()
     for _ in range(steps):
-        path.append(model(torch.tensor(path[-WINDOW:]).view(1, WINDOW, 1)).item())
+        path.append(
+            model(torch.tensor(path[-WINDOW:]).view(1, WINDOW, 1)).item()
+        )
     return torch.tensor(path[WINDOW:])
 
 
@@ -278,13 +308,27 @@ def go_on(model: nn.Module, values: Tensor, steps: int) -> Tensor:
 values, begin = SERIES["Bessel J₂"], TRAINED + WINDOW
 steps = range(begin, LENGTH)
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-ax.plot(range(begin - 60, LENGTH), values[-len(steps) - 60 :], color="black", label="series")
+ax.plot(
+    range(begin - 60, LENGTH),
+    values[-len(steps) - 60 :],
+    color="black",
+    label="series",
+)
 for name, model in trained["Bessel J₂"].items():
     ahead = go_on(model, values[:begin], len(steps))
     off = (ahead - values[begin:]).abs().max()
-    ax.plot(steps, ahead, "--", color=COLOURS[name], label=f"{name}, at most {off:.2g} off")
+    ax.plot(
+        steps,
+        ahead,
+        "--",
+        color=COLOURS[name],
+        label=f"{name}, at most {off:.2g} off",
+    )
 ax.axvline(begin, color=GREY, linewidth=0.8)
-ax.set(xlabel="step (right of the line: forecasts of forecasts)", ylabel="Bessel J₂, scaled")
+ax.set(
+    xlabel="step (right of the line: forecasts of forecasts)",
+    ylabel="Bessel J₂, scaled",
+)
 ax.legend(frameon=False, fontsize=8)
 plt.show()
 
@@ -302,14 +346,18 @@ with torch.no_grad():
     theta = model.program(hidden)[:, :1, :1]
 low, high = hidden[..., 0].min().item(), hidden[..., 0].max().item()
 grid = torch.linspace(low - 2, high + 2, 200)[:, None]
-scale, shift = (value[:1, :1].detach() for value in (model.fast.scale, model.fast.shift))
+scale, shift = (
+    value[:1, :1].detach() for value in (model.fast.scale, model.fast.shift)
+)
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.axvspan(low, high, color="#eeeeee", zorder=0)
 for number, at in enumerate(range(TRAINED, TRAINED + 6)):
     colour = plt.colormaps["viridis"](number / 6)
     phi = qkan.expectation(model.fast.circuit, grid, theta[at], scale, shift)
     ax.plot(grid[:, 0], phi[:, 0, 0], color=colour, label=f"window {at}")
-ax.set(xlabel="input of the edge, in radians", ylabel="φ = ⟨Z⟩", ylim=(-1.05, 1.05))
+ax.set(
+    xlabel="input of the edge, in radians", ylabel="φ = ⟨Z⟩", ylim=(-1.05, 1.05)
+)
 ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
