@@ -308,9 +308,12 @@ print(
 # Then only the name of the device changes, and a real device wants to know what it may spend:
 #
 # ```python
-# backend = qkan.QiskitBackend("ibm_…", shots=4096, budget_seconds=60)  # or "least_busy"
-# print(qkan.estimate(model, x, backend))       # the same table, with the budget that is left
-# result = qkan.run(model, x, backend)          # waits in the queue; Ctrl-C loses nothing
+# # or "least_busy" instead of a device's name
+# backend = qkan.QiskitBackend("ibm_…", shots=4096, budget_seconds=60)
+# # the same table, with the budget that is left
+# print(qkan.estimate(model, x, backend))
+# # waits in the queue; Ctrl-C loses nothing
+# result = qkan.run(model, x, backend)
 # ```
 #
 # - **Budget.** Work that does not fit into `budget_seconds` is refused before a job is submitted,

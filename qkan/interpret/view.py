@@ -241,11 +241,7 @@ def _activation_view(model: nn.Module, x: Tensor | None, most: int) -> View:
         data = {"o": g, "i": g, "score": 1.0, "share": None} | _group_formula(formula, g)
         data |= {"x": inputs[[0, -1], g].tolist(), "y": whole[:, g].tolist()}
         edges.append(data | edge_data(layer, (0, g), (0.0, 1.0)))
-    names = (
-        ("x", "y")
-        if shown == 1
-        else tuple([f"{c} of group {g}" for g in range(shown)] for c in "xy")
-    )
+    names = [[f"{end} {g}" for g in range(shown)] for end in ("input", "output")]
     column = {"total": activation.group, "nodes": [*range(shown)]}
     title = f"DARUAN of {activation.group} group{'s' if activation.group > 1 else ''}"
     share = shown / activation.group
@@ -253,8 +249,8 @@ def _activation_view(model: nn.Module, x: Tensor | None, most: int) -> View:
         {"edges": edges, "total": activation.group, "share": share,
          "circuit": circuit_data(activation.circuit)}
     ]  # fmt: skip
-    notes = ["Each curve is the base activation plus what its circuit adds."]
-    columns = [column | {"names": [*end]} for end in names]
+    notes = ["Each curve is a group's: the base activation plus what its circuit adds."]
+    columns = [column | {"names": end} for end in names]
     content = {"columns": columns, "layers": layers, "rows": [], "samples": 0, "notes": notes}
     return View(title, content)
 
