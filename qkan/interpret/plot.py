@@ -272,8 +272,11 @@ def labels_of(formula: Formula | None, layers: list[QKANLayer], what: str) -> di
     """The names of the forms that edges were recognised as, by edge.
 
     Raises:
-        QKANError: The formula is one of another network; the message begins with `what`.
+        QKANError: The formula is none, or one of another network; the message begins with `what`.
     """
+    if formula is not None and not isinstance(formula, Formula):
+        found = type(formula).__name__
+        raise QKANError(f"{what}: formula is {found}; pass what symbolic(model, x) returned.")
     labels: dict[Edge, str] = {}
     for edge in () if formula is None else formula.edges:
         if edge.layer >= len(layers) or edge.output >= layers[edge.layer].out_features:

@@ -54,10 +54,15 @@ class View:
                 "view: the model's outputs are too large for a number; look at the sizes of its "
                 "parameters and of x."
             ) from error
-        template = files("qkan.interpret").joinpath("view.html").read_text(encoding="utf-8")
-        head, tail = template.split("{{data}}")
-        head = head.replace("{{title}}", html.escape(title))
-        self.html = head + content.replace("<", "\\u003c") + tail
+        page, style, script = (
+            files("qkan.interpret").joinpath(f"view.{kind}").read_text(encoding="utf-8")
+            for kind in ("html", "css", "js")
+        )
+        page = page.replace("{{style}}", style).replace("{{script}}", script)
+        head, tail = page.replace("{{title}}", html.escape(title)).split("{{data}}")
+        # a name that is no text, as half of a pair of surrogates, becomes a question mark
+        content = content.replace("<", "\\u003c").encode(errors="replace").decode()
+        self.html = head + content + tail
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to a file, which any browser opens.
@@ -163,7 +168,7 @@ def _subject(
     network = _network(inner if units is None else units.network)
     if x is None:
         kind = type(inner).__name__
-        raise QKANError(f"view: a {kind} is shown over data; pass view(model, x).")
+        raise QKANError(f"view: this {kind} is shown over data; pass view(model, x).")
     data, shown = _values(inner, network, x)
     labels_of(formula, network.rows, "view")
     inputs, outputs = names

@@ -135,6 +135,11 @@ def test_names_of_data_are_no_markup(tmp_path: Path) -> None:
         assert name not in text and html.escape(name) not in text
 
 
+def test_a_name_that_is_no_text_does_not_stop_the_page(tmp_path: Path) -> None:
+    page = view(QKAN([1, 1]), points(9, 1), tmp_path / "page.html", names=["\ud800"])
+    assert data_of(page)["columns"][0]["names"] == ["?"]
+
+
 def test_a_page_asks_for_nothing_and_stands_in_a_notebook() -> None:
     page = view(QKAN([2, 2, 1]), points(9, 2))
     assert not re.search(r"""(?:src|href)=|url\(|@import|fetch\(""", page.html)
@@ -232,6 +237,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
         ({"names": ["a"]}, "wanted 2 names"),
         ({"outputs": ["a", "b"]}, "wanted 1 names"),
         ({"most": 0}, "most=0"),
+        ({"formula": "sin"}, "formula is str; pass what symbolic"),
         ({"rows": 0}, "rows=0"),
         ({"path": tmp_path}, "is a folder"),
         ({"path": tmp_path / "x" / "y.html"}, "does not exist"),
