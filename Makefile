@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 GPU_PYTHON ?= python3
 GPU_RUN := PYTHONPATH="$(CURDIR)/build/gpu" $(GPU_PYTHON)
 
-.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-full test-zoo test-wheel test-oldest-runtime release-check test-kill bench bench-quick experiments docs docs-serve lint typecheck format clean
+.PHONY: build/gpu test-gpu bench-gpu test-card demo test test-full test-zoo test-wheel test-oldest-runtime release-check test-kill bench bench-quick experiments docs docs-serve docs-next test-site lint typecheck format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
@@ -113,11 +113,27 @@ experiments: $(STAMP)  ## the studies behind the README's results
 	$(BIN)/python experiments minilm
 	$(BIN)/python experiments tuning
 
+# what builds the site from plain Markdown; docs/builder has the extension for formulas
+BUILDER ?= mkdocs
+SITE := PYTHONPATH=docs/builder NO_MKDOCS_2_WARNING=1
+
 docs: $(STAMP)  ## the documentation site in build/site; runs the tutorials, so some minutes
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python docs/builder/pages.py
+	$(SITE) $(BIN)/$(BUILDER) build --quiet
+	$(BIN)/pytest tests/site/test_built.py
 
 docs-serve: $(STAMP)  ## the same at http://127.0.0.1:8000, again at every change; tutorials are not run
-	QKAN_TUTORIALS=none NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+	QKAN_TUTORIALS=none $(SITE) $(BIN)/python docs/builder/pages.py --while $(BIN)/$(BUILDER) serve --livereload
+
+docs-next: $(STAMP)  ## the same pages built by ProperDocs, which continues MkDocs, in build/next
+	QKAN_TUTORIALS=none $(BIN)/python docs/builder/pages.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "properdocs==1.6.7"
+	$(SITE) $(BIN)/properdocs build --quiet --config-file mkdocs.yml --site-dir build/next
+	QKAN_SITE=build/next $(BIN)/pytest tests/site/test_built.py
+
+test-site: docs  ## the built site in a browser, Debian's chromium or CHROMIUM=…, with screenshots in build/screenshots
+	$(BIN)/pip install --quiet --disable-pip-version-check "playwright==1.65.2"
+	$(BIN)/pytest tests/site
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from .interpret.plot import plot_circuit as plot_circuit
     from .interpret.plot import plot_spectrum as plot_spectrum
     from .interpret.symbolic import symbolic as symbolic
+    from .interpret.view import View as View
+    from .interpret.view import view as view
     from .io.feynman import FeynmanEquation as FeynmanEquation
     from .io.feynman import feynman as feynman
     from .io.feynman import feynman_names as feynman_names
@@ -148,6 +150,7 @@ _EXPORTS = {
     ".interpret.importance": "Importance importance sparse_loss",
     ".interpret.plot": "plot plot_bloch plot_circuit plot_spectrum",
     ".interpret.symbolic": "symbolic",
+    ".interpret.view": "View view",
     ".surgery.export": "to_onnx",
     ".surgery.extend": "extend",
     ".surgery.fit_extending": "fit_extending",

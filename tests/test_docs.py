@@ -12,7 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pages
+import nbformat
+import page_code
 import pytest
 import torch
 from paths import ROOT
@@ -27,7 +28,7 @@ def written() -> list[Path]:
     return sorted(p for p in DOCS.rglob("*.md") if p.name not in ("results.md", "benchmarks.md"))
 
 
-WITH_CODE = [page for page in written() if pages.blocks(page)]
+WITH_CODE = [page for page in written() if page_code.blocks(page)]
 
 
 # the code of the first page is that of the README, which has a test of its own
@@ -41,16 +42,16 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    pages.run_page(page)
+    page_code.run_page(page)
 
 
 @pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules that build the site, as mkdocs sees them."""
-    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
+def builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules that write the site's pages, as they see each other."""
+    monkeypatch.syspath_prepend(str(DOCS / "builder"))
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
 def test_every_public_name_is_in_the_api_once() -> None:
     import names
 
@@ -65,9 +66,9 @@ def test_every_public_name_is_in_the_api_once() -> None:
     assert missing == set(), "add them to a page of docs/api"
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
 def test_formulas_become_mathml() -> None:
-    import mathml
+    import formulas as mathml
 
     block = mathml.formula(block=r"\sum_{k&gt;K} \frac{a}{b}")
     assert block.startswith('<div class="formula"')
@@ -78,6 +79,21 @@ def test_formulas_become_mathml() -> None:
     assert 'form="prefix">−' in mathml.formula(inline=r"(-\pi, \pi)")
     with pytest.raises(ValueError, match="notacommand"):
         mathml.formula(inline=r"\notacommand{x}")
+
+
+@pytest.mark.usefixtures("builder")
+def test_the_extension_of_markdown() -> None:
+    import markdown
+
+    text = "$a_1$ and [![in a link](x.png)](y.md)\n\n![A curve](c.png) as drawn"
+    extensions = ["formulas", "pymdownx.arithmatex"]
+    options = {"pymdownx.arithmatex": {"generic": True}}
+    page = markdown.markdown(text, extensions=extensions, extension_configs=options)
+    assert "<math" in page and "arithmatex" not in page
+    assert '<a class="zoom" href="c.png"><img alt="A curve" src="c.png" /></a> as drawn' in page
+    assert page.count("zoom") == 1 and 'href="y.md"' in page
+    with pytest.raises(ValueError, match="notacommand"):
+        markdown.markdown("$\\notacommand$", extensions=extensions, extension_configs=options)
 
 
 TUTORIAL = """\
@@ -91,6 +107,9 @@ TUTORIAL = """\
 import os
 print("sizes:", os.environ["QKAN_TUTORIALS"])
 
+# %% tags=["plumbing"]
+colour = "blue"
+
 # %% alt="A line that rises"
 import matplotlib.pyplot as plt
 plt.plot([0, 1])
@@ -98,7 +117,7 @@ plt.show()
 """
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
 def test_a_tutorial_becomes_a_page(tmp_path: Path) -> None:
     import guides
 
@@ -107,6 +126,12 @@ def test_a_tutorial_becomes_a_page(tmp_path: Path) -> None:
     page = guides.render(path, "small", tmp_path / "store")
     assert (page.title, page.about) == ("A title", "What it is about, in two lines.")
     assert "sizes: small" in page.markdown
+    assert '??? note "' in page.markdown and '    colour = "blue"' in page.markdown
+    assert "[Download this guide as a notebook](1_title.ipynb)" in page.markdown
+    notebook = nbformat.reads(page.notebook, as_version=4)
+    folded = [cell.source for cell in notebook.cells if "jupyter" in cell.metadata]
+    assert folded == ['colour = "blue"'] and "outputs" in notebook.cells[1]
+    assert not any(cell.get("outputs") for cell in notebook.cells)
     assert "![A line that rises](1_title-1.png)" in page.markdown
     assert page.pictures["1_title-1.png"].startswith(b"\x89PNG")
     assert page == guides.render(path, "small", tmp_path / "store")
@@ -127,7 +152,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_tutorial_that_cannot_be_shown_stops_the_build(case: str, tmp_path: Path) -> None:
     import guides
@@ -139,7 +164,7 @@ def test_a_tutorial_that_cannot_be_shown_stops_the_build(case: str, tmp_path: Pa
         guides.render(path, "small")
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
 def test_a_tutorial_needs_a_title(tmp_path: Path) -> None:
     import guides
 
@@ -228,20 +253,77 @@ def without_entry(api: Path) -> list[str]:
         f"{name}.{method}"
         for name in public
         if inspect.isclass(names.value(name))
-        for method in pages.methods(names.value(name))
+        for method in page_code.methods(names.value(name))
         if f"{names.canonical(name)}.{method}" not in ids
     ]
 
 
-@pytest.mark.usefixtures("hooks")
+@pytest.mark.usefixtures("builder")
+def test_pages_are_written_once_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pages
+
+    made = {"a.md": "one", "guides/b.png": b"two"}
+    monkeypatch.setattr(pages, "PAGES", tmp_path)
+    monkeypatch.setattr(pages, "link_farm", lambda: None)
+    monkeypatch.setattr(pages, "rendered", list)
+    monkeypatch.setattr(pages, "generated", dict)
+    monkeypatch.setattr(pages, "by_hand", lambda guides: made)
+    pages.write_pages()
+    before = (tmp_path / "a.md").stat().st_mtime_ns
+    del made["guides/b.png"]
+    pages.write_pages()
+    assert [file.name for file in tmp_path.rglob("*.*")] == ["a.md"]
+    # a server that watches is not woken by what did not change
+    assert (tmp_path / "a.md").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="wanted nothing, or --while and a command"):
+        pages.main(["--watch"])
+
+
+@pytest.mark.usefixtures("builder")
+def test_pages_follow_their_sources_while_a_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pages
+
+    moments, written = iter([1.0, 1.0, 2.0, 2.0, *[2.0] * 1000]), list[int]()
+    monkeypatch.setattr(pages, "_newest", lambda: next(moments))
+    monkeypatch.setattr(pages, "write_pages", lambda: written.append(1))
+    monkeypatch.setattr(pages.time, "sleep", lambda seconds: None)
+    code = "import time, sys; time.sleep(1); sys.exit(3)"
+    monkeypatch.setattr(pages.subprocess, "Popen", Ends)
+    assert pages.main(["--while", sys.executable, "-c", code]) == 3
+    assert len(written) == 2
+
+
+class Ends:
+    """A process that ends after some looks at it."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.looks, self.returncode = 0, 3
+
+    def __enter__(self) -> Ends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        return 3 if self.looks > 5 else None
+
+
 def test_the_site_builds_without_a_warning_and_its_links_hold(tmp_path: Path) -> None:
     environment = {**os.environ, "QKAN_TUTORIALS": "none", "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
+    environment["PYTHONPATH"] = "docs/builder"
+    for command in (
+        ["docs/builder/pages.py"], ["-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path]
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
     assert faults(tmp_path) == []
     assert without_entry(tmp_path / "api") == []
     page = (tmp_path / "concepts" / "spectrum" / "index.html").read_text()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pages
+import page_code
 import pytest
 from paths import EXPERIMENTS, ROOT
 
@@ -76,7 +76,7 @@ def test_a_word_that_strangers_search_for_is_on_a_page(word: str) -> None:
 def test_the_code_of_other_packages_runs(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, _ = pages.blocks(DOCS / "migrate.md", theirs=True)[number]
+    code, _ = page_code.blocks(DOCS / "migrate.md", theirs=True)[number]
     for package in ("kan", "pennylane"):
         if f"import {package}" in code or f"from {package} " in code:
             assert importlib.util.find_spec(package), f"the extra test installs {package}"

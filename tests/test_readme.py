@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pages
+import page_code
 import pytest
 from paths import ROOT
 
@@ -16,8 +16,8 @@ def test_the_examples_run_and_print_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert sum(shown is not None for _, shown in pages.blocks(README)) >= 5
-    pages.run_page(README, "readme")
+    assert sum(shown is not None for _, shown in page_code.blocks(README)) >= 5
+    page_code.run_page(README, "readme")
     assert (tmp_path / "model.safetensors").exists()
 
 
@@ -27,7 +27,7 @@ def test_the_formula_is_read_back(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _ = pages.blocks(README)[0]
+    code, _ = page_code.blocks(README)[0]
     assert "torch.manual_seed(0)" in code
     space: dict[str, object] = {"__name__": "readme"}
     exec(compile(code.replace("manual_seed(0)", f"manual_seed({seed})"), "README", "exec"), space)
@@ -55,10 +55,10 @@ SHOWN = [
 @pytest.mark.parametrize(("printed", "shown", "same"), SHOWN)
 def test_only_rounding_may_differ(printed: str, shown: str, same: bool) -> None:
     if same:
-        pages.assert_shown(printed, shown)
+        page_code.assert_shown(printed, shown)
     else:
         with pytest.raises(AssertionError, match="shown on the page"):
-            pages.assert_shown(printed, shown)
+            page_code.assert_shown(printed, shown)
 
 
 def test_a_block_is_found_with_what_it_prints(tmp_path: Path) -> None:
@@ -67,5 +67,5 @@ def test_a_block_is_found_with_what_it_prints(tmp_path: Path) -> None:
         "```python\nprint(1)\n```\n\n```text\n1\n```\n\nwords\n\n```python\nx = 2\n```\n\n"
         "words\n\n```text\nno output of ours\n```\n"
     )
-    assert pages.blocks(page) == [("print(1)\n", "1\n"), ("x = 2\n", None)]
-    assert pages.run_page(page)["x"] == 2
+    assert page_code.blocks(page) == [("print(1)\n", "1\n"), ("x = 2\n", None)]
+    assert page_code.run_page(page)["x"] == 2

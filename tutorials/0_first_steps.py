@@ -20,7 +20,16 @@ from pathlib import Path
 import torch
 
 import qkan
-from qkan.circuits import RX, RY, Circuit, Encoding, Theta, ansatz, lower, register_ansatz
+from qkan.circuits import (
+    RX,
+    RY,
+    Circuit,
+    Encoding,
+    Theta,
+    ansatz,
+    lower,
+    register_ansatz,
+)
 
 # %% [markdown]
 # ## A DARUAN by hand
@@ -31,7 +40,12 @@ from qkan.circuits import RX, RY, Circuit, Encoding, Theta, ansatz, lower, regis
 # %%
 circuit = ansatz("pz", reps=3)
 print(circuit.draw())
-print("trainable angles:", circuit.num_theta, "· frequencies:", circuit.spectrum("linear"))
+print(
+    "trainable angles:",
+    circuit.num_theta,
+    "· frequencies:",
+    circuit.spectrum("linear"),
+)
 print("with scales 1, 3, 9:", circuit.spectrum("ternary"))
 
 # %% [markdown]
@@ -60,7 +74,9 @@ assert torch.allclose(fast, truth, atol=1e-12)
 # %%
 inputs = torch.rand(1000, 2) * 2 - 1
 targets = torch.exp(torch.sin(torch.pi * inputs[:, :1]) + inputs[:, 1:] ** 2)
-model = qkan.QKAN([2, 5, 1], reps=3, input_range=(-1, 1))  # inputs mapped to ±π/2
+model = qkan.QKAN(
+    [2, 5, 1], reps=3, input_range=(-1, 1)
+)  # inputs mapped to ±π/2
 history = qkan.fit(model, (inputs, targets), steps=10, progress=False)
 print(history)
 assert history.train_loss[-1] < 1e-3

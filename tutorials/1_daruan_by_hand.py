@@ -24,12 +24,26 @@ import numpy as np
 import torch
 
 import qkan
-from qkan.circuits import RY, RZ, Circuit, Encoding, Gate, H, Theta, fourier_series, lower
+from qkan.circuits import (
+    RY,
+    RZ,
+    Circuit,
+    Encoding,
+    Gate,
+    H,
+    Theta,
+    fourier_series,
+    lower,
+)
 from qkan.simulators import expectation_of
 
-SMALL = os.environ.get("QKAN_TUTORIALS") == "small"  # the tests run this with less
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
+SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 
 # %% [markdown]
 # ## The circuit
@@ -75,7 +89,9 @@ def turn(axis: str, angle: float) -> np.ndarray:
     return matrix
 
 
-def matrix_of(gate: Gate, theta: np.ndarray, x: float, scale: np.ndarray) -> np.ndarray:
+def matrix_of(
+    gate: Gate, theta: np.ndarray, x: float, scale: np.ndarray
+) -> np.ndarray:
     """The rotation that a gate of our circuit is."""
     if gate == H:
         return turn("Y", math.pi / 2) @ turn("Z", math.pi)
@@ -102,14 +118,19 @@ print("the activation φ(0.8) = ⟨Z⟩ =", vector[2])
 
 # %%
 angles = [
-    scale[gate.angle.index] * x if isinstance(gate.angle, Encoding) else theta[gate.angle.index]
+    scale[gate.angle.index] * x
+    if isinstance(gate.angle, Encoding)
+    else theta[gate.angle.index]
     for gate in circuit.parametric_gates
 ]
 amplitudes = qkan.simulate(circuit, np.array(angles))
 print("amplitudes of |0⟩ and |1⟩:", amplitudes.round(4))
 for axis, by_hand in zip("XYZ", vector, strict=True):
     by_statevector = expectation_of(circuit.with_observable(axis), amplitudes)
-    print(f"⟨{axis}⟩ {by_hand:+.12f} by hand, {by_statevector:+.12f} by statevector")
+    print(
+        f"⟨{axis}⟩ {by_hand:+.12f} by hand, {by_statevector:+.12f} by "
+        "statevector"
+    )
     assert abs(by_hand - by_statevector) < 1e-12
 
 # %% [markdown]
@@ -128,7 +149,14 @@ assert len(circuit.gates) == 9 and len(lower(circuit).rotations) == 6
 # height of that path. A layer with one input and one output is one edge, and so one circuit.
 
 # %%
-edge = qkan.QKANLayer(1, 1, ansatz=circuit, encoding=scale.tolist(), base=None, dtype=torch.float64)
+edge = qkan.QKANLayer(
+    1,
+    1,
+    ansatz=circuit,
+    encoding=scale.tolist(),
+    base=None,
+    dtype=torch.float64,
+)
 with torch.no_grad():
     edge.theta.copy_(torch.from_numpy(theta))
 grid = torch.linspace(-math.pi, math.pi, 400, dtype=torch.float64)[:, None]
@@ -137,7 +165,9 @@ grid = torch.linspace(-math.pi, math.pi, 400, dtype=torch.float64)[:, None]
 qkan.plot_bloch(edge, grid)
 
 # %%
-phi = qkan.expectation(circuit, grid, edge.theta.detach(), scale.tolist()).flatten()
+phi = qkan.expectation(
+    circuit, grid, edge.theta.detach(), scale.tolist()
+).flatten()
 assert phi.abs().max() <= 1
 
 # %% alt="The activation against x, a wave within ±1; the value by hand lies on it"
@@ -186,8 +216,12 @@ for r in range(1, 6):
 # %%
 k, cosine, sine = fourier_series(circuit, theta, scale)
 points = 2 * int(k.max()) + 1
-nodes = torch.arange(points, dtype=torch.float64)[:, None] * (2 * math.pi / points)
-samples = qkan.expectation(circuit, nodes, edge.theta.detach(), scale.tolist()).flatten()
+nodes = torch.arange(points, dtype=torch.float64)[:, None] * (
+    2 * math.pi / points
+)
+samples = qkan.expectation(
+    circuit, nodes, edge.theta.detach(), scale.tolist()
+).flatten()
 transform = np.fft.rfft(samples.numpy()) / points
 for frequency, a, b in zip(k, cosine, sine, strict=True):
     found = transform[round(frequency)] * (1 if frequency == 0 else 2)
@@ -202,11 +236,18 @@ for frequency, a, b in zip(k, cosine, sine, strict=True):
 # %% alt="Amplitudes: three frequencies above 0 if linear, thirteen if ternary"
 three = qkan.ansatz("pz", reps=3)
 angles = rng.uniform(-math.pi / 2, math.pi / 2, three.num_theta)
-figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.7), sharey=True, layout="constrained")
-for ax, encoding, colour in zip(axes, ("linear", "ternary"), (BLUE, ORANGE), strict=True):
+figure, axes = plt.subplots(
+    1, 2, figsize=(7.6, 2.7), sharey=True, layout="constrained"
+)
+for ax, encoding, colour in zip(
+    axes, ("linear", "ternary"), (BLUE, ORANGE), strict=True
+):
     k, a, b = fourier_series(three, angles, encoding)
     ax.bar(k, np.hypot(a, b), width=0.35, color=colour)
-    ax.set(xlabel="frequency k (radians per unit of x)", title=f"{encoding} encoding, r = 3")
+    ax.set(
+        xlabel="frequency k (radians per unit of x)",
+        title=f"{encoding} encoding, r = 3",
+    )
     ax.set(xlim=(-0.7, 13.7), xticks=range(0, 14, 2))
 axes[0].set_ylabel("amplitude")
 plt.show()
@@ -227,7 +268,8 @@ for r in range(1, 4 if SMALL else 6):
         coefficients = 2 * int(family.spectrum(encoding).max()) + 1
         found = qkan.redundancy(family, encoding=encoding)
         print(
-            f"{r}   {encoding:8s}   {coefficients:12d}   {found.parameters:6d}   {found.rank:10d}"
+            f"{r}   {encoding:8s}   {coefficients:12d}   "
+            f"{found.parameters:6d}   {found.rank:10d}"
         )
         assert coefficients == (2 * r + 1 if encoding == "linear" else 3**r)
         assert (found.parameters, found.rank) == (2 * r + 2, 2 * r + 1)
@@ -255,11 +297,20 @@ for reps in (1, 3):
     for encoding in ("linear", "trainable"):
         generator = torch.Generator().manual_seed(0)
         layer = qkan.QKANLayer(
-            1, 1, reps=reps, encoding=encoding, base=None, dtype=torch.float64, generator=generator
+            1,
+            1,
+            reps=reps,
+            encoding=encoding,
+            base=None,
+            dtype=torch.float64,
+            generator=generator,
         )
         history = qkan.fit(layer, (x, y), steps=10, progress=False)
         errors[reps, encoding] = history.train_loss[-1]
-        print(f"r = {reps}, {encoding:9s}: mean squared error {history.train_loss[-1]:.1e}")
+        print(
+            f"r = {reps}, {encoding:9s}: mean squared error "
+            f"{history.train_loss[-1]:.1e}"
+        )
 assert errors.pop((3, "trainable")) < 1e-6 and min(errors.values()) > 1e-2
 
 # %% alt="Fourier coefficients: a tall one at 2.7, below it groups of opposite signs"
@@ -271,17 +322,28 @@ qkan.plot_spectrum(layer)
 # away):
 
 # %%
-theta, scale, shift = (t[0, 0].detach().numpy() for t in (layer.theta, layer.scale, layer.shift))
+theta, scale, shift = (
+    t[0, 0].detach().numpy() for t in (layer.theta, layer.scale, layer.shift)
+)
 print("the trained scales:", scale.round(3))
 groups: dict[float, complex] = {}
-for k, a, b in zip(*fourier_series(layer.circuit, theta, scale, shift), strict=True):
+for k, a, b in zip(
+    *fourier_series(layer.circuit, theta, scale, shift), strict=True
+):
     groups[round(k, 1)] = groups.get(round(k, 1), 0) + complex(a, b)
 for k, total in sorted(groups.items()):
-    left = f"{total.real:+.4f} cos {total.imag:+.4f} sin" if abs(total) > 1e-3 else "they cancel"
+    left = (
+        f"{total.real:+.4f} cos {total.imag:+.4f} sin"
+        if abs(total) > 1e-3
+        else "they cancel"
+    )
     print(f"frequency {k:.1f}: {left}")
 sine = sum(total for k, total in groups.items() if abs(k - 2.7) < 0.15)
 assert abs(layer.weight.item() * sine - 1j) < 1e-2
-print(f"times the weight {layer.weight.item():.4f}, plus the bias {layer.bias.item():+.4f}")
+print(
+    f"times the weight {layer.weight.item():.4f}, plus the bias "
+    f"{layer.bias.item():+.4f}"
+)
 
 # %% [markdown]
 # ## Where next

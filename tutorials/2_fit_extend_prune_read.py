@@ -25,10 +25,15 @@ import torch
 
 import qkan
 
-SMALL = os.environ.get("QKAN_TUTORIALS") == "small"  # the tests run this with less
-STEPS = 8 if SMALL else 20
 torch.set_default_dtype(torch.float64)
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
+SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
+STEPS = 8 if SMALL else 20
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 
 # %% [markdown]
 # ## The data
@@ -70,7 +75,10 @@ start = torch.Generator().manual_seed(1)
 model = qkan.QKAN([2, 5, 1], reps=1, input_range=(-1, 1), generator=start)
 with qkan.sparse_loss(model, 2e-2) as loss:
     qkan.fit(model, train, loss=loss, steps=20, progress=False)
-print(f"{qkan.effective_parameters(model)} parameters, test error {test_error(model):.1e}")
+print(
+    f"{qkan.effective_parameters(model)} parameters, test error "
+    f"{test_error(model):.1e}"
+)
 
 # %% [markdown]
 # In the picture inputs are at the bottom, and the box on an edge shows what the edge adds to its
@@ -97,7 +105,10 @@ for name, found in qkan.importance(model, train[0]).items():
 # %%
 pruned = qkan.prune(model, train[0])
 print(model.widths, "→", pruned.widths)
-print(f"{qkan.effective_parameters(pruned)} parameters, test error {test_error(pruned):.1e}")
+print(
+    f"{qkan.effective_parameters(pruned)} parameters, test error "
+    f"{test_error(pruned):.1e}"
+)
 assert pruned.widths == [2, 1, 1]
 
 # %% [markdown]
@@ -123,16 +134,28 @@ assert change < 1e-12
 
 # %%
 stages = [1, 3] if SMALL else [1, 3, 5]
-grown, history = qkan.fit_extending(pruned, train, reps=stages, steps=STEPS, progress=False)
-print(f"{qkan.effective_parameters(grown)} parameters, test error {test_error(grown):.1e}")
+grown, history = qkan.fit_extending(
+    pruned, train, reps=stages, steps=STEPS, progress=False
+)
+print(
+    f"{qkan.effective_parameters(grown)} parameters, test error "
+    f"{test_error(grown):.1e}"
+)
 assert test_error(grown) < 1e-4
 
 # %% alt="Training error over the steps: it falls again after each extension"
 figure, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
-for n, (reps, colour) in enumerate(zip(stages, ("#0072B2", "#E69F00", "#009E73"), strict=False)):
+for n, (reps, colour) in enumerate(
+    zip(stages, ("#0072B2", "#E69F00", "#009E73"), strict=False)
+):
     steps = slice(n * STEPS, (n + 1) * STEPS)
     label = f"{reps} repetition{'s' if reps > 1 else ''}"
-    ax.semilogy(history.step[steps], history.train_loss[steps], color=colour, label=label)
+    ax.semilogy(
+        history.step[steps],
+        history.train_loss[steps],
+        color=colour,
+        label=label,
+    )
 ax.set(xlabel="LBFGS step (20 iterations each)", ylabel="mean squared error")
 ax.legend(frameon=False)
 plt.show()
@@ -155,7 +178,10 @@ print(formula.table())
 
 # %%
 error = float((formula(test[0]) - test[1]).square().mean())
-print(f"test error of the model {test_error(grown):.1e}, of the formula {error:.1e}")
+print(
+    f"test error of the model {test_error(grown):.1e}, of the formula "
+    f"{error:.1e}"
+)
 assert str(formula.expr) == "exp(y**2 + sin(pi*x))"
 assert error < 1e-10
 
@@ -179,7 +205,10 @@ exact = qkan.symbolic(grown, train[0], names=["x", "y"])
 short = qkan.symbolic(grown, train[0], names=["x", "y"], tolerance=1e-3)
 for what, found in (("exact", exact), ("shortened", short)):
     terms = sum(len(expr.args) for nodes in found.layers for _, expr in nodes)
-    print(f"{what}: {terms} terms, error {found.error:.1e}, bound {found.bound:.1e}")
+    print(
+        f"{what}: {terms} terms, error {found.error:.1e}, bound "
+        f"{found.bound:.1e}"
+    )
     assert found.error <= found.bound + 1e-12
 
 # %% [markdown]

@@ -16,8 +16,6 @@
 #
 # All of it is computed on this machine: circuits of one qubit are simulated exactly, and the
 # convolutions are ordinary ones.
-#
-# The tests run this with less: `QKAN_TUTORIALS=small` trains each head once, for three epochs.
 
 # %%
 import os
@@ -32,11 +30,15 @@ from torch import Tensor, nn
 
 import qkan
 
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
 SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 SEEDS, RATES, EPOCHS = (1, [0.01], 3) if SMALL else (3, [0.003, 0.01, 0.03], 20)
 BLUE, GREY = "#0072B2", "#6b6b6b"
 
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 torch.set_num_threads(1)  # models this small only wait for a second thread
 
 # %% [markdown]
@@ -50,9 +52,15 @@ torch.set_num_threads(1)  # models this small only wait for a second thread
 images, classes = load_digits(return_X_y=True)
 x = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, 8, 8)
 y = torch.tensor(classes)
-rest, test = train_test_split(range(len(y)), test_size=1 / 3, random_state=0, stratify=y)
-train, validation = train_test_split(rest, test_size=1 / 5, random_state=0, stratify=y[rest])
-print(len(train), "to train,", len(validation), "to choose,", len(test), "to test")
+rest, test = train_test_split(
+    range(len(y)), test_size=1 / 3, random_state=0, stratify=y
+)
+train, validation = train_test_split(
+    rest, test_size=1 / 5, random_state=0, stratify=y[rest]
+)
+print(
+    len(train), "to train,", len(validation), "to choose,", len(test), "to test"
+)
 
 # %% alt="Twelve of the handwritten digits, eight by eight pixels each"
 figure, axes = plt.subplots(1, 12, figsize=(8, 0.9), layout="constrained")
@@ -90,7 +98,9 @@ HIDDEN = round((wanted - CLASSES) / (FEATURES + 1 + CLASSES))
 
 
 def mlp_head() -> nn.Module:
-    return nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, CLASSES))
+    return nn.Sequential(
+        nn.Linear(FEATURES, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, CLASSES)
+    )
 
 
 def linear_head() -> nn.Module:
@@ -98,8 +108,15 @@ def linear_head() -> nn.Module:
 
 
 HEADS = {"HQKAN": hqkan_head, "MLP": mlp_head, "linear": linear_head}
-sizes = {name: qkan.effective_parameters(head()) for name, head in HEADS.items()}
-print("parameters of the heads:", sizes, "and of the body:", qkan.effective_parameters(body()))
+sizes = {
+    name: qkan.effective_parameters(head()) for name, head in HEADS.items()
+}
+print(
+    "parameters of the heads:",
+    sizes,
+    "and of the body:",
+    qkan.effective_parameters(body()),
+)
 assert abs(sizes["MLP"] - sizes["HQKAN"]) < 0.05 * sizes["HQKAN"]
 
 # %% [markdown]
@@ -135,7 +152,10 @@ def predict(model: nn.Module, part: list[int]) -> Tensor:
 
 chosen = {
     head: [
-        min((trained(head, rate, seed) for rate in RATES), key=lambda trial: trial[0])[1]
+        min(
+            (trained(head, rate, seed) for rate in RATES),
+            key=lambda trial: trial[0],
+        )[1]
         for seed in range(SEEDS)
     ]
     for head in HEADS
@@ -146,12 +166,20 @@ chosen = {
 
 # %%
 right = {
-    head: np.array([(predict(model, test) == y[test]).float().mean().item() for model in models])
+    head: np.array(
+        [
+            (predict(model, test) == y[test]).float().mean().item()
+            for model in models
+        ]
+    )
     for head, models in chosen.items()
 }
 for head, found in right.items():
     each = "  ".join(f"{accuracy:.1%}" for accuracy in found)
-    print(f"{head:7} {sizes[head]:5,} parameters   mean {found.mean():.2%}   each seed {each}")
+    print(
+        f"{head:7} {sizes[head]:5,} parameters   mean {found.mean():.2%}   "
+        f"each seed {each}"
+    )
 
 # %% [markdown]
 # How far apart must two of them be to mean anything? With $n$ test images an accuracy $p$ has a
@@ -162,10 +190,14 @@ for head, found in right.items():
 p = right["MLP"].mean()
 noise = (2 * p * (1 - p) / len(test)) ** 0.5
 gap = right["HQKAN"].mean() - p
-print(f"one image is {1 / len(test):.2%}, the standard error of a difference {noise:.2%}")
+print(
+    f"one image is {1 / len(test):.2%}, the standard error of a difference "
+    f"{noise:.2%}"
+)
 ahead = (right["MLP"] > right["HQKAN"]).sum()
 print(
-    f"HQKAN minus MLP: {100 * gap:+.2f} percentage points, {abs(gap) / noise:.1f} standard errors"
+    f"HQKAN minus MLP: {100 * gap:+.2f} percentage points, "
+    f"{abs(gap) / noise:.1f} standard errors"
 )
 print(f"the MLP is ahead in {ahead} of {SEEDS} seeds")
 assert SMALL or min(found.min() for found in right.values()) > 0.9
@@ -180,7 +212,8 @@ assert SMALL or min(found.min() for found in right.values()) > 0.9
 head = hqkan_head()
 inside = qkan.effective_parameters(head.qkan) / wanted
 print(
-    f"of the HQKAN's parameters {inside:.0%} sit on its {head.qkan.layers[0].weight.numel()} edges"
+    f"of the HQKAN's parameters {inside:.0%} sit on its "
+    f"{head.qkan.layers[0].weight.numel()} edges"
 )
 assert inside > 0.5
 
@@ -194,7 +227,10 @@ figure, ax = plt.subplots(figsize=(5, 4.4), layout="constrained")
 ConfusionMatrixDisplay.from_predictions(
     y[test].numpy(), predicted.numpy(), ax=ax, cmap="Blues", colorbar=False
 )
-ax.set(title=f"HQKAN head, seed 0: {right['HQKAN'][0]:.1%} of {len(test)} test digits")
+ax.set(
+    title=f"HQKAN head, seed 0: {right['HQKAN'][0]:.1%} of "
+    f"{len(test)} test digits"
+)
 plt.show()
 
 # %% alt="Test digits that the HQKAN head misreads, with what they are and what they were read as"
@@ -232,16 +268,24 @@ assert SMALL or without < right["HQKAN"][0]
 # %% alt="The eight strongest activations of the head over the range of their inputs: smooth waves"
 with torch.no_grad():
     latent = model[1].down(model[0](x[test]))
-    phi = qkan.expectation(layer.circuit, latent, layer.theta, layer.scale, layer.shift)
+    phi = qkan.expectation(
+        layer.circuit, latent, layer.theta, layer.scale, layer.shift
+    )
 strength = (layer.weight * phi.std(0)).abs().detach()
 floor = -1.3 * (layer.weight * phi).abs().max().item()
-figure, axes = plt.subplots(2, 4, figsize=(8, 3.4), sharey=True, layout="constrained")
-for ax, edge in zip(axes.flat, strength.flatten().argsort(descending=True), strict=False):
+figure, axes = plt.subplots(
+    2, 4, figsize=(8, 3.4), sharey=True, layout="constrained"
+)
+for ax, edge in zip(
+    axes.flat, strength.flatten().argsort(descending=True), strict=False
+):
     o, i = divmod(int(edge), LATENT)
     order = latent[:, i].argsort()
     curve = (layer.weight[o, i] * phi[:, o, i]).detach()
     ax.plot(latent[order, i], curve[order], color=BLUE)
-    ax.plot(latent[:, i], torch.full_like(curve, floor), "|", color=GREY, alpha=0.1)
+    ax.plot(
+        latent[:, i], torch.full_like(curve, floor), "|", color=GREY, alpha=0.1
+    )
     ax.set_title(f"node {i} → {o}", fontsize=9)
 figure.supxlabel("input of the edge, in radians", fontsize=10)
 figure.supylabel("weight · φ", fontsize=10)

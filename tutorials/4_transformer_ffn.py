@@ -23,8 +23,6 @@
 #
 # The circuits are of one qubit each and are simulated exactly; the attention, the linear maps and
 # the training are classical.
-#
-# The tests run this with less: `QKAN_TUTORIALS=small` takes a smaller model and a few steps.
 
 # %%
 import copy
@@ -40,6 +38,8 @@ from torch import Tensor, nn
 
 import qkan
 
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
 SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 WIDTH, STEPS, DISTILLED, BATCH = (16, 4, 2, 2) if SMALL else (64, 1000, 150, 16)
 CONTEXT = 64
@@ -47,7 +47,9 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 torch.set_num_threads(1)  # models this small only wait for a second thread
 torch.manual_seed(0)
 
@@ -90,8 +92,10 @@ def loss_of(model: nn.Module) -> float:
 
 # %%
 config = transformers.GPT2Config(
-    vocab_size=len(symbols), n_positions=CONTEXT, n_embd=WIDTH, n_layer=2, n_head=4,
-    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+    vocab_size=len(symbols), n_positions=CONTEXT, n_embd=WIDTH,
+    n_layer=2, n_head=4,
+    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    bos_token_id=None, eos_token_id=None,
 )  # fmt: skip
 teacher = transformers.GPT2LMHeadModel(config)
 optimizer = torch.optim.AdamW(teacher.parameters(), lr=3e-3)
@@ -147,13 +151,20 @@ print(f"GELU + DARUAN       {train_on(learning, STEPS // 2):.3f}")
 
 # %% alt="What the circuits added to GELU in each of the two blocks, one line for each group"
 x = torch.linspace(-4, 4, 200)
-figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained", sharey=True)
+figure, axes = plt.subplots(
+    1, 2, figsize=(6.5, 2.8), layout="constrained", sharey=True
+)
 for n, (ax, name) in enumerate(zip(axes, activations, strict=True)):
     activation = learning.get_submodule(name)
     every = x[:, None].expand(-1, activation.features)
     with torch.no_grad():
         added = activation(every) - activation.base(every)
-    ax.plot(x, added[:, :: activation.features // activation.group], color=BLUE, linewidth=1)
+    ax.plot(
+        x,
+        added[:, :: activation.features // activation.group],
+        color=BLUE,
+        linewidth=1,
+    )
     ax.set(title=f"block {n}", xlabel="x")
 axes[0].set_ylabel("added to GELU(x)")
 plt.show()
@@ -175,10 +186,14 @@ plt.show()
 # %%
 print(qkan.ffn_names(teacher))
 student = copy.deepcopy(teacher)
-replaced = qkan.replace_ffn(student, lambda width: qkan.HQKAN(width, latent=WIDTH // 4))
+replaced = qkan.replace_ffn(
+    student, lambda width: qkan.HQKAN(width, latent=WIDTH // 4)
+)
 print(replaced)
 
-share = replaced.before / sum(parameter.numel() for parameter in teacher.parameters())
+share = replaced.before / sum(
+    parameter.numel() for parameter in teacher.parameters()
+)
 print(f"\nthe old blocks are {share:.0%} of the teacher's parameters")
 assert SMALL or share > 0.5
 
@@ -202,7 +217,9 @@ narrow = round((replaced.after / len(replaced) - WIDTH) / (2 * WIDTH + 1))
 
 
 def mlp(width: int) -> nn.Module:
-    block = nn.Sequential(nn.Linear(width, narrow), nn.GELU(), nn.Linear(narrow, width))
+    block = nn.Sequential(
+        nn.Linear(width, narrow), nn.GELU(), nn.Linear(narrow, width)
+    )
     for linear, size in ((block[0], 1.0), (block[2], 0.1)):
         nn.init.normal_(linear.weight, std=size / linear.in_features**0.5)
         nn.init.zeros_(linear.bias)
@@ -217,7 +234,10 @@ class Nothing(nn.Module):
 control, empty = copy.deepcopy(teacher), copy.deepcopy(teacher)
 narrowed = qkan.replace_ffn(control, mlp)
 qkan.replace_ffn(empty, lambda width: Nothing())
-print(f"an inner width of {narrow}: {narrowed.after:,} parameters, the HQKANs {replaced.after:,}")
+print(
+    f"an inner width of {narrow}: {narrowed.after:,} parameters, the HQKANs "
+    f"{replaced.after:,}"
+)
 assert abs(narrowed.after - replaced.after) < 0.05 * replaced.after
 
 # %% [markdown]
@@ -228,15 +248,25 @@ assert abs(narrowed.after - replaced.after) < 0.05 * replaced.after
 # the teacher's. Only the new blocks learn, and no label is needed.
 
 # %%
-batches = [{"input_ids": windows(tokens[:split], BATCH, draw)} for _ in range(DISTILLED)]
+batches = [
+    {"input_ids": windows(tokens[:split], BATCH, draw)}
+    for _ in range(DISTILLED)
+]
 courses = {}
-for name, model, names in (("HQKAN", student, replaced), ("MLP", control, narrowed)):
+for name, model, names in (
+    ("HQKAN", student, replaced),
+    ("MLP", control, narrowed),
+):
     courses[name] = qkan.distill_ffn(
-        teacher, model, batches, names=names, end_to_end_steps=DISTILLED, lr=5e-3,
+        teacher, model, batches, names=names,
+        end_to_end_steps=DISTILLED, lr=5e-3,
         scheduler="cosine", seed=0, progress=False,
     )  # fmt: skip
     for block, errors in courses[name].layers.items():
-        print(f"{name:5} {block}: relative squared error {errors[0]:.3f} → {errors[-1]:.3f}")
+        print(
+            f"{name:5} {block}: relative squared error {errors[0]:.3f} → "
+            f"{errors[-1]:.3f}"
+        )
     kept, old = model.transformer.wte.weight, teacher.transformer.wte.weight
     assert torch.equal(kept, old), "the rest of the model stays as it was"
 
@@ -244,7 +274,9 @@ for name, model, names in (("HQKAN", student, replaced), ("MLP", control, narrow
 figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 for (name, course), colour in zip(courses.items(), (BLUE, ORANGE), strict=True):
     for n, errors in enumerate(course.layers.values()):
-        ax.plot(errors, ("-", "--")[n], color=colour, label=f"{name}, block {n}")
+        ax.plot(
+            errors, ("-", "--")[n], color=colour, label=f"{name}, block {n}"
+        )
 ax.set(xlabel="step", ylabel="relative squared error", yscale="log")
 ax.legend(frameon=False, fontsize=9)
 plt.show()
@@ -264,7 +296,10 @@ for name, loss in losses.items():
 worth = losses["no FFN"] - losses["teacher"]
 for name, names in (("HQKAN", replaced), ("MLP", narrowed)):
     regained = (losses["no FFN"] - losses[name]) / worth
-    print(f"{name}: {names.after / names.before:.0%} of the size, {regained:.1%} of the worth")
+    print(
+        f"{name}: {names.after / names.before:.0%} of the size, "
+        f"{regained:.1%} of the worth"
+    )
 ahead = min(("HQKAN", "MLP"), key=losses.__getitem__)
 print(f"{ahead} is ahead by {abs(losses['HQKAN'] - losses['MLP']):.3f} nats")
 assert SMALL or losses["teacher"] < losses["HQKAN"] < losses["no FFN"]
@@ -287,7 +322,8 @@ prompt = torch.tensor([[number[symbol] for symbol in "The statement "]])
 def write(model: nn.Module) -> str:
     torch.manual_seed(1)
     found = model.eval().generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=CONTEXT - prompt.shape[1],
+        prompt, attention_mask=torch.ones_like(prompt),
+        max_new_tokens=CONTEXT - prompt.shape[1],
         do_sample=True, top_k=5,
     )  # fmt: skip
     return "".join(symbols[n] for n in found[0])
@@ -322,7 +358,9 @@ print(type(loaded.transformer.h[0].mlp).__name__, "in place")
 folded = qkan.fold(student)
 print(folded.transformer.h[0].mlp)
 with torch.no_grad():
-    difference = (folded(held_out).logits - student(held_out).logits).abs().max().item()
+    difference = (
+        (folded(held_out).logits - student(held_out).logits).abs().max().item()
+    )
 print(f"largest difference of the logits: {difference:.1e}")
 assert difference < 1e-2
 print(repr(write(folded)))

@@ -20,8 +20,6 @@
 #
 # One qubit is simulated in microseconds: run this on a device to learn about the device, or to
 # check that it agrees with the simulator, not to be faster.
-#
-# The tests run this with less: `QKAN_TUTORIALS=small` takes fewer inputs and shots.
 
 # %%
 import math
@@ -34,12 +32,16 @@ import torch
 
 import qkan
 
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
 SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 POINTS, SHOTS = (5, 512) if SMALL else (21, 4096)
 BLUE, ORANGE = "#0072B2", "#E69F00"
 
 torch.manual_seed(0)
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 torch.set_num_threads(1)  # models this small only wait for a second thread
 
 # %% [markdown]
@@ -51,7 +53,9 @@ torch.set_num_threads(1)  # models this small only wait for a second thread
 grid = torch.linspace(-1, 1, 200)[:, None]
 target = torch.sin(torch.pi * grid) * torch.exp(grid / 2)
 model = qkan.QKAN([1, 3, 1], reps=2, input_range=(-1, 1))
-history = qkan.fit(model, (grid, target), steps=5 if SMALL else 15, progress=False)
+history = qkan.fit(
+    model, (grid, target), steps=5 if SMALL else 15, progress=False
+)
 print(history)
 
 x = torch.linspace(-1, 1, POINTS)[:, None]
@@ -82,7 +86,8 @@ print("qubits in use, the best first:", mitigated.layout)
 plan = qkan.estimate(model, x, mitigated)
 print(plan)
 
-OPEN_PLAN = 600  # seconds in 28 days that IBM gave for nothing when this was written
+# seconds in 28 days that IBM gave for nothing when this was written
+OPEN_PLAN = 600
 print(f"\nof the open plan's time: {plan.seconds / OPEN_PLAN:.0%}")
 for stage in plan.stages:
     assert stage.cost.rows == 2 * math.ceil(stage.values / mitigated.width) + 2
@@ -93,10 +98,15 @@ for stage in plan.stages:
 
 # %%
 print(f"a job of one value: {mitigated.cost(1).seconds:.1f} s")
-wide = qkan.QiskitBackend("FakeTorino", shots=SHOTS, emulator="closed_form", seed=1)
+wide = qkan.QiskitBackend(
+    "FakeTorino", shots=SHOTS, emulator="closed_form", seed=1
+)
 for device in (mitigated, wide):
     cost = qkan.estimate(model, x, device)
-    print(f"{device.name}, {device.width} qubits: {cost.rows} rows, {cost.seconds:.1f} s")
+    print(
+        f"{device.name}, {device.width} qubits: {cost.rows} rows, "
+        f"{cost.seconds:.1f} s"
+    )
 assert qkan.estimate(model, x, wide).rows < plan.rows
 
 # %% [markdown]
@@ -126,28 +136,61 @@ for name, result in results.items():
 # %%
 def rms_score(result: qkan.DeviceResult) -> float:
     """Root mean square of the errors in units of their bars."""
-    return ((result.values - exact) / result.stderr).square().mean().sqrt().item()
+    return (
+        ((result.values - exact) / result.stderr).square().mean().sqrt().item()
+    )
 
 
 for name, result in results.items():
     error = (result.values - exact).square().mean().sqrt()
     bar = result.stderr.square().mean().sqrt()
-    print(f"{name:9}  rms error {error:.4f}   bar {bar:.4f}   in bars {rms_score(result):.2f}")
+    print(
+        f"{name:9}  rms error {error:.4f}   bar {bar:.4f}   in bars "
+        f"{rms_score(result):.2f}"
+    )
 assert SMALL or rms_score(results["mitigated"]) < rms_score(results["as read"])
 
 # %% alt="Measured outputs with error bars, as read and mitigated, beside the curve they should be"
 figure, (top, below) = plt.subplots(
-    2, 1, figsize=(7, 5.2), sharex=True, height_ratios=(1.7, 1), layout="constrained"
+    2,
+    1,
+    figsize=(7, 5.2),
+    sharex=True,
+    height_ratios=(1.7, 1),
+    layout="constrained",
 )
 with torch.no_grad():
-    top.plot(grid[:, 0], model(grid)[:, 0], color="black", linewidth=1, label="simulator")
+    top.plot(
+        grid[:, 0],
+        model(grid)[:, 0],
+        color="black",
+        linewidth=1,
+        label="simulator",
+    )
 below.axhline(0, color="black", linewidth=1)
-for (name, result), colour, marker in zip(results.items(), (ORANGE, BLUE), ("v", "o"), strict=True):
-    style = {"color": colour, "fmt": marker, "markersize": 4, "capsize": 2, "elinewidth": 1}
+for (name, result), colour, marker in zip(
+    results.items(), (ORANGE, BLUE), ("v", "o"), strict=True
+):
+    style = {
+        "color": colour,
+        "fmt": marker,
+        "markersize": 4,
+        "capsize": 2,
+        "elinewidth": 1,
+    }
     values, bars = result.values[:, 0], result.stderr[:, 0]
-    top.errorbar(x[:, 0], values, bars, label=f"{name}, {rms_score(result):.1f} bars", **style)
+    top.errorbar(
+        x[:, 0],
+        values,
+        bars,
+        label=f"{name}, {rms_score(result):.1f} bars",
+        **style,
+    )
     below.errorbar(x[:, 0], values - exact[:, 0], bars, **style)
-top.set(ylabel="output", title=f"FakeManilaV2, {SHOTS} shots a circuit, bars: one standard error")
+top.set(
+    ylabel="output",
+    title=f"FakeManilaV2, {SHOTS} shots a circuit, bars: one standard error",
+)
 top.legend(frameon=False)
 below.set(xlabel="x", ylabel="output − simulator")
 plt.show()
@@ -158,15 +201,23 @@ plt.show()
 # of Aer above within both bars.
 
 # %%
-fewer = qkan.QiskitBackend("FakeManilaV2", shots=1024, seed=2, emulator="closed_form")
-more = qkan.QiskitBackend("FakeManilaV2", shots=4096, seed=2, emulator="closed_form")
-drawn = [qkan.run(model, x, backend, progress=False) for backend in (fewer, more)]
+fewer = qkan.QiskitBackend(
+    "FakeManilaV2", shots=1024, seed=2, emulator="closed_form"
+)
+more = qkan.QiskitBackend(
+    "FakeManilaV2", shots=4096, seed=2, emulator="closed_form"
+)
+drawn = [
+    qkan.run(model, x, backend, progress=False) for backend in (fewer, more)
+]
 bars = [result.stderr.median().item() for result in drawn]
 print(f"median bar with 1024 shots {bars[0]:.4f}, with 4096 {bars[1]:.4f}")
 assert 1.6 < bars[0] / bars[1] < 2.4
 
 other = results["mitigated"]
-score = (drawn[1].values - other.values) / torch.hypot(drawn[1].stderr, other.stderr)
+score = (drawn[1].values - other.values) / torch.hypot(
+    drawn[1].stderr, other.stderr
+)
 score = score.square().mean().sqrt().item()
 print(f"closed form against Aer: root mean square z {score:.2f}")
 assert score < 2
@@ -234,8 +285,14 @@ tables = qkan.tabulate(model, grid, more)
 served = tables(grid)
 with torch.no_grad():
     error = (served.values - model(grid)).square().mean().sqrt()
-print(f"{len(grid)} inputs served: rms error {error:.4f}, median bar {served.stderr.median():.4f}")
-print(f"measuring them one by one: {qkan.estimate(model, grid, more).values} values")
+print(
+    f"{len(grid)} inputs served: rms error {error:.4f}, median bar "
+    f"{served.stderr.median():.4f}"
+)
+print(
+    f"measuring them one by one: {qkan.estimate(model, grid, more).values} "
+    "values"
+)
 
 # %% [markdown]
 # ## With an account
@@ -251,9 +308,12 @@ print(f"measuring them one by one: {qkan.estimate(model, grid, more).values} val
 # Then only the name of the device changes, and a real device wants to know what it may spend:
 #
 # ```python
-# backend = qkan.QiskitBackend("ibm_…", shots=4096, budget_seconds=60)  # or "least_busy"
-# print(qkan.estimate(model, x, backend))       # the same table, with the budget that is left
-# result = qkan.run(model, x, backend)          # waits in the queue; Ctrl-C loses nothing
+# # or "least_busy" instead of a device's name
+# backend = qkan.QiskitBackend("ibm_…", shots=4096, budget_seconds=60)
+# # the same table, with the budget that is left
+# print(qkan.estimate(model, x, backend))
+# # waits in the queue; Ctrl-C loses nothing
+# result = qkan.run(model, x, backend)
 # ```
 #
 # - **Budget.** Work that does not fit into `budget_seconds` is refused before a job is submitted,

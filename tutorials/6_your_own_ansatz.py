@@ -42,9 +42,13 @@ from qkan.circuits import (
     to_qiskit,
 )
 
-SMALL = os.environ.get("QKAN_TUTORIALS") == "small"  # the tests run this with less
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
+SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 BLUE, ORANGE = "#0072B2", "#E69F00"
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 
 # %% [markdown]
 # ## Define
@@ -94,17 +98,37 @@ assert circuit.spectrum("ternary").tolist() == [0, 1, 2, 3, 4]
 
 # %%
 def compare(own: Circuit, encoding: str) -> None:
-    """Print for each engine how far values and gradients are from the statevector reference."""
-    x = torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 4 - 2
-    model = qkan.QKAN([2, 3], ansatz=own, encoding=encoding, dtype=torch.float64)
+    """Print how far each engine is from the statevector reference."""
+    x = (
+        torch.rand(
+            40,
+            2,
+            dtype=torch.float64,
+            generator=torch.Generator().manual_seed(1),
+        )
+        * 4
+        - 2
+    )
+    model = qkan.QKAN(
+        [2, 3], ansatz=own, encoding=encoding, dtype=torch.float64
+    )
     found = {}
     for engine, verdict in qkan.explain(model, x)["layers.0"].verdicts:
         if verdict.startswith("refuses"):
-            print(f"{engine:10s} {textwrap.shorten(verdict, 85, placeholder=' …')}")
+            print(
+                f"{engine:10s} "
+                f"{textwrap.shorten(verdict, 85, placeholder=' …')}"
+            )
             continue
         start = torch.Generator().manual_seed(0)
         layer = qkan.QKANLayer(
-            2, 3, ansatz=own, encoding=encoding, engine=engine, dtype=torch.float64, generator=start
+            2,
+            3,
+            ansatz=own,
+            encoding=encoding,
+            engine=engine,
+            dtype=torch.float64,
+            generator=start,
         )
         values = layer(x)
         values.square().mean().backward()
@@ -113,7 +137,10 @@ def compare(own: Circuit, encoding: str) -> None:
             (a - b).abs().max().item()
             for a, b in zip(found[engine], found["reference"], strict=True)
         ]
-        print(f"{engine:10s} largest difference: values {off[0]:.0e}, gradients {off[1]:.0e}")
+        print(
+            f"{engine:10s} largest difference: values {off[0]:.0e}, "
+            f"gradients {off[1]:.0e}"
+        )
         assert max(off) < 1e-10
     assert {"torch", "numba", "chebyshev"} <= found.keys()
 
@@ -131,7 +158,11 @@ for encoding in ("trainable", "ternary"):
 x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None]
 y = torch.sin(8 * x) * torch.exp(-2 * x**2)
 model = qkan.QKAN(
-    [1, 1], ansatz="spiral", reps=2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+    [1, 1],
+    ansatz="spiral",
+    reps=2,
+    dtype=torch.float64,
+    generator=torch.Generator().manual_seed(4),
 )
 history = qkan.fit(model, (x, y), steps=5, progress=False)
 print(f"2 repetitions: mean squared error {history.train_loss[-1]:.1e}")
@@ -141,7 +172,8 @@ for reps in (3, 4):
     assert change < 1e-12
     history = qkan.fit(longer, (x, y), steps=5, progress=False)
     print(
-        f"{reps} repetitions: changed by {change:.0e}, then trained to {history.train_loss[-1]:.1e}"
+        f"{reps} repetitions: changed by {change:.0e}, then trained to "
+        f"{history.train_loss[-1]:.1e}"
     )
     model = longer
 assert history.train_loss[-1] < 1e-4
@@ -157,23 +189,35 @@ assert history.train_loss[-1] < 1e-4
 
 # %%
 layer = model.layers[0]
-theta, scale, shift = (t[0, 0].detach() for t in (layer.theta, layer.scale, layer.shift))
+theta, scale, shift = (
+    t[0, 0].detach() for t in (layer.theta, layer.scale, layer.shift)
+)
 point = x[70]
-ours = qkan.expectation(layer.circuit, point, *(t[None, None] for t in (theta, scale, shift)))
+ours = qkan.expectation(
+    layer.circuit, point, *(t[None, None] for t in (theta, scale, shift))
+)
 
 angles = []
 for gate in layer.circuit.parametric_gates:
     n = gate.angle.index
     data = isinstance(gate.angle, Encoding)
-    angles.append(float(scale[n] * point + shift[n]) if data else float(theta[n]))
+    angles.append(
+        float(scale[n] * point + shift[n]) if data else float(theta[n])
+    )
 state = Statevector(to_qiskit(layer.circuit, angles))
 by_qiskit = state.expectation_value(circuit_observable(layer.circuit)).real
 
 node = qml.QNode(to_pennylane(layer.circuit), qml.device("default.qubit"))
 by_pennylane = node(point[0], theta, scale, shift)
 
-print(f"qkan      {ours.item():+.12f}\nQiskit    {by_qiskit:+.12f}\nPennyLane {by_pennylane:+.12f}")
-assert max(abs(by_qiskit - ours.item()), abs(by_pennylane.item() - ours.item())) < 1e-10
+print(
+    f"qkan      {ours.item():+.12f}\nQiskit    {by_qiskit:+.12f}\nPennyLane "
+    f"{by_pennylane:+.12f}"
+)
+assert (
+    max(abs(by_qiskit - ours.item()), abs(by_pennylane.item() - ours.item()))
+    < 1e-10
+)
 
 # %%
 print(to_qiskit(layer.circuit).draw("text", fold=100))
@@ -201,7 +245,8 @@ errors = (result.values - exact).flatten()
 figure, ax = plt.subplots(figsize=(6.4, 3), layout="constrained")
 ax.plot(x, curve, color=BLUE, label="simulator")
 ax.errorbar(
-    few.flatten(), result.values.flatten(), result.stderr.flatten(), fmt="o", color=ORANGE,
+    few.flatten(), result.values.flatten(), result.stderr.flatten(),
+    fmt="o", color=ORANGE,
     markersize=4, capsize=2, label="measured, bars: one standard error",
 )  # fmt: skip
 ax.set(xlabel="x", ylabel="output")
@@ -214,8 +259,14 @@ plt.show()
 # which they do not.
 
 # %%
-print(f"rms error {errors.square().mean().sqrt():.4f}, rms standard error ", end="")
-print(f"{result.stderr.square().mean().sqrt():.4f}, spread of the output {curve.std():.4f}")
+print(
+    f"rms error {errors.square().mean().sqrt():.4f}, rms standard error ",
+    end="",
+)
+print(
+    f"{result.stderr.square().mean().sqrt():.4f}, spread of the output "
+    f"{curve.std():.4f}"
+)
 assert errors.abs().max() < 0.5 * curve.std()
 
 # %% [markdown]

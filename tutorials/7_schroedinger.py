@@ -28,10 +28,14 @@ from torch import Tensor
 import qkan
 from qkan.circuits import fourier_series
 
-SMALL = os.environ.get("QKAN_TUTORIALS") == "small"  # the tests run this with less
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
+SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 STATES = 2 if SMALL else 4
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7"]
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 
 # %% [markdown]
 # ## The equation, as a minimum
@@ -86,8 +90,11 @@ def functions(network: qkan.QKAN, x: Tensor) -> Tensor:
 
 
 def slopes(values: Tensor, x: Tensor) -> Tensor:
-    """The derivatives (b, n) of values (b, n) by x, to be differentiated again."""
-    columns = [torch.autograd.grad(v.sum(), x, create_graph=True)[0] for v in values.unbind(-1)]
+    """The derivatives (b, n) of values (b, n) by x, differentiable again."""
+    columns = [
+        torch.autograd.grad(v.sum(), x, create_graph=True)[0]
+        for v in values.unbind(-1)
+    ]
     return torch.cat(columns, -1)
 
 
@@ -97,7 +104,9 @@ def matrices(network: qkan.QKAN, potential: Tensor) -> tuple[Tensor, Tensor]:
     psi = functions(network, points)
     slope = slopes(psi, points)
     overlap = psi.T @ (weights * psi)
-    return overlap, slope.T @ (weights * slope) / 2 + psi.T @ (weights * potential * psi)
+    return overlap, slope.T @ (weights * slope) / 2 + psi.T @ (
+        weights * potential * psi
+    )
 
 
 # %% [markdown]
@@ -115,7 +124,10 @@ def matrices(network: qkan.QKAN, potential: Tensor) -> tuple[Tensor, Tensor]:
 def train(network: qkan.QKAN, potential: Tensor, steps: int) -> list[float]:
     """Minimise the trace of S⁻¹H; returns it after each step."""
     optimizer = torch.optim.LBFGS(
-        network.parameters(), max_iter=20, line_search_fn="strong_wolfe", tolerance_change=1e-12
+        network.parameters(),
+        max_iter=20,
+        line_search_fn="strong_wolfe",
+        tolerance_change=1e-12,
     )
 
     def closure() -> Tensor:
@@ -131,7 +143,10 @@ def train(network: qkan.QKAN, potential: Tensor, steps: int) -> list[float]:
 oscillator = x**2 / 2
 network = make_network(seed=0)
 traces = train(network, oscillator, steps=3 if SMALL else 12)
-print(f"{qkan.effective_parameters(network)} parameters; sum of energies {traces[-1]:.5f}")
+print(
+    f"{qkan.effective_parameters(network)} parameters; sum of energies "
+    f"{traces[-1]:.5f}"
+)
 
 
 # %% [markdown]
@@ -144,7 +159,7 @@ print(f"{qkan.effective_parameters(network)} parameters; sum of energies {traces
 
 # %%
 def states(network: qkan.QKAN, potential: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies (n,) and, in columns, the states as combinations of the functions (n, n)."""
+    """Energies (n,), and the states as combinations of the functions (n, n)."""
     overlap, energy = matrices(network, potential)
     inverse = torch.linalg.inv(torch.linalg.cholesky(overlap.detach()))
     energies, vectors = torch.linalg.eigh(inverse @ energy.detach() @ inverse.T)
@@ -153,7 +168,10 @@ def states(network: qkan.QKAN, potential: Tensor) -> tuple[Tensor, Tensor]:
 
 energies, vectors = states(network, oscillator)
 for n, found in enumerate(energies.tolist()):
-    print(f"state {n}: energy {found:.6f}, exact {n + 0.5}, above it by {found - n - 0.5:.1e}")
+    print(
+        f"state {n}: energy {found:.6f}, exact {n + 0.5}, above it by "
+        f"{found - n - 0.5:.1e}"
+    )
     assert 0 < found - (n + 0.5) < (2e-2 if SMALL else 1e-3)
 
 # %% [markdown]
@@ -172,12 +190,25 @@ for n, colour in zip(range(STATES), COLOURS, strict=False):
     )
     learned = psi[:, n] * torch.sign(psi[:, n] @ exact)
     off = ((learned - exact).square() * weights[:, 0]).sum().sqrt().item()
-    print(f"state {n}: distance from the exact state {off:.1e} (both have length 1)")
+    print(
+        f"state {n}: distance from the exact state {off:.1e} (both have "
+        "length 1)"
+    )
     assert off < (0.3 if SMALL else 0.05)
-    ax.plot(x, n + 0.5 + 0.6 * learned, color=colour, linewidth=2, label=f"learned ψ, n = {n}")
+    ax.plot(
+        x,
+        n + 0.5 + 0.6 * learned,
+        color=colour,
+        linewidth=2,
+        label=f"learned ψ, n = {n}",
+    )
     ax.plot(x, n + 0.5 + 0.6 * exact, color="black", linewidth=1, linestyle=":")
 ax.plot([], [], color="black", linewidth=1, linestyle=":", label="exact")
-ax.set(xlabel="x (natural units)", ylabel="energy (natural units)", ylim=(0, STATES + 0.6))
+ax.set(
+    xlabel="x (natural units)",
+    ylabel="energy (natural units)",
+    ylim=(0, STATES + 0.6),
+)
 figure.legend(frameon=False, loc="outside right center")
 plt.show()
 
@@ -192,11 +223,15 @@ plt.show()
 points = x.clone().requires_grad_()
 values = functions(network, points)
 second = slopes(slopes(values, points), points)
-residual = (-second / 2 + oscillator * values).detach() @ vectors - psi * energies
+residual = (
+    -second / 2 + oscillator * values
+).detach() @ vectors - psi * energies
 figure, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
 for n, colour in zip(range(STATES), COLOURS, strict=False):
     size = (residual[:, n].square() * weights[:, 0]).sum().sqrt().item()
-    print(f"state {n}: length of the residual {size:.1e}, of Eψ {energies[n]:.2f}")
+    print(
+        f"state {n}: length of the residual {size:.1e}, of Eψ {energies[n]:.2f}"
+    )
     ax.plot(x, residual[:, n], color=colour, label=f"n = {n}")
 ax.set(xlabel="x (natural units)", ylabel="Hψ − Eψ")
 ax.legend(frameon=False, ncols=STATES)
@@ -214,8 +249,13 @@ series = {"reps": 3, "encoding": "linear", "base": None, "dtype": torch.float64}
 for engine in ("torch", "fourier", "chebyshev", "numba"):
     generator = torch.Generator().manual_seed(0)
     layer = qkan.QKANLayer(1, 1, engine=engine, generator=generator, **series)
-    k, a, b = map(torch.from_numpy, fourier_series(layer.circuit, layer.theta[0, 0].tolist()))
-    exact = -(k**2 * (a * torch.cos(k * x) + b * torch.sin(k * x))).sum(-1, keepdim=True)
+    k, a, b = map(
+        torch.from_numpy,
+        fourier_series(layer.circuit, layer.theta[0, 0].tolist()),
+    )
+    exact = -(k**2 * (a * torch.cos(k * x) + b * torch.sin(k * x))).sum(
+        -1, keepdim=True
+    )
     points = x.clone().requires_grad_()
     found = slopes(slopes(layer(points), points), points) / layer.weight
     difference = (found - exact).abs().max().item()
@@ -234,7 +274,7 @@ double_well = (x**2 - 4) ** 2 / 8
 
 
 def by_differences(count: int) -> Tensor:
-    """Energies of the double well from second differences on `count` inner points."""
+    """Energies of the double well from second differences on `count` points."""
     step = 2 * L / (count + 1)
     inner = torch.linspace(-L + step, L - step, count, dtype=torch.float64)
     beside = torch.full((count - 1,), -0.5 / step**2, dtype=torch.float64)
@@ -244,11 +284,15 @@ def by_differences(count: int) -> Tensor:
 
 
 coarse, fine = by_differences(300), by_differences(601)
-reference = fine + (fine - coarse) / 3  # their error goes as step², and the step was halved
+reference = (
+    fine + (fine - coarse) / 3
+)  # their error goes as step², and the step was halved
 network = make_network(seed=1)
 train(network, double_well, steps=5 if SMALL else 12)
 energies, vectors = states(network, double_well)
-for n, (found, wanted) in enumerate(zip(energies.tolist(), reference.tolist(), strict=True)):
+for n, (found, wanted) in enumerate(
+    zip(energies.tolist(), reference.tolist(), strict=True)
+):
     print(f"state {n}: energy {found:.5f}, by differences {wanted:.5f}")
     assert abs(found - wanted) < (5e-2 if SMALL else 2e-3)
 
@@ -259,8 +303,19 @@ figure, ax = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
 ax.plot(x, double_well, color="#6b6b6b", linewidth=1, label="potential V(x)")
 for n, colour in zip(range(STATES), COLOURS, strict=False):
     ax.axhline(energies[n].item(), color=colour, linewidth=0.6, linestyle=":")
-    ax.plot(x, energies[n] + 0.5 * psi[:, n], color=colour, linewidth=2, label=f"n = {n}")
-ax.set(xlabel="x (natural units)", ylabel="energy (natural units)", xlim=(-4.2, 4.2), ylim=(0, 4))
+    ax.plot(
+        x,
+        energies[n] + 0.5 * psi[:, n],
+        color=colour,
+        linewidth=2,
+        label=f"n = {n}",
+    )
+ax.set(
+    xlabel="x (natural units)",
+    ylabel="energy (natural units)",
+    xlim=(-4.2, 4.2),
+    ylim=(0, 4),
+)
 figure.legend(frameon=False, loc="outside right center")
 plt.show()
 

@@ -35,12 +35,16 @@ from torch import Tensor, nn
 
 import qkan
 
+# %% tags=["plumbing"]
+# The tests run this page with less: QKAN_TUTORIALS=small says so.
 SMALL = os.environ.get("QKAN_TUTORIALS") == "small"
 SEEDS, STEPS = (1, 2) if SMALL else (3, 20)
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#6b6b6b"
 COLOURS = {"LSTM": ORANGE, "QKAN-LSTM": BLUE, "fast weights": GREEN}
 
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+)
 torch.set_num_threads(1)  # models this small only wait for a second thread
 
 # %% [markdown]
@@ -72,7 +76,9 @@ def windows(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # %% alt="A damped sine, a Bessel function, and the Hénon map, which jumps without a pattern"
-figure, axes = plt.subplots(3, 1, figsize=(7, 4.6), sharex=True, layout="constrained")
+figure, axes = plt.subplots(
+    3, 1, figsize=(7, 4.6), sharex=True, layout="constrained"
+)
 for ax, (name, values) in zip(axes, SERIES.items(), strict=True):
     ax.plot(values, color="black", linewidth=0.9, marker=".", markersize=2)
     ax.axvspan(TRAINED + WINDOW, LENGTH, color="#eeeeee", zorder=0)
@@ -92,7 +98,9 @@ for name, values in SERIES.items():
     x, y = windows(values.double())
     inputs = torch.cat([x[..., 0], torch.ones(len(x), 1)], 1)
     found = torch.linalg.lstsq(inputs[:TRAINED], y[:TRAINED]).solution
-    linear[name] = (inputs[TRAINED:] @ found - y[TRAINED:]).square().mean().item()
+    linear[name] = (
+        (inputs[TRAINED:] @ found - y[TRAINED:]).square().mean().item()
+    )
     print(f"{name:12} test MSE of a linear regression {linear[name]:.1e}")
 assert linear["damped sine"] < 1e-9 < 1e-2 < linear["Hénon map"]
 
@@ -110,7 +118,9 @@ assert linear["damped sine"] < 1e-9 < 1e-2 < linear["Hénon map"]
 
 # %%
 classical = nn.LSTM(1, 6, batch_first=True)
-learning = qkan.QKANLSTM.from_torch(classical, group="inputs")  # a circuit for each unit of a gate
+learning = qkan.QKANLSTM.from_torch(
+    classical, group="inputs"
+)  # a circuit for each unit of a gate
 x, _ = windows(SERIES["Bessel J₂"])
 difference = (learning(x)[0] - classical(x)[0]).abs().max().item()
 print(f"largest difference before training: {difference:.1e}")
@@ -149,7 +159,9 @@ outputs, state = layer(x)
 print("outputs", tuple(outputs.shape), "changes", tuple(state.shape))
 
 state, one_by_one = None, []
-for step in range(40):  # a sequence may come in parts, here one step after the other
+for step in range(
+    40
+):  # a sequence may come in parts, here one step after the other
     output, state = layer(x[:, step : step + 1], state)
     one_by_one.append(output)
 assert torch.allclose(torch.cat(one_by_one, 1), outputs, atol=1e-5)
@@ -179,10 +191,14 @@ class FastWeights(nn.Module):
 
 MODELS = {
     "LSTM": lambda: Recurrent(nn.LSTM(1, 8, batch_first=True)),
-    "QKAN-LSTM": lambda: Recurrent(qkan.QKANLSTM(1, 6, batch_first=True, group="inputs")),
+    "QKAN-LSTM": lambda: Recurrent(
+        qkan.QKANLSTM(1, 6, batch_first=True, group="inputs")
+    ),
     "fast weights": lambda: FastWeights(3, reps=2),
 }
-sizes = {name: qkan.effective_parameters(make()) for name, make in MODELS.items()}
+sizes = {
+    name: qkan.effective_parameters(make()) for name, make in MODELS.items()
+}
 print(sizes)
 assert max(sizes.values()) < 1.15 * min(sizes.values())
 
@@ -210,7 +226,9 @@ for series, values in SERIES.items():
         for seed in range(SEEDS):
             torch.manual_seed(seed)
             model = make()
-            qkan.fit(model, (x[:TRAINED], y[:TRAINED]), steps=STEPS, progress=False)
+            qkan.fit(
+                model, (x[:TRAINED], y[:TRAINED]), steps=STEPS, progress=False
+            )
             found = error(model, x[TRAINED:], y[TRAINED:])
             errors.setdefault(series, {}).setdefault(name, []).append(found)
             trained.setdefault(series, {}).setdefault(name, model)
@@ -219,7 +237,10 @@ print(f"test MSE, median of {SEEDS} seeds (lowest … highest)")
 for series, by_model in errors.items():
     print(f"\n{series}\n   {'linear':13} {linear[series]:.1e}")
     for name, found in by_model.items():
-        print(f"   {name:13} {statistics.median(found):.1e} ({min(found):.1e} … {max(found):.1e})")
+        print(
+            f"   {name:13} {statistics.median(found):.1e} ({min(found):.1e} "
+            f"… {max(found):.1e})"
+        )
 
 # %% [markdown]
 # Read it with care. One network is ahead of another where the ranges of their seeds do not overlap;
@@ -227,12 +248,21 @@ for series, by_model in errors.items():
 
 # %%
 for series, by_model in errors.items():
-    first, second = sorted(by_model, key=lambda name: statistics.median(by_model[name]))[:2]
+    first, second = sorted(
+        by_model, key=lambda name: statistics.median(by_model[name])
+    )[:2]
     apart = max(by_model[first]) < min(by_model[second])
     clear = "clearly" if apart and SEEDS > 1 else "not clearly"
     line = "ahead of" if linear[series] < min(by_model[first]) else "behind"
-    print(f"{series}: first among the networks, {clear}, is {first}; the line is {line} it")
-assert SMALL or max(max(found) for found in errors["Hénon map"].values()) < linear["Hénon map"] / 10
+    print(
+        f"{series}: first among the networks, {clear}, is {first}; the line "
+        f"is {line} it"
+    )
+assert (
+    SMALL
+    or max(max(found) for found in errors["Hénon map"].values())
+    < linear["Hénon map"] / 10
+)
 
 # %% [markdown]
 # ## On its own feet
@@ -247,7 +277,9 @@ def go_on(model: nn.Module, values: Tensor, steps: int) -> Tensor:
     """`steps` values after `values`, each forecast from the four before it."""
     path = values[-WINDOW:].tolist()
     for _ in range(steps):
-        path.append(model(torch.tensor(path[-WINDOW:]).view(1, WINDOW, 1)).item())
+        path.append(
+            model(torch.tensor(path[-WINDOW:]).view(1, WINDOW, 1)).item()
+        )
     return torch.tensor(path[WINDOW:])
 
 
@@ -255,13 +287,27 @@ def go_on(model: nn.Module, values: Tensor, steps: int) -> Tensor:
 values, begin = SERIES["Bessel J₂"], TRAINED + WINDOW
 steps = range(begin, LENGTH)
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-ax.plot(range(begin - 60, LENGTH), values[-len(steps) - 60 :], color="black", label="series")
+ax.plot(
+    range(begin - 60, LENGTH),
+    values[-len(steps) - 60 :],
+    color="black",
+    label="series",
+)
 for name, model in trained["Bessel J₂"].items():
     ahead = go_on(model, values[:begin], len(steps))
     off = (ahead - values[begin:]).abs().max()
-    ax.plot(steps, ahead, "--", color=COLOURS[name], label=f"{name}, at most {off:.2g} off")
+    ax.plot(
+        steps,
+        ahead,
+        "--",
+        color=COLOURS[name],
+        label=f"{name}, at most {off:.2g} off",
+    )
 ax.axvline(begin, color=GREY, linewidth=0.8)
-ax.set(xlabel="step (right of the line: forecasts of forecasts)", ylabel="Bessel J₂, scaled")
+ax.set(
+    xlabel="step (right of the line: forecasts of forecasts)",
+    ylabel="Bessel J₂, scaled",
+)
 ax.legend(frameon=False, fontsize=8)
 plt.show()
 
@@ -277,8 +323,13 @@ x, _ = windows(SERIES["Hénon map"])
 with torch.no_grad():
     hidden = model.encode(x)
     _, state = model.fast(hidden)
-    theta = model.fast.programmed(state)["theta"][:, :1, :1]  # (window, 1, 1, k)
-first, circuit = model.fast.fast, model.fast.fast.circuit  # the layer before any change
+    theta = model.fast.programmed(state)["theta"][
+        :, :1, :1
+    ]  # (window, 1, 1, k)
+first, circuit = (
+    model.fast.fast,
+    model.fast.fast.circuit,
+)  # the layer before any change
 low, high = hidden[..., 0].min().item(), hidden[..., 0].max().item()
 grid = torch.linspace(low - 2, high + 2, 200)[:, None]
 scale, shift = (value[:1, :1].detach() for value in (first.scale, first.shift))
@@ -288,7 +339,9 @@ for number, at in enumerate(range(TRAINED, TRAINED + 6)):
     colour = plt.colormaps["viridis"](number / 6)
     phi = qkan.expectation(circuit, grid, theta[at], scale, shift)
     ax.plot(grid[:, 0], phi[:, 0, 0], color=colour, label=f"window {at}")
-ax.set(xlabel="input of the edge, in radians", ylabel="φ = ⟨Z⟩", ylim=(-1.05, 1.05))
+ax.set(
+    xlabel="input of the edge, in radians", ylabel="φ = ⟨Z⟩", ylim=(-1.05, 1.05)
+)
 ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 

@@ -13,7 +13,7 @@ from qkan._version import __version__
 
 from .fit import fit_command
 from .look import demo_command, info_command
-from .plot import plot_command
+from .plot import plot_command, view_command
 from .predict import predict_command
 from .runs import (
     cancel_command,
@@ -28,7 +28,7 @@ from .warm import warm_up_command
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look around": (demo_command, info_command, warm_up_command),
-    "Tables": (fit_command, predict_command, plot_command),
+    "Tables": (fit_command, predict_command, plot_command, view_command),
     "Devices": (
         devices_command, estimate_command, submit_command, status_command, collect_command,
         cancel_command,

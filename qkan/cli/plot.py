@@ -1,4 +1,4 @@
-"""`qkan plot`: pictures of a saved model."""
+"""`qkan plot` and `qkan view`: a saved model as pictures, and as a page for a browser."""
 
 from __future__ import annotations
 
@@ -59,6 +59,48 @@ def plot_command(
     figure = draw(network, kind, place, lambda: points(network, table, drop, dialect))
     save_figure(figure, target)
     show({"figure": str(target), "kind": kind} if as_json else f"Written to {target}")
+
+
+def view_command(
+    model: Model,
+    table: Annotated[
+        Path | None, typer.Argument(help="Its inputs, which the page shows: CSV or .npy.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page, .html; beside the model if none.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Edges of a layer to show at most.")] = 60,
+    drop: Drop = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page for a browser that shows a model, its edges and what single rows do.
+
+    Point at an edge, tap it, or use the arrow keys. The page is one file and needs no network.
+    Without a table it is drawn over the ranges of the training, or over those of the model.
+    """
+    from qkan.interpret.view import view
+    from qkan.io.files import load
+    from qkan.nn.activation import DARUAN
+    from qkan.nn.hqkan import HQKAN
+    from qkan.tabular.reading import Dialect
+
+    from .inputs import check_out
+
+    if drop and table is None:
+        raise QKANError("--drop leaves out a table's columns; pass the table.")
+    target = out or model.with_name(model.stem + ".html")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise QKANError(f"--out {target}: wanted an ending of .html, for a page.")
+    check_out(target)
+    network, x = load(model), None
+    if isinstance(network, HQKAN) and table is None:
+        raise QKANError("An HQKAN is shown over data; pass a table of its inputs.")
+    if table is not None or not isinstance(network, DARUAN):
+        x = points(network, table, drop, Dialect(delimiter, decimal))
+    view(network, x, target, most=most)
+    show({"page": str(target)} if as_json else f"Written to {target}; open it in a browser.")
 
 
 def check_request(kind: str, edge: str | None, table: Path | None, drop: list[str] | None) -> None:

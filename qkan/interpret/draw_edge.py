@@ -43,7 +43,7 @@ def draw_circuit(
         ax.plot([x - 0.2, x + 1.35], [y, y], color=INK, linewidth=1, zorder=1)
         box = patches.FancyBboxPatch((x, y - 0.5), 1.2, 1.0, facecolor=fill, zorder=2, **rounded)
         ax.add_patch(box)
-        label, value = _gate_texts(gate, edge)
+        label, value = gate_texts(gate, edge)
         ax.text(x + 0.6, y, label, ha="center", va="center", fontsize=9, zorder=3)
         ax.text(x + 0.6, y - 0.62, value, ha="center", va="top", fontsize=8, color=GREY)
     ax.text(-0.3, 0, "|0⟩", ha="right", va="center", fontsize=12)
@@ -61,7 +61,7 @@ def draw_circuit(
     return figure
 
 
-def _gate_texts(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> tuple[str, str]:
+def gate_texts(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> tuple[str, str]:
     """What stands in a gate's box, and the values below it."""
     theta, scale, shift = (value.tolist() for value in edge)
     if gate.angle is None:

@@ -182,3 +182,22 @@ def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
         x = x.to(compute_dtype(layer.weight.dtype, layer.readout))
         values = values + layer.base_weight * BASES[layer.base](x).unsqueeze(-2)
     return values * layer.mask
+
+
+def chosen_outputs(layer: QKANLayer, x: Tensor, places: Tensor) -> Tensor:
+    """The outputs (b, n) of n edges for x (b, i), as `edge_outputs` has them, and of no others.
+
+    Args:
+        layer: Where the edges are.
+        x: What the layer reads.
+        places: (n, 2) output and input of each edge.
+    """
+    if not len(places):
+        return x.new_zeros(len(x), 0)
+    o, i = places.unbind(-1)
+    angles = (value.detach()[o % len(value), i].unsqueeze(0) for value in edge_angles(layer))
+    values = expectation(layer.circuit, x[:, i], *angles).squeeze(-2)
+    values = amplitude(values) if layer.readout == "amplitude" else values
+    weight, base_weight = (part[o, i] for part in edge_weights(layer))
+    base = 0.0 if layer.base is None else base_weight * BASES[layer.base](x[:, i])
+    return weight * values + base

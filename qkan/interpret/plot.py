@@ -103,10 +103,10 @@ def plot(
         names = units.inputs if names is None else names
         outputs = units.outputs if outputs is None else outputs
     ends = (
-        _names("names", names, layers[0].in_features, "x"),
-        _names("outputs", outputs, layers[-1].out_features, "f"),
+        names_of("names", names, layers[0].in_features, "x"),
+        names_of("outputs", outputs, layers[-1].out_features, "f"),
     )
-    labels = _labels(formula, layers)
+    labels = labels_of(formula, layers, "plot")
     values = _node_values(model, network, x, "plot")
     scores = importance(network, values[0])
     levels = []
@@ -257,7 +257,7 @@ def _place(edge: Edge) -> str:
     return f"Layer {n}, edge from input {i} to output {o}"
 
 
-def _names(option: str, names: Sequence[str] | None, count: int, letter: str) -> list[str]:
+def names_of(option: str, names: Sequence[str] | None, count: int, letter: str) -> list[str]:
     """The names given, checked, or the letter with numbers from 1 on."""
     if names is None:
         lowered = str.maketrans("0123456789", _LOWERED)
@@ -268,12 +268,21 @@ def _names(option: str, names: Sequence[str] | None, count: int, letter: str) ->
     return [str(name) for name in names]
 
 
-def _labels(formula: Formula | None, layers: list[QKANLayer]) -> dict[Edge, str]:
-    """The names of the forms that edges were recognised as, by edge."""
+def labels_of(formula: Formula | None, layers: list[QKANLayer], what: str) -> dict[Edge, str]:
+    """The names of the forms that edges were recognised as, by edge.
+
+    Raises:
+        QKANError: The formula is none, or one of another network; the message begins with `what`.
+    """
+    if formula is not None and not isinstance(formula, Formula):
+        found = type(formula).__name__
+        raise QKANError(f"{what}: formula is {found}; pass what symbolic(model, x) returned.")
     labels: dict[Edge, str] = {}
     for edge in () if formula is None else formula.edges:
         if edge.layer >= len(layers) or edge.output >= layers[edge.layer].out_features:
-            raise QKANError("plot: the formula belongs to another model; pass symbolic(model, x).")
+            raise QKANError(
+                f"{what}: the formula belongs to another model; pass symbolic(model, x)."
+            )
         if edge.bound is None:
             label = re.sub(r"\^(\d)", lambda power: _RAISED[int(power[1])], edge.name)
             labels[edge.layer, edge.output, edge.input] = label

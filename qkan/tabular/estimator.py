@@ -21,6 +21,7 @@ from qkan.circuits import Circuit
 from qkan.errors import QKANError
 from qkan.interpret.formula import Formula
 from qkan.interpret.plot import plot
+from qkan.interpret.view import View, view
 from qkan.nn.network import QKAN
 from qkan.training.fit import fit
 from qkan.training.lbfgs import LBFGS
@@ -360,6 +361,18 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             A matplotlib `Figure`.
         """
         return plot(self.to_module(), self._inputs(X), **options)
+
+    def view(self, X: Any, **options: Any) -> View:
+        """Show the fitted network as a page for a browser, see `qkan.view`, in the data's units.
+
+        Args:
+            X: (n, features) data, two samples or more.
+            **options: Of `qkan.view`. `names` are the data frame's columns unless given.
+
+        Returns:
+            The page; its `save` writes it to a file.
+        """
+        return view(self.to_module(), self._inputs(X), **options)
 
     def symbolic(self, X: Any, **options: Any) -> Formula:
         """Return the fitted network as a formula in the data's own units, see `qkan.symbolic`.

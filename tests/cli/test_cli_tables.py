@@ -347,6 +347,29 @@ def test_wrong_pictures_are_one_line(regressor: Path, tmp_path: Path) -> None:
         assert found in done.stderr and done.stderr.startswith("Error: "), done.stderr
 
 
+def test_a_page_for_a_browser(regressor: Path, tmp_path: Path) -> None:
+    source, out = table(tmp_path / "new.csv", {"dose": DOSE, "age": AGE}), tmp_path / "m.html"
+    done = call("view", regressor, source, "--out", out, "--most", "2", "--json")
+    assert json.loads(done.stdout) == {"page": str(out)}
+    assert '"dose"' in out.read_text()
+    call("view", regressor)
+    assert '"age"' in regressor.with_suffix(".html").read_text()
+    activation = tmp_path / "daruan.safetensors"
+    qkan.save(qkan.DARUAN(4, group=2), activation)
+    call("view", activation)
+    assert "DARUAN of 2 groups" in activation.with_suffix(".html").read_text()
+    block = tmp_path / "block.safetensors"
+    qkan.save(qkan.HQKAN(3), block)
+    for arguments, found in (
+        ([regressor, "--out", tmp_path / "m.pdf"], "wanted an ending of .html"),
+        ([regressor, "--drop", "id"], "pass the table"),
+        ([regressor, "--out", tmp_path / "x" / "m.html"], "does not exist"),
+        ([block], "pass a table of its inputs"),
+    ):
+        done = call("view", *arguments, code=2)
+        assert found in done.stderr and done.stderr.startswith("Error: "), done.stderr
+
+
 # ---- the rest
 
 

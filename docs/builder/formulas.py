@@ -1,7 +1,9 @@
-"""Formulas: LaTeX between dollars becomes MathML at the build, so that a reader needs no script.
+"""A Markdown extension: LaTeX between dollars becomes MathML, and a picture a link to itself.
 
-pymdownx.arithmatex marks them; latex2mathml writes the MathML; the font is STIX Two Math as ziamath
-ships it, cut to the signs of mathematics.
+So a reader needs no script for formulas, and a small picture can be opened by itself on a phone.
+pymdownx.arithmatex marks the formulas; latex2mathml writes the MathML; the font is STIX Two Math as
+ziamath ships it, cut to the signs of mathematics. Whatever builds the site from Markdown takes the
+extension by the name of this module.
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.postprocessors import Postprocessor
+from markdown.treeprocessors import Treeprocessor
 
-FONT = "assets/stix-two-math.woff"
 _MARKED = re.compile(
     r'<span class="arithmatex">\\\((?P<inline>.*?)\\\)</span>'
     r'|<div class="arithmatex">\\\[(?P<block>.*?)\\\]</div>',
@@ -37,23 +38,38 @@ _SIGNS = (
 """Ranges of characters that formulas use: the first and the last of each."""
 
 
-def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the font."""
-    if files.get_file_from_path(FONT) is None:
-        files.append(File.generated(config, FONT, content=font()))
-    return files
+class Formulas(Extension):
+    """The extension."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Take part after arithmatex and before a builder looks at the addresses of pictures."""
+        md.treeprocessors.register(_Pictures(md), "pictures", 5)
+        md.postprocessors.register(_Written(md), "formulas", 5)
 
 
-def on_page_content(content: str, *, page: Page, **_: Any) -> str:
-    """Put MathML in the place of what arithmatex marked."""
+def makeExtension(**options: Any) -> Formulas:
+    """The extension, as Markdown asks a module for it."""
+    return Formulas(**options)
 
-    def replaced(found: re.Match[str]) -> str:
-        try:
-            return formula(**found.groupdict())
-        except (ValueError, ElementTree.ParseError) as error:
-            raise PluginError(f"{page.file.src_uri}: {error}") from error
 
-    return _MARKED.sub(replaced, content)
+class _Written(Postprocessor):
+    """Puts MathML in the place of what arithmatex marked."""
+
+    def run(self, text: str) -> str:
+        return _MARKED.sub(lambda found: formula(**found.groupdict()), text)
+
+
+class _Pictures(Treeprocessor):
+    """Puts every picture that is no link yet into a link to its file."""
+
+    def run(self, root: ElementTree.Element) -> None:
+        for parent in [*root.iter()]:
+            for place, child in enumerate([*parent]):
+                if child.tag == "img" and parent.tag != "a":
+                    link = ElementTree.Element("a", {"class": "zoom", "href": child.get("src", "")})
+                    link.tail, child.tail = child.tail, None
+                    link.append(child)
+                    parent[place] = link
 
 
 def formula(inline: str | None = None, block: str | None = None) -> str:
@@ -109,7 +125,7 @@ def font() -> bytes:
     # found, not imported: all that is wanted of the package is the file
     package = find_spec("ziamath")
     if package is None or package.origin is None:
-        raise PluginError('The font is missing: pip install "qkan-hybrid[docs]".')
+        raise FileNotFoundError('The font is missing: pip install "qkan-hybrid[docs]".')
     whole = TTFont(Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf")
     options = Options(layout_features=["*"], name_IDs=["*"], notdef_outline=True)
     cutter = Subsetter(options)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,13 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("circuits", "simulators", "backends", "qkan")
 SIZES = ("full", "small", "none")
+PLUMBING = "plumbing"
+"""The tag of a cell that a reader can skip: sizes for the tests, colours, threads."""
+_PLUMBING = "Sizes and colours of this page, which a reader can skip"
+_LINE = (
+    "[Download this guide as a notebook]({name}.ipynb){{ .download download }}; it needs a clone "
+    'of the project and `pip install ".[docs]"`.'
+)
 _SETUP = """\
 import warnings
 # a package that would like to draw its progress bar as a widget
@@ -40,6 +49,7 @@ class Tutorial:
         about: Its first paragraph.
         markdown: The page.
         pictures: File names, relative to the page, and PNG content.
+        notebook: The same as a Jupyter notebook, not run.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Tutorial:
     about: str
     markdown: str
     pictures: dict[str, bytes]
+    notebook: str
 
 
 def tutorials() -> list[Path]:
@@ -69,6 +80,7 @@ def render(path: Path, size: str = "full", store: Path | None = None) -> Tutoria
     if size not in SIZES:
         raise TutorialError(f"QKAN_TUTORIALS={size!r}: one of {', '.join(SIZES)}.")
     notebook = jupytext.read(path, fmt="py:percent")
+    download = _download(notebook)
     if size != "none":
         notebook = _kept(path, notebook, size, store)
     pictures: dict[str, bytes] = {}
@@ -78,7 +90,25 @@ def render(path: Path, size: str = "full", store: Path | None = None) -> Tutoria
     if heading is None:
         raise TutorialError(f"{path.name} has no heading; begin it with a markdown cell, # Title.")
     about = " ".join((heading[2] or "").split())
-    return Tutorial(path.stem, heading[1], about, text, pictures)
+    line = _LINE.format(name=path.stem)
+    text = text[: heading.end()] + f"\n{line}\n" + text[heading.end() :]
+    return Tutorial(path.stem, heading[1], about, text, pictures, download)
+
+
+def _download(notebook: Any) -> str:
+    """The notebook for a reader, in which Jupyter folds what is plumbing."""
+    copied = copy.deepcopy(notebook)
+    for number, cell in enumerate(copied.cells):
+        # the same notebook at every build
+        cell.id = f"cell-{number}"
+        if PLUMBING in cell.metadata.get("tags", ()):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    copied.metadata["kernelspec"] = {
+        "name": "python3", "display_name": "Python 3", "language": "python"
+    }  # fmt: skip
+    copied.metadata.pop("jupytext", None)
+    nbformat.validate(copied)
+    return str(nbformat.writes(copied)) + "\n"
 
 
 def _kept(path: Path, notebook: Any, size: str, store: Path | None) -> Any:
@@ -130,7 +160,11 @@ def _cell(cell: Any, path: Path, pictures: dict[str, bytes]) -> Iterator[str]:
         return
     if not cell.source.strip():
         return
-    yield f"````python\n{cell.source}\n````"
+    code = f"````python\n{cell.source}\n````"
+    if PLUMBING in cell.metadata.get("tags", ()):
+        yield f'??? note "{_PLUMBING}"\n\n' + textwrap.indent(code, "    ")
+    else:
+        yield code
     printed = "".join(_text(output) for output in cell.get("outputs", ())).strip("\n")
     if printed:
         yield f"```` {{ .text .printed }}\n{printed}\n````"
