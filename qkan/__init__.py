@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
 from ._version import __version__ as __version__
+from . import _auto_loading as _auto_loading  # isort: skip
 
 # what type checkers see; `_EXPORTS` says the same to Python, which imports a module, and torch with
 # it, when a name of it is first used: the command line answers --help without
