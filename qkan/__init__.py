@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
 from ._version import __version__ as __version__
-from . import _auto_loading as _auto_loading  # isort: skip
 
 # what type checkers see; `_EXPORTS` says the same to Python, which imports a module, and torch with
 # it, when a name of it is first used: the command line answers --help without
@@ -206,3 +205,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+# last, for it imports rooms of this package where transformers is there already
+importlib.import_module("._auto_loading", __name__)

@@ -28,7 +28,7 @@ class ReplacedModules(QuantizationConfigMixin):  # type: ignore[misc]
 
 @register_quantizer(METHOD)
 class ReplacedModulesLoader(HfQuantizer):  # type: ignore[misc]
-    """It builds the modules of the record while a model is loaded, and leaves no trace of itself."""
+    """It builds the modules of the record while a model is loaded, and leaves no trace."""
 
     is_trainable = True
 
@@ -37,7 +37,7 @@ class ReplacedModulesLoader(HfQuantizer):  # type: ignore[misc]
         return True
 
     def update_attn_implementation(self, config: Any) -> Any:
-        """Check the record and take the guard away, since this comes before weights are looked for."""
+        """Check the record and take the guard away, before weights are looked for."""
         check_record(config.name_or_path or "this folder", config)
         return unguarded(config)
 

@@ -2,8 +2,8 @@
 
 transformers would build the blocks that were replaced and give them random weights. So config.json
 names a file of weights that is not there, whose name says what to do: a loader that follows the
-file ends in an error. `qkan.from_pretrained`, and the hook behind `AutoModel` once qkan is imported,
-leave that name out.
+file ends in an error. `qkan.from_pretrained`, and the hook behind `AutoModel` once qkan is
+imported, leave that name out.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ import qkan
 model = qkan.from_pretrained("{folder}")
 ```
 
-After `import qkan`, `AutoModel.from_pretrained` and its kin build these modules too. Without it they
-would build the modules that were replaced, **with random weights**. That is why `config.json` names
-a file of weights that does not exist: a loader that does not know qkan stops with an error. Do not
-remove that line, nor "quantization_config", which is how transformers finds qkan; nothing is
+After `import qkan`, `AutoModel.from_pretrained` and its kin build these modules too. Without it
+they would build the modules that were replaced, **with random weights**. That is why `config.json`
+names a file of weights that does not exist: a loader that does not know qkan stops with an error.
+Do not remove that line, nor "quantization_config", which is how transformers finds qkan; nothing is
 quantised.
 
 | module | is now |

@@ -143,7 +143,7 @@ def test_undo_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_folded_model_is_not_saved(replace: Any, tmp_path: Path) -> None:
     model = FAMILIES["gpt2"].build()
     replace(model)
-    with pytest.raises(QKANError, match="was folded .* save the model that was folded"):
+    with pytest.raises(QKANError, match=r"was folded .* save the model that was folded"):
         fold(model).save_pretrained(tmp_path)
     assert not [*tmp_path.iterdir()]
 
@@ -163,7 +163,7 @@ def test_a_fresh_model_from_the_configuration_of_a_replaced_one(tmp_path: Path) 
     model, inputs = replaced(), FAMILIES["gpt2"].inputs()
     fresh = type(model)(model.config).eval()
     fresh.save_pretrained(tmp_path)
-    with pytest.raises(QKANError, match="has the old blocks, .* Load it with transformers"):
+    with pytest.raises(QKANError, match=r"has the old blocks, .* Load it with transformers"):
         from_pretrained(tmp_path)
     found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(found(**inputs)[0], fresh(**inputs)[0])
