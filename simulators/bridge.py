@@ -139,7 +139,7 @@ _OPTIONS = "str engine, str circuit, float[]? fixed_scale, str? base"
 
 @functools.lru_cache(maxsize=1024)
 def _program(text: str) -> Program:
-    return from_json(json.loads(text)).program
+    return from_json(json.loads(text.replace("'", '"'))).program
 
 
 def _from_arguments(
@@ -156,7 +156,9 @@ def _operator(engine: Engine, call: LayerCall) -> Tensor:
     """Evaluate a call as one operator, for graphs, dispatch modes and tensors without numbers."""
     request = call.request
     return _layer(  # type: ignore[no-any-return]
-        engine.name, request.program.text, request.fixed_scale, request.base, *call.tensors
+        # a compiler that writes C++ puts the text between quotes as it is
+        engine.name, request.program.text.replace('"', "'"), request.fixed_scale, request.base,
+        *call.tensors,
     )
 
 
