@@ -35,6 +35,10 @@ from .fold_activation import FoldedActivation, refuse_activation
 _MOST_ROWS = 1 << 20
 """Up to so many rows a call the costs are compared."""
 
+_FOLDED_CALL, _WAVE, _KERNEL_CALL, _TURN = 30e-6, 1.3e-9, 40e-6, 0.45e-9
+"""Seconds on two cores: of a folded layer's call, of each wave of an input; and of a call of the
+fused kernel, of each encoding on an edge."""
+
 _VALUES_AT_ONCE = 1 << 22
 """Values of circuits, one an edge and point, that are computed together: it bounds the memory."""
 
@@ -274,10 +278,16 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
     if isinstance(layer, DARUAN):
         return False
     request = fourier_request(layer)._replace(batch=batch)
-    product = get_engine("fourier")
-    # the cost of the product alone, its coefficients being known
-    folded = product.cost(request) - product.cost(request._replace(batch=0))
-    return folded > select(layer.engine, request).cost(request)
+    product, engine = get_engine("fourier"), select(layer.engine, request)
+    if engine.name != "numba":
+        # the cost of the product alone, its coefficients being known
+        folded = product.cost(request) - product.cost(request._replace(batch=0))
+        return folded > engine.cost(request)
+    # the engines estimate training steps, and here only forward passes are compared
+    turns = sum(rotation.encoding is not None for rotation in request.program.rotations)
+    waves = 2 * round(request.program.bandwidth(request.fixed_scale or ()))
+    folded = _FOLDED_CALL + _WAVE * batch * layer.in_features * waves
+    return folded > _KERNEL_CALL + _TURN * batch * request.edges * turns
 
 
 def _most_rows(layer: QKANLayer) -> int | None:
