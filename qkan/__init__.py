@@ -218,3 +218,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+# last, for it imports rooms of this package where transformers is there already
+importlib.import_module("._auto_loading", __name__)

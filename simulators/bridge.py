@@ -72,11 +72,11 @@ def _run_recorded(engine: Engine, call: LayerCall) -> Tensor:
 
     What differentiates operators by itself gets plain operators; all others get one operator.
     """
-    if not torch.compiler.is_compiling():
-        transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
-        if transformed or torch._C._is_tracing() or forward_ad._current_level >= 0:
-            return _FALLBACK.forward(call)[0]
-    return _operator(engine, call)
+    transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
+    traced = not torch.compiler.is_compiling() and (
+        torch._C._is_tracing() or forward_ad._current_level >= 0
+    )
+    return _FALLBACK.forward(call)[0] if transformed or traced else _operator(engine, call)
 
 
 def _only_vmap() -> bool:
@@ -84,6 +84,10 @@ def _only_vmap() -> bool:
     stack = torch._C._functorch.get_interpreter_stack() or []
     kind = torch._C._functorch.TransformType.Vmap
     return all(interpreter.key() == kind for interpreter in stack)
+
+
+# a compiler calls it then, instead of tracing it; the public decorator imports the whole compiler
+_only_vmap._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _Layer(torch.autograd.Function):
@@ -140,7 +144,7 @@ _OPTIONS = "str engine, str circuit, float[]? fixed_scale, str? base"
 
 @functools.lru_cache(maxsize=1024)
 def _program(text: str) -> Program:
-    return from_json(json.loads(text)).program
+    return from_json(json.loads(text.replace("'", '"'))).program
 
 
 def _from_arguments(
@@ -157,7 +161,9 @@ def _operator(engine: Engine, call: LayerCall) -> Tensor:
     """Evaluate a call as one operator, for graphs, dispatch modes and tensors without numbers."""
     request = call.request
     return _layer(  # type: ignore[no-any-return]
-        engine.name, request.program.text, request.fixed_scale, request.base, *call.tensors
+        # a compiler that writes C++ puts the text between quotes as it is
+        engine.name, request.program.text.replace('"', "'"), request.fixed_scale, request.base,
+        *call.tensors,
     )
 
 

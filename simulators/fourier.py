@@ -20,6 +20,7 @@ from .cpu.compiled import refuse_on_cpu
 from .cpu.threads import Task
 from .product_engine import Expansion, ProductEngine
 from .products import contract, fourier_map, harmonics, values_at
+from .registry import is_exporting
 
 MOST_HARMONICS = 512
 """A product with more features than that would cost more than the other engines."""
@@ -49,8 +50,14 @@ class FourierEngine(ProductEngine):
         return product_cost(request, 2 * _harmonics(request) + 1)
 
     def plain(self, call: LayerCall) -> bool:
-        """Plain operators run on other devices than the CPU, and wherever a graph is recorded."""
-        return refuse_on_cpu(call.request) is not None or is_recorded(call.tensors.x)
+        """Plain operators run on other devices than the CPU, and in graphs that leave this process.
+
+        A compiler's graph stays here, and there the kernels are faster than what it makes of them.
+        """
+        # torch 2.6 cannot tell an exporter from a compiler
+        stays = torch.compiler.is_compiling() and hasattr(torch.compiler, "is_exporting")
+        recorded = is_exporting() if stays else is_recorded(call.tensors.x)
+        return recorded or refuse_on_cpu(call.request) is not None
 
     def plain_forward(self, call: LayerCall) -> Tensor:
         """Compute the output in plain torch operators, differentiable to any order.

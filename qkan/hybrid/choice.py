@@ -90,6 +90,24 @@ def _nothing(model: nn.Module, known: Sequence[Block], where: Where | None) -> s
         f"replace_ffn: no feed-forward block of a known kind in a {type(model).__name__}. "
         "Name one by where=lambda name, module: …, a module that maps (…, n) to (…, n), token by "
         f"token, without a residual or a norm of its own. Such are: {_some(found) or 'none'}."
+        + _about_convolutions(model)
+    )
+
+
+def _about_convolutions(model: nn.Module) -> str:
+    """What to do in a model whose linear maps are convolutions over the tokens, of one token."""
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv1d) and module.kernel_size == (1,)
+    ]
+    if not found:
+        return ""
+    return (
+        f" It has 1×1 convolutions, {_some(found)}, which map (b, n, tokens): the features do not "
+        "come last there, so a block of them is exchanged by hand. Put a module whose forward "
+        "returns HQKAN(n)(x.mT).mT in the place of its first part, and torch.nn.Identity() in that "
+        "of its last convolution, with model.set_submodule(name, module)."
     )
 
 

@@ -15,7 +15,7 @@ from qkan.nn.hqkan import HQKAN
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import is_hooked
 from qkan.simulators import fourier_coefficients, masked
-from qkan.surgery.fold import fourier_request, refuse_fold
+from qkan.surgery.fold import FoldedLayer, fourier_request, refuse_fold
 
 
 class QKANExperts(nn.ModuleList):
@@ -27,8 +27,8 @@ class QKANExperts(nn.ModuleList):
 
     Tokens are sorted by expert. `HQKAN`s of equal sizes and options, whose scales are fixed
     integers, with engine "auto" and without groups, are computed together: the coefficients of all
-    experts at once, then each of their three products expert by expert. Others are called one after
-    the other.
+    experts at once, then each of their three products expert by expert. So they are after `fold`,
+    which knows the coefficients. Others are called one after the other.
 
     Args:
         experts: Modules from (…, n) to (…, n), such as `HQKAN`s.
@@ -95,6 +95,10 @@ class QKANExperts(nn.ModuleList):
 
 def _signature(layer: nn.Module) -> tuple[object, ...] | None:
     """What a layer shares with those it can be computed together with; None if it cannot."""
+    if isinstance(layer, FoldedLayer) and not is_hooked(layer):
+        if layer.curves is not None or layer.unfolded is not None:
+            return None
+        return layer.base, layer.product.shape, len(layer.frequencies)
     if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:
         return None
     if refuse_fold(layer) is not None:
@@ -111,7 +115,7 @@ def _alike(experts: Sequence[nn.Module]) -> bool:
             return False
         layers = tuple(_signature(layer) for layer in getattr(expert.qkan, "layers", ()))
         linear = (expert.down.bias is not None, expert.gate is not None, expert.dropout.p)
-        if not layers or None in layers or expert.qkan.input_range is not None:
+        if not layers or None in layers or getattr(expert.qkan, "input_range", None) is not None:
             return False
         signatures.add((layers, linear))
     return len(signatures) == 1
@@ -121,8 +125,9 @@ def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
     """The outputs of experts for rows x (r, n): the first sizes[0] are for the first expert."""
     hidden = _linear([expert.down for expert in experts], x, sizes)
     for place in range(len(experts[0].qkan.layers)):
-        layers = [cast(QKANLayer, expert.qkan.layers[place]) for expert in experts]
-        hidden = _layer(layers, hidden, sizes)
+        layers = [expert.qkan.layers[place] for expert in experts]
+        compute = _folded_layer if isinstance(layers[0], FoldedLayer) else _layer
+        hidden = compute(cast(Any, layers), hidden, sizes)
     if experts[0].gate is not None:
         hidden = hidden * (1 + _linear([cast(nn.Linear, e.gate) for e in experts], x, sizes))
     out: Tensor = experts[0].dropout(_linear([expert.up for expert in experts], hidden, sizes))
@@ -132,6 +137,20 @@ def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
 def _linear(maps: list[nn.Linear], x: Tensor, sizes: list[int]) -> Tensor:
     parts = zip(maps, x.split(sizes), strict=True)
     return torch.cat([one(part) for one, part in parts])
+
+
+def _folded_layer(layers: list[FoldedLayer], x: Tensor, sizes: list[int]) -> Tensor:
+    """What `FoldedLayer`s of one signature compute, with the waves of all rows at once."""
+    first = layers[0]
+    rows = first.waves(x).flatten(1).split(sizes)
+    parts = [torch.addmm(e.constant, row, e.product) for e, row in zip(layers, rows, strict=True)]
+    if first.base is not None:
+        bases = BASES[first.base](x).split(sizes)
+        parts = [
+            torch.addmm(part, base, cast(Tensor, e.base_product))
+            for part, base, e in zip(parts, bases, layers, strict=True)
+        ]
+    return torch.cat(parts)
 
 
 def _layer(layers: list[QKANLayer], x: Tensor, sizes: list[int]) -> Tensor:

@@ -13,7 +13,8 @@ from torch import nn
 from qkan._kinds import KINDS, class_of
 from qkan.circuits import require
 from qkan.errors import QKANError
-from qkan.io.hugging_face import FORMAT, resolved
+from qkan.io.hugging_face import FORMAT, resolved, update
+from qkan.io.model_card import unguarded
 
 from .activations import rebuild as rebuild_activations
 from .blocks import block_of, find_blocks
@@ -39,9 +40,9 @@ def from_pretrained(
     weights that were not: they start anew, those that it has no place for are left out, and a
     warning lists both. The weights of new modules must be there in any case.
 
-    (The `from_pretrained` of transformers itself, and with it `AutoModel`, knows nothing of new
-    modules: it builds the old blocks and starts them anew. It reports their weights as missing,
-    and "read_with" in `config.json` says what to do.) The extra `transformers` is needed.
+    Once qkan is imported, `AutoModel.from_pretrained` and its kin build the new modules as well. A
+    process that has not imported it cannot, and would start the old blocks anew; such a folder
+    therefore stops it with an error. The extra `transformers` is needed.
 
     Args:
         path: The folder, or the name of a repository, as in transformers.
@@ -56,10 +57,10 @@ def from_pretrained(
         QKANError: Nothing was replaced in that model; a new module of a class that this package
             cannot build from its configuration; another architecture; weights that are missing,
             too many or of another shape. The message names them.
+        ImportError: transformers is not installed.
 
     Warns:
         UserWarning: Weights of a `model_class` for another task start anew or were left out.
-        ImportError: transformers is not installed.
 
     Example:
         >>> import tempfile
@@ -86,14 +87,13 @@ def from_pretrained(
     transformers = require("transformers", "transformers")
     source = {name: options[name] for name in _WHERE_FROM if name in options}
     config = _config_class(model_class, transformers).from_pretrained(path, **source)
-    _check_record(path, config)
+    check_record(path, config)
     built: Any = model_class or _architecture(path, config, transformers)
 
     # transformers fills the weights of a class, and knows how to rename them on the way
     model, info = _with_modules(built).from_pretrained(path, **options, **_OURS)
     model.__class__ = built
-    for part in model.modules():
-        vars(part).pop("_init_weights", None)
+    settle(model)
     _check_weights(path, model, info)
     loaded: nn.Module = model
     return loaded
@@ -104,14 +104,32 @@ def _with_modules(built: Any) -> Any:
 
     def build(self: nn.Module, config: Any, *args: Any, **kwargs: Any) -> None:
         built.__init__(self, config, *args, **kwargs)
-        new = _rebuild(self, config.qkan["modules"])
-        parts: list[Any] = [*self.modules()]
-        for part in parts:
-            if hasattr(part, "_init_weights"):
-                part._init_weights = functools.partial(_start, part._init_weights, new)
+        exchange(self)
 
+    def read(cls: type, *args: Any, **kwargs: Any) -> Any:
+        config, unused = built.config_class.from_pretrained(*args, **kwargs)
+        return unguarded(config), unused
+
+    # a model reads its configuration by the class named here, and asks for what it does not use
+    reader = type("Reader", (built.config_class,), {"from_pretrained": classmethod(read)})
     members = {"__init__": build, "__module__": built.__module__, "__doc__": built.__doc__}
-    return type(built.__name__, (built,), members)
+    return type(built.__name__, (built,), {**members, "config_class": reader})
+
+
+def exchange(model: Any) -> None:
+    """Put the modules that a model's configuration describes into it, before weights are loaded."""
+    new = _rebuild(model, model.config.qkan["modules"])
+    parts: list[Any] = [*model.modules()]
+    for part in parts:
+        if hasattr(part, "_init_weights"):
+            part._init_weights = functools.partial(_start, part._init_weights, new)
+
+
+def settle(model: nn.Module) -> None:
+    """Undo what `exchange` needed while weights were loaded, and describe the model as it is."""
+    for part in model.modules():
+        vars(part).pop("_init_weights", None)
+    update(model)
 
 
 def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.Module) -> None:
@@ -133,8 +151,7 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
     if wrong and (name in (model.config.architectures or [name]) or not elsewhere):
         raise QKANError(
             f"from_pretrained: the weights in {path} are not those of the {name} that "
-            f"its config.json describes. Found {wrong}. Pass the class that was saved as "
-            "model_class, or save the model again with save_pretrained."
+            f"its config.json describes. Found {wrong}. {_advice(own, lacking, wrong)}"
         )
     if wrong:
         parts = {"missing_keys": "start anew", "unexpected_keys": "were left out"}
@@ -144,6 +161,24 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
             "Train the model before it is used.",
             stacklevel=3,
         )
+
+
+def _advice(own: tuple[str, ...], lacking: list[str], wrong: dict[str, list[str]]) -> str:
+    """What to do about weights that do not fit."""
+    others = [key for key in wrong.get("unexpected_keys", ()) if key.startswith(own)]
+    if any(".parametrizations." in key for key in others):
+        return (
+            "They were saved while modules were parametrised, which no configuration describes. "
+            "Call torch.nn.utils.parametrize.remove_parametrizations before save_pretrained; or "
+            "build the model, replace and parametrise as before, and use load_state_dict."
+        )
+    if others and all(any(key.startswith(name) for key in lacking) for name in own):
+        return (
+            "They are those of the blocks that were there before: a model that is built from the "
+            "configuration of a replaced one has the old blocks, and not the new ones. Load it "
+            "with transformers, or delete 'qkan' from config.json."
+        )
+    return "Pass the class that was saved as model_class, or save the model again."
 
 
 def _config_class(model_class: Any, transformers: Any) -> Any:
@@ -158,7 +193,8 @@ def _config_class(model_class: Any, transformers: Any) -> Any:
     )
 
 
-def _check_record(path: str | os.PathLike[str], config: Any) -> None:
+def check_record(path: str | os.PathLike[str], config: Any) -> None:
+    """Raise unless a configuration describes replaced modules that can be built."""
     record = getattr(config, "qkan", None)
     if record is None:
         raise QKANError(

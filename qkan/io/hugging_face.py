@@ -3,11 +3,16 @@
 `from_pretrained` builds the blocks again from this record: {"format": 1, "read_with": …,
 "modules": {name: {"kind": class, "config": …}}}. The config is None for a class that cannot be
 built from one, and read_with tells people who open the file how to load it.
+
+A model with a record has a `save_pretrained` of its own, which calls that of its class and then
+makes the folder one that no other loader reads without a word; see `save`.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -15,13 +20,17 @@ from typing import Any
 from torch import nn
 
 from qkan._kinds import kind_of
+from qkan.errors import QKANError
 
-FORMAT = 1
+from .model_card import METHOD, finish
+
+FORMAT = 2
 """The record's version; `from_pretrained` reads this one and all before."""
 
 READ_WITH = (
-    "qkan.from_pretrained(folder). AutoModel.from_pretrained and its kin in transformers do not "
-    "know these modules: they build the blocks that were replaced, with random weights."
+    "qkan.from_pretrained(folder), or AutoModel.from_pretrained and its kin in transformers after "
+    "import qkan. Without it they would build the blocks that were replaced, with random weights, "
+    "so that transformers_weights stops them with an error."
 )
 
 Record = dict[str, dict[str, Any]]
@@ -78,8 +87,13 @@ def recorded(model: nn.Module) -> set[str]:
 def describe(module: nn.Module) -> dict[str, Any]:
     """The kind of a module, and its configuration if `from_pretrained` can build it from that."""
     known: Any = module
-    config = None if kind_of(module) is None else known.config()
-    return {"kind": type(module).__name__, "config": config}
+    described = kind_of(module) is not None and not _is_folded(module)
+    return {"kind": type(module).__name__, "config": known.config() if described else None}
+
+
+def _is_folded(module: nn.Module) -> bool:
+    """Whether a module has lost its circuits to `fold`, which stands above this room."""
+    return any(type(part).__name__.startswith("Folded") for part in module.modules())
 
 
 def resolved(model: nn.Module, name: str) -> str | None:
@@ -127,7 +141,58 @@ def _current(outer: Any) -> Record:
 
 
 def _write(outer: Any, record: Record) -> None:
+    _describe_in(outer.config, record)
+    sharing = (part for part in outer.modules() if getattr(part, "config", None) is outer.config)
+    for part in sharing:
+        if record and hasattr(type(part), "save_pretrained"):
+            # a partial, because it can be copied and pickled together with its model
+            part.save_pretrained = functools.partial(save, part)
+        else:
+            vars(part).pop("save_pretrained", None)
+
+
+def _describe_in(config: Any, record: Record) -> None:
     if record:
-        outer.config.qkan = {"format": FORMAT, "read_with": READ_WITH, "modules": record}
-    elif hasattr(outer.config, "qkan"):
-        del outer.config.qkan
+        config.qkan = {"format": FORMAT, "read_with": READ_WITH, "modules": record}
+    elif hasattr(config, "qkan"):
+        del config.qkan
+
+
+def save(model: Any, folder: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+    """Save a model with replaced modules, as `save_pretrained` of its class does, and say so.
+
+    `config.json` gets the record of the modules as they are now, and names the method by which
+    transformers asks this package for them; README.md says how to load the folder.
+
+    Args:
+        model: A model of transformers.
+        folder: As in `save_pretrained`.
+        *args: As in `save_pretrained`.
+        **options: As in `save_pretrained`.
+
+    Raises:
+        QKANError: The model was folded.
+    """
+    config, record = model.config, _current(model)
+    for name in _written(model):
+        found = resolved(model, name)
+        if found is not None and _is_folded(model.get_submodule(found)):
+            raise QKANError(
+                f"save_pretrained: {name} was folded and keeps no circuit that could be built "
+                "again; save the model that was folded, and fold it after it is loaded."
+            )
+    passing = ("qkan", "quantization_config")
+    kept = {name: vars(config)[name] for name in passing if name in vars(config)}
+    _describe_in(config, record)
+    marked = bool(record) and kept.get("quantization_config") is None
+    if marked:
+        config.quantization_config = {"quant_method": METHOD}
+    try:
+        type(model).save_pretrained(model, folder, *args, **options)
+    finally:
+        for name in passing:
+            vars(config).pop(name, None)
+        vars(config).update(kept)
+    main = options.get("is_main_process", args[0] if args else True)
+    if record and getattr(model, "should_save_on_this_rank", bool)(main):
+        finish(folder, record)

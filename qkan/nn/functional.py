@@ -87,13 +87,16 @@ def qkan_layer(
         in float32, the amplitude readout in float64; both are returned in the dtype of the weight.
 
     Raises:
-        QKANError: x does not fit the parameters.
+        QKANError: x does not fit the parameters, or they do not fit each other.
         SimulatorError: The named engine refuses.
     """
     # a tracer sees sizes as tensors, and would warn of a check of them
-    if not is_tracing() and _check(x, theta, scale, shift, weight, program):
-        theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
-        weight = _rows(weight, 2)
+    if not is_tracing():
+        own = _check(x, theta, scale, shift, weight, program)
+        _check_beside(weight, base_weight, bias, mask)
+        if own:
+            theta, scale, shift = (_rows(t, 3) for t in (theta, scale, shift))
+            weight = _rows(weight, 2)
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     tensors = LayerTensors(flat, theta, scale, shift, weight, base_weight, bias, mask)
     compute = compute_dtype(weight.dtype, readout)
@@ -273,3 +276,17 @@ def _check(
         f"this circuit, each of them with the leading dimensions {tuple(x.shape[:-1])} of x where "
         f"every sample has its own; or (g, {k}), (g, {u}), (g, {u}) with g shared activations."
     )
+
+
+def _check_beside(
+    weight: Tensor, base_weight: Tensor | None, bias: Tensor | None, mask: Tensor | None
+) -> None:
+    """Check what is the same for every sample; an engine would broadcast it without a word."""
+    edges = weight.shape[-2:]
+    wanted = (("base_weight", base_weight, edges), ("bias", bias, edges[:1]), ("mask", mask, edges))
+    for name, tensor, shape in wanted:
+        if tensor is not None and tensor.shape != shape:
+            raise QKANError(
+                f"{name} is {tuple(tensor.shape)} and weight {tuple(weight.shape)}: wanted "
+                f"{tuple(shape)} for {name}."
+            )

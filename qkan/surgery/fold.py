@@ -20,10 +20,24 @@ from qkan.nn.functional import check_features, compute_dtype
 from qkan.nn.layer import QKANLayer
 from qkan.nn.network import QKAN, LayerRow
 from qkan.nn.watch import is_hooked, unwrapped
-from qkan.simulators import BASES, Request, fourier_coefficients, get_engine, select
+from qkan.simulators import (
+    BASES,
+    Request,
+    fourier_coefficients,
+    get_engine,
+    has_values,
+    select,
+)
 from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
 from .fold_activation import FoldedActivation, refuse_activation
+
+_MOST_ROWS = 1 << 20
+"""Up to so many rows a call the costs are compared."""
+
+_FOLDED_CALL, _WAVE, _KERNEL_CALL, _TURN = 30e-6, 1.3e-9, 40e-6, 0.45e-9
+"""Seconds on two cores: of a folded layer's call, of each wave of an input; and of a call of the
+fused kernel, of each encoding on an edge."""
 
 _VALUES_AT_ONCE = 1 << 22
 """Values of circuits, one an edge and point, that are computed together: it bounds the memory."""
@@ -42,10 +56,15 @@ class FoldedLayer(nn.Module):
     The angles k·x are computed in float32 at least, and round as x does: the outputs are those of
     the layer for an x that differs in its last bit, or in that of 1 where x is smaller.
 
+    A layer of many harmonics may need longer folded than its engine does, where a call has many
+    rows. Then it keeps the layer beside its product, and calls it for such inputs.
+
     Args:
         layer: The layer to fold, which is not changed.
+        most_rows: Rows of a call up to which the product is used; None for any number.
 
     Attributes:
+        unfolded: The layer, for calls with more rows than `most_rows`; None where there are none.
         frequencies: (2n, 1): 1, 1, 2, 2, … n, n.
         phases: (2n, 1) radians: π/2 for a cosine, 0 for a sine.
         curves: (2n, i), coefficients of the activations that groups share; None without groups.
@@ -64,9 +83,11 @@ class FoldedLayer(nn.Module):
     base_product: Tensor | None
     constant: Tensor
 
-    def __init__(self, layer: QKANLayer) -> None:
+    def __init__(self, layer: QKANLayer, most_rows: int | None = None) -> None:
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.most_rows = most_rows
+        self.unfolded = None if most_rows is None else layer
         self.base = layer.base
         weight, base_weight = (w.double() for w in edge_weights(layer))
         terms = _coefficients(layer)
@@ -95,19 +116,32 @@ class FoldedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
         check_features(x, self.in_features, self.product.dtype)
+        if self.unfolded is not None and self._is_many(x):
+            out: Tensor = self.unfolded(x)
+            return out
         flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         wide, count = flat.to(compute_dtype(x.dtype, "z")), len(self.frequencies) // 2
         if self.curves is None and can_fuse_harmonics(wide, count):
             out = add_harmonics(wide, count, self.product, self.constant)
         else:
-            wide = wide.unsqueeze(1)
-            # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
-            waves = torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
+            waves = self.waves(flat)
             values = waves.flatten(1) if self.curves is None else (waves * self.curves).sum(1)
             out = torch.addmm(self.constant, values, self.product)
         if self.base is not None and self.base_product is not None:
             out = torch.addmm(out, BASES[self.base](flat), self.base_product)
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
+
+    def waves(self, x: Tensor) -> Tensor:
+        """Cosines and sines of the multiples of x (b, i), (b, 2n, i) in the layer's dtype."""
+        wide = x.to(compute_dtype(x.dtype, "z")).unsqueeze(1)
+        # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
+        return torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
+
+    def _is_many(self, x: Tensor) -> bool:
+        """Whether the layer is faster for x; a graph is recorded for any number of rows."""
+        if not has_values(x) or self.most_rows is None:
+            return False
+        return x.numel() > self.most_rows * self.in_features
 
     def config(self) -> NoReturn:
         """Raise, because a folded layer has no circuits that would build it again.
@@ -138,7 +172,7 @@ class FoldedQKAN(LayerRow[nn.Module]):
         return [layer for layer in self.layers if isinstance(layer, FoldedLayer | QKANLayer)]
 
 
-def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
+def fold(model: nn.Module, *, strict: bool = True, batch: int | None = None) -> nn.Module:
     """Copy a model for inference, with the Fourier coefficients of its layers computed once.
 
     Every `QKANLayer` in the copy becomes a `FoldedLayer`, every `QKAN` a `FoldedQKAN` and every
@@ -154,8 +188,10 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
             they are, frozen: printing the result shows which.
         batch: Rows that a layer will see in a call: samples, or samples times tokens. Folding
             saves the coefficients of every call, which counts most for few rows. With many rows and
-            many harmonics the fused kernel of a small layer may be faster than the folded layer:
-            where the engines' estimates say so, the layer is kept, frozen, and a warning names it.
+            many harmonics the fused kernel of a layer may be faster than the folded layer, by the
+            engines' estimates. Without a batch the folded layer then keeps the layer, frozen, and
+            calls it for so many rows. With one, a layer that is faster at that number stays as it
+            is, frozen, and a warning names it; the others keep their coefficients alone.
 
     Returns:
         The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
@@ -178,10 +214,16 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
     """
     model = unwrapped(model)
     kinds = (QKANLayer, DARUAN)
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, kinds)}
+    done = {part.unfolded for part in model.modules() if isinstance(part, FoldedLayer)}
+    layers = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, kinds) and part not in done
+    }
     if not layers:
         raise QKANError(f"fold: {type(model).__name__} has no QKANLayer and no DARUAN in it.")
-    check_size("batch", batch)
+    if batch is not None:
+        check_size("batch", batch)
     refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
     if refused and strict:
         lines = [f"  {name or type(model).__name__}: {reason}" for name, reason in refused.items()]
@@ -191,7 +233,8 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
             + "\nBuild layers with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
             "which keeps them as they are and folds the others."
         )
-    kept = [n for n, part in layers.items() if n not in refused and _slower_folded(part, batch)]
+    able = {n: part for n, part in layers.items() if n not in refused}
+    kept = [] if batch is None else [n for n, part in able.items() if _slower_folded(part, batch)]
     if kept:
         warnings.warn(
             f"fold: for {batch} rows a call the engines are estimated to be faster than folded "
@@ -199,11 +242,11 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int = 1) -> nn.Module:
             stacklevel=2,
         )
     folded = copy.deepcopy(model)
-    chosen = {folded.get_submodule(n) for n in layers if n not in refused and n not in kept}
+    chosen = {folded.get_submodule(n) for n in able if n not in kept}
 
     def make(module: nn.Module) -> nn.Module:
         if isinstance(module, QKANLayer) and module in chosen:
-            return FoldedLayer(module)
+            return FoldedLayer(module, None if batch is not None else _most_rows(module))
         if isinstance(module, DARUAN) and module in chosen:
             return FoldedActivation(module)
         if type(module) is QKAN and not is_hooked(module):
@@ -235,10 +278,27 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
     if isinstance(layer, DARUAN):
         return False
     request = fourier_request(layer)._replace(batch=batch)
-    product = get_engine("fourier")
-    # the cost of the product alone, its coefficients being known
-    folded = product.cost(request) - product.cost(request._replace(batch=0))
-    return folded > select(layer.engine, request).cost(request)
+    product, engine = get_engine("fourier"), select(layer.engine, request)
+    if engine.name != "numba":
+        # the cost of the product alone, its coefficients being known
+        folded = product.cost(request) - product.cost(request._replace(batch=0))
+        return folded > engine.cost(request)
+    # the engines estimate training steps, and here only forward passes are compared
+    turns = sum(rotation.encoding is not None for rotation in request.program.rotations)
+    waves = 2 * round(request.program.bandwidth(request.fixed_scale or ()))
+    folded = _FOLDED_CALL + _WAVE * batch * layer.in_features * waves
+    return folded > _KERNEL_CALL + _TURN * batch * request.edges * turns
+
+
+def _most_rows(layer: QKANLayer) -> int | None:
+    """The rows of a call up to which folding saves time; None where it always does."""
+    if not _slower_folded(layer, _MOST_ROWS):
+        return None
+    fewest, most = 0, _MOST_ROWS
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        fewest, most = (fewest, middle) if _slower_folded(layer, middle) else (middle, most)
+    return fewest
 
 
 def refuse_fold(layer: QKANLayer) -> str | None:

@@ -19,6 +19,7 @@ from qkan import (
     QKANError,
     QKANExperts,
     distill_ffn,
+    fold,
     from_pretrained,
     load,
     replace_ffn,
@@ -200,3 +201,11 @@ def test_experts_of_another_kind_are_named() -> None:
     replaced = replace_ffn(model, small)
     assert replaced.left == ["model.layers.0.feed_forward.experts"]
     assert repr(replaced).endswith("experts: experts of another kind, left as they were")
+
+
+def test_folded_experts_are_computed_together() -> None:
+    bank = QKANExperts([HQKAN(16, latent=4, gate=True) for _ in range(3)])
+    indices, weights = torch.randint(4, (50, 2)), torch.rand(50, 2)
+    x, folded = torch.randn(50, 16), fold(bank)
+    assert room._alike([*folded])
+    assert_close(folded(x, indices, weights), bank(x, indices, weights), "folded", 1e-5)

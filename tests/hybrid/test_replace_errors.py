@@ -9,6 +9,7 @@ from typing import Any
 import accelerate
 import pytest
 import torch
+import transformers
 from small_transformers import FAMILIES, Mlp, small
 from torch import Tensor, nn
 
@@ -320,3 +321,34 @@ def test_models_without_a_known_block() -> None:
         replace_ffn(nn.Conv2d(3, 3, 1), small)
     with pytest.raises(QKANError, match="the model is a str"):
         replace_ffn("gpt2", small)  # type: ignore[arg-type]
+
+
+class ChannelsFirst(nn.Module):
+    """An HQKAN for features that do not come last."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.block = HQKAN(n, latent=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x.mT).mT  # type: ignore[no-any-return]
+
+
+def test_the_hint_for_blocks_of_convolutions_works() -> None:
+    """SqueezeBERT's linear maps are 1×1 convolutions, whose features come before the tokens."""
+    config = transformers.SqueezeBertConfig(
+        vocab_size=50, hidden_size=16, embedding_size=16, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=24,
+    )  # fmt: skip
+    model = transformers.SqueezeBertModel(config).eval()
+    tokens = torch.randint(50, (2, 5))
+    before = model(tokens)[0]
+    with pytest.raises(QKANError, match=r"(?s)Such are: .*has 1×1 convolutions, .*set_submodule"):
+        replace_ffn(model, HQKAN)
+    model.set_submodule("encoder.layers.0.intermediate", ChannelsFirst(16))
+    model.set_submodule("encoder.layers.0.output.conv1d", nn.Identity())
+    after = model(tokens)[0]
+    assert after.shape == before.shape and not torch.equal(after, before)
+    after.square().mean().backward()
+    found = model.get_submodule("encoder.layers.0.intermediate.block.qkan.layers.0")
+    assert found.theta.grad.abs().max() > 0

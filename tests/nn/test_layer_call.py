@@ -208,6 +208,22 @@ def test_parameters_of_another_shape_are_refused() -> None:
         )
 
 
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("bias", (1,)), ("bias", (3, 1)), ("mask", (1, 4)), ("mask", (4,)), ("base_weight", (3, 1)),
+     ("base_weight", (2, 3, 4))],
+)  # fmt: skip
+def test_what_would_be_broadcast_is_refused(name: str, shape: tuple[int, ...], engine: str) -> None:
+    layer = QKANLayer(4, 3)
+    held = {key: getattr(layer, key) for key in ("theta", "scale", "shift", "weight")}
+    with pytest.raises(QKANError, match=rf"{name} is .* and weight \(3, 4\): wanted \(3"):
+        qkan_layer(
+            torch.rand(2, 4), **held, **{name: torch.ones(shape)}, program=layer.program,
+            engine=engine,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["theta", "weight", "base_weight", "bias"])
 def test_a_parameter_on_another_device_is_an_error(name: str) -> None:
     layer = QKANLayer(4, 3, engine="numba")

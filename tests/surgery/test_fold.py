@@ -232,7 +232,7 @@ def test_many_inputs_go_through_the_recurrence(name: str, dtype: torch.dtype) ->
     """In chunks, which change nothing, and only where nothing else has to follow what is done."""
     layer = trained(OPTIONS[name], dtype)
     x = 3 * torch.randn(30_001, 4, generator=torch.Generator().manual_seed(3)).to(dtype)
-    folded, calls = fold(layer), []
+    folded, calls = fold(layer, batch=1), []
     exact = copy.deepcopy(layer).double()(x.double()).detach()
     room = sys.modules["qkan.surgery.fold"]
     real = room.add_harmonics
@@ -318,3 +318,13 @@ def test_what_cannot_be_folded_at_all_and_what_cannot_be_saved() -> None:
         save(fold(QKAN([2, 1], encoding="linear")), "never.safetensors")
     with pytest.raises(QKANError, match="keeps no circuit"):
         fold(QKAN([2, 1], encoding="linear")).config()
+
+
+def test_a_folded_layer_of_many_harmonics_calls_the_layer_for_many_rows() -> None:
+    layer = QKANLayer(4, 4, encoding="ternary", reps=5)
+    folded = fold(layer)
+    assert folded.most_rows == 8 and not any(p.requires_grad for p in folded.parameters())
+    many, few = torch.randn(100, 4), torch.randn(2, 4)
+    assert torch.equal(folded(many), layer(many))
+    assert_close(folded(few), layer(few), "few rows", 1e-4)
+    assert fold(layer, batch=1).unfolded is None

@@ -1,0 +1,51 @@
+"""The hook by which `AutoModel.from_pretrained` in transformers builds replaced modules.
+
+transformers lets a package exchange modules before weights are loaded: a quantiser, which
+config.json names. Nothing is quantised here. `qkan` has this module imported as soon as the
+quantisers of transformers are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from qkan.io.model_card import METHOD, unguarded
+
+from .pretrained import check_record, exchange, settle
+
+
+@register_quantization_config(METHOD)
+class ReplacedModules(QuantizationConfigMixin):  # type: ignore[misc]
+    """What stands in config.json for the hook; the modules themselves are in the record beside."""
+
+    def __init__(self, **unused: object) -> None:
+        self.quant_method = METHOD
+
+
+@register_quantizer(METHOD)
+class ReplacedModulesLoader(HfQuantizer):  # type: ignore[misc]
+    """It builds the modules of the record while a model is loaded, and leaves no trace."""
+
+    is_trainable = True
+
+    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
+        """Return true, for the model is saved as any other."""
+        return True
+
+    def update_attn_implementation(self, config: Any) -> Any:
+        """Check the record and take the guard away, before weights are looked for."""
+        check_record(config.name_or_path or "this folder", config)
+        return unguarded(config)
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        exchange(model)
+
+    def postprocess_model(self, model: Any, **kwargs: Any) -> None:
+        """Make the model an ordinary one, which may be trained, moved and cast."""
+        self.remove_quantization_config(model)
+        vars(model).pop("is_quantized", None)
+        settle(model)
