@@ -162,7 +162,10 @@ def _operator(engine: Engine, call: LayerCall) -> Tensor:
     request = call.request
     return _layer(  # type: ignore[no-any-return]
         # a compiler that writes C++ puts the text between quotes as it is
-        engine.name, request.program.text.replace('"', "'"), request.fixed_scale, request.base,
+        engine.name,
+        request.program.text.replace('"', "'"),
+        request.fixed_scale,
+        request.base,
         *call.tensors,
     )
 
