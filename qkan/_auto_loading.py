@@ -5,6 +5,7 @@ package imports neither it nor torch by itself. A finder therefore stands in fro
 looks for one name, the module of transformers that knows the quantisers.
 """
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -41,10 +42,17 @@ class _Finder(MetaPathFinder, Loader):
         assert self._found is not None and module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._found
         self._found.exec_module(module)
+        _register()
+
+
+def _register() -> None:
+    # an older transformers has no place for the hook: it must go on working, and a folder of ours
+    # then refuses to load because of the missing file that its config.json names
+    with contextlib.suppress(ImportError):
         importlib.import_module(_HOOK)
 
 
 if _AWAITED in sys.modules:
-    importlib.import_module(_HOOK)
+    _register()
 else:
     sys.meta_path.insert(0, _Finder())

@@ -19,15 +19,15 @@ from .pretrained import check_record, exchange, settle
 
 
 @register_quantization_config(METHOD)
-class ReplacedModules(QuantizationConfigMixin):  # type: ignore[misc]
+class ReplacedModules(QuantizationConfigMixin):
     """What stands in config.json for the hook; the modules themselves are in the record beside."""
 
     def __init__(self, **unused: object) -> None:
-        self.quant_method = METHOD
+        self.quant_method = METHOD  # type: ignore[assignment]
 
 
 @register_quantizer(METHOD)
-class ReplacedModulesLoader(HfQuantizer):  # type: ignore[misc]
+class ReplacedModulesLoader(HfQuantizer):
     """It builds the modules of the record while a model is loaded, and leaves no trace."""
 
     is_trainable = True
@@ -46,6 +46,6 @@ class ReplacedModulesLoader(HfQuantizer):  # type: ignore[misc]
 
     def postprocess_model(self, model: Any, **kwargs: Any) -> None:
         """Make the model an ordinary one, which may be trained, moved and cast."""
-        self.remove_quantization_config(model)
+        self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
         vars(model).pop("is_quantized", None)
         settle(model)
