@@ -22,8 +22,8 @@ def seen_by(engine: Engine, request: Request) -> Request:
         return request
     count, rotations = len(program.turns), program.turned.rotations
     # where a turn merges with an encoding the observables have different states
-    turned = (max(r.thetas, default=0) for r in rotations if r.encoding is not None)
-    same = 1 if max(turned, default=0) >= program.num_theta else count
+    turned = [k for r in rotations if r.encoding is not None for k in r.thetas]
+    same = 1 if max([0, *turned]) >= program.num_theta else count
     outs = request.out_features * count
     return request._replace(program=program.turned, out_features=outs, same_state=same)
 

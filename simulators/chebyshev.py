@@ -43,6 +43,9 @@ _NARROWEST = 1.0
 # The bandwidth below which an edge counts as flat: a far wider range than that of the data would
 # magnify the rounding of the gradient by its scale.
 _FLAT = 0.3
+# How much of its widest angle a basis is used for. At the widest one the error grows so fast with
+# the scale that its slope, which is in the gradient by the scale, is well above rounding.
+_WITHIN = 0.85
 
 
 @dataclass
@@ -139,7 +142,7 @@ class ChebyshevEngine(ProductEngine):
         """The functions that this batch and these scales need."""
         from .cpu.bands import FEWEST, widest_angles
 
-        angles = widest_angles(self.tolerance or torch.finfo(x.dtype).eps)
+        angles = _WITHIN * widest_angles(self.tolerance or torch.finfo(x.dtype).eps)
         # a product of more functions than samples saves nothing
         angles = angles[: max(0, min(len(angles), len(x) - FEWEST))]
         if not len(angles) or not x.shape[1]:

@@ -305,7 +305,8 @@ class _Product:
         constant = grad.sum(0).T.contiguous() if self.per_edge else grad.sum(0)
         dtheta, dscale, dshift, dweight = needs
         wanted = (dtheta, dscale, dshift, dweight and not self.per_edge)
-        gradients = kernels.Coefficients(dc.numpy(), constant.numpy(), grad.numpy())
+        arrays = (t.resolve_neg().numpy() for t in (dc, constant, grad))
+        gradients = kernels.Coefficients(*arrays)
         found, extra = kernels.series_backward(
             self.program, self.series, self.layout, gradients, self.parameters, wanted,
             self.threads,

@@ -42,7 +42,7 @@ def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
     return state
 
 
-def measure(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
+def measure(circuit: Circuit, angles: np.ndarray) -> Any:
     """⟨M⟩ of one circuit with bound angles, (); or (a,) for several observables."""
     # an infinite angle gives NaN, as in every engine
     with np.errstate(invalid="ignore"):
@@ -51,7 +51,7 @@ def measure(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
     for vector in circuit.observable_vectors:
         matrix = sum(n * _PAULI[axis] for n, axis in zip(vector, "XYZ", strict=True))
         values.append((state.conj() @ matrix @ state).real)
-    return np.array(values if circuit.reads_several else values[0])
+    return np.array(values) if circuit.reads_several else values[0]
 
 
 def bind(

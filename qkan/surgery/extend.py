@@ -18,7 +18,7 @@ from qkan.io import hugging_face
 from qkan.nn.activation import DARUAN
 from qkan.nn.layer import QKANLayer
 from qkan.nn.starts import register_tensor
-from qkan.nn.watch import unwrapped
+from qkan.nn.watch import reject_fast_weights, unwrapped
 
 from .growth import Growth, find_growth
 from .tensors import ANGLES, check_unparametrized
@@ -86,6 +86,7 @@ def _parts(model: nn.Module) -> dict[str, _Part]:
     Raises:
         QKANError: There is none.
     """
+    reject_fast_weights(model, "extend")
     found = {n: m for n, m in model.named_modules() if isinstance(m, QKANLayer | DARUAN)}
     if not found:
         raise QKANError(f"extend: {type(model).__name__} has no QKANLayer and no DARUAN in it.")

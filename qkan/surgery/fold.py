@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,13 @@ class FoldedLayer(nn.Module):
         self._hold("product", factors.transpose(1, 2).flatten(0, 1), dtype)
         self._hold("base_product", base_weight.T if self.base is not None else None, dtype)
         self._hold("constant", constants.sum(1) + bias_of(layer), dtype)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # a pickle of version 0.1.0 has neither
+        vars(self).setdefault("most_rows", None)
+        if "unfolded" not in self._modules:
+            vars(self).setdefault("unfolded", None)
 
     def _hold(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
         if value is None:

@@ -49,7 +49,7 @@ def _there(arrays: Any, x: Any, index: Any, edge_rows: Any, sample_rows: Any, n:
     code, consts, theta, scale, shift, _ = arrays
     data = code[0]
     angles(code, consts, theta, scale, shift, index, edge_rows, n)
-    load_x(x, 0, 0, index, False, sample_rows, x_at(data), n)
+    load_x(x, 0, 0, index, sample_rows, x_at(data), n)
     trig(code, False, edge_rows, sample_rows, n)
     for step in range(data):
         cs = trig_at(data, data_record(code, step))
