@@ -11,8 +11,7 @@ compiled by inductor, which must first give the same outputs and gradients; then
 A compiler has little to gain here, and may lose: nearly all of a step is in narrow products, which
 inductor hands to the same library, with copies of what it transposes, and each call checks its
 guards. In an HQKAN the layer of circuits is a call of its own there, apart from the base activation
-that the eager kernel computes with it, or, as a Fourier product, plain operators in place of the
-compiled recurrence.
+that the eager kernel computes with it.
 """
 
 from __future__ import annotations
