@@ -67,4 +67,4 @@ def request_of(layer: QKANLayer, x: Tensor) -> Request:
     """What a layer asks of an engine for inputs x (b, i)."""
     shared = layer.group is not None
     found = layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
-    return found._replace(batched_theta=isinstance(layer, FastLayer))
+    return found._replace(batched_theta=True) if isinstance(layer, FastLayer) else found

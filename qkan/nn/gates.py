@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qkan._options import check_choice, check_group
+from qkan._options import check_choice, check_group, check_one_observable
 from qkan.circuits import Circuit, did_you_mean, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
@@ -80,6 +80,7 @@ def gate_of(
     layer = QKANLayer(
         inputs + hidden, count * hidden, group=group, base=None, bias=False, **rest, **factory
     )
+    check_one_observable("A gate", layer.circuit, "It has one value for each unit.")
     _silence(layer)
     return layer
 

@@ -172,9 +172,8 @@ class QKANLayer(nn.Module):
         self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
         if start != "random":
-            check_one_observable(
-                "QKANLayer", self.circuit, f"Not all can start as {start!r}; use start='random'."
-            )
+            advice = f"Not all can begin so with start={start!r}; use start='random'."
+            check_one_observable("QKANLayer", self.circuit, advice)
         self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
 

@@ -314,7 +314,7 @@ def _edit(config: dict[str, Any], change: Callable[[dict[str, Any]], object]) ->
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "nothing": (lambda c: c.pop("qkan"), "has no 'qkan', so nothing was replaced"),
     "no-record": (lambda c: c.update(qkan=[]), "'qkan' in the config.json .* edited or damaged"),
-    "newer": (lambda c: c["qkan"].update(format=2), "is in format 2 .* upgrade"),
+    "newer": (lambda c: c["qkan"].update(format=3), "is in format 3 .* upgrade"),
     "kind": (lambda c: _edit(c, lambda m: m.update(kind="Z")), r"h\.0\.mlp is a Z; .*Upgrade"),
     "latent": (
         lambda c: _edit(c, lambda m: m["config"]["qkan"]["layers"][0].update(in_features=0)),

@@ -325,7 +325,7 @@ def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refuse
     assert "differ per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
     calls: dict[str, Any] = {
         "extend": lambda: extend(model, 5),
-        "importance": lambda: prune(model, x),
+        "prune": lambda: prune(model, x),
         "sparse_loss": lambda: sparse_loss(model, 1e-3).__enter__(),
         "A device": lambda: noisy(model, DeviceNoise(PULSE, PULSE)).__enter__(),
     }

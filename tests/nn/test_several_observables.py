@@ -193,6 +193,15 @@ def _fisher(layer: QKANLayer, path: Path) -> None:
     assert qkan.fisher_information(layer.circuit).isfinite().all()
 
 
+def _fast(layer: QKANLayer) -> None:
+    module, x = qkan.FastWeightQKAN(3, 2, ansatz=layer.circuit), torch.randn(5, 2, 3)
+    out, _ = module(x)
+    for number, vector in enumerate(layer.circuit.observable_vectors):
+        single = qkan.FastWeightQKAN(3, 2, ansatz=layer.circuit.with_observable(vector))
+        single.load_state_dict(module.state_dict())
+        torch.testing.assert_close(out[..., number], single(x)[0])
+
+
 HANDLED: dict[str, Callable[[QKANLayer, Path], Any]] = {
     "QKANLayer": lambda layer, path: _same_shape(layer(X)),
     "qkan_layer": _functional,
@@ -200,6 +209,7 @@ HANDLED: dict[str, Callable[[QKANLayer, Path], Any]] = {
         qkan.expectation(layer.circuit, X[:, :1], layer.theta[:, :1])[:, :, 0]
     ),
     "simulate": lambda layer, path: qkan.simulate(layer.circuit, torch.zeros(11)),
+    "FastWeightQKAN": lambda layer, path: _fast(layer),
     "explain": lambda layer, path: str(qkan.explain(layer, X)[""]),
     "effective_parameters": lambda layer, path: qkan.effective_parameters(layer),
     "param_groups": lambda layer, path: qkan.param_groups(layer, 1e-3, 0.1),
@@ -223,6 +233,11 @@ HANDLED: dict[str, Callable[[QKANLayer, Path], Any]] = {
     ),
 }  # fmt: skip
 REFUSED: dict[str, Callable[[QKANLayer], Any]] = {
+    "view": lambda layer: qkan.view(layer, X),
+    "QKANLSTM": lambda layer: qkan.QKANLSTM(3, 2, gate="qkan", ansatz=layer.circuit),
+    "QKANGRU": lambda layer: qkan.QKANGRU(3, 2, gate="qkan", ansatz=layer.circuit),
+    "QKANLSTMCell": lambda layer: qkan.QKANLSTMCell(3, 2, gate="qkan", ansatz=layer.circuit),
+    "QKANGRUCell": lambda layer: qkan.QKANGRUCell(3, 2, gate="qkan", ansatz=layer.circuit),
     "importance": lambda layer: qkan.importance(layer, X),
     "sparse_loss": lambda layer: qkan.sparse_loss(layer, 1e-3).__enter__(),
     "prune": lambda layer: qkan.prune(layer, X),
@@ -260,6 +275,7 @@ UNCONCERNED = {
     # what comes of other functions, and errors
     "CircuitError", "Noise", "SimulatorError", "BackendError", "DivergenceWarning", "QKANError",
     "ScaleWarning", "AliasingWarning", "Redundancy", "Formula", "Importance", "FeynmanEquation",
+    "LBFGS", "View",
     "ActivationFit", "FoldedLayer", "FoldedQKAN", "FoldedActivation", "History", "Plan",
     "DeviceResult", "EdgeTables", "Distillation", "Replaced",
     # what has no circuits, or makes them itself
@@ -296,6 +312,7 @@ def test_what_refuses_several_observables_names_itself(name: str) -> None:
     with pytest.raises(QKANError, match=r"several observables, \('X', ") as found:
         REFUSED[name](layer)
     caller = {"DaruanBasis": "KAN", "QKANRegressor": "QKAN", "QKANClassifier": "QKAN"}
+    caller |= dict.fromkeys(("QKANLSTM", "QKANGRU", "QKANLSTMCell", "QKANGRUCell"), "A gate")
     assert str(found.value).startswith(caller.get(name, name)), found.value
     assert all(torch.equal(state[key], value) for key, value in layer.state_dict().items())
 

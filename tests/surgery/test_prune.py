@@ -238,7 +238,7 @@ def test_data_and_models_that_cannot_be_scored_are_refused() -> None:
         prune(model, inputs().fill_(math.nan))
     with pytest.raises(QKANError, match="is given NaN"):
         prune(nn.Sequential(Root(), model), -inputs().abs())
-    with pytest.raises(QKANError, match="ran no QKANLayer"):
+    with pytest.raises(QKANError, match="Linear has no QKANLayer"):
         prune(nn.Linear(3, 1).double(), inputs())
     with torch.no_grad():
         model.layers[1].weight[0, 0] = math.nan

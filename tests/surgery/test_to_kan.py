@@ -301,7 +301,7 @@ def test_the_curves_of_a_known_kan_are_found() -> None:
     x = low + 3 * torch.rand(500, 2, generator=generator(0), dtype=torch.float64)
     y = torch.sin(2 * x[:, :1]) + torch.log(x[:, 1:])
     fit(kan, (x, y), steps=10, progress=False)
-    made = from_kan(kan, generator=generator(1), reps=3, steps=10)
+    made = from_kan(kan, generator=generator(1), reps=3, steps=20)
     assert made.layers[0].base is None
     assert (made(x) - y).square().mean() < 1e-6
 
