@@ -107,7 +107,7 @@ class FoldedLayer(nn.Module):
         self._hold("constant", constants.sum(1) + bias_of(layer), dtype)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         # a pickle of version 0.1.0 has neither
         vars(self).setdefault("most_rows", None)
         if "unfolded" not in self._modules:
