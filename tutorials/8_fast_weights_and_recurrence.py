@@ -174,7 +174,7 @@ assert torch.allclose(torch.cat(one_by_one, 1), outputs, atol=1e-5)
 
 # %%
 class FastWeights(nn.Module):
-    """A `FastWeightQKAN` between two linear maps, which says what follows a sequence (b, t, 1)."""
+    """A `FastWeightQKAN` between two linear maps, for a sequence (b, t, 1)."""
 
     def __init__(self, hidden: int, reps: int) -> None:
         super().__init__()
