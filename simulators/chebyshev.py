@@ -12,7 +12,6 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,11 +91,11 @@ class ChebyshevEngine(ProductEngine):
         """Plain operators run on other devices than the CPU."""
         return refuse_on_cpu(call.request) is not None
 
-    def _degree(self, z: float, dtype: torch.dtype, degrees: Sequence[int]) -> int | None:
-        """The least of the degrees, in rising order, whose bound meets the tolerance, if any."""
+    def _degree(self, z: float, dtype: torch.dtype) -> int | None:
+        """The least of `DEGREES` whose bound meets the tolerance, if any."""
         tolerance = self.tolerance or torch.finfo(dtype).eps
-        found = bisect.bisect_left(degrees, z, key=lambda degree: widest(degree, tolerance))
-        return degrees[found] if found < len(degrees) else None
+        found = bisect.bisect_left(DEGREES, z, key=lambda degree: widest(degree, tolerance))
+        return DEGREES[found] if found < len(DEGREES) else None
 
     def _range(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The middle and half the width of each input's range, (i,)."""
@@ -133,7 +132,7 @@ class ChebyshevEngine(ProductEngine):
     ) -> tuple[int, Tensor, Tensor] | None:
         """Degree, middle and half width of the ranges, or None where a product saves nothing."""
         middle, half, z = self._extent(request, x, scale)
-        degree = self._degree(z, x.dtype, DEGREES) if math.isfinite(z) else None
+        degree = self._degree(z, x.dtype) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
             return None
         return degree, middle, half

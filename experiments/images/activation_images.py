@@ -30,12 +30,13 @@ from typing import Any
 
 import torch
 from language.learnt import CONTROLS, KNOWN, Row, groups
+from shared.finals import Finals, finals, order
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from images.activation_images_report import Finals, finals, order, table
+from images.activation_images_report import table
 from images.classify import Prepare, judge
 from images.datasets import Images, cifar10
 from qkan import DARUAN, effective_parameters, fit, replace_activation

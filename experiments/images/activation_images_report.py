@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-Finals = dict[str, dict[int, dict[str, Any]]]
-"""The results of the tested runs, by row and seed."""
+from shared.finals import Finals, finals, order, values
 
 REFERENCE = "GELU"
 
@@ -34,24 +33,6 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def finals(runs: Sequence[dict[str, Any]]) -> Finals:
-    """The tested runs of the most steps; a seed counts once, by the newest run."""
-    tested = [run for run in runs if run["settings"]["test"]]
-    most = max((run["settings"]["steps"] for run in tested), default=0)
-    found: Finals = {}
-    for run in tested:
-        asked = run["settings"]
-        if asked["steps"] == most:
-            row = found.setdefault(asked["row"], {})
-            row[asked["seed"]] = {**run["result"], "kind": asked["kind"], "rate": asked["rate"]}
-    return found
-
-
-def order(found: Finals) -> list[str]:
-    """The rows by their mean validation loss, the best one first."""
-    return sorted(found, key=lambda name: statistics.mean(_values(found[name], "validation_loss")))
-
-
 def differences(found: Finals, row: str, other: str, name: str = "test_loss") -> list[float]:
     """A row minus another one, seed by seed."""
     mine, theirs = found[row], found[other]
@@ -69,11 +50,11 @@ def table(found: Finals) -> list[str]:
         runs = found[name]
         some = next(iter(runs.values()))
         against = differences(found, name, REFERENCE) if REFERENCE in found else []
-        accuracy = [100 * value for value in _values(runs, "test_accuracy")]
+        accuracy = [100 * value for value in values(runs, "test_accuracy")]
         lines.append(
             f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
-            f"{_spread(_values(runs, 'validation_loss'), '.4f')} | "
-            f"{_spread(_values(runs, 'test_loss'), '.4f')} | "
+            f"{_spread(values(runs, 'validation_loss'), '.4f')} | "
+            f"{_spread(values(runs, 'test_loss'), '.4f')} | "
             f"{'–' if name == REFERENCE or not against else _spread(against, '+.4f')} | "
             f"{_spread(accuracy, '.2f')} |"
         )
@@ -113,10 +94,6 @@ def _p(gaps: Sequence[float]) -> str:
 
 def _kind(found: Finals, name: str) -> Any:
     return next(iter(found[name].values()))["kind"]
-
-
-def _values(seeds: dict[int, dict[str, Any]], name: str) -> list[float]:
-    return [result[name] for result in seeds.values()]
 
 
 def _spread(values: Sequence[float], style: str) -> str:

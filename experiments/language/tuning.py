@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shared.finals import Finals, finals, order
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ from language.learnt import Sine
 from language.minilm import INSTALL, pooled
 from language.students import packaged
 from language.texts import documents
-from language.tuning_report import Finals, finals, order, table
+from language.tuning_report import table
 from qkan import DARUAN, replace_activation
 
 PARTS = {"train": 3000, "validation": 300, "test": 1000}

@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-Finals = dict[str, dict[int, dict[str, Any]]]
-"""The results of the tested runs, by row and seed."""
+from shared.finals import Finals, finals, order, values
 
 
 def section(record: dict[str, Any]) -> list[str]:
@@ -32,24 +31,6 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def finals(runs: Sequence[dict[str, Any]]) -> Finals:
-    """The tested runs of the most steps; a seed counts once, by the newest run."""
-    tested = [run for run in runs if run["settings"]["test"]]
-    most = max((run["settings"]["steps"] for run in tested), default=0)
-    found: Finals = {}
-    for run in tested:
-        asked = run["settings"]
-        if asked["steps"] == most:
-            row = found.setdefault(asked["row"], {})
-            row[asked["seed"]] = {**run["result"], "rate": asked["rate"]}
-    return found
-
-
-def order(found: Finals) -> list[str]:
-    """The rows by their mean validation loss, the best one first."""
-    return sorted(found, key=lambda name: statistics.mean(_values(found[name], "validation_loss")))
-
-
 def table(found: Finals) -> list[str]:
     """All rows in the order of validation."""
     lines = [
@@ -60,18 +41,14 @@ def table(found: Finals) -> list[str]:
     for name in order(found):
         runs = found[name]
         some = next(iter(runs.values()))
-        accuracy = [100 * value for value in _values(runs, "test_accuracy")]
+        accuracy = [100 * value for value in values(runs, "test_accuracy")]
         lines.append(
             f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
-            f"{_spread(_values(runs, 'validation_loss'), '.3f')} | "
-            f"{_spread(_values(runs, 'test_loss'), '.3f')} | {_spread(accuracy, '.1f')} | "
-            f"{statistics.mean(_values(runs, 'cpu_seconds')):.0f} |"
+            f"{_spread(values(runs, 'validation_loss'), '.3f')} | "
+            f"{_spread(values(runs, 'test_loss'), '.3f')} | {_spread(accuracy, '.1f')} | "
+            f"{statistics.mean(values(runs, 'cpu_seconds')):.0f} |"
         )
     return lines
-
-
-def _values(seeds: dict[int, dict[str, Any]], name: str) -> list[float]:
-    return [result[name] for result in seeds.values()]
 
 
 def _spread(values: Sequence[float], style: str) -> str:
