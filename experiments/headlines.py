@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from language.activations_report import best_first, differences, finals
+from language.activations_report import best_first
 from shared.compare import geometric_mean
+from shared.finals import by_steps, differences
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -61,7 +62,7 @@ def _benchmarks() -> list[str]:
 
 def activations(record: Record) -> str:
     """The best learnt activation with a circuit, beside the best known one and the best control."""
-    found = finals(record["runs"]).get(STEPS, {})
+    found = by_steps(record["runs"]).get(STEPS, {})
     best = {kind: best_first(found, [kind])[:1] for kind in ("daruan", "known", "control")}
     if not all(best.values()):
         return ""

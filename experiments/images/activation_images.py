@@ -21,7 +21,6 @@ tested once. Rows are compared seed by seed. 5,000 of the training images valida
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import time
@@ -30,7 +29,7 @@ from typing import Any
 
 import torch
 from language.learnt import CONTROLS, KNOWN, Row, groups
-from shared.finals import Finals, finals, order
+from shared.finals import Finals, finals, options, order
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from torch import Tensor, nn
@@ -195,17 +194,12 @@ def figure(found: Finals, path: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of a run in full")
-    parser.add_argument("--trial-steps", type=int, default=TRIAL_STEPS, help="of a short run")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1 on")
-    parser.add_argument("--out", type=Path, help="a folder for the JSON and the figure")
-    options = parser.parse_args(arguments)
+    asked = options(__doc__.splitlines()[0], STEPS, TRIAL_STEPS, SEEDS).parse_args(arguments)
     torch.set_num_threads(1)
-    folder = options.out or ROOT / "experiments" / "results"
+    folder = asked.out or ROOT / "experiments" / "results"
     runs = Runs(folder / "activation_images.json", RECORD)
-    study(runs, cifar10(HELD), options.seeds, options.steps, options.trial_steps)
+    study(runs, cifar10(HELD), asked.seeds, asked.steps, asked.trial_steps)
     found = finals(runs.done)
     print("\n".join(table(found)))
-    path = figure(found, (options.out or ROOT / "docs" / "images") / "activation_images.png")
+    path = figure(found, (asked.out or ROOT / "docs" / "images") / "activation_images.png")
     print(f"\nWrote {runs.path}\n      {path}")

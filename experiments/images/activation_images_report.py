@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from shared.finals import Finals, finals, order, values
+from shared.finals import Finals, differences, finals, kind, order, spread, values
 
 REFERENCE = "GELU"
 
@@ -33,12 +33,6 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def differences(found: Finals, row: str, other: str, name: str = "test_loss") -> list[float]:
-    """A row minus another one, seed by seed."""
-    mine, theirs = found[row], found[other]
-    return [mine[seed][name] - theirs[seed][name] for seed in mine if seed in theirs]
-
-
 def table(found: Finals) -> list[str]:
     """All rows in the order of validation."""
     lines = [
@@ -53,10 +47,10 @@ def table(found: Finals) -> list[str]:
         accuracy = [100 * value for value in values(runs, "test_accuracy")]
         lines.append(
             f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
-            f"{_spread(values(runs, 'validation_loss'), '.4f')} | "
-            f"{_spread(values(runs, 'test_loss'), '.4f')} | "
-            f"{'–' if name == REFERENCE or not against else _spread(against, '+.4f')} | "
-            f"{_spread(accuracy, '.2f')} |"
+            f"{spread(values(runs, 'validation_loss'), '.4f')} | "
+            f"{spread(values(runs, 'test_loss'), '.4f')} | "
+            f"{'–' if name == REFERENCE or not against else spread(against, '+.4f')} | "
+            f"{spread(accuracy, '.2f')} |"
         )
     return lines
 
@@ -64,20 +58,20 @@ def table(found: Finals) -> list[str]:
 def verdict(found: Finals) -> str:
     """The DARUAN beside the best classical learnt activation and the best known one."""
     best = {
-        kind: next((name for name in order(found) if _kind(found, name) == kind), None)
-        for kind in ("daruan", "control", "known")
+        sort: next((name for name in order(found) if kind(found, name) == sort), None)
+        for sort in ("daruan", "control", "known")
     }
     mine, parts = best["daruan"], []
     if mine is None:
         return "No DARUAN has been trained."
-    for kind, words in (("control", "the classical learnt one"), ("known", "the best known one")):
-        other = best[kind]
+    for sort, words in (("control", "the classical learnt one"), ("known", "the best known one")):
+        other = best[sort]
         if other is not None:
             gaps = differences(found, mine, other)
             ahead = sum(gap < 0 for gap in gaps)
             parts.append(
                 f"{words}, {other}, on {ahead} of {len(gaps)} seeds (test loss "
-                f"{_spread(gaps, '+.4f')}{_p(gaps)})"
+                f"{spread(gaps, '+.4f')}{_p(gaps)})"
             )
     return f"{mine} is ahead of " + ", and of ".join(parts) + "."
 
@@ -90,13 +84,3 @@ def _p(gaps: Sequence[float]) -> str:
 
     size = statistics.mean(gaps) / (statistics.stdev(gaps) / math.sqrt(len(gaps)))
     return f", paired t test p = {2 * t.sf(abs(size), len(gaps) - 1):.2g}"
-
-
-def _kind(found: Finals, name: str) -> Any:
-    return next(iter(found[name].values()))["kind"]
-
-
-def _spread(values: Sequence[float], style: str) -> str:
-    """Mean and, of several values, standard deviation."""
-    mean, plain = format(statistics.mean(values), style), style.removeprefix("+")
-    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), plain)}"

@@ -27,7 +27,6 @@ validation: other work beside changes them little.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Sequence
@@ -36,11 +35,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shared.finals import Finals, by_steps, options
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from tqdm import tqdm
 
-from language.activations_report import Finals, best_first, finals, table
+from language.activations_report import best_first, table
 from language.char_lm import (
     BATCH,
     DECAY,
@@ -186,31 +186,27 @@ def mean_curve(curves: Sequence[list[list[float]]]) -> list[list[float]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of a run in full")
-    parser.add_argument("--trial-steps", type=int, default=TRIAL_STEPS, help="of a short run")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1 on")
+    parser = options(__doc__.splitlines()[0], STEPS, TRIAL_STEPS, SEEDS)
     parser.add_argument(
         "--rows", nargs="+", choices=["main", "ablations", "best", *ROWS], metavar="ROW",
         help=f"main, ablations, best, or names: {'; '.join(ROWS)}",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="a folder for the JSON and the figure")
-    options = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    out = options.out
+    out = asked.out
     runs = Runs((out or ROOT / "experiments" / "results") / "activations.json", RECORD)
     names: list[str] = []
-    for asked in options.rows or ["main", "ablations"]:
-        if asked == "best":
-            names += longer(finals(runs.done).get(STEPS, {}))
-        elif asked in ROWS:
-            names.append(asked)
+    for name in asked.rows or ["main", "ablations"]:
+        if name == "best":
+            names += longer(by_steps(runs.done).get(STEPS, {}))
+        elif name in ROWS:
+            names.append(name)
         else:
-            names += [name for name, row in ROWS.items() if row.main == (asked == "main")]
+            names += [other for other, row in ROWS.items() if row.main == (name == "main")]
     if not names:
         parser.error(f"--rows best: {runs.path} has no run of {STEPS} steps; make those first.")
-    study(runs, load_text(), names, options.seeds, options.steps, options.trial_steps)
-    found = finals(runs.done)[options.steps]
+    study(runs, load_text(), names, asked.seeds, asked.steps, asked.trial_steps)
+    found = by_steps(runs.done)[asked.steps]
     print("\n".join(table(found)))
     path = figure(found, (out or ROOT / "docs" / "images") / "learnt_activations.png")
     print(f"\nWrote {runs.path}\n      {path}")

@@ -21,7 +21,6 @@ tokens, a few hundred of them a run.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import random
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from shared.finals import Finals, finals, order
+from shared.finals import Finals, finals, options, order
 from shared.record import ROOT, environment
 from shared.runs import Runs
 from torch import Tensor, nn
@@ -273,16 +272,11 @@ def load() -> tuple[Body, Texts]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of a run in full")
-    parser.add_argument("--trial-steps", type=int, default=TRIAL_STEPS, help="of a short run")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1 on")
-    parser.add_argument("--out", type=Path, help="a folder for the JSON and the figure")
-    options = parser.parse_args(arguments)
+    asked = options(__doc__.splitlines()[0], STEPS, TRIAL_STEPS, SEEDS).parse_args(arguments)
     torch.set_num_threads(1)
-    runs = Runs((options.out or ROOT / "experiments" / "results") / "tuning.json", RECORD)
-    study(runs, *load(), options.seeds, options.steps, options.trial_steps)
+    runs = Runs((asked.out or ROOT / "experiments" / "results") / "tuning.json", RECORD)
+    study(runs, *load(), asked.seeds, asked.steps, asked.trial_steps)
     found = finals(runs.done)
     print("\n".join(table(found)))
-    path = figure(found, (options.out or ROOT / "docs" / "images") / "tuning.png")
+    path = figure(found, (asked.out or ROOT / "docs" / "images") / "tuning.png")
     print(f"\nWrote {runs.path}\n      {path}")

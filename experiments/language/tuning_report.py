@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
-from shared.finals import Finals, finals, order, values
+from shared.finals import Finals, finals, order, spread, values
 
 
 def section(record: dict[str, Any]) -> list[str]:
@@ -44,14 +43,8 @@ def table(found: Finals) -> list[str]:
         accuracy = [100 * value for value in values(runs, "test_accuracy")]
         lines.append(
             f"| {name} | {some['parameters']:,} | {some['rate']:g} | {len(runs)} | "
-            f"{_spread(values(runs, 'validation_loss'), '.3f')} | "
-            f"{_spread(values(runs, 'test_loss'), '.3f')} | {_spread(accuracy, '.1f')} | "
+            f"{spread(values(runs, 'validation_loss'), '.3f')} | "
+            f"{spread(values(runs, 'test_loss'), '.3f')} | {spread(accuracy, '.1f')} | "
             f"{statistics.mean(values(runs, 'cpu_seconds')):.0f} |"
         )
     return lines
-
-
-def _spread(values: Sequence[float], style: str) -> str:
-    """Mean and, of several values, standard deviation."""
-    mean, plain = format(statistics.mean(values), style), style.removeprefix("+")
-    return mean if len(values) < 2 else f"{mean} ± {format(statistics.stdev(values), plain)}"

@@ -150,9 +150,10 @@ def test_the_first_sentence_says_when_a_classical_control_is_as_good(study: Any)
 
 
 def test_a_row_with_fewer_seeds_is_compared_but_never_the_best(study: Any) -> None:
-    from language.activations_report import best_first, differences, finals
+    from language.activations_report import best_first
+    from shared.finals import by_steps, differences
 
-    found = finals(made_up({"GELU": [3.0, 3.2], SINE: [1.0], DARUAN: [2.0, 2.0]})["runs"])[9]
+    found = by_steps(made_up({"GELU": [3.0, 3.2], SINE: [1.0], DARUAN: [2.0, 2.0]})["runs"])[9]
     assert best_first(found) == [DARUAN, "GELU"]
     assert differences(found, SINE, DARUAN) == [-1.0]
     assert study.longer(found) == [DARUAN, "GELU"]
