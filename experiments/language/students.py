@@ -33,6 +33,10 @@ Pairs = tuple[torch.Tensor, torch.Tensor]
 """Inputs and outputs of a block, (tokens, width) each."""
 
 KINDS = ("HQKAN", "Linear → QKANLayer", "MLP", "identity")
+GUIDED = ("HQKAN, self-guided", "MLP, self-guided")
+"""The first and third kind again, whose old blocks help during a part of the end-to-end stage."""
+SELF_GUIDED = 0.5
+"""That part, as `distill_ffn` takes it."""
 SHARED: Shape = {"group": 8, "base": None, "start": "gelu"}
 """Eight activations for all nodes, so that parameters go to nodes and not to edges."""
 VARIANTS: dict[str, tuple[Shape, Shape]] = {
@@ -50,7 +54,6 @@ RATES = (3e-3, 1e-2)
 """Of the fit; the end-to-end stage has `Task.end_to_end_rate` times that."""
 SHARES = (2, 4, 8)
 """The students' blocks have a half, a quarter, an eighth of the parameters."""
-TRIAL_SHARE = 4
 ROWS = 512
 """Tokens in a batch of the fit."""
 
@@ -131,8 +134,9 @@ class Lessons:
 
 
 def train(
-    task: Task, lessons: Lessons, shape: Shape, rate: float, seed: int, steps: Steps
-) -> tuple[nn.Module, dict[str, Any]]:
+    task: Task, lessons: Lessons, shape: Shape, rate: float, seed: int, steps: Steps,
+    self_guided: float = 0.0,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Replace, fit, distil; the seed rules the start of the new blocks and the fit's batches."""
     student = copy.deepcopy(task.teacher)
     with torch.random.fork_rng():
@@ -149,8 +153,8 @@ def train(
     }  # fmt: skip
     history = distill_ffn(
         lessons.teacher, student, task.batches, names=replaced, steps=0,
-        end_to_end_steps=steps.end_to_end, loss=task.loss, lr=task.end_to_end_rate * rate,
-        scheduler="cosine", seed=seed, progress=False,
+        end_to_end_steps=steps.end_to_end, self_guided=self_guided, loss=task.loss,
+        lr=task.end_to_end_rate * rate, scheduler="cosine", seed=seed, progress=False,
     )  # fmt: skip
     return student.eval(), {
         "before": replaced.before,
@@ -234,11 +238,24 @@ def without_blocks(teacher: nn.Module) -> nn.Module:
 
 
 class Study:
-    """Trials at one size, then the chosen form and rate of every kind at all sizes."""
+    """Trials at one size, then the chosen form and rate of every kind at all sizes.
 
-    def __init__(self, task: Task, runs: Runs, trial_steps: Steps, steps: Steps) -> None:
+    Args:
+        task: The teacher and its text.
+        runs: Where finished runs are kept.
+        trial_steps: Of a trial.
+        steps: Of a run in full.
+        kinds: What is compared; a kind of `GUIDED` has the forms of its name before the comma.
+        shares: The sizes; the trials have the middle one.
+    """
+
+    def __init__(
+        self, task: Task, runs: Runs, trial_steps: Steps, steps: Steps,
+        kinds: Sequence[str] = KINDS, shares: Sequence[int] = SHARES,
+    ) -> None:  # fmt: skip
         self.task, self.runs = task, runs
         self.trial_steps, self.steps = trial_steps, steps
+        self.kinds, self.shares = kinds, shares
 
     @functools.cached_property
     def lessons(self) -> Lessons:
@@ -247,10 +264,16 @@ class Study:
 
     def trials(self, seed: int) -> dict[str, list[dict[str, Any]]]:
         """As many for every kind: two forms at every rate, on the validation part."""
-        jobs = [(kind, form, rate) for kind in KINDS for form in VARIANTS[kind] for rate in RATES]
-        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        share = self.shares[len(self.shares) // 2]
+        jobs = [
+            (kind, form, rate)
+            for kind in self.kinds
+            for form in VARIANTS[kind.partition(",")[0]]
+            for rate in RATES
+        ]
+        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in self.kinds}
         for kind, form, rate in tqdm(jobs, desc="trials", unit="run", disable=None):
-            run = self._run(form, rate, seed, TRIAL_SHARE, self.trial_steps, "validation")
+            run = self._run(kind, form, rate, seed, share, self.trial_steps, "validation")
             found[kind].append(run)
         return found
 
@@ -262,24 +285,29 @@ class Study:
             kind: max(tried, key=lambda run: run[self.task.better])
             for kind, tried in trials.items()
         }
-        jobs = [(seed, share, kind) for seed in seeds for share in SHARES for kind in KINDS]
+        jobs = [
+            (seed, share, kind) for seed in seeds for share in self.shares for kind in self.kinds
+        ]
         return [
             {"kind": kind}
-            | self._run(best[kind]["form"], best[kind]["rate"], seed, share, self.steps, "test")
+            | self._run(
+                kind, best[kind]["form"], best[kind]["rate"], seed, share, self.steps, "test"
+            )
             for seed, share, kind in tqdm(jobs, desc="in full", unit="run", disable=None)
         ]
 
     def _run(
-        self, form: Shape, rate: float, seed: int, share: int, steps: Steps, part: str
+        self, kind: str, form: Shape, rate: float, seed: int, share: int, steps: Steps, part: str
     ) -> dict[str, Any]:
+        guided = SELF_GUIDED if kind in GUIDED else 0.0
         shape = fitted(self.task.width, form, self.task.block_parameters // share)
         settings = {
             "shape": shape, "rate": rate, "seed": seed, "part": part, "steps": asdict(steps),
-            **self.task.sizes,
+            "self_guided": guided, **self.task.sizes,
         }  # fmt: skip
 
         def do() -> dict[str, Any]:
-            student, course = train(self.task, self.lessons, shape, rate, seed, steps)
+            student, course = train(self.task, self.lessons, shape, rate, seed, steps, guided)
             return course | self.task.judge(student, part)
 
         result = self.runs.get(settings, do)
@@ -305,6 +333,7 @@ def print_table(found: list[dict[str, Any]], lines: Lines, names: Sequence[str])
 
 COLOURS = {
     "HQKAN": "#0072B2", "Linear → QKANLayer": "#009E73", "MLP": "#E69F00", "identity": "#CC79A7",
+    "HQKAN, self-guided": "#56B4E9", "MLP, self-guided": "#D55E00",
 }  # fmt: skip
 
 
@@ -313,20 +342,21 @@ def figure(found: list[dict[str, Any]], lines: Lines, names: Sequence[str], path
     from shared import figures
     from shared.figures import plt
 
+    sizes = sorted({run["share"] for run in found})
     with plt.rc_context(figures.STYLE):
         drawing, axes = plt.subplots(
             1, len(names), figsize=(4.4 * len(names), 3.6), layout="constrained"
         )
         for ax, name in zip(axes, names, strict=True):
-            for kind in KINDS:
+            for kind in dict.fromkeys(run["kind"] for run in found):
                 runs = [run for run in found if run["kind"] == kind]
                 means = [
                     statistics.mean(run[name] for run in runs if run["share"] == share)
-                    for share in SHARES
+                    for share in sizes
                 ]
                 shares = [1 / run["share"] for run in runs]
                 ax.plot(shares, [run[name] for run in runs], "o", color=COLOURS[kind], alpha=0.6)
-                ax.plot([1 / share for share in SHARES], means, color=COLOURS[kind], label=kind)
+                ax.plot([1 / share for share in sizes], means, color=COLOURS[kind], label=kind)
             for label, line in lines.items():
                 ax.axhline(line[name], color=figures.GREY, linewidth=0.9, linestyle=":")
                 ax.text(
@@ -334,7 +364,7 @@ def figure(found: list[dict[str, Any]], lines: Lines, names: Sequence[str], path
                     va="bottom", transform=ax.get_yaxis_transform(),
                 )  # fmt: skip
             ax.set(xscale="log", xlabel="share of the teacher's FFN parameters", title=name)
-            ax.set_xticks([1 / share for share in SHARES], [f"1/{share}" for share in SHARES])
+            ax.set_xticks([1 / share for share in sizes], [f"1/{share}" for share in sizes])
             ax.minorticks_off()
             if max(run[name] for run in found) > 1:
                 ax.set_yscale("log")

@@ -256,14 +256,26 @@ def test_albert_masks_and_scores(
 
 
 def test_the_albert_study_runs_whole(small_albert: Any, tmp_path: Path) -> None:
-    from language.students import KINDS, SHARES, Steps, Study, figure, print_table, without_blocks
+    from language.students import (
+        GUIDED,
+        KINDS,
+        SHARES,
+        Steps,
+        Study,
+        figure,
+        print_table,
+        without_blocks,
+    )
     from shared.runs import Runs
 
-    study = Study(small_albert, Runs(tmp_path / "runs.json"), Steps(1, 1), Steps(2, 1))
+    kinds, runs = (*KINDS, *GUIDED), Runs(tmp_path / "runs.json")
+    study = Study(small_albert, runs, Steps(1, 1), Steps(2, 2), kinds)
     trials = study.trials(seed=0)
     assert {len(tried) for tried in trials.values()} == {4}
     found = study.finals(trials, seeds=(1,))
-    assert [run["kind"] for run in found] == [*KINDS] * len(SHARES)
+    assert [run["kind"] for run in found] == [*kinds] * len(SHARES)
+    guided = {run["settings"]["self_guided"] for run in runs.done}
+    assert guided == {0.0, 0.5}
     for run in found:
         assert run["after"] <= run["before"] / run["share"] and run["end_to_end_loss"][0] > 0
         assert len(run["block_errors"]) == 1 and min(run["block_errors"].values()) > 0
