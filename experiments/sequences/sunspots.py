@@ -196,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = finals(runs.done)
     print("\n".join(table(found)))
     if found:
-        largest = max(found, key=lambda count: len(found[count]))
-        path = figure(found[largest], (out or ROOT / "docs" / "images") / "sunspots.png")
+        # the size with the most runs, whichever was asked for last
+        size = max(found, key=lambda count: sum(map(len, found[count].values())))
+        path = figure(found[size], (out or ROOT / "docs" / "images") / "sunspots.png")
         print(f"\nWrote {runs.path}\n      {path}")
