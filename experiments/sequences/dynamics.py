@@ -94,7 +94,7 @@ def figure(found: dict[str, dict[str, dict[int, dict[str, Any]]]], path: Path) -
         for ax, (trace, rows) in zip(axes[0], found.items(), strict=True):
             for place, name in enumerate(names):
                 values = [result["mse"] for result in rows.get(name, {}).values()]
-                colour = figures.BLUE if name.startswith("fast") else figures.ORANGE
+                colour = figures.BLUE if name.startswith(("fast", "QKAN")) else figures.ORANGE
                 colour = figures.GREY if 0 in rows.get(name, {}) else colour
                 ax.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=5)
             ax.set(xscale="log", title=trace, xlabel="test error / variance")

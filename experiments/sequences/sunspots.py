@@ -165,7 +165,7 @@ def figure(found: dict[str, dict[int, dict[str, Any]]], path: Path) -> Path:
         for place, name in enumerate(names):
             values = [result["rmse"] for result in found[name].values()]
             network = 0 not in found[name]
-            colour = figures.BLUE if name.startswith("fast") else figures.ORANGE
+            colour = figures.BLUE if name.startswith(("fast", "QKAN")) else figures.ORANGE
             colour = colour if network else figures.GREY
             ax.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=5)
             ax.plot([middle(name)], [place], "|", color="black", markersize=12)
