@@ -330,7 +330,9 @@ def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refuse
         "A device": lambda: noisy(model, DeviceNoise(PULSE, PULSE)).__enter__(),
     }
     for name, call in calls.items():
-        with pytest.raises(QKANError, match=rf"{name}: layer\.fast has other angles for every"):
+        with pytest.raises(
+            QKANError, match=rf"{name}: layer\.fast gets different angles for every"
+        ):
             call()
     with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap it"):
         fit(model.layer, (x, torch.zeros(6, 4, 2)), steps=1, progress=False)

@@ -156,7 +156,7 @@ def test_a_block_begins_as_a_bottleneck_with_a_known_activation() -> None:
     assert_close(block(x), block.up(hidden).detach(), "a bottleneck", 1e-6)
     again = HQKAN.from_config(block.config())
     assert again.qkan.layers[0].start == "base"
-    with pytest.raises(QKANError, match="start='base' lets the layer begin as its base"):
+    with pytest.raises(QKANError, match="start='base' makes the layer begin as its base"):
         HQKAN(16, base=None, start="base")
 
 
@@ -319,7 +319,7 @@ WRONG = {
         lambda: QKANLayer(2, 2, ansatz=CIRCUITS["unmoved"], start="gelu"), QKANError, "of 1 of",
     ),
     "random layers follow nothing": (
-        lambda: QKANLayer(3, 2).begin_as(nn.Linear(3, 2)), QKANError, "start is 'random'",
+        lambda: QKANLayer(3, 2).begin_as(nn.Linear(3, 2)), QKANError, "start='random'",
     ),
     "sizes": (lambda: LAYER.begin_as(nn.Linear(2, 3)), QKANError, r"Linear\(3, 2\), got Linear"),
     "no linear map": (lambda: LAYER.begin_as(nn.ReLU()), QKANError, "got ReLU"),

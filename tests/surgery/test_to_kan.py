@@ -383,8 +383,8 @@ WRONG = {
     "knots": (lambda: SplineLayer(0 * KNOTS[None], torch.zeros(1, 1, 8)), "must ascend"),
     "layer base": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), base="relu"), "'relu'"),
     "bias": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), bias=X), r"bias \(3, 2\)"),
-    "no layer": (lambda: SplineKAN([]), "do not follow"),
-    "sizes": (lambda: SplineKAN([*small().layers, *small().layers]), "do not follow"),
+    "no layer": (lambda: SplineKAN([]), "do not match: "),
+    "sizes": (lambda: SplineKAN([*small().layers, *small().layers]), "do not match: "),
     "mixed layers": (
         lambda: save_pykan(
             SplineKAN([*small().layers, *SplineKAN.start([1, 1], grid=4).layers]), "x"
