@@ -65,7 +65,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         """Map (…, widths[0]) → (…, widths[-1])."""
         if not isinstance(x, Tensor):
             raise QKANError(
-                f"The input is {type(x).__name__}: pass a torch tensor, "
+                f"The input is of type {type(x).__name__}; pass a torch tensor, "
                 f"{tensor_of('x', x, 'torch.float32')}."
             )
         if self.input_range is not None:

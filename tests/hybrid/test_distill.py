@@ -404,7 +404,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "frozen": ({"student": frozen}, "Nothing to train"),
     "no batches": ({"batches": []}, "batches is empty"),
     "no batch comes": ({"batches": [], "steps": 2}, "empty"),
-    "one batch": ({"batches": texts(1)[0]}, "batches is dict"),
+    "one batch": ({"batches": texts(1)[0]}, "batches is a dict"),
     "a batch": ({"batches": ["text"]}, "a batch is a str"),
     "no length": ({"batches": iter([])}, "pass steps"),
     "steps": ({"steps": -1}, "steps=-1"),

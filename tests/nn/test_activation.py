@@ -192,7 +192,7 @@ def test_what_has_no_rate_of_angles_says_so() -> None:
     model = nn.Sequential(nn.Linear(2, 1), DARUAN(1))
     with pytest.raises(QKANError, match=r"angle_lr=0\.1 with LBFGS"):
         fit(model, data, angle_lr=0.1, steps=1, progress=False)
-    with pytest.raises(QKANError, match=r"angle_lr=0\.1 beside an optimizer of your own"):
+    with pytest.raises(QKANError, match=r"angle_lr=0\.1 was passed with an optimizer of your own"):
         fit(model, data, optimizer=torch.optim.SGD(model.parameters()), angle_lr=0.1, steps=1)
 
 

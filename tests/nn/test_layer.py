@@ -383,7 +383,7 @@ WRONG = {
     "reps 0": (lambda: QKANLayer(2, 2, reps=0), CircuitError, "reps=0"),
     "reps negative": (lambda: QKAN([2, 1], reps=-1), CircuitError, "reps=-1"),
     "reps beside a circuit": (
-        lambda: QKANLayer(2, 2, ansatz=ansatz("pz", 2), reps=4), QKANError, "beside a Circuit",
+        lambda: QKANLayer(2, 2, ansatz=ansatz("pz", 2), reps=4), QKANError, "with a Circuit",
     ),
     "one width": (lambda: QKAN([3]), QKANError, "at least an input and an output"),
     "no width": (lambda: QKAN([]), QKANError, "at least an input and an output"),
