@@ -48,8 +48,8 @@ def check_data(data: object, role: str) -> Data:
             raise QKANError(f"{role} is empty: a dataset of length 0.")
         return cast("Dataset[Any]", data)
     raise QKANError(
-        f"{role} is of type {type(data).__name__}; pass a pair (x, y) of tensors, a torch Dataset of "
-        "pairs, or a DataLoader of them."
+        f"{role} is of type {type(data).__name__}; pass a pair (x, y) of tensors, a torch Dataset "
+        "of pairs, or a DataLoader of them."
     )
 
 

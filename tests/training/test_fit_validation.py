@@ -327,7 +327,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "empty loader": (
         DataLoader(Squares(), batch_size=9, drop_last=True), {}, "training data is empty: the Data",
     ),
-    "stream": (Stream(), {}, "train: a dataset without a length; pass it in a DataLoader"),
+    "stream": (Stream(), {}, "train is a dataset without a length; pass it in a DataLoader"),
     "triples": (TensorDataset(X, Y, Y), {}, "train of type tuple with 3 items; wanted"),
     "loader of triples": (
         DataLoader(TensorDataset(X, Y, Y)), {}, "DataLoader is of type list with 3",
@@ -340,7 +340,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "validation number": ((X, Y), {"validation": 2}, "validation is of type int; pass a pair"),
     "fraction": ((X, Y), {"validation": 0.01}, "validation=0.01 of 7 samples is 0"),
     "fraction all": ((X, Y), {"validation": 1.0}, "validation=1.0 of 7 samples is 7"),
-    "fraction loader": (DataLoader(Squares()), {"validation": 0.5}, "from a DataLoader; pass the tr"),
+    "fraction loader": (DataLoader(Squares()), {"validation": 0.5}, "from a DataLoader; pass"),
     "empty validation": (
         (X, Y), {"validation": DataLoader(Squares(), batch_size=9, drop_last=True)},
         "validation data is empty",
