@@ -405,7 +405,7 @@ def test_fit_explain_and_fold_take_it() -> None:
         folded.memory.config()
     model.add_module("last", nn.GELU())
     assert [*replace_activation(model)] == ["last"]
-    with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits wait"):
+    with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits depend"):
         estimate(model, x, ExactBackend())
 
 
