@@ -44,7 +44,7 @@ def test_a_device_that_says_nothing_keeps_its_order() -> None:
     silent = Calibration("silent", None, np.arange(3), *[missing] * 6)
     assert silent.is_missing and np.isnan(silent.age_hours)
     assert chosen_layout(silent, make_options({}), None) == (0, 1, 2)
-    with pytest.raises(BackendError, match="says too little of qubit 0"):
+    with pytest.raises(BackendError, match="lacks data for emulating qubit 0"):
         backend = QiskitBackend("silent", provider=ClosedFormProvider(silent))
         backend.measure(TURN, np.zeros((1, 1)))
 

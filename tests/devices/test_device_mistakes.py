@@ -51,13 +51,13 @@ def test_whole_numbers_of_any_kind_are_taken(layout: Any, tmp_path: Path) -> Non
 
 
 WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "force as text": ({"force": "False"}, "force='False': wanted True or False"),
-    "wait as a number": ({"wait": 1}, "wait=1: wanted True or False"),
+    "force as text": ({"force": "False"}, "force='False'; wanted True or False"),
+    "wait as a number": ({"wait": 1}, "wait=1; wanted True or False"),
     "fractional as text": ({"use_fractional_gates": "no"}, "wanted True or False"),
-    "a qubit": ({"layout": 3}, "layout=3: wanted a list"),
-    "instance": ({"instance": 5}, "instance=5: wanted its name"),
-    "channel": ({"channel": ""}, "channel='': wanted its name"),
-    "store": ({"store": 7}, "store=7: wanted the path"),
+    "a qubit": ({"layout": 3}, "layout=3; wanted a list"),
+    "instance": ({"instance": 5}, "instance=5; wanted a name"),
+    "channel": ({"channel": ""}, "channel=''; wanted a name"),
+    "store": ({"store": 7}, "store=7; wanted the path"),
     "search": ({"search_seconds": -1.0}, "search_seconds=-1.0"),
     "nothing": ({"max_error": None}, "max_error=None"),
     "no time": ({"job_seconds": None}, "job_seconds=None"),
@@ -240,7 +240,7 @@ def test_damaged_angles_are_one_sentence(content: bytes, tmp_path: Path) -> None
 def test_blobs_that_were_changed_are_one_sentence(finished: Path) -> None:
     assert set(blobs(finished)) == {"0.0.npz", "1.0.npz", "angles-0.npz", "angles-1.npz"}
     change(finished, "UPDATE blob SET content = x'50' WHERE name = 'angles-1.npz'")
-    with pytest.raises(QKANError, match=r"angles-1\.npz of .* is not what was written"):
+    with pytest.raises(QKANError, match=r"angles-1\.npz of .* was altered"):
         resume(finished, progress=False)
 
 

@@ -336,7 +336,7 @@ def test_what_cannot_be_extended_says_why() -> None:
         with pytest.raises(QKANError, match="whole number"):
             extend(build(), reps)
     bare = QKAN([2, 2], ansatz=Circuit([H, RZ(Encoding(0)), RY(Theta(0))]))
-    with pytest.raises(QKANError, match=r"layers\.0.*bare gate list"):
+    with pytest.raises(QKANError, match=r"layers\.0.*bare list of gates"):
         extend(bare, 2)
 
 

@@ -297,7 +297,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "optimizer": ((X, Y), {"optimizer": "adan"}, "Unknown optimizer 'adan'. Did you mean 'adam'"),
     "optimizer none": ((X, Y), {"optimizer": lambda p: None}, "got NoneType"),
     "optimizer number": ((X, Y), {"optimizer": 3}, "optimizer=3: wanted a name"),
-    "lr twice": ((X, Y), {"optimizer": lambda p: torch.optim.SGD(p), "lr": 1.0}, "lr=1.0 beside"),
+    "lr twice": ((X, Y), {"optimizer": lambda p: torch.optim.SGD(p), "lr": 1.0}, "lr=1.0 was"),
     "foreign": (
         (X, Y), {"optimizer": torch.optim.SGD([torch.ones(1, requires_grad=True)])}, "holds none",
     ),
@@ -317,7 +317,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "scheduler none": ((X, Y), {"scheduler": lambda o: None}, "got NoneType"),
     "scheduler number": ((X, Y), {"scheduler": 3}, "scheduler=3: wanted a function"),
     "no pair": (X, {}, "train is of type Tensor; pass a pair"),
-    "triple": ((X, Y, Y), {}, "train of type tuple with 3 items; wanted"),
+    "triple": ((X, Y, Y), {}, "of type tuple with 3 items; wanted"),
     "numpy": ((X.numpy(), Y), {}, r"x is of type ndarray; pass a .*, torch.as_tensor\(x\)"),
     "scalar": ((X[0, 0], Y), {}, "train x is a single number"),
     "lengths": ((X, Y[1:]), {}, "train: x has 7 samples and y has 6"),
@@ -328,7 +328,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
         DataLoader(Squares(), batch_size=9, drop_last=True), {}, "training data is empty: the Data",
     ),
     "stream": (Stream(), {}, "train is a dataset without a length; pass it in a DataLoader"),
-    "triples": (TensorDataset(X, Y, Y), {}, "train of type tuple with 3 items; wanted"),
+    "triples": (TensorDataset(X, Y, Y), {}, "of type tuple with 3 items; wanted"),
     "loader of triples": (
         DataLoader(TensorDataset(X, Y, Y)), {}, "DataLoader is of type list with 3",
     ),
