@@ -39,7 +39,7 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
         >>> from qkan import QKAN, explain
         >>> found = explain(QKAN([4, 3], ansatz="px"), torch.rand(8, 4))
         >>> [verdict for name, verdict in found["layers.0"].verdicts if name == "fourier"]
-        ['refuses: an arccos encoding makes φ no trigonometric polynomial in x']
+        ['refuses: with an arccos encoding φ is not a trigonometric polynomial in x']
     """
     model = unwrapped(model)
     found: dict[str, Explanation] = {}

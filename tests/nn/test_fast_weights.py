@@ -322,7 +322,7 @@ def test_an_exported_program_takes_any_batch() -> None:
 def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refused() -> None:
     model, x = First(module(dtype=torch.float32)), torch.randn(6, 4, 3)
     verdicts = dict(explain(model, x)["layer.fast"].verdicts)
-    assert "differ per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
+    assert "per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
     calls: dict[str, Any] = {
         "extend": lambda: extend(model, 5),
         "prune": lambda: prune(model, x),
