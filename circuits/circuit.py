@@ -209,9 +209,8 @@ class Circuit:
         """
         if self.builder is None:
             raise CircuitError(
-                "extend: this circuit is a bare list of gates, without a rule for more "
-                "repetitions. Register a builder with register_ansatz(name, build) and use "
-                "ansatz(name, reps)."
+                "extend: a bare list of gates has no rule for more repetitions. Register a builder "
+                "with register_ansatz(name, build) and use ansatz(name, reps)."
             )
         if reps < self.num_encodings:
             raise CircuitError(

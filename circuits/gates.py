@@ -26,9 +26,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise CircuitError(
-                f"Fixed({self.value!r}); an angle must be a finite number, in radians."
-            )
+            raise CircuitError(f"Fixed({self.value!r}); an angle must be finite, in radians.")
 
     def __repr__(self) -> str:
         return f"Fixed({self.value!r})"

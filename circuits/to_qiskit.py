@@ -101,9 +101,8 @@ def _checked(circuit: Circuit, angles: Sequence[float]) -> list[float]:
     array = np.asarray(angles)
     if array.shape != (needed,) or array.dtype.kind not in "fiu":
         raise CircuitError(
-            f"The angles have shape {array.shape} and dtype {array.dtype}, but the circuit has "
-            f"{needed} parametric gates; pass ({needed},) real numbers, one for each gate in time "
-            "order."
+            f"The angles have shape {array.shape} and dtype {array.dtype}; pass ({needed},) real "
+            "numbers, one for each parametric gate in time order."
         )
     if not np.isfinite(array).all():
         raise CircuitError(f"The angles {array.tolist()} are not all finite; pass finite radians.")

@@ -107,8 +107,7 @@ class ChebyshevEngine(ProductEngine):
             if found[0] < left or found[1] > right:
                 raise SimulatorError(
                     f"chebyshev: the inputs reach from {found[0]:.4g} to {found[1]:.4g}, beyond "
-                    f"domain={self.domain}; pass a wider domain, or None for the range of each "
-                    "batch."
+                    f"domain={self.domain}; pass a wider one, or None for each batch's own range."
                 )
             low, high = torch.full_like(low, left), torch.full_like(high, right)
         return (low + high) / 2, (high - low) / 2 * _MARGIN

@@ -71,7 +71,4 @@ class Engine(ABC):
         Raises:
             SimulatorError: The engine has no backward pass of its own.
         """
-        raise SimulatorError(
-            f"The engine {self.name!r} has no backward pass; torch's autograd computes its "
-            "gradients."
-        )
+        raise SimulatorError(f"The engine {self.name!r} leaves gradients to torch's autograd.")

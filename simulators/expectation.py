@@ -65,9 +65,7 @@ def expectation(
     shift = theta.new_zeros(circuit.num_encodings) if shift is None else shift
     _check(circuit, x, theta, scale, shift)
     if shots is not None and (not isinstance(shots, int) or shots < 1):
-        raise SimulatorError(
-            f"shots={shots!r}; the number of shots must be a whole number, 1 or more."
-        )
+        raise SimulatorError(f"shots={shots!r}; wanted a whole number, 1 or more.")
     values = _run(program, fixed, engine, noise, x, theta=theta, scale=scale, shift=shift)
     return values if shots is None else sample(values, shots, generator)
 

@@ -85,10 +85,7 @@ class Noise:
         if isinstance(self.after, Mapping):
             unknown = set(self.after) - {"H", "X", "Z", "RX", "RY", "RZ"}
             if unknown:
-                raise SimulatorError(
-                    f"Noise after {sorted(unknown)}: circuits have no such gates; the gates are H, "
-                    "X, Z, RX, RY and RZ."
-                )
+                raise SimulatorError(f"Noise after {sorted(unknown)}: circuits have no such gates.")
 
     def channel(self, gate: str) -> Channel | None:
         """Return the channel after a gate, or None."""

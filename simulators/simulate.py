@@ -72,8 +72,8 @@ def _namespace(array: Any) -> Any:
     name = type(array).__module__.partition(".")[0]
     if name not in ("numpy", "torch", "cupy"):
         raise SimulatorError(
-            f"simulate: the angles are of type {type(array).__name__}; pass a numpy, torch or CuPy "
-            "array."
+            f"simulate: angles are of type {type(array).__name__}; pass numpy, torch or CuPy "
+            "arrays."
         )
     return sys.modules[name]
 

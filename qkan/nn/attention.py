@@ -232,9 +232,7 @@ class QKANAttention(nn.Module):
                 f"q, {n}), (b, k, {n}) and (b, k, {n}), or all three without b."
             )
         if k > self.length:
-            raise QKANError(
-                f"The input has {k} keys, but the module was built for length={self.length}."
-            )
+            raise QKANError(f"The input has {k} keys, more than length={self.length}.")
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this module again, as JSON values."""

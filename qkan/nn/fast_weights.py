@@ -464,9 +464,7 @@ def _check_memory(memory: float) -> float:
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory >= 1:
         raise QKANError(f"memory={memory!r}; wanted a number of steps, 1 or more.")
     if math.isinf(memory):
-        raise QKANError(
-            "memory=inf: such a gate could not learn anything; pass a finite number of steps."
-        )
+        raise QKANError("memory=inf: such a gate cannot learn; pass a finite number of steps.")
     return float(memory)
 
 
@@ -476,9 +474,7 @@ def _check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str
     for name in asked:
         check_choice("programs", name, PROGRAMS)
     if not asked or len({*asked}) < len(asked):
-        raise QKANError(
-            f"programs={programs!r}; wanted one or more of {', '.join(PROGRAMS)}, each once."
-        )
+        raise QKANError(f"programs={programs!r}; wanted some of {', '.join(PROGRAMS)}, each once.")
     if "scale" in asked and fast.fixed_scale is not None:
         raise QKANError(
             f"programs: encoding={fast.encoding!r} fixes the scales; leave 'scale' out, or pass "

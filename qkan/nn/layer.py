@@ -172,9 +172,7 @@ class QKANLayer(nn.Module):
         self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
         if start != "random":
-            advice = (
-                f"Not all of them can begin like this with start={start!r}; use start='random'."
-            )
+            advice = f"Not all can begin like this with start={start!r}; use start='random'."
             check_one_observable("QKANLayer", self.circuit, advice)
         self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -293,9 +291,7 @@ class QKANLayer(nn.Module):
                 f"got {linear!r}."
             )
         if linear.bias is not None and self.bias is None:
-            raise QKANError(
-                "begin_as: linear has a bias, but the layer has none; build it with bias=True."
-            )
+            raise QKANError("begin_as: linear has a bias, the layer has none; use bias=True.")
         if self.start == "base":
             self._begin_as_base(linear.weight, linear.bias)
         else:

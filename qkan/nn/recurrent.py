@@ -207,8 +207,7 @@ class _Recurrent(nn.RNNBase):
         for letter, state in zip("hc", states, strict=False):
             if not bool(state.isfinite().all()):
                 raise QKANError(
-                    f"{name}: the given state {letter} contains NaN or infinity; pass a finite "
-                    "state."
+                    f"{name}: the given state {letter} has NaN or infinity; pass a finite one."
                 )
 
     def config(self) -> dict[str, Any]:

@@ -214,10 +214,6 @@ def _check_shapes(grid: Tensor, coef: Tensor, base_weight: Tensor, bias: Tensor)
         ("bias", bias, coef.shape[:1]),
     ):
         if value.shape != shape:
-            raise QKANError(
-                f"{name} has shape {tuple(value.shape)}; wanted {tuple(shape)} for this coef."
-            )
+            raise QKANError(f"{name} is {tuple(value.shape)}; wanted {tuple(shape)} for this coef.")
     if not (grid.diff(dim=1) > 0).all():
-        raise QKANError(
-            "The knots of a grid must ascend strictly; pass sorted knots without duplicates."
-        )
+        raise QKANError("The knots of a grid must ascend; sort them and drop duplicates.")

@@ -434,7 +434,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "slow's features": (lambda: OTHER(torch.zeros(2, 2, 3)), "hidden"),
     "slow": (lambda: FastWeightQKAN(3, 2, slow="lstm"), "Unknown slow 'lstm'"),
     "programs": (lambda: FastWeightQKAN(3, 2, programs="thetas"), "Did you mean 'theta'"),
-    "no programs": (lambda: FastWeightQKAN(3, 2, programs=()), "one or more of theta"),
+    "no programs": (lambda: FastWeightQKAN(3, 2, programs=()), "some of theta"),
     "twice": (lambda: FastWeightQKAN(3, 2, programs=("theta", "theta")), "each once"),
     "fixed": (lambda: FastWeightQKAN(3, 2, programs="scale", encoding="linear"), "fixes the"),
     "gate": (lambda: FastWeightQKAN(3, 2, gate="vector"), "Unknown gate"),

@@ -116,7 +116,7 @@ def test_a_device_answers_in_the_targets_units(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a column too few": ({"columns": ["a"]}, "wants 2 inputs"),
+    "a column too few": ({"columns": ["a"]}, "names of 2 inputs"),
     "a target too many": ({"targets": ["y", "z"]}, "1 named targets"),
     "a name twice": ({"columns": ["a", "a"]}, "occur twice"),
     "the target among the columns": ({"targets": ["a"]}, "occur twice"),
