@@ -118,8 +118,7 @@ def check_request(kind: str, edge: str | None, table: Path | None, drop: list[st
         raise QKANError(f"Unknown --kind {kind}. {did_you_mean(kind, KINDS)}")
     if kind == "network" and edge is not None:
         raise QKANError(
-            f"--edge {edge} has no effect on a picture of the network; choose another --kind for "
-            "one edge."
+            f"--edge {edge}: a network is drawn with all edges; choose another --kind for one edge."
         )
     if kind in ("spectrum", "circuit") and table is not None:
         raise QKANError(

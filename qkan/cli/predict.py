@@ -75,8 +75,8 @@ def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str
     if not isinstance(model, TableModel):
         if proba:
             raise QKANError(
-                "--proba needs a model with classes, and this one has none; leave it out, or train "
-                "a classifier by `qkan fit`."
+                "--proba: this model has no classes; leave it out, or train a classifier by `qkan "
+                "fit`."
             )
         return {f"y{o}": part for o, part in enumerate(row_outputs(model, x).T.tolist())}
     found = model.predict(x)

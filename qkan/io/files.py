@@ -122,7 +122,7 @@ def _require_kind(model: object) -> str:
     kind = kind_of(model)
     if kind is not None:
         return kind
-    asked = f"save: a {type(model).__name__} is none of {', '.join(KINDS)}.  "
+    asked = f"save: a {type(model).__name__} is none of {', '.join(KINDS)}. "
     if not isinstance(model, nn.Module):
         raise QKANError(asked + "Pass the model, save(model, path).")
     hint = "Save its weights with torch.save(model.state_dict(), path)"

@@ -237,13 +237,13 @@ def grouped(cells: Sequence[str]) -> str:
         before, after = found.split(marks[0])
         return (
             f"The mark in {found!r} may separate thousands or decimals: write {before}{after} or "
-            f"{before}.{after}.  "
+            f"{before}.{after}. "
         )
     whole, decimals = found, ""
     if marks and (len({*marks}) == 2 or not re.search(r"[.,]", found[: found.rindex(marks[-1])])):
         whole, _, decimals = found.rpartition(marks[-1])
     plain = re.sub(r"[^0-9+-]", "", whole) + f".{decimals}" * bool(decimals)
-    return f"{found!r} has a mark after its thousands: write {plain}.  "
+    return f"{found!r} has a mark after its thousands: write {plain}. "
 
 
 def days(cell: str, format_: str) -> float | None:

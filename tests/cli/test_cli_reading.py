@@ -165,7 +165,7 @@ def test_categories_dates_and_gaps_are_learned(fitted: tuple[Path, Path, Any]) -
     source, out, done = fitted
     for said in (
         "sex: categories f, m", "smokes: no and yes as 0 and 1", "day: dates such as 2024-12-31",
-        "age: 6 of 60 are missing",
+        "age: 6 of 60 cells are missing",
     ):  # fmt: skip
         assert said in done.stderr
     model = load(out)
