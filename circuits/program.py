@@ -2,9 +2,11 @@
 
 Lowering shortens the list and never changes the value:
 
-* adjacent rotations about one axis merge, since their angles add; * constant rotations at the start
-turn the initial Bloch vector instead, and those at the end the observable; * rotations about the
-initial vector, and those at the end about the observable, change nothing and are dropped.
+* adjacent rotations about one axis merge, since their angles add;
+* constant rotations at the start turn the initial Bloch vector instead, and those at the end the
+  observable;
+* rotations about the initial vector, and those at the end about the observable, change nothing
+  and are dropped.
 
 Several observables are read from one state; φ then has an axis a, φ_a = observables[a] · v.
 """

@@ -69,7 +69,7 @@ class Importance:
             The axes.
 
         Raises:
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         ticker = require("matplotlib.ticker", "plot")
         ax = new_axes() if ax is None else ax
@@ -94,7 +94,7 @@ class Scores(dict[str, Importance]):
             A matplotlib `Figure`.
 
         Raises:
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         figure = new_axes(len(self)).figure
         for ax, (name, found) in zip(figure.axes, self.items(), strict=True):
@@ -109,9 +109,10 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
     of the node that sums these outputs:
 
     * "attribution": edge[o,i] = node[o]·s_edge[o,i] / s_node[o] and node[i] = Σ_o edge[o,i], from
-    the outputs, whose nodes have the score 1, back to the inputs of the row of layers (KAN 2.0,
-    arXiv 2408.10205). An edge that leads to no output has the score 0. * "variance": edge[o,i] =
-    s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and node[i] = max_o edge[o,i].
+      the outputs, whose nodes have the score 1, back to the inputs of the row of layers (KAN 2.0,
+      arXiv 2408.10205). An edge that leads to no output has the score 0.
+    * "variance": edge[o,i] = s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and
+      node[i] = max_o edge[o,i].
 
     A `DARUAN` gets a score for each group, as if each were an input of one output: the spread of
     amplitude·φ as a share of its sum with the spread of the base, or of their sum of squares for
