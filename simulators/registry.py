@@ -158,7 +158,7 @@ class Explanation:
 
 def _estimate(cost: float) -> str:
     if cost == float("inf"):
-        return "a bad bargain: more terms than a product saves; runs as the fused kernel"
+        return "not worthwhile: more terms than a product saves; the fused kernel runs instead"
     return f"estimated {1e3 * cost:.3g} ms a training step"
 
 

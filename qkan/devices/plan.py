@@ -96,9 +96,9 @@ class Plan:
         left = self.account_seconds_left
         if left is not None and self.seconds > left:
             raise BackendError(
-                f"The run would take about {self.seconds:.3g} s on {self.backend}, but the "
-                f"account's instance has {left:.3g} s left; nothing was submitted. Use fewer shots "
-                "or samples, another instance, or wait until it has time again."
+                f"The run would take about {self.seconds:.3g} s on {self.backend}, but {left:.3g} "
+                "s are left on the account's instance; nothing was submitted. Use fewer shots or "
+                "samples, another instance, or wait until it has time again."
             )
 
     def __str__(self) -> str:

@@ -122,8 +122,8 @@ def test_nothing_to_measure_is_no_job() -> None:
 
 
 WRONG_TASKS = {
-    "nan": (np.array([[0.1], [np.nan]]), 1.0, r"angle nan at \(1,\), gate 0"),
-    "inf": (np.array([[np.inf]]), 1.0, "angle inf"),
+    "nan": (np.array([[0.1], [np.nan]]), 1.0, r"angle is nan at \(1,\), gate 0"),
+    "inf": (np.array([[np.inf]]), 1.0, "angle is inf"),
     "huge": (np.array([[2e8]]), 1.0, "at most 1e"),
     "complex": (np.array([[1j]]), 1.0, "real number"),
     "text": (np.array([["a"]]), 1.0, "real number"),
@@ -158,7 +158,7 @@ WRONG_OPTIONS = {
     "mode": ({"mode": "fuse"}, "Did you mean 'fused'"),
     "emulator": ({"emulator": "closed"}, "closed_form"),
     "width 0": ({"width": 0}, "width=0"),
-    "width": ({"width": 99}, "32 qubits of aer pass"),
+    "width": ({"width": 99}, "32 qubits of aer are within"),
     "margin": ({"margin": 0.5}, "1 or more"),
     "budget": ({"budget_seconds": 0}, "above 0"),
     "execution": ({"execution": "sessions"}, "Did you mean 'session'"),
@@ -201,7 +201,7 @@ def test_devices_by_name(name: str) -> None:
 def test_devices_that_are_not_there() -> None:
     with pytest.raises(BackendError, match="Did you mean 'fake_sherbrooke'"):
         QiskitBackend("fake_sherbroke")
-    with pytest.raises(BackendError, match="is no device"):
+    with pytest.raises(BackendError, match="is not a device"):
         QiskitBackend(3)
 
 

@@ -185,7 +185,7 @@ def test_seconds_of_a_job_that_runs_are_counted(tmp_path: Path) -> None:
 
 def test_a_run_that_the_account_has_no_time_for_is_refused(tmp_path: Path) -> None:
     service = FakeService(seconds_left=7.0)
-    with pytest.raises(BackendError, match=r"about 8 s .* instance has 7 s left"):
+    with pytest.raises(BackendError, match=r"about 8 s, but 7 s are left on the account"):
         measure(service, tmp_path)
     assert not service.jobs_by_id
     assert service_backend(service).cost(1).account_seconds_left == 7.0

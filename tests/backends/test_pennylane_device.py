@@ -143,7 +143,7 @@ def test_shots_that_are_not_the_backends_are_refused() -> None:
     for shots, text in ((50, "50"), (None, "no")):
         with pytest.raises(BackendError, match=f"A tape has {text} shots, but exact takes 100"):
             qml.set_shots(node, shots)(0.1, np.zeros(4))
-    with pytest.raises(BackendError, match="seed=1: exact draws itself"):
+    with pytest.raises(BackendError, match="seed=1: exact makes its own draws"):
         packed(backend=ExactBackend(), seed=1)
 
 
@@ -257,5 +257,5 @@ def test_a_device_that_is_none_is_refused() -> None:
         PennyLaneBackend("nothing")
     with pytest.raises(BackendError, match="not a PennyLane device; pass a name"):
         PennyLaneBackend(3)
-    with pytest.raises(BackendError, match="width=9: 8 qubits"):
+    with pytest.raises(BackendError, match="width=9: only 8 qubits"):
         PennyLaneBackend(width=9)

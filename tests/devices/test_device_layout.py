@@ -58,7 +58,7 @@ def test_layouts_that_will_not_do() -> None:
             chosen_layout(manila(faulty=frozenset({4})), make_options(options), None)
         forced = make_options({**options, "force": True})
         assert chosen_layout(manila(), forced, None) == tuple(layout)
-    with pytest.raises(BackendError, match="2 qubits of five pass"):
+    with pytest.raises(BackendError, match="2 qubits of five are within"):
         chosen_layout(manila(faulty=frozenset({4})), make_options({}), 3)
     with pytest.raises(BackendError, match="No qubit of five"):
         chosen_layout(manila(), make_options({"max_error": 1e-4}), None)

@@ -76,7 +76,7 @@ def test_options_of_another_kind_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("shots", [1, 2, 14, 16, 52])
 def test_too_few_shots_for_mitigation_are_refused_before_they_are_paid(shots: int) -> None:
-    with pytest.raises(BackendError, match=r"Use at least 54, or mitigation='none'"):
+    with pytest.raises(BackendError, match=r"Use at least 54 shots, or mitigation='none'"):
         service_backend(FakeService(), shots=shots)
     assert service_backend(FakeService(), shots=shots, mitigation="none").shots == shots
 

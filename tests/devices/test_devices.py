@@ -184,5 +184,5 @@ def test_models_that_mix_up_samples_or_return_no_tensor_are_refused() -> None:
 
     with pytest.raises(QKANError, match="2 rows for 3 samples"):
         run(Chunks(), inputs(3, 2), EXACT())
-    with pytest.raises(QKANError, match="returned tuple"):
+    with pytest.raises(QKANError, match="returned a tuple"):
         run(Pair(), inputs(3, 2), EXACT())

@@ -192,7 +192,7 @@ def test_nan_stays_nan() -> None:
         ((5, 3), (2, 4, 4), {}, r"theta \(2, 4, 4\); wanted"),
         ((5, 3), (2, 3, 5), {}, r"theta \(2, 3, 5\); wanted .*\(o, i, 4\) with the same i"),
         ((5, 3), (3, 4), {}, r"theta \(3, 4\); wanted"),
-        ((), (2, 3, 4), {}, r"x \(\) and theta"),
+        ((), (2, 3, 4), {}, r"x has shape \(\) and theta"),
         (
             (5, 3),
             (2, 3, 4),
@@ -215,7 +215,7 @@ def test_a_device_that_is_none() -> None:
     circuit = ansatz("pz", 1)
     with pytest.raises(BackendError, match=r"There is no PennyLane device 'default\.qbit'"):
         qnode(circuit, "default.qbit")
-    with pytest.raises(BackendError, match="3 is no PennyLane device"):
+    with pytest.raises(BackendError, match="3 is not a PennyLane device"):
         qnode(circuit, 3)
     with pytest.raises(QKANError, match="one number of shots"):
         qnode(circuit, shots=[10, 20])  # type: ignore[arg-type]

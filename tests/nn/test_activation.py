@@ -145,7 +145,7 @@ def test_an_ensemble_of_parameters_through_vmap() -> None:
     ("make", "said"),
     [
         (lambda: DARUAN(4, base="gelou"), "Did you mean 'gelu'"),
-        (lambda: DARUAN(4, base=3), "a module or a function"),
+        (lambda: DARUAN(4, base=3), "a module, a function"),
         (lambda: DARUAN(None, group=3), "pass features, or group=1"),
         (lambda: DARUAN(4, group=5), "group"),
         (lambda: DARUAN(4, amplitude=float("nan")), "finite number"),

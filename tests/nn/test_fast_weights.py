@@ -334,7 +334,7 @@ def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refuse
             QKANError, match=rf"{name}: layer\.fast gets different angles for every"
         ):
             call()
-    with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap it"):
+    with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap the model"):
         fit(model.layer, (x, torch.zeros(6, 4, 2)), steps=1, progress=False)
     with pytest.raises(QKANError, match=r"wanted \(…, 2, 3, 8\)"):
         model.layer.programmed(torch.zeros(3))

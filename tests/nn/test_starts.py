@@ -306,7 +306,7 @@ WRONG = {
     ),
     "one sinusoid of a fixed frequency": (
         lambda: QKANLayer(2, 2, ansatz="real", start="identity", encoding="ternary"),
-        QKANError, r"scales \(1.0, 3.0, 9.0\) is .* error of 1 .*±2",
+        QKANError, r"scales \(1.0, 3.0, 9.0\) has .* error of 1 .*±2",
     ),
     "no bias for the offset": (
         lambda: QKANLayer(2, 2, ansatz="real", start="silu", bias=False), QKANError, "no bias",
