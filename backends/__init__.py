@@ -1,4 +1,4 @@
-"""This room measures circuits on devices and their emulators."""
+"""Measure circuits on devices and their emulators."""
 
 from .backend import Backend as Backend
 from .backend import Cost as Cost

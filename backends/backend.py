@@ -1,4 +1,4 @@
-"""`Backend`: what measures circuits, and `Run`: one piece of work on it that survives its process.
+"""`Backend` measures circuits; `Run` is a piece of work on it that survives its process.
 
 A backend knows circuits and angles; `qkan.devices` knows models. Letters: v values, each of which
 is one circuit with bound angles; p parametric gates of the circuit.
@@ -30,9 +30,9 @@ class Task:
 
     Attributes:
         circuit: Any circuit.
-        angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order. An
-            encoding's angle is what its rotation turns by, arccos already taken.
-        weight: Broadcasts to (…); how much each value counts. Heavier ones go to better qubits.
+        angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order. The angle
+            of an encoding is that of its rotation, after an arccos if it has one.
+        weight: How much each value counts, broadcasting to (…). Heavier values go to better qubits.
     """
 
     circuit: Circuit
@@ -42,20 +42,20 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """Estimated expectation values, shaped (…) like the task's angles without their last axis.
+    """Estimated expectation values (…), in the shape of the task's angles without the last axis.
 
     Attributes:
-        z: Estimates of ⟨M⟩; NaN where nothing came back. Mitigated ones may leave [-1, 1].
-        stderr: Standard errors of all causes, shots and calibration.
+        z: Estimates of ⟨M⟩; NaN where no result came back. Mitigated estimates may leave [-1, 1].
+        stderr: Standard errors from all causes, shots and calibration.
         shot_stderr: The part that is independent from value to value.
-        qubit: The physical qubit that measured each value; -1 where none did. Values of one qubit
-            in one call of `measure` share its calibration's error: Cov(z_a, z_b) = z_a·z_b·r² with
-            r that qubit's entry in `calibration_error`. Each call has calibration rows of its own.
-        calibration_error: Relative standard error of the contraction by physical qubit; empty
+        qubit: The physical qubit that measured each value; -1 if none did. The values of one qubit
+            in one call of `measure` share its calibration error: Cov(z_a, z_b) = z_a·z_b·r², where
+            r is the qubit's entry in `calibration_error`. Each call has its own calibration rows.
+        calibration_error: The relative standard error of the contraction by physical qubit; empty
             without mitigation.
-        shot_variance: The variance of that independent part, estimated without bias: it may be 0
-            and says too little of one value, but those of many add up rightly. None where there is
-            no such estimate.
+        shot_variance: An unbiased estimate of the variance of that independent part. It may be 0,
+            which is too small for a single value, but the sum over many values is right. None if
+            there is no such estimate.
     """
 
     z: Floats
@@ -68,17 +68,18 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work needs, computed before anything is submitted.
+    """The cost of a piece of work, computed before anything is submitted.
 
     Attributes:
-        rows: Bound parameter sets, each measuring up to `width` values at once.
-        jobs: Jobs that they are split into.
-        executions: rows × shots, those of calibration included.
-        seconds: Estimated time on the device that is billed.
-        seconds_left: Of the budget, before this work; None on an emulator.
-        width: Qubits used at once.
-        account_seconds_left: On the account's instance; None where there is none, or no limit.
-        chip: Of an emulator that uses fewer qubits than its device has: the cost with all of them.
+        rows: The number of sets of angles, each of which measures up to `width` values at once.
+        jobs: The number of jobs.
+        executions: Rows × shots, including those of calibration.
+        seconds: The estimated time on the device that is billed.
+        seconds_left: The seconds left of the budget before this work; None on an emulator.
+        width: The number of qubits used at once.
+        account_seconds_left: The seconds left on the account's instance; None without one, or
+            without a limit.
+        chip: For an emulator that uses fewer qubits than its device has, the cost with all of them.
     """
 
     rows: int
@@ -98,8 +99,8 @@ class Backend(ABC):
     `class MyBackend(Backend, kind="mine")`, and implements `describe_options` and `from_options`.
 
     Attributes:
-        name: As its maker calls it.
-        shots: Shots a value.
+        name: The name of the device.
+        shots: The number of shots for each value.
     """
 
     name: str
@@ -114,62 +115,62 @@ class Backend(ABC):
             cls._kinds[kind] = cls
 
     def describe(self) -> dict[str, Any]:
-        """The kind, the name and the options as JSON values; no account is among them.
+        """Return the kind, the name and the options as JSON values, without any account.
 
-        Where the options are None, `made_again` cannot make the backend from its description.
+        If the options are None, `made_again` cannot make the backend from its description.
         """
         return {"kind": self.kind, "name": self.name, "options": self.describe_options()}
 
     def describe_options(self) -> dict[str, Any] | None:
-        """What `from_options` needs, as JSON values; None where nothing makes the backend again."""
+        """Return the JSON values for `from_options`, or None if they cannot make the backend."""
         return None
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> Backend:
-        """The backend of a description; `wait` says whether it waits for jobs in the queue."""
+        """Make the backend of a description; `wait` says whether it waits for jobs in the queue."""
         raise NotImplementedError
 
     @classmethod
     def made_again(cls, described: Mapping[str, Any], *, wait: bool = True) -> Backend:
-        """A backend from what `describe` said of it, maybe in another process.
+        """Make a backend from the result of `describe`, even in another process.
 
         Args:
             described: The description of a backend of any kind whose class is imported.
             wait: Whether the backend waits for jobs in the queue.
 
         Raises:
-            BackendError: Its description is not enough, or this version lacks one of its options.
+            BackendError: The description is not enough, or this version lacks one of its options.
         """
-        # runs of version 0.1.0 name no kind
+        # runs of version 0.1.0 have no kind
         found = cls._kinds.get(described.get("kind", "qiskit"))
         if found is None or described["options"] is None:
-            raise BackendError("nothing says how to make it.")
+            raise BackendError("its description does not say how to make it.")
         return found.from_options(described["name"], described["options"], wait=wait)
 
     @abstractmethod
     def cost(self, values: int) -> Cost:
-        """The cost of measuring that many values; nothing is submitted."""
+        """Return the cost of measuring that many values; nothing is submitted."""
 
     @abstractmethod
     def open(self, store: Path | str | None = None, about: Mapping[str, Any] | None = None) -> Run:
-        """Open a run: a new one, or, where `store` holds one already, that one again.
+        """Open a new run, or the run that `store` has already.
 
         Args:
-            store: The run's directory. None: a new one in the default place; an emulator then
+            store: The run's directory. None takes a new one in the default place; an emulator then
                 keeps nothing.
-            about: JSON values that describe the run, kept with it. A store that was opened with
-                another description is refused.
+            about: JSON values that describe the run and are kept with it. A store with another
+                description is refused.
         """
 
     def dry_run(self, tasks: Sequence[Task]) -> float | None:
-        """Seconds that the service says the tasks would be billed for; nothing is run.
+        """Return the seconds that the service would bill for the tasks; nothing is run.
 
-        None where the backend has no service to ask.
+        None if the backend has no service to ask.
         """
         return None
 
     def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> Run:
-        """Open a run that another process may be working on, to ask for its status or cancel it.
+        """Open a run on which another process may be working, to see its status or cancel it.
 
         Args:
             store: The run's directory.
@@ -179,11 +180,11 @@ class Backend(ABC):
 
     @abstractmethod
     def calibration(self) -> Calibration:
-        """The device's calibration as of now; entries that are missing are NaN."""
+        """Return the device's current calibration; missing entries are NaN."""
 
     @property
     def corrects_readout(self) -> bool:
-        """Whether measured values are free of the readout's bias."""
+        """Whether the readout's bias is removed from measured values."""
         return False
 
     @property
@@ -193,25 +194,25 @@ class Backend(ABC):
 
     @property
     def layout(self) -> tuple[int, ...]:
-        """The physical qubits that are used, the best first."""
+        """The physical qubits in use, the best first."""
         return tuple(int(qubit) for qubit in self.calibration().qubits)
 
     def measure(self, circuit: Circuit, angles: Floats) -> tuple[Floats, Floats]:
-        """Measure a circuit: angles (…, p) → estimates z (…) and their standard errors (…)."""
+        """Measure a circuit: map angles (…, p) → estimates z (…) and their standard errors (…)."""
         with self.open() as run:
             (found,) = run.measure([Task(circuit, np.asarray(angles))])
         return found.z, found.stderr
 
 
 class Run(ABC):
-    """Work on a backend whose results are kept: opened again, what is paid for is not run twice.
+    """Work on a backend with kept results, so that a run opened again does not pay twice.
 
-    Calls of `measure` are replayed in order: the same tasks again are read from the store, and
-    only what is missing is submitted.
+    Calls of `measure` are replayed in order: results for the same tasks are read from the store,
+    and only missing ones are submitted.
 
     Attributes:
-        path: The store's directory, or None where nothing is kept.
-        backend: Whose run it is.
+        path: The store's directory, or None if nothing is kept.
+        backend: The backend of the run.
     """
 
     path: Path | None
@@ -219,43 +220,44 @@ class Run(ABC):
 
     @abstractmethod
     def measure(self, tasks: Sequence[Task]) -> list[Measurement]:
-        """Measure the tasks together, packed into as few jobs as hold them.
+        """Measure the tasks together, packed into as few jobs as possible.
 
-        A job that fails for good leaves NaN in its values, and the others keep theirs.
+        The values of a job that fails permanently are NaN; other jobs are not affected.
         """
 
     @property
     @abstractmethod
     def jobs(self) -> tuple[str, ...]:
-        """Ids of the jobs submitted so far, in order."""
+        """The ids of the jobs submitted so far, in order."""
 
     @property
     @abstractmethod
     def seconds(self) -> float:
-        """Time on the device that is billed so far."""
+        """The time on the device billed so far."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what went otherwise than planned, in order."""
+        """Sentences about deviations from the plan, in order."""
         return ()
 
     @abstractmethod
     def status(self) -> dict[str, str]:
-        """How each job stands now, by id: "queued", "done", "failed", "cancelled" or "lost"."""
+        """Return the state of each job by id: "queued", "done", "failed", "cancelled" or "lost"."""
 
     @abstractmethod
     def cancel(self) -> tuple[str, ...]:
-        """Cancel the jobs that have not finished and return their ids."""
+        """Cancel the unfinished jobs and return their ids."""
 
     def resubmit(self) -> tuple[str, ...]:
-        """Let jobs that went unanswered and were not found be submitted anew; return their tags.
+        """Allow jobs without an answer that were not found to be submitted again; return their
+        tags.
 
-        Each may have been accepted all the same, so it stays reserved for in the budget.
+        Each may have been accepted after all, so its reservation in the budget stays.
         """
         return ()
 
     def keep(self, name: str, content: bytes) -> bytes:
-        """Keep bytes with the run, unless there are some under that name; return the kept ones."""
+        """Keep bytes with the run, unless some are kept under that name; return the kept ones."""
         if self.path is None:
             return content
         file = self.path / name

@@ -1,7 +1,7 @@
-"""`Budget`: what runs may cost together, whichever thread or process they are in.
+"""`Budget`: what runs in any thread or process may cost together.
 
-A ledger is a database with one row for each job that seconds were ever reserved for. A job is
-entered before it is submitted, in the same transaction that checks whether the budget allows it.
+A ledger is a database with one row for each job for which seconds were ever reserved. A job is
+entered before it is submitted, in the transaction that checks whether the budget allows it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _UPSERT = "INSERT OR REPLACE INTO reservation VALUES (?, ?, ?)"
 
 
 class Ledger:
-    """What the jobs of some runs cost at most: the billed seconds, or the reserved ones before.
+    """The most that the jobs of some runs cost: the billed seconds, or before that the reserved
+    ones.
 
     Args:
-        path: The file; it is made when the first job is entered.
+        path: The file, which is made when the first job is entered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,11 +34,11 @@ class Ledger:
         self._opened: Database | None = None
 
     def total(self) -> float:
-        """Seconds of all jobs."""
+        """Return the seconds of all jobs."""
         return sum(seconds for _, seconds in self._rows("SELECT job, seconds FROM reservation"))
 
     def of_run(self, run: str) -> dict[str, float]:
-        """Seconds of a run's jobs, by key."""
+        """Return the seconds of a run's jobs, by key."""
         return dict(self._rows("SELECT job, seconds FROM reservation WHERE run = ?", run))
 
     def reserve(self, run: str, job: str, seconds: float, limit: float) -> bool:
@@ -53,12 +54,13 @@ class Ledger:
         return fits
 
     def enter(self, run: str, costs: Mapping[str, tuple[float, bool]]) -> None:
-        """Enter what jobs of a run cost at most.
+        """Enter the most that the jobs of a run cost.
 
         Args:
-            run: Which run they are of.
-            costs: For each job the seconds, and whether they may be lower than what is entered. A
-                run that was restored from an older copy must not lower what it no longer knows.
+            run: The name of the run.
+            costs: For each job the seconds, and whether they may be lower than the entered ones. A
+                run that was restored from an older copy must not lower a cost that it no longer
+                knows.
         """
         if not self.path.exists() and not any(seconds for seconds, _ in costs.values()):
             return
@@ -89,7 +91,7 @@ class Budget:
     """The seconds that all runs of a backend may cost together, over one or several ledgers.
 
     Args:
-        seconds: How many.
+        seconds: The number of seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -98,13 +100,13 @@ class Budget:
         self._lock = threading.Lock()
 
     def join(self, path: Path) -> Ledger:
-        """Count what the ledger in a file holds from now on."""
+        """Include the ledger in a file from now on."""
         with self._lock:
             return self._ledgers.setdefault(path.resolve(), Ledger(path.resolve()))
 
     @property
     def left(self) -> float:
-        """Seconds that are left after all that is billed or reserved."""
+        """The seconds that are left after all billed and reserved ones."""
         with self._lock:
             return self.seconds - sum(ledger.total() for ledger in self._ledgers.values())
 

@@ -1,4 +1,4 @@
-"""`Calibration`: what a device says of its qubits, as numbers."""
+"""`Calibration`: the data that a device provides about its qubits."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A snapshot of a device's qubits; q qubits, NaN where an entry is missing.
+    """A snapshot of a device's q qubits, with NaN for missing entries.
 
     Attributes:
-        name: The device.
-        taken: When the device was calibrated, with a time zone; None where it does not say.
+        name: The name of the device.
+        taken: The time of the calibration, with a time zone; None if it is not known.
         qubits: (q,) physical numbers.
         p: (q,) P(measured 1 | prepared 0).
         q: (q,) P(measured 0 | prepared 1).
@@ -30,10 +30,10 @@ class Calibration:
         sx_seconds: (q,) duration of SX in seconds.
         t1: (q,) energy relaxation time in seconds.
         t2: (q,) dephasing time in seconds.
-        x_error: (q,) average gate infidelity of X; None where it is that of SX.
-        x_seconds: (q,) duration of X in seconds; None where it is that of SX.
-        faulty: Qubits that the device says are out of order.
-        fetched: When this snapshot was taken from the device.
+        x_error: (q,) average gate infidelity of X; None if it equals that of SX.
+        x_seconds: (q,) duration of X in seconds; None if it equals that of SX.
+        faulty: Qubits that are out of order, according to the device.
+        fetched: The time at which this snapshot was fetched from the device.
     """
 
     name: str
@@ -64,25 +64,25 @@ class Calibration:
 
     @property
     def age_hours(self) -> float:
-        """Hours between the device's calibration and this snapshot; NaN where it does not say."""
+        """Hours between the device's calibration and this snapshot; NaN if that is not known."""
         if self.taken is None or self.fetched is None:
             return float("nan")
         return (self.fetched - self.taken).total_seconds() / 3600
 
     @property
     def is_missing(self) -> bool:
-        """Whether the device says nothing at all of its qubits' errors."""
+        """Whether the device says nothing at all about its qubits' errors."""
         return bool(np.isnan(self.p).all() and np.isnan(self.sx_error).all())
 
     def index(self, qubits: Sequence[int]) -> NDArray[np.int64]:
-        """The positions at which the entries of some physical qubits stand."""
+        """Return the positions of the entries of some physical qubits."""
         place = {int(number): k for k, number in enumerate(self.qubits)}
         return np.array([place[int(number)] for number in qubits], dtype=np.int64)
 
     def device_noise(self, qubits: Sequence[int] | None = None) -> DeviceNoise:
-        """The closed-form noise of some qubits in their order, or of all qubits for None.
+        """Return the closed-form noise of some qubits in their order, or of all qubits for None.
 
-        An entry that is missing is NaN here too.
+        Missing entries are NaN here, too.
         """
         at = slice(None) if qubits is None else self.index(qubits)
         t1, t2 = self.t1[at], self.t2[at]
@@ -93,7 +93,7 @@ class Calibration:
         return DeviceNoise(sx, x, self.p[at], self.q[at])
 
     def to_json(self) -> dict[str, Any]:
-        """The snapshot as JSON values; what is missing is null."""
+        """Return the snapshot as JSON values, with null for missing entries."""
         names = ("p", "q", "sx_error", "sx_seconds", "t1", "t2")
         columns = {
             name: [None if math.isnan(v) else v for v in getattr(self, name).tolist()]

@@ -1,4 +1,4 @@
-"""The reading of stores of version 0.1.0: a log of JSON lines, each with a seal, and files."""
+"""Read stores of version 0.1.0: a log of JSON lines, each with a seal, and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD_LOG = "log.jsonl"
 
 
 def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
-    """The records of the log, and by name the content of the files that belong to them.
+    """Return the records of the log, and the contents of their files by name.
 
     Raises:
         BackendError: The log or a result was altered or is missing.
@@ -23,7 +23,7 @@ def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
     records = _read(folder / OLD_LOG)
     if not records and any(folder.glob("*.npz")):
         raise BackendError(
-            f"{folder / OLD_LOG} is empty, and results are beside it, so it may have held "
+            f"{folder / OLD_LOG} is empty, but there are results beside it, so it may have listed "
             "paid jobs. Restore it from a copy, or start a run in another directory."
         )
     blobs = {r["file"]: _result(folder, r) for r in records if r["kind"] == "done"}
@@ -33,7 +33,7 @@ def read_old(folder: Path) -> tuple[list[Record], dict[str, bytes]]:
 
 
 def _read(log: Path) -> list[Record]:
-    """All records, without the torn end that a write leaves where it was cut off."""
+    """Return all records, without the incomplete end that an interrupted write leaves."""
     whole, _, _ = log.read_bytes().rpartition(b"\n")
     chain, records = "", []
     for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
@@ -47,8 +47,8 @@ def _read(log: Path) -> list[Record]:
             intact = False
         if not intact:
             raise BackendError(
-                f"{log}, line {number}, is not what was written there, so what was paid for is "
-                "unsure. Restore the file from a copy, or start a run in another directory."
+                f"{log}, line {number}, was altered, so it is not certain what was paid for. "
+                "Restore the file from a copy, or start a run in another directory."
             )
         records.append(record)
     return records
@@ -61,5 +61,5 @@ def _result(folder: Path, record: Record) -> bytes:
     except OSError:
         raise BackendError(f"{file} is missing; restore it from a copy.") from None
     if hashlib.sha256(content).hexdigest() != record["checksum"]:
-        raise BackendError(f"{file} is not what was written there; restore it from a copy.")
+        raise BackendError(f"{file} was altered; restore it from a copy.")
     return content

@@ -1,6 +1,6 @@
-"""An emulator without a simulator: binomial draws of the closed-form noisy device.
+"""An emulator without a simulator: binomial draws from the closed form of the noisy device.
 
-A device of 127 qubits takes milliseconds, and Qiskit is used only to read the calibration.
+A device with 127 qubits takes milliseconds, and Qiskit is used only to read the calibration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .provider import Counts, Job, RejectedError
 
 
 class ClosedFormProvider(InProcessProvider):
-    """Draws what a device of the given calibration would count."""
+    """Draws the counts of a device with the given calibration."""
 
     def start(self, job: Job) -> Callable[[], list[Counts]]:
         """Draw all counts at once."""
@@ -23,7 +23,7 @@ class ClosedFormProvider(InProcessProvider):
         return lambda: counts
 
     def draw(self, job: Job) -> list[Counts]:
-        """The counts of every PUB, drawn with the job's own seed."""
+        """Return the counts of every PUB, drawn with the job's own seed."""
         noise = self._calibration.device_noise(job.layout)
         rng = np.random.default_rng(job.seed)
         counts = []
@@ -38,6 +38,6 @@ class ClosedFormProvider(InProcessProvider):
         if missing.any():
             qubit = layout[int(np.argmax(missing))]
             raise RejectedError(
-                f"The calibration of {self.name} says too little of qubit {qubit} to emulate it. "
-                "Leave it out of the layout, or use emulator='aer'."
+                f"The calibration of {self.name} lacks data for emulating qubit {qubit}. Leave it "
+                "out of the layout, or use emulator='aer'."
             )

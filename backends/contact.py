@@ -1,7 +1,7 @@
-"""`Contact`: a provider whose every answer is checked before a run believes it.
+"""`Contact`: a provider whose answers are checked before a run uses them.
 
-An answer that makes no sense is an `UnsureError`, as if none had come: only a refusal that the
-provider states itself counts as a refusal.
+An invalid answer raises an `UnsureError`, as if none had come; only a refusal that the provider
+states itself counts as a refusal.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 
 class Contact:
-    """The provider of a backend, as its runs speak to it.
+    """The provider of a backend, as its runs see it.
 
     Args:
-        provider: The provider that is asked.
-        options: Those of the backend.
+        provider: The provider.
+        options: The options of the backend.
     """
 
     def __init__(self, provider: Provider, options: Options) -> None:
@@ -46,16 +46,19 @@ class Contact:
         """Submit a job and return its id.
 
         Raises:
-            UnsureError: No answer came, or none that makes sense: it may have been accepted.
-            BackendError: It was refused.
+            UnsureError: No valid answer came, so the job may have been accepted.
+            BackendError: The job was refused.
         """
         identity = self._ask(self.provider.submit, job, refusable=True)
         if not isinstance(identity, str) or not identity:
-            raise UnsureError(f"{self.provider.name} gave {identity!r:.80} for the id of a job.")
+            raise UnsureError(
+                f"{self.provider.name} gave {identity!r:.80} as the id of a job, which is not an "
+                "id."
+            )
         return identity
 
     def tagged(self, tag: str) -> dict[str, tuple[str, ...]]:
-        """The jobs with a tag: their ids, in the order of the answer, and their tags."""
+        """Return the jobs with a tag: their ids, in the order of the answer, and their tags."""
         found = self._ask(self.provider.find, tag)
         try:
             jobs = {identity: tuple(tags) for identity, tags in found if tag in tags}
@@ -64,11 +67,14 @@ class Contact:
             jobs, makes_sense = {}, False
         # a job without an id is still a job, so the answer does not mean that there is none
         if not makes_sense or not all(isinstance(i, str) and i for i in jobs):
-            raise UnsureError(f"{self.provider.name} answered {found!r:.80} when asked for jobs.")
+            raise UnsureError(
+                f"{self.provider.name} answered {found!r:.80} when asked for jobs, which is not a "
+                "list of jobs."
+            )
         return jobs
 
     def tagged_or_error(self, tag: str) -> dict[str, tuple[str, ...]]:
-        """The jobs with a tag, asked for several times if need be.
+        """Return the jobs with a tag, with several attempts if necessary.
 
         Raises:
             BackendError: No answer came.
@@ -85,18 +91,21 @@ class Contact:
         )
 
     def status(self, identity: str) -> Status:
-        """How a job stands."""
+        """Return the state of a job."""
         found = self._ask(self.provider.status, identity)
         if not isinstance(found, Status) or found.state not in get_args(State):
-            raise UnsureError(f"{self.provider.name} says {found!r:.80} of job {identity}.")
+            raise UnsureError(
+                f"{self.provider.name} says {found!r:.80} about job {identity}, which is not a "
+                "state."
+            )
         cause = found.cause if found.cause in ("time", "user") else "system"
         return Status(found.state, str(found.reason or ""), cause, _seconds(found.seconds) or 0.0)
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """The counts of a job that is done.
+        """Return the counts of a finished job.
 
         Raises:
-            MalformedError: They do not fit the job.
+            MalformedError: The counts do not fit the job.
             UnsureError: No answer came.
         """
         found = self._ask(self.provider.counts, identity, job)
@@ -118,25 +127,25 @@ class Contact:
         return [array.astype(np.int64) for array in arrays]
 
     def usage(self, identity: str) -> float | None:
-        """Seconds that were billed for a job; None while that is not final, or not answered."""
+        """Return the final seconds billed for a job; None before, or without an answer."""
         what = f"Asking for the usage of job {identity}"
         return _seconds(self.attempt(what, self._ask, self.provider.usage, identity))
 
     def account_seconds(self) -> float | None:
-        """Seconds left on the account; None where it has no limit or does not say."""
+        """Return the seconds left on the account; None without a limit or an answer."""
         what = "Asking for the account's time"
         return _seconds(self.attempt(what, self._ask, self.provider.seconds_left))
 
     def cancel(self, identity: str) -> None:
-        """Cancel a job; one that has finished stays as it is."""
+        """Cancel a job; a finished job is not affected."""
         self._ask(self.provider.cancel, identity)
 
     def close(self) -> None:
-        """End what was opened for the sake of jobs, or leave it open where no answer comes."""
+        """Close a batch or session, or leave it open if no answer comes."""
         self.attempt(f"Closing {self.provider.name}", self._ask, self.provider.close)
 
     def attempt(self, what: str, ask: Callable[..., T], *arguments: Any) -> T | None:
-        """Call `ask`, and log and return None where no answer comes; `what` says what was tried."""
+        """Call `ask`; without an answer, log `what` was tried and return None."""
         try:
             return ask(*arguments)
         except UnsureError as error:
@@ -144,9 +153,9 @@ class Contact:
             return None
 
     def _ask(self, what: Callable[..., T], *arguments: Any, refusable: bool = False) -> T:
-        """Ask the provider; where jobs outlive the process, any failure means that no answer came.
+        """Ask the provider; if jobs outlive the process, any failure means that no answer came.
 
-        A submission may be refused. A refusal to speak of a job that was accepted is no answer.
+        A submission may be refused. For a job that was accepted, a refusal is no answer.
         """
         try:
             return what(*arguments)
@@ -165,6 +174,6 @@ class Contact:
 
 
 def _seconds(found: object) -> float | None:
-    """A number of seconds; None for anything else."""
+    """Return a number of seconds, or None for anything else."""
     seconds = finite(found)
     return None if seconds is None or seconds < 0 else seconds

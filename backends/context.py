@@ -1,4 +1,4 @@
-"""`RunContext`: what all parts of a run share, and the steps that more than one of them takes."""
+"""`RunContext`: the objects that all parts of a run share, and their common steps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .state import JobEntry, RunState
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """A run's state, its provider, and what the backend decides for all its runs.
+    """A run's state and its provider, and the settings of the backend for all of its runs.
 
     Attributes:
-        state: What the run knows of its jobs.
+        state: The state of the run's jobs.
         contact: The provider, whose answers are checked.
-        options: Those of the backend.
-        layout: Returns the qubits to use by a calibration, without some.
+        options: The options of the backend.
+        layout: A function of a calibration and of qubits to leave out that returns the qubits to
+            use.
         budget: The backend's budget; None without one.
-        ledger: Where the run's jobs are entered; None without a budget.
+        ledger: The ledger for the run's jobs; None without a budget.
     """
 
     state: RunState
@@ -33,11 +34,11 @@ class RunContext:
     ledger: Ledger | None = None
 
     def update_ledger(self, *entries: JobEntry, may_lower: bool = True) -> None:
-        """Enter what jobs cost at most as of now.
+        """Enter the most that jobs cost, as known now.
 
         Args:
-            *entries: Which jobs.
-            may_lower: Whether a cost that is not final may be lower than what is entered.
+            *entries: The jobs.
+            may_lower: Whether a cost that is not final may be lower than the entered one.
         """
         state = self.state
         if self.ledger is not None:
@@ -48,7 +49,7 @@ class RunContext:
             self.ledger.enter(state.run_id, costs)
 
     def adopt(self, entry: JobEntry, found: Sequence[str]) -> None:
-        """Take the first of the jobs that were found by an entry's tag; others are duplicates."""
+        """Take the first of the jobs found by an entry's tag; the others are duplicates."""
         if entry.identity is None:
             self.state.write("submitted", key=entry.key, id=found[0], adopted=True)
         self.state.write("unsure", key=entry.key, reason="adopted by its tag")
@@ -56,13 +57,13 @@ class RunContext:
         self.update_ledger(entry)
 
     def add_duplicates(self, entry: JobEntry, found: Sequence[str]) -> None:
-        """Record the ids among those found that no record of the entry has yet."""
+        """Record the ids of found jobs that no record of the entry has yet."""
         for identity in found:
             if identity not in entry.identities:
                 self.state.write("stray", key=entry.key, id=identity)
 
     def record_usage(self, entry: JobEntry) -> bool:
-        """Record what was billed for a job; return whether everything that it costs is final."""
+        """Record the seconds billed for a job; return whether all of its costs are final."""
         if not self.contact.provider.bills:
             return True
         for identity in entry.identities:

@@ -1,9 +1,9 @@
-"""`Database`: an SQLite file, or a database in memory, that is changed in whole transactions.
+"""`Database`: an SQLite file, or a database in memory, that is changed only by transactions.
 
-Each transaction opens a connection of its own and closes it, so that no connection is shared by
-threads or survives a fork, and no lock is held while a service is asked. The rollback journal is
-used because a write-ahead log needs shared memory, which network file systems lack, and because a
-copy of a file in that mode may lack what was written last.
+Each transaction opens and closes its own connection, so that no connection is shared by threads or
+survives a fork, and no lock is held while a service is asked. The rollback journal is used, since a
+write-ahead log needs shared memory, which network file systems lack, and since a copy of a file in
+that mode may lack the latest changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from .errors import BackendError
 
 APPLICATION = 0x716B616E
-"""It marks a file as a database of this package: "qkan" in ASCII."""
+"""The mark of a database of this package: "qkan" in ASCII."""
 
 _HINTS = {
     "locked": "Another process has been writing for a minute; try again.",
@@ -29,21 +29,22 @@ _HINTS = {
 }
 
 FORMAT = 2
-"""The version of the tables; 1 was the log of version 0.1.0, which was no database."""
+"""The version of the tables; 1 was the log of version 0.1.0, which was not a database."""
 
 BUSY_SECONDS = 60.0
-"""How long a transaction waits for that of another process."""
+"""The time that a transaction waits for that of another process, in milliseconds."""
 
 
 class Database:
     """A file of tables that any number of threads and processes may use at once.
 
     Args:
-        path: The file, in a folder that exists; made if absent. None keeps everything in memory.
-        tables: The SQL that makes its tables.
+        path: The file, in an existing folder; it is made if it does not exist. None keeps
+            everything in memory.
+        tables: The SQL that makes the tables.
 
     Raises:
-        BackendError: The file is damaged, no database of this package, or one of a newer version.
+        BackendError: The file is damaged, not a database of this package, or of a newer version.
     """
 
     def __init__(self, path: Path | None, tables: str) -> None:
@@ -66,11 +67,11 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction: everything that is done in it is on the disk when it ends, or nothing is.
+        """Open a transaction: all of its changes are on the disk when it ends, or none.
 
         Args:
-            write: Whether it may write. If so, it waits for other writers at its beginning, so
-                that what it reads is still true when it writes.
+            write: Whether it may write. If so, it waits for other writers at its beginning, so that
+                what it reads does not change before it writes.
 
         Raises:
             BackendError: The file cannot be read or written; the message says why.
@@ -86,7 +87,7 @@ class Database:
                 raise
 
     def copy(self, target: Path) -> None:
-        """Write a copy that is complete, even while other processes write."""
+        """Write a complete copy, even while other processes write."""
         with self._lock, _explaining(target), self._connected() as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
 
@@ -103,7 +104,7 @@ class Database:
             connection.close()
 
     def _is_empty(self) -> bool:
-        """Whether there are no tables yet; a file that has some is checked for damage."""
+        """Whether there are no tables yet; a file with tables is checked for damage."""
         if self.path is not None and not self.path.exists():
             return True
         with self.transaction(write=False) as connection:
@@ -111,7 +112,7 @@ class Database:
             if not application and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
                 return True
             if application != APPLICATION:
-                raise BackendError(f"{self.path} is no store of qkan. Name another directory.")
+                raise BackendError(f"{self.path} is not a store of qkan. Name another directory.")
             if version > FORMAT:
                 raise BackendError(
                     f"{self.path} was written by a newer version of qkan (format {version}; this "
@@ -131,14 +132,14 @@ def _version(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def _damaged(path: Path | None, found: object) -> str:
     return (
-        f"{path} is damaged ({found}), so what was paid for is unsure. Restore it from a copy, or "
-        "start a run in another directory."
+        f"{path} is damaged ({found}), so it is not certain what was paid for. Restore it from a "
+        "copy, or start a run in another directory."
     )
 
 
 @contextlib.contextmanager
 def _explaining(path: Path | None) -> Iterator[None]:
-    """Turn SQLite's errors into one sentence that says what to do."""
+    """Turn SQLite's errors into a message that says what to do."""
     try:
         yield
     except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""`InProcessProvider`: the base of emulators, whose jobs live and end with this process."""
+"""`InProcessProvider`: the base of emulators, whose jobs end with this process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class InProcessProvider(Provider):
     """Starts each job when it is submitted, bills nothing, and keeps nothing for later processes.
 
     Args:
-        calibration: What the device says of itself, or what is emulated.
-        neighbours: Pairs of coupled qubits.
+        calibration: The calibration of the device, or the emulated one.
+        neighbours: The pairs of coupled qubits.
         native_rx: Whether RX(angle) is one pulse.
     """
 
@@ -33,14 +33,14 @@ class InProcessProvider(Provider):
 
     @abstractmethod
     def start(self, job: Job) -> Callable[[], list[Counts]]:
-        """Start a job and return a function that waits for its counts, one array (r, w) a PUB."""
+        """Start a job; return a function that waits for its counts, (r, w) for each PUB."""
 
     def calibration(self, refresh: bool = False) -> Calibration:
-        """The calibration that the provider was made with."""
+        """Return the calibration with which the provider was made."""
         return self._calibration
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
-        """Pairs of coupled qubits."""
+        """Return the pairs of coupled qubits."""
         return self._neighbours
 
     def submit(self, job: Job) -> str:
@@ -51,23 +51,23 @@ class InProcessProvider(Provider):
         return identity
 
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
-        """No job is ever found by its tag, because none outlives the process that knows its id."""
+        """Return nothing, since no job outlives the process that knows its id."""
         return []
 
     def status(self, identity: str) -> Status:
-        """A job of this process counts as done, and any other is lost."""
+        """Return "done" for a job of this process, and "lost" for any other."""
         return Status("done" if identity in self._running else "lost")
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """The counts of a job; they are handed out once, and an emulator's failure is raised."""
+        """Return the counts of a job, once only; a failure of the emulator is raised."""
         return self._running.pop(identity)()
 
     def usage(self, identity: str) -> float | None:
-        """Nothing is billed."""
+        """Return 0, since nothing is billed."""
         return 0.0
 
     def cancel(self, identity: str) -> None:
-        """Nothing happens, because there is no queue."""
+        """Do nothing, since there is no queue."""
 
     def close(self) -> None:
-        """Nothing happens, because nothing was opened."""
+        """Do nothing, since nothing was opened."""

@@ -1,4 +1,4 @@
-"""The choice of qubits: those that change an expectation value least are used first.
+"""The choice of qubits: those with the smallest error of an expectation value come first.
 
 Letters: q qubits of the device.
 """
@@ -14,24 +14,24 @@ from .errors import BackendError
 from .options import Options
 
 PULSES = 9
-"""The pulses that a prediction counts: those of three repetitions with an RY and an RZ each.
+"""The number of pulses in a prediction: those of three repetitions with an RY and an RZ each.
 
-Readout is by far the larger part of the error, so the order of the qubits hardly depends on it.
+Readout is by far the larger part of the error, so the order of the qubits hardly depends on this.
 """
 
 
 def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
-    """The rms error of an unmitigated ⟨Z⟩ on each qubit, over z uniform on [-1, 1].
+    """Return the rms error of an unmitigated ⟨Z⟩ on each qubit, for z uniform on [-1, 1].
 
-    A qubit reads C·z + d with the contraction C = (1 - p - q)·g of readout and gates, and d =
-    q - p + C·o of asymmetric readout and relaxation: rms = √((1 - C)²/3 + d²).
+    A qubit reads C·z + d, with the contraction C = (1 - p - q)·g from readout and gates, and d = q
+    - p + C·o from asymmetric readout and relaxation: rms = √((1 - C)²/3 + d²).
 
     Args:
         calibration: The device's calibration.
         pulses: The number of SX pulses in a circuit.
 
     Returns:
-        (q,); NaN where an entry is missing.
+        (q,) errors; NaN where an entry is missing.
     """
     noise = calibration.device_noise()
     gates = (noise.sx.xy * noise.sx.z) ** (pulses / 2)
@@ -42,13 +42,13 @@ def predicted_error(calibration: Calibration, pulses: int = PULSES) -> Floats:
 
 
 def ranked_qubits(calibration: Calibration, options: Options) -> tuple[int, ...]:
-    """The usable qubits, the best first.
+    """Return the usable qubits, the best first.
 
-    Qubits that are faulty, lack a calibration or exceed `max_error` are left out. A device that
-    says nothing of any qubit keeps its own order. A layout that the user gives is only checked.
+    Qubits that are faulty, lack a calibration or exceed `max_error` are left out. Without any
+    calibration the device's own order is kept. A given layout is only checked.
 
     Raises:
-        BackendError: No qubit passes, or the user's layout cannot be run.
+        BackendError: No qubit is usable, or the given layout cannot be used.
     """
     error = predicted_error(calibration)
     if options.layout is not None:
@@ -76,17 +76,17 @@ def chosen_layout(
     neighbours: Sequence[tuple[int, int]] = (),
     without: Iterable[int] = (),
 ) -> tuple[int, ...]:
-    """The best `width` qubits, or all that pass where it is None, spaced as the options ask.
+    """Return the best `width` qubits, or all usable ones for None, with the spacing of the options.
 
     Args:
         calibration: The device's calibration.
-        options: Those of the backend.
-        width: How many; None takes all.
+        options: The options of the backend.
+        width: The number of qubits; None takes all.
         neighbours: Pairs of coupled qubits.
-        without: Qubits not to use.
+        without: Qubits that must not be used.
 
     Raises:
-        BackendError: Fewer pass than were asked for.
+        BackendError: Fewer qubits are usable than asked for.
     """
     dropped = set(without)
     usable = [qubit for qubit in ranked_qubits(calibration, options) if qubit not in dropped]
@@ -96,7 +96,7 @@ def chosen_layout(
         error = predicted_error(calibration)[calibration.index(usable)]
         worst = error.max() if usable else np.nan
         raise BackendError(
-            f"width={width}: {len(usable)} qubits of {calibration.name} pass max_error="
+            f"width={width}: only {len(usable)} qubits of {calibration.name} are within max_error="
             f"{options.max_error:g}, the worst of them with {worst:.3g}. "
             f"Use width={len(usable)} or less, or raise max_error."
         )
@@ -121,7 +121,7 @@ def _checked_layout(
         )
     twice = [q for k, q in enumerate(qubits) if q in qubits[:k]]
     if twice:
-        raise BackendError(asked + f"qubit {twice[0]} stands there twice.")
+        raise BackendError(asked + f"qubit {twice[0]} occurs twice.")
     needed = options.width or 1
     if len(qubits) < needed:
         raise BackendError(asked + f"{len(qubits)} qubits, but {needed} are needed.")
@@ -140,7 +140,7 @@ def _checked_layout(
 def _spaced(
     ranked: Sequence[int], neighbours: Sequence[tuple[int, int]], spacing: int
 ) -> list[int]:
-    """The best qubits, chosen greedily so that none is nearer than `spacing` steps to another."""
+    """The best qubits, chosen greedily with at least `spacing` steps between them."""
     taken: list[int] = []
     blocked: set[int] = set()
     for qubit in ranked:

@@ -1,4 +1,4 @@
-"""`Options`: everything that may be chosen for a backend, checked in one place."""
+"""`Options`: all options of a backend, checked in one place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXECUTIONS_A_JOB = 10_000_000
 """IBM's limit on rows × shots of one job."""
 
 LEAST_ROW_SHOTS = 27
-"""With so many shots a qubit that misreads 5 % of either state is taken for dead once in 80,000."""
+"""With so many shots, a qubit that misreads 5 % of either state seems dead once in 80,000 times."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "mitigation": ("readout", "none"),
@@ -63,49 +63,50 @@ class OptionNames(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a backend measures.
+    """The options of a backend.
 
     Attributes:
-        shots: Shots for each value; readout mitigation gives half of them to each twin, rounded
-            up.
-        layout: Physical qubits to use, the best first; None ranks them by calibration.
-        width: Qubits to use at once. None takes all that pass `max_error` on a device and in closed
-            form, and 8 on an Aer emulator, whose cost is exponential in it.
-        mitigation: With "readout" every row has a twin with ⟨Z⟩ flipped, and two calibration rows
-            give each qubit's contraction. With "none" or None values stay as they are read.
-        mode: "faithful" runs every gate; "fused" runs one rotation whose angle is computed
-            classically from the exact expectation value, so it tests a device, not a circuit.
-        store: The folder for the directories of runs. For None a device uses `~/.qkan/runs`, and
+        shots: The number of shots for each value; with readout mitigation each twin gets half of
+            them, rounded up.
+        layout: The physical qubits to use, the best first; None ranks them by calibration.
+        width: The number of qubits to use at once. None takes all within `max_error` on a device
+            and in closed form, and 8 on an Aer emulator, whose cost is exponential in it.
+        mitigation: With "readout", every row has a twin with ⟨Z⟩ flipped, and two calibration rows
+            give each qubit's contraction. With "none" or None, values are not corrected.
+        mode: "faithful" runs every gate. "fused" runs one rotation whose angle is computed
+            classically from the exact expectation value, which tests a device, not a circuit.
+        store: The folder for the directories of runs. With None a device uses `~/.qkan/runs`, and
             an emulator keeps nothing.
-        budget_seconds: The most that may be billed; required for a real device. It holds over all
-            runs whose jobs are entered in one ledger, `budget.sqlite`, earlier runs and those of
-            other threads and processes included, whatever their device; and over all runs that
-            this backend has opened. The ledger is in the folder `store` if that is given; else in
-            `~/.qkan/runs` for the runs that are made there; else, for a run with a directory of
-            its own, beside that directory if a ledger is there, or in it.
-        seed: The seed of an emulator's draws; None draws a fresh one.
-        emulator: How a fake device runs: "aer" through the runtime's own primitive in local
-            mode, "closed_form" from binomial draws of the closed-form noisy device.
-        instance: IBM Cloud instance, by name or CRN; None as the account says, and where it says
-            nothing the one that the runtime chooses.
-        channel: IBM channel; None as the account says.
-        use_fractional_gates: Use a native RX(angle) where the device has one.
-        execution: "job", or "batch" or "session" where the account allows them.
-        spacing: Leave out qubits nearer than this to one in use, in steps of the coupling map; 0
-            uses neighbours, 2 leaves one qubit between.
-        max_error: Leave out qubits whose predicted rms error of ⟨Z⟩ exceeds it.
-        force: Use the qubits of `layout` even where they are faulty or exceed `max_error`.
+        budget_seconds: The most seconds that may be billed; required for a real device. The budget
+            applies to all runs whose jobs are entered in one ledger, `budget.sqlite`, including
+            earlier runs and those of other threads, processes and devices; and to all runs that
+            this backend has opened. The ledger is in the folder `store` if that is given, or in
+            `~/.qkan/runs` for the runs that are made there. For a run with its own directory, it is
+            beside that directory if there is a ledger, and otherwise in it.
+        seed: The seed of an emulator's draws; None draws a new one.
+        emulator: How a fake device is emulated: "aer" by the runtime's own primitive in local mode,
+            or "closed_form" by binomial draws from the closed form of the noisy device.
+        instance: The IBM Cloud instance, by name or CRN. None takes that of the account, or
+            otherwise the one that the runtime chooses.
+        channel: The IBM channel; None takes that of the account.
+        use_fractional_gates: Whether to use a native RX(angle) if the device has one.
+        execution: "job", or "batch" or "session" if the account allows them.
+        spacing: The least distance of two qubits in use, in steps of the coupling map: 0 allows
+            neighbours, and 2 leaves one qubit between.
+        max_error: Qubits with a larger predicted rms error of ⟨Z⟩ are left out.
+        force: Whether to use the qubits of `layout` even if they are faulty or exceed `max_error`.
         margin: A job reserves ⌈margin × its estimated seconds⌉ of the budget, its time limit.
-        retries: How often a job is submitted again that failed by a fault of the service.
-        job_seconds: The most a job should take; larger ones are split.
-        max_pending: The most jobs that are in the queue at once.
-        max_age_hours: A calibration fetched longer ago is fetched again before submitting.
-        poll_seconds: Seconds between two looks at a job in the queue.
-        search_seconds: How long a job that was submitted without an answer is looked for by its
-            tag. Then it is left alone, and its share of the budget with it, until the run is
-            opened again: it is looked for once more, and submitted anew only by `resubmit`.
-        wait: Whether to wait for jobs in the queue. Otherwise everything is submitted that can be,
-            and then a `PendingError` names the jobs; the run, opened again, collects their results.
+        retries: How often a job is submitted again if it failed by a fault of the service.
+        job_seconds: The most seconds that a job should take; larger ones are split.
+        max_pending: The most jobs in the queue at once.
+        max_age_hours: An older calibration is fetched again before submission.
+        poll_seconds: The seconds between two requests for the state of a job in the queue.
+        search_seconds: How long to look, by its tag, for a job that was submitted without an
+            answer. If it is not found, it keeps its share of the budget; when the run is opened
+            again, it is looked for once more, and is submitted again only by `resubmit`.
+        wait: Whether to wait for jobs in the queue. Otherwise all jobs that are ready are
+            submitted, and a `PendingError` names them; the run, opened again, collects their
+            results.
     """
 
     shots: int = 4096
@@ -140,18 +141,18 @@ class Options:
             value = getattr(self, name)
             is_none = name == "mitigation" and value is None
             if not is_none and not (isinstance(value, str) and value in choices):
-                raise BackendError(f"{name}={value!r}: {did_you_mean(value, choices)}")
+                raise BackendError(f"Unknown {name}={value!r}. {did_you_mean(value, choices)}")
         if self.twins and self.row_shots < LEAST_ROW_SHOTS:
             raise BackendError(
-                f"shots={self.shots}: readout mitigation measures how each qubit reads with as "
-                f"many shots as a twin has, half of them, and below {LEAST_ROW_SHOTS} it cannot "
-                f"tell a good qubit from a dead one. Use at least {2 * LEAST_ROW_SHOTS}, or "
-                "mitigation='none'."
+                f"shots={self.shots}: readout mitigation calibrates each qubit with half of the "
+                f"shots, and below {LEAST_ROW_SHOTS} it cannot tell a good qubit from a dead one. "
+                f"Use at least {2 * LEAST_ROW_SHOTS} shots, or mitigation='none'."
             )
         if self.row_shots * 8 > EXECUTIONS_A_JOB:
             raise BackendError(
-                f"shots={self.shots}: a job runs at most {EXECUTIONS_A_JOB:,} executions, and not "
-                f"even one row with its twins fits. Use at most {EXECUTIONS_A_JOB // 8:,}."
+                f"shots={self.shots}: a job runs at most {EXECUTIONS_A_JOB:,} executions, which is "
+                f"not enough for one row with its twins. Use at most {EXECUTIONS_A_JOB // 8:,} "
+                "shots."
             )
 
     @property
@@ -161,27 +162,27 @@ class Options:
 
     @property
     def copies(self) -> int:
-        """Rows that are run for one row of values."""
+        """The number of rows that are run for one row of values."""
         return 2 if self.twins else 1
 
     @property
     def row_shots(self) -> int:
-        """Shots of each row that is run."""
+        """The number of shots of each row that is run."""
         return -(-self.shots // self.copies)
 
     @property
     def calibration_rows(self) -> int:
-        """Rows of a job that measure no value."""
+        """The number of rows of a job that measure no value."""
         return 2 if self.twins else 0
 
     def of_results(self) -> dict[str, Any]:
-        """The options that a run's results depend on, as JSON values."""
+        """The options on which a run's results depend, as JSON values."""
         names = ("shots", "mitigation", "mode", "emulator")
         return {name: getattr(self, name) for name in names}
 
 
 def make_options(given: Mapping[str, Any]) -> Options:
-    """Options from keywords; a misspelt name is an error that names the nearest one."""
+    """Make options from keywords; for a misspelt name, an error names the nearest one."""
     names = [field.name for field in dataclasses.fields(Options)]
     for name in given:
         if name in GONE:
@@ -192,18 +193,18 @@ def make_options(given: Mapping[str, Any]) -> Options:
 
 
 def describe_options(options: Options) -> dict[str, Any]:
-    """All options of a run, as JSON values from which `restore_options` makes them again."""
+    """Return all options of a run, as JSON values from which `restore_options` makes them again."""
     described = dataclasses.asdict(options)
-    # each process that opens a run decides whether it waits, so this is no property of the run
+    # each process that opens a run decides whether it waits, so this does not belong to the run
     del described["wait"]
     if options.store is not None:
-        # the budget is kept there, in whatever folder the run is opened again
+        # the budget stays there, in whatever folder the run is opened again
         described["store"] = str(Path(options.store).expanduser().resolve())
     return described
 
 
 def restore_options(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that `describe_options` described, in this version or in an earlier one.
+    """Return the options that `describe_options` of this or an earlier version described.
 
     Raises:
         BackendError: This version lacks an option that was used.
@@ -218,14 +219,14 @@ def restore_options(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 GONE = {
-    "folding": "it no longer exists, for it hardly ever helped. Leave it out.",
-    "symmetric_readout": "it no longer exists: each qubit reads as calibrated. Leave it out.",
+    "folding": "it no longer exists, since it hardly ever helped. Leave it out.",
+    "symmetric_readout": "it no longer exists, since qubits read as calibrated. Leave it out.",
 }
-"""Options of version 0.1.0 that no longer exist, and what to do."""
+"""Options of version 0.1.0 that no longer exist, with what to do."""
 
 
 def refuse_gone(described: Mapping[str, Any]) -> None:
-    """Refuse the options of a run of version 0.1.0 that no longer exist.
+    """Raise for options of a run of version 0.1.0 that no longer exist.
 
     Raises:
         BackendError: The run used one.
@@ -233,13 +234,13 @@ def refuse_gone(described: Mapping[str, Any]) -> None:
     for name in GONE:
         if described.get(name):
             raise BackendError(
-                f"The run was made with {name}=True, which qkan no longer has. Go on with it with "
+                f"The run was made with {name}=True, which qkan no longer has. Continue it with "
                 "qkan 0.1.0, or start a new run without that option."
             )
 
 
 def whole(value: Any) -> Any:
-    """A whole number of any kind as an int; anything else as it is."""
+    """Return a whole number of any type as an int, and anything else unchanged."""
     if isinstance(value, bool | np.bool_):
         return value
     try:
@@ -249,19 +250,19 @@ def whole(value: Any) -> Any:
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of any kind as an int.
+    """Return a whole number of any type as an int.
 
     Raises:
-        BackendError: It is none, or less than `least`.
+        BackendError: It is not a whole number, or less than `least`.
     """
     found = whole(value)
     if not isinstance(found, int) or isinstance(found, bool) or found < least:
-        raise BackendError(f"{name}={value!r}: a whole number, {least} or more.")
+        raise BackendError(f"{name}={value!r}; wanted a whole number, {least} or more.")
     return found
 
 
 def finite(value: object) -> float | None:
-    """A finite real number of any kind as a float; None for anything else."""
+    """Return a finite real number of any type as a float, and None for anything else."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
     try:
@@ -272,31 +273,31 @@ def finite(value: object) -> float | None:
 
 
 def _number(name: str, value: Any, least: float | None = None) -> float:
-    """A finite number as a float: at least `least`, or above 0 without one."""
+    """Return a finite number as a float: at least `least`, or above 0 without it."""
     found = finite(value)
     if found is None or not (found > 0 if least is None else found >= least):
         bound = "above 0" if least is None else f"{least:g} or more"
-        raise BackendError(f"{name}={value!r}: a finite number {bound}.")
+        raise BackendError(f"{name}={value!r}; wanted a finite number {bound}.")
     return found
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise BackendError(
-            f"{name}={value!r}: wanted True or False (true or false in the terminal)."
+            f"{name}={value!r}; wanted True or False (true or false in the terminal)."
         )
     return bool(value)
 
 
 def _text(name: str, value: Any) -> str:
     if not (isinstance(value, str) and value):
-        raise BackendError(f"{name}={value!r}: wanted its name, or None for the account's.")
+        raise BackendError(f"{name}={value!r}; wanted a name, or None for that of the account.")
     return value
 
 
 def _folder(name: str, value: Any) -> Path | str:
     if not (isinstance(value, str | Path) and str(value)):
-        raise BackendError(f"{name}={value!r}: wanted the path of a folder.")
+        raise BackendError(f"{name}={value!r}; wanted the path of a folder.")
     return value
 
 
@@ -304,9 +305,9 @@ def _qubits(name: str, value: Any) -> tuple[int, ...]:
     try:
         qubits = tuple(whole(qubit) for qubit in value)
     except TypeError:
-        raise BackendError(f"{name}={value!r}: wanted a list of qubits.") from None
+        raise BackendError(f"{name}={value!r}; wanted a list of qubits.") from None
     if not all(isinstance(q, int) and not isinstance(q, bool) for q in qubits):
-        raise BackendError(f"{name}={list(qubits)}: physical qubits are whole numbers.")
+        raise BackendError(f"{name}={list(qubits)}; wanted whole numbers for physical qubits.")
     return qubits
 
 
@@ -331,4 +332,4 @@ _CONVERT: Mapping[str, Convert] = {
     "store": _or_none(_folder),
     "layout": _or_none(_qubits),
 }
-"""For each option that has no fixed choices the check that also gives its value Python's type."""
+"""The checks of options without fixed choices, which also convert values to Python's types."""

@@ -1,7 +1,7 @@
 """`PackedBackend`: the generic backend that packs many one-qubit circuits side by side.
 
-It needs a `Provider` that runs the jobs. Packing, layout, mitigation, budgets and the store are
-the same for all providers.
+A `Provider` runs the jobs. Packing, layout, mitigation, budgets and the store are the same for all
+providers.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from .store import Store
 
 
 class PackedBackend(Backend):
-    """A backend whose rows measure one value on every qubit that is used.
+    """A backend whose rows measure one value on every qubit in use.
 
-    Every measurement is one packed parametric template bound by an array: ⌈values/width⌉ rows,
-    with a standard error for every value.
+    Every measurement is one packed parametric circuit that is bound to an array of angles:
+    ⌈values/width⌉ rows, with a standard error for every value.
 
     Args:
-        provider: Runs the jobs.
+        provider: The provider that runs the jobs.
         options: All options.
 
     Attributes:
-        name: As the device calls itself.
-        shots: Shots a value.
+        name: The name of the device.
+        shots: The number of shots for each value.
         options: All options.
-        width: Qubits used at once.
+        width: The number of qubits used at once.
 
     Raises:
-        BackendError: A provider that bills, without a budget, or a layout that cannot be run.
+        BackendError: The provider bills, but there is no budget; or the layout cannot be used.
     """
 
     def __init__(self, provider: Provider, options: Options) -> None:
@@ -61,14 +61,14 @@ class PackedBackend(Backend):
         self._seed = options.seed if options.seed is not None else secrets.randbits(63)
         if provider.bills and options.budget_seconds is None:
             raise BackendError(
-                f"{self.name} bills its time: say how much at most, as in budget_seconds=60. The "
-                "open plan has 600 s in 28 days."
+                f"{self.name} bills its time; say how much may be billed at most, such as "
+                "budget_seconds=60. The open plan has 600 s in 28 days."
             )
         self._budget: Budget | None = None
         if options.budget_seconds is not None and provider.bills:
             self._budget = Budget(options.budget_seconds)
             if options.store is not None:
-                # what is entered in the store's folder already counts
+                # the entries in the ledger of the store's folder count already
                 self._budget.join(self._root / BUDGET_FILE)
         rows_a_job(options)
         self.width = len(self.layout)
@@ -77,12 +77,12 @@ class PackedBackend(Backend):
         return f"{type(self).__name__}({self.name!r}, shots={self.shots}, width={self.width})"
 
     def describe_options(self) -> dict[str, Any] | None:
-        """The options as JSON values."""
+        """Return the options as JSON values."""
         return describe_options(self.options)
 
     @property
     def corrects_readout(self) -> bool:
-        """Whether twins and calibration rows take the readout's bias out."""
+        """Whether twins and calibration rows remove the readout's bias."""
         return self.options.twins
 
     @property
@@ -92,19 +92,19 @@ class PackedBackend(Backend):
 
     @property
     def layout(self) -> tuple[int, ...]:
-        """The physical qubits that are used, the best first."""
+        """The physical qubits in use, the best first."""
         return self._layout(self.calibration(), frozenset())
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left of the budget after all that is billed or reserved; None without one."""
+        """The seconds left of the budget after billed and reserved ones; None without a budget."""
         return None if self._budget is None else self._budget.left
 
     def cost(self, values: int) -> Cost:
-        """The cost of measuring that many values of one circuit; nothing is submitted.
+        """Return the cost of measuring that many values of one circuit; nothing is submitted.
 
-        Seconds are estimated from rows × shots as IBM bills them, on an emulator too, where they
-        tell what the device would take.
+        Seconds are estimated from rows × shots as IBM bills them; on an emulator, they say what the
+        device would take.
         """
         values = count("values", values, least=0)
         found, chip = self._cost_on(self.width, values), None
@@ -129,13 +129,14 @@ class PackedBackend(Backend):
         return Cost(rows_run, jobs, executions, seconds, None, width)
 
     def dry_run(self, tasks: Sequence[Task]) -> float | None:
-        """Seconds that the service says the tasks would be billed for; nothing is run.
+        """Return the seconds that the service would bill for the tasks; nothing is run.
 
-        The service validates the jobs as it would real ones, on a mock of the device. IBM offers it
-        on its paid plans, from version 0.51 of the runtime on. None on an emulator.
+        The service validates the jobs as it would real ones, on a mock of the device. IBM offers
+        this on its paid plans, from version 0.51 of the runtime on. The result is None on an
+        emulator.
 
         Raises:
-            BackendError: The service refuses, or does not offer it.
+            BackendError: The service refuses, or does not offer dry runs.
         """
         values = flatten(tasks, fused=self.fused, native_rx=self.provider.native_rx)
         state = RunState(Store(None), {}, {}, "dry run")
@@ -148,13 +149,14 @@ class PackedBackend(Backend):
     def open(
         self, store: Path | str | None = None, about: Mapping[str, Any] | None = None
     ) -> QiskitRun:
-        """Open a run: a new one, or, where `store` holds one already, that one again.
+        """Open a new run, or the run that `store` has already.
 
-        A real device always has a store: without a path it is made in `~/.qkan/runs`, or in the
-        folder that the option `store` names.
+        A real device always has a store: without a path, it is made in `~/.qkan/runs` or in the
+        folder of the option `store`.
 
         Raises:
-            BackendError: Another process holds it, it was altered, or it holds another run.
+            BackendError: Another process works on the run, the store was altered, or it has another
+                run.
         """
         path = None if store is None else Path(store)
         if path is None and (self.options.store is not None or self.provider.bills):
@@ -163,21 +165,21 @@ class PackedBackend(Backend):
         return self._opened_run(path, about, working=True)
 
     def watch(self, store: Path | str, about: Mapping[str, Any] | None = None) -> QiskitRun:
-        """Open a run that another process may be working on, to ask for its status or cancel it.
+        """Open a run on which another process may be working, to see its status or cancel it.
 
         Raises:
-            BackendError: There is no run, it was altered, or it is another one.
+            BackendError: There is no run, the store was altered, or it has another run.
         """
         path = Path(store)
         if not any((path / name).exists() for name in (RUN_FILE, OLD_LOG)):
             raise BackendError(
-                f"{path} holds no run of a {type(self).__name__}. Name a run's directory; if "
+                f"{path} has no run of a {type(self).__name__}. Name a run's directory; if "
                 f"{RUN_FILE} was deleted there, restore it from a copy."
             )
         return self._opened_run(path, about, working=False)
 
     def calibration(self) -> Calibration:
-        """The device's calibration as last fetched; entries that are missing are NaN."""
+        """Return the calibration that was fetched last; missing entries are NaN."""
         return self.provider.calibration()
 
     def _opened_run(
@@ -207,7 +209,7 @@ class PackedBackend(Backend):
         return usable[: options.width or self.provider.default_width]
 
     def _ledger(self, path: Path | None) -> Ledger | None:
-        """The ledger of a run: the one beside the runs of its folder, or one of its own."""
+        """The ledger of a run: that of its folder, or its own."""
         if self._budget is None or path is None:
             return None
         folder = path.resolve().parent
@@ -219,5 +221,5 @@ class PackedBackend(Backend):
 
     @property
     def _root(self) -> Path:
-        """The folder of the runs that are given no place of their own."""
+        """The folder of runs without a directory of their own."""
         return Path(self.options.store or Path.home() / ".qkan" / "runs").expanduser().resolve()

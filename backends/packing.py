@@ -1,4 +1,4 @@
-"""The packing of tasks into rows, each of which measures one value on every qubit.
+"""Pack tasks into rows, each of which measures one value on every qubit.
 
 Letters: v values of all tasks, r rows, w width, s slots of a sequence.
 """
@@ -19,20 +19,20 @@ from .backend import Floats, Task
 from .errors import BackendError
 
 LARGEST_ANGLE = 1e8
-"""Beyond this, float64 no longer tells an angle's place on the circle to 1e-8."""
+"""Beyond this, float64 no longer determines an angle modulo 2π to 1e-8."""
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """All values of one call, as the slot angles of the sequences that measure them.
+    """All values of one call, as slot angles of the sequences that measure them.
 
     Attributes:
         sequences: The distinct sequences.
         sequence: (v,) the number of the sequence that measures each value.
-        turns: For each sequence an array (n, s) of its values' angles in [0, 2π), in order.
-        place: (v,) the row of `turns` that holds each value's angles.
+        turns: For each sequence, an array (n, s) of its values' angles in [0, 2π), in order.
+        place: (v,) the row of `turns` with each value's angles.
         weight: (v,) how much each value counts.
         shapes: The shape of each task's values, in order.
     """
@@ -51,14 +51,14 @@ class Values:
 
     @property
     def digest(self) -> str:
-        """A hash of all that is measured."""
+        """A hash of everything that is measured."""
         found = hashlib.sha256(repr((self.sequences, self.shapes)).encode())
         for array in (self.sequence, self.place, self.weight, *self.turns):
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
     def split(self, flat: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-        """Split one flat array (v,) into one array for each task, in the shape of its values."""
+        """Split a flat array (v,) into one array for each task, in the shape of its values."""
         if not self.shapes:
             return []
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
@@ -68,32 +68,32 @@ class Values:
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """Rows that run one sequence.
+    """Rows that run the same sequence.
 
     Attributes:
         sequence: Its number in `Values.sequences`.
-        value_index: (r, w) the number of the value that each qubit of a row measures; -1 where it
-            measures nothing.
+        value_index: (r, w) the number of the value that each qubit of a row measures; -1 for a
+            qubit that measures nothing.
     """
 
     sequence: int
     value_index: Integers
 
     def turns(self, values: Values) -> Floats:
-        """The slot angles (r, w, s); zeros where nothing is measured."""
+        """Return the slot angles (r, w, s), with zeros where nothing is measured."""
         table = values.turns[self.sequence]
         found: Floats = table[values.place[np.maximum(self.value_index, 0)]]
         found[self.value_index < 0] = 0.0
         return found
 
     def to_json(self) -> list[Any]:
-        """The block as JSON values."""
+        """Return the block as JSON values."""
         index = self.value_index
         return [self.sequence, {"shape": list(index.shape), "data": index.ravel().tolist()}]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> RowBlock:
-        """The block that `to_json` described."""
+        """Return the block that `to_json` described."""
         sequence, index = data
         return cls(sequence, np.array(index["data"], dtype=np.int64).reshape(index["shape"]))
 
@@ -102,7 +102,8 @@ def flatten(tasks: Sequence[Task], *, fused: bool = False, native_rx: bool = Fal
     """Check the tasks and translate their angles into slot angles.
 
     Raises:
-        BackendError: Angles of a wrong shape, complex, not finite or too large; a wrong weight.
+        BackendError: The angles have a wrong shape, or are complex, not finite or too large; a
+            weight is wrong.
     """
     sequences: dict[Isa, list[Floats]] = {}
     which, place, weights, shapes = [], [], [], []
@@ -129,11 +130,11 @@ def flatten(tasks: Sequence[Task], *, fused: bool = False, native_rx: bool = Fal
 
 
 def pack(values: Values, wanted: Integers, width: int) -> list[RowBlock]:
-    """Deal some values into as few rows as hold them, the heaviest ones to the first columns.
+    """Pack values into as few rows as possible, with the heaviest ones in the first columns.
 
     Args:
         values: The values of the call.
-        wanted: Numbers of the values to pack.
+        wanted: The numbers of the values to pack.
         width: The number of columns w; the first is the best qubit.
 
     Example:
@@ -160,7 +161,7 @@ def pack(values: Values, wanted: Integers, width: int) -> list[RowBlock]:
 
 
 def into_jobs(blocks: Sequence[RowBlock], rows: int) -> list[list[RowBlock]]:
-    """Spread blocks over jobs of at most `rows` rows of values each, in order."""
+    """Distribute blocks over jobs with at most `rows` rows of values each, in order."""
     jobs: list[list[RowBlock]] = []
     room = 0
     for block in blocks:
@@ -178,24 +179,25 @@ def into_jobs(blocks: Sequence[RowBlock], rows: int) -> list[list[RowBlock]]:
 
 def _checked_angles(number: int, task: Task) -> Floats:
     if not isinstance(task.circuit, Circuit):
-        raise BackendError(f"Task {number} measures {task.circuit!r}, which is no Circuit.")
+        raise BackendError(f"Task {number} measures {task.circuit!r}, which is not a Circuit.")
     needed = len(task.circuit.parametric_gates)
     angles = np.asarray(task.angles)
     asked = f"Task {number}: angles of shape {angles.shape} and dtype {angles.dtype}"
     if angles.dtype.kind not in "fiu":
-        raise BackendError(asked + "; an angle is a real number of radians.")
+        raise BackendError(asked + "; pass real numbers of radians.")
     if angles.ndim < 1 or angles.shape[-1] != needed:
         raise BackendError(
-            asked + f", but the circuit has {needed} parametric gates: pass (…, {needed}), one "
-            "angle a gate in time order."
+            asked
+            + f", but the circuit has {needed} parametric gates; pass (…, {needed}), one angle for "
+            "each gate in time order."
         )
     angles = angles.astype(np.float64)
     bad = ~(np.abs(angles) <= LARGEST_ANGLE)
     if bad.any():
         at = tuple(int(k) for k in np.argwhere(bad)[0])
         raise BackendError(
-            f"Task {number}: angle {angles[at]} at {at[:-1]}, gate {at[-1]}. Angles are finite "
-            f"and at most {LARGEST_ANGLE:g}; nothing was submitted."
+            f"Task {number}: the angle is {angles[at]} at {at[:-1]}, gate {at[-1]}. Angles must be "
+            f"finite and at most {LARGEST_ANGLE:g}; nothing was submitted."
         )
     return angles
 
@@ -203,7 +205,7 @@ def _checked_angles(number: int, task: Task) -> Floats:
 def _checked_weight(number: int, weight: Floats | float, shape: tuple[int, ...]) -> Floats:
     array = np.asarray(weight, dtype=np.float64)
     if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise BackendError(f"Task {number}: weights are finite numbers of at least 0.")
+        raise BackendError(f"Task {number}: weights must be finite numbers, 0 or more.")
     try:
         return np.broadcast_to(array, shape)
     except ValueError:

@@ -1,7 +1,7 @@
-"""`Planner`: which rows of a call become which jobs, on which qubits.
+"""`Planner`: assigns the rows of a call to jobs and qubits.
 
-A plan is recorded before anything of it is submitted. From the same store it is made again to the
-bit, so that a process that takes over knows what was paid for.
+A plan is recorded before any of it is submitted. From the same store the same plan follows, to the
+bit, so that a process that continues a run knows what was paid for.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .provider import Job, Pub
 from .state import JobEntry
 
 SECONDS_A_JOB, SECONDS_AN_EXECUTION = 2.0, 0.00035
-"""IBM bills a job for about the first plus the second times rows × shots."""
+"""IBM bills a job for about the first number plus the second times rows × shots."""
 
 
 def job_seconds(executions: int) -> float:
-    """Estimated seconds that a job is billed for."""
+    """Return the estimated seconds that a job is billed for."""
     return SECONDS_A_JOB + SECONDS_AN_EXECUTION * executions
 
 
 def rows_a_job(options: Options) -> int:
-    """How many rows of values fit into one job, by executions and by time."""
+    """Return how many rows of values fit into one job, by executions and by time."""
     in_time = (options.job_seconds - SECONDS_A_JOB) / SECONDS_AN_EXECUTION
     rows_run = int(min(EXECUTIONS_A_JOB, in_time)) // options.row_shots
     rows = (rows_run - options.calibration_rows) // options.copies
     if rows < 1:
         raise BackendError(
-            f"job_seconds={options.job_seconds:g}: not even one row of {options.shots} shots fits. "
-            "Allow more time a job, or use fewer shots."
+            f"job_seconds={options.job_seconds:g} is not enough for one row of {options.shots} "
+            "shots. Allow more time for a job, or use fewer shots."
         )
     return rows
 
@@ -50,8 +50,8 @@ class Planner:
 
     Args:
         context: The context of the run.
-        call: Number of the call.
-        values: What it measures.
+        call: The number of the call.
+        values: The values that it measures.
     """
 
     def __init__(self, context: RunContext, call: int, values: Values) -> None:
@@ -63,11 +63,11 @@ class Planner:
         return self._state.of_call(self._call)
 
     def missing(self) -> Integers:
-        """Numbers of the values that no job brings."""
+        """The numbers of the values that no job measures."""
         dropped = self._state.dropped(self._call)
         covered = np.zeros(self._values.size, dtype=bool)
         for entry in self.jobs():
-            # a mistake of ours stays one however often it is submitted
+            # submitting a mistake of this package again would not help
             if entry.is_live or entry.cause == "user":
                 keeps = [k for k, qubit in enumerate(entry.layout) if qubit not in dropped]
                 for block in entry.blocks:
@@ -76,7 +76,7 @@ class Planner:
         return np.flatnonzero(~covered)
 
     def plan_values(self, wanted: Integers, replaces: Sequence[JobEntry] = ()) -> None:
-        """Plan jobs for some values, in place of others that were never submitted."""
+        """Plan jobs for some values, in place of other jobs that were never submitted."""
         if wanted.size:
             layout = self._context.layout(self._calibration(), self._state.dropped(self._call))
             blocks = pack(self._values, wanted, len(layout))
@@ -95,8 +95,8 @@ class Planner:
         Args:
             jobs: The rows of each job.
             layout: Their physical qubits.
-            attempt: How often their rows failed before.
-            replaces: Planned jobs in whose place they are planned.
+            attempt: How often the rows failed before.
+            replaces: The planned jobs that they replace.
         """
         calibration, first = len(self._state.calibrations) - 1, len(self.jobs())
         planned = []
@@ -108,11 +108,11 @@ class Planner:
             entry.tag = f"{self._state.tag}-{key}-{entry.digest[:12]}"
             entry.reserve = math.ceil(self._options.margin * job_seconds(job.executions))
             planned.append(entry.to_json())
-        # one record, so that a process that takes over packs nothing anew
+        # one record, so that a process that continues the run need not pack again
         self._state.write("plan", jobs=planned, replaces=[entry.key for entry in replaces])
 
     def _calibration(self) -> Calibration:
-        """The calibration as of now, which is recorded where the run does not know it yet."""
+        """The current calibration, which is recorded if the run does not know it yet."""
         provider = self._context.contact.provider
         found = provider.calibration()
         if found.fetched is not None:
@@ -125,7 +125,7 @@ class Planner:
         return found
 
     def request(self, entry: JobEntry) -> Job:
-        """A job as it is submitted, which is always the same for the same entry."""
+        """Return the job for submission, which is always the same for the same entry."""
         pubs = []
         for block in entry.blocks:
             sequence = self._values.sequences[block.sequence]
@@ -145,12 +145,12 @@ class Planner:
         )  # fmt: skip
 
     def is_stale(self, entry: JobEntry) -> bool:
-        """Whether the device was calibrated since a job was planned."""
+        """Whether the device was calibrated after a job was planned."""
         self._calibration()
         return entry.calibration != len(self._state.calibrations) - 1
 
     def replan(self) -> None:
-        """Rank the qubits again for everything that was planned and not yet submitted."""
+        """Rank the qubits again for everything that was planned but not yet submitted."""
         stale = [entry for entry in self.jobs() if entry.state == "planned"]
         wanted = np.concatenate([b.value_index.ravel() for e in stale for b in e.blocks])
         self._state.add_note(
@@ -160,7 +160,7 @@ class Planner:
 
 
 def digest_of(job: Job) -> str:
-    """A hash of everything that a job runs."""
+    """Return a hash of everything that a job runs."""
     found = hashlib.sha256(repr((job.layout, job.shots)).encode())
     for pub in job.pubs:
         found.update(repr(pub.sequence).encode())

@@ -1,6 +1,6 @@
-"""`Provider`: what executes the jobs of runs, such as IBM's service or an emulator.
+"""`Provider`: executes the jobs of runs, such as IBM's service or an emulator.
 
-A run knows nothing of Qiskit: it submits rows of bound sequences and gets counts of ones.
+A run does not depend on Qiskit: it submits rows of bound sequences and gets counts of ones.
 Letters: r rows of a PUB, w width, s slots.
 """
 
@@ -26,7 +26,7 @@ State = Literal["queued", "done", "failed", "cancelled", "lost"]
 
 @dataclass(frozen=True, eq=False)
 class Pub:
-    """One sequence that every qubit of the layout runs, with all its sets of angles.
+    """A sequence that every qubit of the layout runs, with all sets of angles.
 
     Attributes:
         sequence: The pulses of each qubit.
@@ -39,13 +39,13 @@ class Pub:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Everything that is submitted at once.
+    """The measurements that are submitted at once.
 
     Attributes:
-        pubs: At least one.
+        pubs: The PUBs, at least one.
         layout: (w,) physical qubits.
-        shots: The shots of every row.
-        tags: The last one is the job's own, by which it is found again.
+        shots: The number of shots of every row.
+        tags: The tags; the last one is the job's own, by which it is found again.
         seconds: The most seconds that it may take on the device.
         seed: The seed of an emulator's draws.
     """
@@ -65,14 +65,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Status:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
-        state: "queued" until it is final; "lost" where the provider no longer knows it.
+        state: "queued" until it is final; "lost" if the provider no longer knows the job.
         reason: Why the job failed, in words.
-        cause: "time" if the job reached its limit, "user" if this package made a mistake, which is
-            never tried again, or "system".
-        seconds: Seconds billed so far for a job that still runs, where the provider says so.
+        cause: "time" if the job reached its time limit, "user" if this package made a mistake, so
+            that it is not tried again, or "system".
+        seconds: The seconds billed so far for a running job, if the provider says so.
     """
 
     state: State
@@ -86,14 +86,14 @@ class RejectedError(BackendError):
 
 
 class UnsureError(BackendError):
-    """The provider did not answer: the job may have been accepted or not."""
+    """The provider did not answer, so the job may have been accepted or not."""
 
 
 class MalformedError(BackendError):
     """A result does not fit what was submitted.
 
     Attributes:
-        raw: The result as text, to be kept.
+        raw: The result as text, which is kept.
     """
 
     def __init__(self, message: str, raw: str) -> None:
@@ -109,7 +109,7 @@ class Provider(ABC):
         bills: Whether its time is billed.
         durable: Whether a job outlives the process that submitted it.
         native_rx: Whether RX(angle) is one pulse.
-        default_width: Qubits to use at once unless the user says; None for all usable ones.
+        default_width: The default number of qubits to use at once; None for all usable ones.
     """
 
     name: str
@@ -120,32 +120,32 @@ class Provider(ABC):
 
     @abstractmethod
     def calibration(self, refresh: bool = False) -> Calibration:
-        """The device's calibration; fetched again where it may have changed."""
+        """Return the device's calibration; `refresh` fetches it again."""
 
     @abstractmethod
     def neighbours(self) -> Sequence[tuple[int, int]]:
-        """Pairs of coupled qubits."""
+        """Return the pairs of coupled qubits."""
 
     @abstractmethod
     def submit(self, job: Job) -> str:
         """Submit a job and return its id.
 
         Raises:
-            RejectedError: It was refused; nothing is in the queue.
+            RejectedError: The job was refused, and nothing is in the queue.
             UnsureError: No answer came.
         """
 
     @abstractmethod
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
-        """Ids and tags of the jobs with a tag, oldest first."""
+        """Return ids and tags of the jobs with a tag, the oldest first."""
 
     @abstractmethod
     def status(self, identity: str) -> Status:
-        """How a job stands."""
+        """Return the state of a job."""
 
     @abstractmethod
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """For each PUB the number of shots that read 1, (r, w).
+        """Return for each PUB the numbers of shots that read 1, (r, w).
 
         Raises:
             MalformedError: The result has another shape or number of shots.
@@ -153,23 +153,23 @@ class Provider(ABC):
 
     @abstractmethod
     def usage(self, identity: str) -> float | None:
-        """Seconds billed for a job; None while that is not final."""
+        """Return the seconds billed for a job; None while they are not final."""
 
     def dry_run(self, job: Job) -> float | None:
-        """Seconds that the service says a job would be billed for; nothing is run.
+        """Return the seconds that the service would bill for a job; nothing is run.
 
-        None where no service can be asked.
+        None if no service can be asked.
         """
         return None
 
     def seconds_left(self) -> float | None:
-        """Seconds that the account may still use; None where there is no limit, or none known."""
+        """Return the seconds that the account may still use; None without a known limit."""
         return None
 
     @abstractmethod
     def cancel(self, identity: str) -> None:
-        """Cancel a job; one that has finished stays as it is."""
+        """Cancel a job; a finished job is not affected."""
 
     @abstractmethod
     def close(self) -> None:
-        """End what was opened for the sake of jobs; jobs in the queue stay there."""
+        """Close a batch or session, if any; jobs in the queue stay there."""

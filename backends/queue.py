@@ -1,7 +1,7 @@
-"""`Queue`: plans the jobs of one call, submits them within the budget, and collects their results.
+"""`Queue`: plans the jobs of one call, submits them within the budget, collects their results.
 
 Each step is recorded before it is taken, so that the process may end at any moment. A job without
-an id is looked for by its tag and is never submitted again unless a person asks for it: the
+an id is looked for by its tag and is never submitted again unless a person asks for it, since the
 provider may have accepted it, however long its index of tags takes to show it.
 """
 
@@ -21,7 +21,7 @@ from .state import JobEntry
 log = logging.getLogger(__name__)
 
 LOST_CONTACT = 20
-"""Looks in a row that may go unanswered before a run gives up waiting."""
+"""The number of requests in a row without an answer after which a run stops waiting."""
 
 
 class Queue:
@@ -29,10 +29,10 @@ class Queue:
 
     Args:
         context: The context of the run.
-        call: Number of the call.
-        values: What it measures.
-        cancellations: `RunState.cancellations` when the run was opened; once that has changed,
-            nothing is submitted any more.
+        call: The number of the call.
+        values: The values that it measures.
+        cancellations: `RunState.cancellations` when the run was opened; after that changes, nothing
+            more is submitted.
     """
 
     def __init__(self, context: RunContext, call: int, values: Values, cancellations: int) -> None:
@@ -47,7 +47,7 @@ class Queue:
         self._unanswered = 0
 
     def work(self) -> None:
-        """Run what is missing, and return when nothing is left that could still come."""
+        """Run what is missing, and return when no more results can come."""
         self._look_for_earlier_jobs()
         self._planner.plan_values(self._planner.missing())
         while True:
@@ -80,7 +80,7 @@ class Queue:
                 del self._state.open_costs[key]
 
     def _is_awaited(self, entry: JobEntry) -> bool:
-        """Whether its result may still come."""
+        """Whether the result of a job may still come."""
         return entry.state == "submitted" or (
             (entry.state == "intent" and entry.key not in self._given_up)
             or (entry.state == "planned" and entry.key in self._maybe_submitted)
@@ -90,7 +90,7 @@ class Queue:
 
     def _submit_planned(self) -> None:
         self._adopt_earlier_jobs()
-        # what an emulator announced ended with the process that did so
+        # a job that an emulator announced has ended with that process
         states = ("planned",) if self._provider.durable else ("planned", "intent")
         for entry in [e for e in self._planner.jobs() if e.state in states]:
             others = (other for other in self._planner.jobs() if other is not entry)
@@ -105,7 +105,7 @@ class Queue:
                 return
 
     def _account_has(self, entry: JobEntry) -> bool:
-        """Whether the account has the time: on an exhausted one jobs would queue for ever."""
+        """Whether the account has the time; on an exhausted one, jobs would queue forever."""
         if not self._provider.bills:
             return True
         is_first = not any(other.identities for other in self._planner.jobs())
@@ -134,7 +134,7 @@ class Queue:
         )
 
     def _refuse(self, found: str, advice: str) -> bool:
-        """Note once that a job is not submitted; an error where no job of the run ever was."""
+        """Note once that a job is not submitted, or raise if no job of the run ever was."""
         text = f"{found}, so it was not submitted."
         if not any(other.identities for other in self._state.entries):
             raise BackendError(f"{text} {advice}")
@@ -144,19 +144,20 @@ class Queue:
         return False
 
     def _submit(self, entry: JobEntry) -> bool:
-        """Submit a job; return False if the run was cancelled in the meantime."""
+        """Submit a job; return False if the run has been cancelled in the meantime."""
         job = self._planner.request(entry)
         if digest_of(job) != entry.digest:
             raise BackendError(
-                f"Job {entry.key} of the store was planned for other angles, circuits or a "
-                "backend with other instructions. Open its own run, or start a new one."
+                f"Job {entry.key} of the store was planned for other angles or circuits, or for a "
+                "backend with other instructions. Open the run that it belongs to, or start a new "
+                "one."
             )
         if not self._announce(entry):
             return False
         try:
             identity = self._contact.submit(job)
             if any(identity in e.identities for e in self._state.entries if e is not entry):
-                raise UnsureError(f"The id {identity!r} is that of another job of the run.")
+                raise UnsureError(f"The id {identity!r} belongs to another job of the run.")
         except UnsureError as error:
             log.warning("Submitting job %s: %s", entry.key, error)
             self._state.write("unsure", key=entry.key, reason=str(error))
@@ -169,13 +170,13 @@ class Queue:
         return True
 
     def _announce(self, entry: JobEntry) -> bool:
-        """Record that a job is about to be submitted, unless the run was cancelled meanwhile."""
+        """Record that a job is about to be submitted, unless the run has been cancelled."""
 
         def is_not_cancelled() -> bool:
             return self._state.cancellations == self._cancellations
 
         if not self._provider.durable:
-            # the job cannot outlive this process, so no other process will have to look for it
+            # the job cannot outlive this process, so no other process needs to look for it
             return is_not_cancelled()
         if self._state.write("intent", when=is_not_cancelled, key=entry.key, since=time.time()):
             return True
@@ -183,7 +184,7 @@ class Queue:
         self._state.add_note("The run was cancelled while it waited; the rest was not submitted.")
         return False
 
-    # finding jobs that this store has no id of
+    # finding jobs whose ids this store does not have
 
     def _look_for_earlier_jobs(self) -> None:
         """Ask for all jobs of a run that is opened again, before anything is submitted.
@@ -203,22 +204,22 @@ class Queue:
                 for tag in set(tags) - {state.tag} if identity not in known else ():
                     state.at_provider.setdefault(tag, []).append(identity)
         if self._context.ledger is not None:
-            # seconds are reserved for a job that the store says was not submitted: the store may be
-            # older than the ledger
+            # if seconds are reserved for a job that was not submitted according to the store, the
+            # store may be older than the ledger
             reserved = {k for k, s in self._context.ledger.of_run(state.run_id).items() if s}
             begun = {key for key, entry in state.jobs.items() if entry.state != "planned"}
             self._maybe_submitted = reserved - begun
         self._adopt_earlier_jobs()
 
     def _adopt_earlier_jobs(self) -> None:
-        """Adopt the jobs that the provider had already for entries of this call."""
+        """Adopt the jobs that the provider has already for entries of this call."""
         for entry in self._planner.jobs() if self._state.at_provider else ():
             found = (self._state.at_provider or {}).pop(entry.tag, [])
             if found:
                 self._adopt(entry, found)
 
     def _count_jobs_without_a_plan(self) -> None:
-        """Cancel and count the provider's jobs of this call that are planned otherwise by now."""
+        """Cancel and count the provider's jobs of this call that are no longer in its plan."""
         at_provider = self._state.at_provider or {}
         for tag in [t for t in at_provider if _call_of(t, self._state.tag) == self._call]:
             for identity in at_provider.pop(tag):
@@ -233,7 +234,7 @@ class Queue:
         self._cancel_duplicates(entry)
 
     def _search(self, entry: JobEntry) -> bool:
-        """Look for a job that went unanswered; return whether something changed."""
+        """Look for a job without an answer; return whether something changed."""
         found = self._contact.attempt(
             f"Looking for job {entry.key}", self._contact.tagged, entry.tag
         )
@@ -248,24 +249,24 @@ class Queue:
         self._given_up.add(entry.key)
         self._state.add_note(
             f"Job {entry.key} was submitted without an answer and was not found. It may have been "
-            "accepted, so its reservation stays and it is not submitted again by itself. Open the "
-            "run again to look for it, or resume with resubmit=True (qkan collect --resubmit) to "
-            "submit it anew."
+            "accepted, so its reservation stays, and it is not submitted again automatically. Open "
+            "the run again to look for it, or resume with resubmit=True (qkan collect --resubmit) "
+            "to submit it again."
         )
         return True
 
     def _searched_enough(self, entry: JobEntry) -> bool:
-        """Whether a job was looked for often and long enough, whatever the clock does."""
+        """Whether a job was looked for often and long enough, even if the clock is changed."""
         looks, first = self._searches.get(entry.key, (0, time.monotonic()))
         self._searches[entry.key] = (looks + 1, first)
         age = time.monotonic() - first
         if entry.since and entry.identity is None:
-            # a job that had an id may be lost for a moment long after it was submitted
+            # even long after its submission, a job with an id may be lost for a moment
             age = max(age, time.time() - entry.since)
         return looks >= self._options.retries and age >= self._options.search_seconds
 
     def _cancel_duplicates(self, entry: JobEntry) -> bool:
-        """Cancel and record what the provider accepted a second time; False without an answer."""
+        """Cancel and record duplicates of a job; return False without an answer."""
         try:
             self._context.add_duplicates(entry, list(self._contact.tagged(entry.tag)))
             for identity in entry.duplicates:
@@ -279,7 +280,7 @@ class Queue:
     # collecting results
 
     def _look(self, entry: JobEntry) -> bool:
-        """Look at a job; return whether something changed."""
+        """Ask for the state of a job; return whether something changed."""
         if entry.identity is None:
             return self._search(entry)
         try:
@@ -289,11 +290,11 @@ class Queue:
         except MalformedError as error:
             self._malformed[entry.key] = self._malformed.get(entry.key, 0) + 1
             if self._malformed[entry.key] <= self._options.retries:
-                # the answer may have been garbled on its way, and the job is paid for
+                # the answer may have been garbled in transit, and the job is paid for
                 return self._bear_silence(error)
             self._state.write(
                 "note", blobs={f"quarantine-{entry.key}.txt": error.raw.encode()},
-                text=f"The result of job {entry.key} made no sense and was set aside.",
+                text=f"The result of job {entry.key} did not fit the job and was set aside.",
             )  # fmt: skip
             self._fail(entry, "system", str(error))
             changed = True
@@ -303,7 +304,7 @@ class Queue:
         return changed
 
     def _collect(self, entry: JobEntry, identity: str) -> bool:
-        """Record what has become of a job; return False while that is not decided."""
+        """Record the outcome of a job; return False while that is open."""
         status = self._contact.status(identity)
         lost = status.state == "lost"
         if not lost:
@@ -328,13 +329,13 @@ class Queue:
         self._unanswered += 1
         if self._unanswered > LOST_CONTACT:
             raise BackendError(
-                f"No answer after {LOST_CONTACT} looks: {error} The jobs stay in the queue; open "
-                "the run again to collect them."
+                f"No answer after {LOST_CONTACT} requests: {error} The jobs stay in the queue; "
+                "open the run again to collect their results."
             ) from None
         return False
 
     def _fail(self, entry: JobEntry, cause: str, reason: str) -> None:
-        """Record a failure and plan what may mend it."""
+        """Record a failure, and plan another attempt if that may help."""
         log.warning("Job %s failed: %s", entry.key, reason)
         self._state.write("failed", key=entry.key, cause=cause, reason=reason)
         if cause == "time" and entry.rows > 1:
@@ -343,10 +344,10 @@ class Queue:
         elif cause != "user" and entry.attempt < self._options.retries:
             self._planner.plan([entry.blocks], entry.layout, entry.attempt + 1)
         else:
-            self._state.add_note(f"Job {entry.key} failed for good: {reason}")
+            self._state.add_note(f"Job {entry.key} failed permanently: {reason}")
 
 
 def _call_of(tag: str, run_tag: str) -> int | None:
-    """The number of the call in a job's tag."""
+    """Return the number of the call in a job's tag."""
     number = tag.removeprefix(f"{run_tag}-").partition(".")[0]
     return int(number) if number.isdigit() else None

@@ -1,4 +1,4 @@
-"""`QiskitRun`: one run on a backend that packs its circuits, recorded in a store as it goes."""
+"""`QiskitRun`: a run on a backend that packs its circuits, recorded in a store step by step."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class QiskitRun(Run):
-    """A run of a `QiskitBackend` or a `PennyLaneBackend`; made by its `open`.
+    """A run on a `QiskitBackend` or a `PennyLaneBackend`, made by its method `open`.
 
     Attributes:
         path: The store's directory, or None.
         backend: The backend that opened it.
-        notes: Sentences on what went otherwise than planned, kept in the store.
+        notes: Sentences about deviations from the plan, which are kept in the store.
     """
 
     def __init__(self, backend: Backend, context: RunContext, path: Path | None) -> None:
@@ -40,12 +40,12 @@ class QiskitRun(Run):
         self._call, self._cancellations = 0, context.state.cancellations
 
     def measure(self, tasks: Sequence[Task]) -> list[Measurement]:
-        """Measure the tasks together; what the store has is not run again.
+        """Measure the tasks together; results in the store are not measured again.
 
         Raises:
-            BackendError: Wrong tasks, other tasks than the store has for this call, a first job
-                beyond the budget, a job that the service refuses.
-            KeyboardInterrupt: With the ids of the jobs in the queue and how to go on.
+            BackendError: The tasks are wrong, or differ from those in the store for this call; the
+                first job exceeds the budget; the service refuses a job.
+            KeyboardInterrupt: With the ids of the jobs in the queue, and how to continue.
         """
         fused, native_rx = self._options.mode == "fused", self._contact.provider.native_rx
         values = flatten(tasks, fused=fused, native_rx=native_rx)
@@ -59,27 +59,27 @@ class QiskitRun(Run):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What went otherwise than planned, in order."""
+        """Sentences about deviations from the plan, in order."""
         return tuple(self._state.notes)
 
     @property
     def jobs(self) -> tuple[str, ...]:
-        """Ids of the jobs submitted so far, in order."""
+        """The ids of the jobs submitted so far, in order."""
         return tuple(i for entry in self._state.entries for i in entry.identities)
 
     @property
     def seconds(self) -> float:
-        """Time on the device that is billed so far, as far as that is final."""
+        """The time on the device billed so far, as far as it is final."""
         return self._state.seconds
 
     @property
     def committed_seconds(self) -> float:
-        """Time billed, and reserved for jobs whose usage is not final."""
+        """The time billed, plus that reserved for jobs whose usage is not final."""
         bills, state = self._contact.provider.bills, self._state
         return sum(map(state.commitment, state.entries)) if bills else 0.0
 
     def status(self) -> dict[str, str]:
-        """How each job stands, by id; the provider is asked for those that may be in its queue.
+        """Return the state of each job by id; the provider is asked about jobs that may be queued.
 
         Raises:
             BackendError: The provider does not answer.
@@ -94,13 +94,13 @@ class QiskitRun(Run):
         }
 
     def cancel(self) -> tuple[str, ...]:
-        """Cancel the jobs that have not finished and return their ids.
+        """Cancel the unfinished jobs and return their ids.
 
-        A process that waits for them submits nothing more. What finishes while the cancellation
-        travels is kept, and is there when the run is opened again.
+        A process that waits for them submits nothing more. The result of a job that finishes before
+        its cancellation arrives is kept for when the run is opened again.
 
         Raises:
-            BackendError: The provider does not answer; the message names the jobs left.
+            BackendError: The provider does not answer; the message names the remaining jobs.
         """
         state, contact = self._state, self._contact
         no_answer: list[str] = []
@@ -144,15 +144,15 @@ class QiskitRun(Run):
         return tuple(cancelled)
 
     def _adopt_unanswered(self, entry: JobEntry, found: Sequence[str]) -> None:
-        """Adopt what was found by its tag for a job that was submitted without an answer."""
+        """Adopt the jobs found by tag for a job that was submitted without an answer."""
         if entry.state == "intent" and entry.identity is None and found:
             with _even_on_a_full_disk():
                 self._context.adopt(entry, found)
 
     def _is_cancelled(self, identity: str, entry: JobEntry | None) -> bool:
-        """Whether a job that was cancelled will bring nothing, as the provider has it.
+        """Whether a cancelled job will have no result, according to the provider.
 
-        It may have finished while the cancellation travelled; its result is then kept.
+        It may have finished before the cancellation arrived; its result is then kept.
         """
         for look in range(self._options.retries + 1):
             if look:
@@ -165,7 +165,7 @@ class QiskitRun(Run):
         return True
 
     def _record_cancelled(self, entry: JobEntry) -> None:
-        """Record it, and give back what the job held of the budget if its cost is known."""
+        """Record a cancellation, and release the job's reservation if its cost is known."""
         with _even_on_a_full_disk():
             self._state.write(
                 "cancelled", when=lambda: entry.state == "submitted",
@@ -174,10 +174,11 @@ class QiskitRun(Run):
             self._context.record_usage(entry)
 
     def resubmit(self) -> tuple[str, ...]:
-        """Let jobs that went unanswered and were not found be submitted anew; return their tags.
+        """Allow jobs without an answer that were not found to be submitted again; return their
+        tags.
 
-        They are looked for once more. Each may have been accepted all the same, so it stays
-        reserved for in the budget; should it turn up, it is cancelled and counted.
+        They are looked for once more. Each may have been accepted after all, so its reservation in
+        the budget stays; if it is found later, it is cancelled and counted.
 
         Raises:
             BackendError: The provider does not answer.
@@ -192,7 +193,7 @@ class QiskitRun(Run):
         return tuple(given_up)
 
     def keep(self, name: str, content: bytes) -> bytes:
-        """Keep bytes with the run, unless there are some under that name; return the kept ones."""
+        """Keep bytes with the run, unless some are kept under that name; return the kept ones."""
         kept = self._state.store.get(name)
         if kept is not None:
             return kept
@@ -201,9 +202,9 @@ class QiskitRun(Run):
         return content
 
     def copy(self, folder: Path | str) -> None:
-        """Copy the run's jobs and results into another directory, also while it goes on.
+        """Copy the run's jobs and results into another directory, even while it is running.
 
-        Opened again from an older copy, a run asks its device for the jobs that it lacks.
+        A run that is opened from an older copy asks its device for the jobs that the copy lacks.
         """
         self._state.store.copy(Path(folder))
 
@@ -225,7 +226,7 @@ class QiskitRun(Run):
             )
 
     def _work(self, call: int, values: Values) -> dict[int, Contraction]:
-        """Run the call until every value came from a qubit that can be read."""
+        """Run the call until every value comes from a qubit with a usable readout."""
         if not values.size:
             return {}
         queue = Queue(self._context, call, values, self._cancellations)
@@ -236,7 +237,7 @@ class QiskitRun(Run):
             dead = sorted(q for q, c in found.items() if c.is_dead and q not in dropped)
             if not dead:
                 return found
-            note = f"Qubits {dead} read almost nothing of ⟨Z⟩; their values were run elsewhere."
+            note = f"Qubits {dead} read almost nothing of ⟨Z⟩; other qubits measured their values."
             log.warning("%s", note)
             self._state.add_note(note)
             self._state.write("dropped", call=call, qubits=dead)
@@ -281,9 +282,9 @@ class QiskitRun(Run):
     def _readings(
         self, call: int, values: Values
     ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
-        """Unscaled ⟨Z⟩, its cautious and its unbiased variance, and the qubit of every value.
+        """Uncorrected ⟨Z⟩, its cautious and its unbiased variance, and the qubit of every value.
 
-        NaN and -1 stand where no result came.
+        Values without a result are NaN, and their qubit is -1.
         """
         z, cautious, unbiased = (np.full(values.size, np.nan) for _ in range(3))
         qubit = np.full(values.size, -1)
@@ -308,14 +309,14 @@ class QiskitRun(Run):
         waiting = [e.identity for e in self._state.entries if e.state == "submitted"]
         return (
             f"Interrupted. Jobs {waiting} stay in the queue and the run stays in {self.path}. To "
-            f"go on, open that store again (qkan.resume({str(self.path)!r})); to give it up, "
+            f"continue, open that store again (qkan.resume({str(self.path)!r})); to give it up, "
             f"qkan.cancel({str(self.path)!r})."
         )
 
 
 @contextlib.contextmanager
 def _even_on_a_full_disk() -> Iterator[None]:
-    """Go on where the store cannot be written, because a full disk must not keep a job running."""
+    """Continue even on a full disk, which must not keep jobs running."""
     try:
         yield
     except UnsureError:

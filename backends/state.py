@@ -1,4 +1,4 @@
-"""`RunState`: what a run knows of its jobs, rebuilt from the records of its store.
+"""`RunState`: the state of a run's jobs, rebuilt from the records of its store.
 
 Each record is written before the in-memory state changes, so that replaying the records gives the
 same state in any process. The records of other processes are read before a record is written.
@@ -27,24 +27,24 @@ class JobEntry:
     """One job of a run.
 
     Attributes:
-        key: Its name in the run, "call.number".
-        call: The call of `measure` that it belongs to; -1 for a job of the run's tag that this
-            store has no plan of, which is only counted.
+        key: The job's name in the run, "call.number".
+        call: The call of `measure` that it belongs to; -1 for a job with the run's tag that this
+            store has no plan for, which is only counted.
         blocks: The rows of values that it measures.
-        layout: Physical qubits.
+        layout: The physical qubits.
         digest: A hash of everything that is submitted.
-        reserve: Seconds of the budget that are held for it, which are its time limit too.
+        reserve: The seconds of the budget that are reserved for it, which are also its time limit.
         attempt: How often its rows failed before.
-        calibration: Number of the snapshot that its layout was chosen by.
-        tag: The tag that the provider finds it by, with the run, the key and the digest in it.
+        calibration: The number of the snapshot by which its layout was chosen.
+        tag: The tag by which the provider finds it, which contains the run, the key and the digest.
         state: "planned" → "intent" → "submitted" → "done", "failed" or "cancelled". A planned job
             may be "replaced", and an intent whose job is not found may be "abandoned".
-        since: When it was submitted, in seconds since 1970.
+        since: The time of its submission, in seconds since 1970.
         identity: The provider's id.
-        duplicates: Ids of further jobs that the provider accepted for the same submission.
+        duplicates: The ids of further jobs that the provider accepted for the same submission.
         cause: The cause of a failure.
         result: The name of its counts in the store.
-        unsure: Whether a submission of it went unanswered.
+        unsure: Whether a submission of it had no answer.
     """
 
     key: str
@@ -66,17 +66,17 @@ class JobEntry:
 
     @property
     def identities(self) -> list[str]:
-        """All ids of the provider that stand for it."""
+        """All ids that the provider has for it."""
         return ([] if self.identity is None else [self.identity]) + self.duplicates
 
     @property
     def rows(self) -> int:
-        """Rows of values, twins not counted."""
+        """The number of rows of values, without twins."""
         return sum(len(block.value_index) for block in self.blocks)
 
     @property
     def is_live(self) -> bool:
-        """Whether its values are there or may still come."""
+        """Whether its values have come or may still come."""
         return self.state in ("planned", "intent", "submitted", "done")
 
     @property
@@ -85,7 +85,7 @@ class JobEntry:
         return self.identity is None and self.state in ("intent", "abandoned")
 
     def to_json(self) -> Record:
-        """What the record of its plan keeps."""
+        """Return the values that the record of its plan keeps."""
         names = ("key", "call", "digest", "reserve", "attempt", "calibration", "tag")
         plain = {name: getattr(self, name) for name in names}
         blocks = [block.to_json() for block in self.blocks]
@@ -93,7 +93,7 @@ class JobEntry:
 
     @classmethod
     def from_json(cls, data: Record, run_tag: str) -> JobEntry:
-        """The planned job of a record."""
+        """Return the planned job of a record."""
         plain = {name: value for name, value in data.items() if name != "pieces"}
         plain["layout"] = tuple(data["layout"])
         # the tags of version 0.1.0 had no digest
@@ -106,25 +106,26 @@ class RunState:
 
     Attributes:
         open_costs: The jobs whose costs are not known to be final, by key.
-        cancellations: Number of the last record by which somebody asked to cancel the run.
-        at_provider: Jobs that the provider had of this run when it was opened again and that no
-            entry stands for yet: ids by tag. None until the provider was asked.
+        cancellations: The number of the last record of a request to cancel the run.
+        at_provider: Jobs of this run that the provider had when it was opened again and that have
+            no entry yet: ids by tag. None until the provider was asked.
 
     Args:
-        store: Where the records are kept.
-        about: What the caller says of the run; it must be the same when a store is opened again.
-        backend: The device and the options that results depend on, which must be the same too.
+        store: The store of the records.
+        about: The caller's description of the run, which must be the same when a store is opened
+            again.
+        backend: The device and the options on which results depend, which must also be the same.
         seed: The seed of a new run.
 
     Raises:
-        BackendError: The store holds another run.
+        BackendError: The store has another run.
     """
 
     def __init__(
         self, store: Store, about: Mapping[str, Any], backend: Mapping[str, Any], seed: str
     ) -> None:
         self.store = store
-        # several threads may ask one run for its status, or cancel it, while another waits for it
+        # several threads may ask for a run's status, or cancel it, while another one waits for it
         self._lock = threading.RLock()
         self.run_id = self.seed = ""
         self.opened: Record | None = None
@@ -164,14 +165,14 @@ class RunState:
         blobs: Mapping[str, bytes] | None = None,
         **data: Any,
     ) -> bool:
-        """Write a record, and then change the state by it.
+        """Write a record, and then update the state.
 
         Args:
             kind: The kind of record.
-            when: It is called after the records of other processes were read; where it returns
-                False, nothing is written.
-            blobs: Bytes by name that are kept together with the record.
-            **data: What the record says.
+            when: A function that is called after the records of other processes were read; if it
+                returns False, nothing is written.
+            blobs: Bytes by name, which are kept together with the record.
+            **data: The values of the record.
 
         Returns:
             Whether the record was written.
@@ -188,7 +189,7 @@ class RunState:
         return True
 
     def add_note(self, text: str) -> None:
-        """Keep a sentence for the readers of the run, unless it is kept already."""
+        """Keep a sentence for the users of the run, unless it is kept already."""
         self.write("note", when=lambda: text not in self.notes, text=text)
 
     @property
@@ -198,7 +199,7 @@ class RunState:
 
     @property
     def calibrations(self) -> list[Record]:
-        """All snapshots that layouts were chosen by, in order."""
+        """All snapshots by which layouts were chosen, in order."""
         return list(self._calibrations.values())
 
     @property
@@ -207,30 +208,30 @@ class RunState:
         return list(self.jobs.values())
 
     def of_call(self, call: int) -> list[JobEntry]:
-        """The jobs of a call, in the order in which they were planned."""
+        """Return the jobs of a call, in the order in which they were planned."""
         return list(self._of_call.get(call, {}).values())
 
     def dropped(self, call: int) -> frozenset[int]:
-        """The qubits that a call no longer uses, because they tell nothing."""
+        """Return the qubits that a call no longer uses, since their readout is useless."""
         return frozenset(self._dropped.get(call, ()))
 
     @property
     def added_shots(self) -> float:
-        """Shots that its readings count beside those that were run; ½ in version 0.1.0."""
+        """The number of shots added to those that were run in its readings; ½ in version 0.1.0."""
         return 0.5 if "format" in (self.opened or {}) else 0.0
 
     @property
     def tag(self) -> str:
-        """The tag that all jobs of the run carry."""
+        """The tag of all jobs of the run."""
         return f"qkan-{self.run_id}"
 
     @property
     def seconds(self) -> float:
-        """Seconds billed, those of jobs that still run included as far as they are known."""
+        """The seconds billed, including those of running jobs as far as they are known."""
         return sum({**self.partial_usage, **self.usage}.values())
 
     def commitment(self, entry: JobEntry) -> float:
-        """The most that a job can cost: seconds billed, or reserved where that is not final."""
+        """Return the most that a job can cost: seconds billed, or reserved if that is not final."""
         held = float(entry.reserve)
         total = held if entry.is_unsure and not entry.duplicates else 0.0
         for identity in entry.identities:
@@ -238,11 +239,11 @@ class RunState:
         return total
 
     def is_final(self, entry: JobEntry) -> bool:
-        """Whether everything that a job costs is billed."""
+        """Return whether all costs of a job are final."""
         return bool(entry.identities) and all(i in self.usage for i in entry.identities)
 
     def counts(self, entry: JobEntry) -> list[NDArray[np.int64]]:
-        """The counts of a job that is done, one array a PUB."""
+        """Return the counts of a finished job, an array for each PUB."""
         content = None if entry.result is None else self.store.get(entry.result)
         if content is None:
             raise BackendError(f"The result of job {entry.key} is missing from {self.store.path}.")
@@ -250,13 +251,13 @@ class RunState:
         return [arrays[f"pub{k}"].astype(np.int64) for k in range(len(arrays))]
 
     def finish(self, entry: JobEntry, counts: Sequence[NDArray[np.int64]]) -> None:
-        """Keep a job's counts; from here on it is done."""
+        """Keep a job's counts, after which it is done."""
         name = f"{entry.key}.npz"
         content = to_bytes({f"pub{k}": array for k, array in enumerate(counts)})
         self.write("done", blobs={name: content}, key=entry.key, file=name)
 
     def _apply(self, number: int, record: Record) -> None:
-        """Change the state by a record; one that is applied twice counts once."""
+        """Update the state by a record; applying a record twice has no further effect."""
         kind = record["kind"]
         if kind in _STATE_AFTER:
             self._apply_to(self.jobs[record["key"]], kind, record)
@@ -297,7 +298,7 @@ class RunState:
         self._of_call.setdefault(entry.call, {})[entry.key] = entry
 
     def _apply_to(self, entry: JobEntry, kind: str, record: Record) -> None:
-        """Change one job by a record of it."""
+        """Update a job by a record of it."""
         entry.state = _STATE_AFTER[kind] or entry.state
         if kind == "intent":
             entry.since = record.get("since", 0.0)
@@ -322,19 +323,21 @@ _STATE_AFTER = {
     "failed": "failed", "cancelled": "cancelled", "abandoned": "abandoned", "unsure": None,
     "stray": None,
 }  # fmt: skip
-"""The kinds of record that tell of one job, and the state that it has from then on.
+"""The kinds of records of a job, and the state that the job then has.
 
-The kinds keep the names that older stores have: "stray" tells of a duplicate, "stranger" of a job
-that this store has no plan of, and "stop" of a cancellation of the run.
+The kinds have the names of older stores: "stray" is a duplicate, "stranger" a job without a plan in
+this store, and "stop" a cancellation of the run.
 """
 
 
 def _plain(values: Mapping[str, Any]) -> Record:
-    """The values as a file gives them back."""
+    """Return the values as they would be read from a file."""
     try:
         found: Record = json.loads(json.dumps(dict(values)))
     except (TypeError, ValueError) as error:
-        raise BackendError(f"What describes a run must be plain JSON values: {error}.") from None
+        raise BackendError(
+            f"The description of a run must consist of plain JSON values: {error}."
+        ) from None
     return found
 
 
@@ -345,7 +348,7 @@ def _require_same(opened: Record, about: Record, backend: Record) -> None:
         if kept != found:
             names = sorted(k for k in kept.keys() | found.keys() if kept.get(k) != found.get(k))
             raise BackendError(
-                f"The store holds another run: its {what} has {names[0]}="
+                f"The store has another run: its {what} has {names[0]}="
                 f"{kept.get(names[0])!r:.80}, not {found.get(names[0])!r:.80}. Use another "
-                "directory, or open it as it was."
+                "directory, or open the run as it was."
             )

@@ -1,4 +1,4 @@
-"""Expectation values and their standard errors, computed from counts.
+"""Expectation values and their standard errors from counts.
 
 Letters: r rows of values, w width. The rows of a PUB measure the
 values first, and then their twins.
@@ -17,17 +17,17 @@ from .backend import Floats
 from .provider import Counts
 
 LEAST_CONTRACTION = 0.1
-"""A qubit whose readout keeps less of ⟨Z⟩ than this is not used: its error bar is too wide."""
+"""A qubit whose readout keeps less of ⟨Z⟩ is not used, since its standard error is too large."""
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """How much of ⟨Z⟩ a qubit's readout keeps.
+    """The factor by which a qubit's readout shrinks ⟨Z⟩.
 
     Attributes:
         value: The estimate of 1 - p - q.
         stderr: Its standard error, never 0.
-        variance: Its variance, estimated without bias.
+        variance: An unbiased estimate of its variance.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Contraction:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the contraction is near 0, or cannot be told from 0."""
+        """Whether the contraction is near 0, or cannot be distinguished from 0."""
         return self.value < max(LEAST_CONTRACTION, 5 * self.stderr)
 
     @property
@@ -49,7 +49,7 @@ class Contraction:
         """The factor that turns a reading into ⟨Z⟩.
 
         The mean of 1/value exceeds 1/(1 - p - q) by the variance over the third power. That bias is
-        taken off, because it would add up over the many edges of a layer.
+        subtracted, since it would add up over the many edges of a layer.
         """
         return (1 - self.variance / self.value**2) / self.value
 
@@ -57,17 +57,17 @@ class Contraction:
 def read(
     counts: Counts, shots: int, twins: bool, added: float = 0.0
 ) -> tuple[Floats, Floats, Floats]:
-    """⟨Z⟩ from counts of ones, (r, w), with its cautious and its unbiased variance.
+    """Return ⟨Z⟩ from counts of ones, (r, w), with its cautious and its unbiased variance.
 
-    With twins, whose counts are (2·r, w), ⟨Z⟩ is half the difference of the two, so that whatever
-    adds to both cancels, such as the asymmetry of the readout.
+    With twins, whose counts are (2·r, w), ⟨Z⟩ is half the difference of the two, so that anything
+    that adds to both, such as the asymmetry of the readout, cancels.
 
     Args:
         counts: The counts of a PUB.
         shots: The shots of each row.
         twins: Whether the second half of the rows are twins of the first.
-        added: Shots that were counted for each reading beside those that were run: ½ in runs of
-            version 0.1.0, which go on as they began.
+        added: The number of shots added to those that were run: ½ in runs of version 0.1.0, which
+            are continued as they began.
     """
     ones = counts.astype(np.float64)
     z, stderr = shot_estimate(ones, shots)
@@ -85,10 +85,11 @@ def read(
 def contractions(
     readings: Iterable[tuple[tuple[int, ...], Counts, int]], added: float = 0.0
 ) -> dict[int, Contraction]:
-    """Each qubit's contraction from calibration rows, (layout, counts (2, w), shots) a job.
+    """Return each qubit's contraction from the calibration rows (layout, counts (2, w), shots) of
+    jobs.
 
-    The first row prepared ⟨Z⟩ = 1 and the second -1. The counts of a qubit add up over several
-    jobs. `read` says what `added` is.
+    The first row prepares ⟨Z⟩ = 1 and the second -1. The counts of a qubit are added over jobs.
+    `read` explains `added`.
     """
     ones: dict[int, Counts] = {}
     shots: dict[int, int] = {}

@@ -1,7 +1,7 @@
-"""`Store`: what a run keeps in its directory, in a database that survives the process.
+"""`Store`: the data that a run keeps in its directory, in a database.
 
-The database has a log of records and named blobs. Every record has a seal, a checksum that chains
-it to the record before, and every blob has a checksum, so that an edited store is noticed.
+The database has a log of records and named blobs. Every record has a seal, a checksum that depends
+on the record before, and every blob has a checksum, so that an altered store is detected.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ CREATE TABLE blob (name TEXT PRIMARY KEY, content BLOB NOT NULL, checksum TEXT N
 """
 
 _TRACES = ("run.json", "budget.sqlite", "angles-*.npz", "[0-9]*.[0-9]*.npz")
-"""Files that stand beside a run's database, and that tell of a run where it is lost."""
+"""Files beside a run's database, which show that there was a run if the database is lost."""
 
 
 class Store:
     """An append-only log and blobs, in a database or in memory.
 
     Args:
-        path: The directory; made if absent. None keeps everything in memory.
-        working: Whether this process works on the run, which only one may do at a time. Others may
-            read it, and append to it, at any moment.
+        path: The directory, which is made if it does not exist. None keeps everything in memory.
+        working: Whether this process works on the run, which only one process may do at a time.
+            Others may read it and append to it at any moment.
 
     Raises:
-        BackendError: Another process works on it, or it was damaged or lost.
+        BackendError: Another process works on the run, or the store is damaged or lost.
 
     Example:
         >>> import tempfile
@@ -79,11 +79,11 @@ class Store:
             raise
 
     def transaction(self, *, write: bool = True) -> AbstractContextManager[sqlite3.Connection]:
-        """A transaction: everything that is written in it is kept when it ends, or nothing is."""
+        """Open a transaction: everything that is written in it is kept when it ends, or nothing."""
         return self._database.transaction(write=write)
 
     def news(self, step: sqlite3.Connection) -> Iterator[tuple[int, Record]]:
-        """The records, with their numbers, that this object has not handed out yet.
+        """Yield the records, with their numbers, that this object has not yielded yet.
 
         Raises:
             BackendError: A record was altered.
@@ -96,9 +96,9 @@ class Store:
             chain = _seal(content, self._chain)
             if chain != seal or number != self._seen + 1:
                 raise BackendError(
-                    f"Record {self._seen + 1} of {self._database.path} is not what was written "
-                    "there, so what was paid for is unsure. Restore the file from a copy, or start "
-                    "a run in another directory."
+                    f"Record {self._seen + 1} of {self._database.path} was altered, so it is not "
+                    "certain what was paid for. Restore the file from a copy, or start a run in "
+                    "another directory."
                 )
             yield number, json.loads(content)
             # after the yield, so that a record that Ctrl-C kept from its reader is yielded again
@@ -119,10 +119,10 @@ class Store:
         step.execute("INSERT OR REPLACE INTO blob VALUES (?, ?, ?)", row)
 
     def get(self, name: str) -> bytes | None:
-        """The bytes under a name; None where there are none.
+        """Return the bytes under a name, or None if there are none.
 
         Raises:
-            BackendError: They are not what was kept.
+            BackendError: They were altered.
         """
         with self.transaction(write=False) as step:
             found = step.execute(
@@ -131,18 +131,18 @@ class Store:
             content, checksum = found.fetchone() or (None, "")
         if content is not None and hashlib.sha256(content).hexdigest() != checksum:
             raise BackendError(
-                f"{name} of {self._database.path} is not what was written there; restore the file "
-                "from a copy, or start a run in another directory."
+                f"{name} of {self._database.path} was altered; restore the file from a copy, or "
+                "start a run in another directory."
             )
         return content
 
     def copy(self, folder: Path) -> None:
-        """Write a copy into a directory; it is complete even while the run goes on."""
+        """Write a copy into a directory; it is complete even while the run continues."""
         make_folder(folder)
         self._database.copy(folder / FILE)
 
     def close(self) -> None:
-        """Let other processes work on the run."""
+        """Release the run for other processes."""
         if self._lock is not None:
             self._lock.close()
 
@@ -158,13 +158,13 @@ class Store:
         if traces:
             state = "is empty" if file.exists() else "is missing"
             raise BackendError(
-                f"{file} {state}, and {traces[0]} beside it tells of a run, so it may have "
-                "held paid jobs. Restore it from a copy, or name another directory."
+                f"{file} {state}, but {traces[0]} beside it belongs to a run, so it may have "
+                "listed paid jobs. Restore it from a copy, or name another directory."
             )
         return Database(file, _TABLES)
 
     def _carried_over(self, file: Path) -> Database:
-        """A database with everything that version 0.1.0 wrote into files, which stay unchanged."""
+        """Make a database of all that version 0.1.0 wrote into files, which do not change."""
         records, blobs = read_old(file.parent)
         draft = file.with_name(f"{file.name}.part")
         draft.unlink(missing_ok=True)
@@ -178,10 +178,10 @@ class Store:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, if it is not there.
+    """Make a folder if it does not exist.
 
     Raises:
-        BackendError: It cannot be made.
+        BackendError: The folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,17 +190,17 @@ def make_folder(folder: Path) -> None:
 
 
 def to_bytes(arrays: Arrays) -> bytes:
-    """Arrays as the bytes of an npz file."""
+    """Return arrays as the bytes of an npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def from_bytes(content: bytes, what: str) -> dict[str, NDArray[Any]]:
-    """The arrays that `to_bytes` wrote.
+    """Return the arrays that `to_bytes` wrote.
 
     Raises:
-        BackendError: The bytes are no npz file; `what` names them.
+        BackendError: The bytes are not an npz file; `what` names them.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -217,9 +217,9 @@ def _seal(content: str, chain: str) -> str:
 
 
 def _locked(path: Path) -> IO[bytes] | None:
-    """The lock file, held until it is closed or the process ends, however it ends.
+    """Return the lock file, which is locked until it is closed or the process ends.
 
-    Where the folder cannot be written, no process can work, and nothing is locked.
+    If the folder cannot be written to, no process can work there, and nothing is locked.
     """
     try:
         file = path.open("ab")
@@ -238,6 +238,6 @@ def _locked(path: Path) -> IO[bytes] | None:
         file.close()
         raise BackendError(
             f"Another process works in {path.parent}. Wait until it ends, or use another "
-            "directory. Its status can be asked for, and its jobs be cancelled, meanwhile."
+            "directory. Meanwhile you can see the run's status and cancel its jobs."
         ) from None
     return file

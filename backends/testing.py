@@ -1,4 +1,4 @@
-"""A contract test for providers: whatever a service does, a run must lose and overpay nothing.
+"""A contract test for providers: whatever a service does, a run must not lose or overpay anything.
 
 If you write a `Provider` for jobs that outlive their process, run it as a test:
 
@@ -8,10 +8,10 @@ If you write a `Provider` for jobs that outlive their process, run it as a test:
     def test_my_provider(name, tmp_path):
         check_provider(lambda: MyProvider(...), tmp_path, FAULTS[name])
 
-`Hostile` stands between the run and the provider, and answers late, twice, in disorder, with
+`Hostile` is put between the run and the provider, and answers late, twice, in the wrong order, with
 nonsense or not at all. A service that misbehaves by itself is checked with `FAULTS["none"]`.
-Whatever happens, every value is measured within its error bar, every job is accepted by the
-service once, and no more is reserved and billed than the budget allows.
+Whatever happens, every value must be measured within its standard error, every job accepted once,
+and no more reserved and billed than the budget allows.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ JOBS, SHOTS, BUDGET = 5, 64, 40.0
 
 @dataclass(frozen=True)
 class Fault:
-    """What a service does wrong, always or for a number of times.
+    """The faults of a service, which occur always or for a number of times.
 
     Attributes:
         lag: How often a job's tag must be asked for before the job is found by it.
-        unanswered: How many submissions are accepted without an answer.
-        garbled: How many of the next answers to "submit", "find", "status", "counts", "usage" or
-            "cancel" make no sense; a submission is accepted all the same.
+        unanswered: The number of submissions that are accepted without an answer.
+        garbled: The number of next answers to "submit", "find", "status", "counts", "usage" or
+            "cancel" that are nonsense; a submission is accepted nevertheless.
         duplicated: Whether lists have every job twice.
         reordered: Whether lists are in reverse order.
-        slow: For how many looks a job that is done seems to be in the queue.
+        slow: For how many requests a finished job seems to be in the queue.
         late_usage: How often the usage of a job must be asked for before it is final; a part of it
-            is told while the job is in the queue.
-        forgetful: How often a job must be looked at before the service knows its id.
+            is reported while the job is in the queue.
+        forgetful: How often a job must be asked for before the service knows its id.
         interrupted: Whether the process ends after every few calls to the service.
-        restored: Whether the store is put back to an older copy before it is opened again.
-        cancelled: Whether the run is cancelled between two openings, and every job finishes while
-            its cancellation travels.
+        restored: Whether the store is replaced by an older copy before it is opened again.
+        cancelled: Whether the run is cancelled between two openings, and every job finishes before
+            its cancellation arrives.
     """
 
     lag: int = 0
@@ -104,19 +104,19 @@ NONSENSE: Mapping[str, Any] = {
 
 
 class Ended(BaseException):
-    """It ends the process as a signal would, so that nothing that follows is run."""
+    """Ends the process as a signal would, so that nothing after it is run."""
 
 
 class Hostile(Provider):
-    """A provider that stands between a run and another provider, and adds faults.
+    """A provider that adds faults to another provider.
 
     Args:
         provider: The provider that runs the jobs.
-        fault: What goes wrong.
+        fault: The faults.
 
     Attributes:
         accepted: The ids that the provider gave, by the job's own tag.
-        ends_after: The number of calls after which the process ends; None lets it go on.
+        ends_after: The number of calls after which the process ends; None lets it continue.
     """
 
     bills = True
@@ -132,11 +132,11 @@ class Hostile(Provider):
         self._asked: dict[tuple[str, str], int] = {}
 
     def calibration(self, refresh: bool = False) -> Calibration:
-        """The provider's calibration."""
+        """Return the provider's calibration."""
         return self._provider.calibration(refresh)
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
-        """The provider's pairs of coupled qubits."""
+        """Return the provider's pairs of coupled qubits."""
         return self._provider.neighbours()
 
     def submit(self, job: Job) -> str:
@@ -150,7 +150,7 @@ class Hostile(Provider):
         return self._answer("submit", identity)
 
     def find(self, tag: str) -> Sequence[tuple[str, Sequence[str]]]:
-        """The jobs with a tag, late, twice or in reverse order."""
+        """Return the jobs with a tag, late, twice or in reverse order."""
         self._count()
         found = list(self._provider.find(tag))
         found = [pair for pair in found if self._times("find", pair[0]) > self._fault.lag]
@@ -159,7 +159,7 @@ class Hostile(Provider):
         return self._answer("find", found * 2 if self._fault.duplicated else found)
 
     def status(self, identity: str) -> Status:
-        """How a job stands, perhaps as it stood before."""
+        """Return the state of a job, perhaps an older one."""
         self._count()
         found, times = self._provider.status(identity), self._times("status", identity)
         if times <= self._fault.forgetful:
@@ -169,12 +169,12 @@ class Hostile(Provider):
         return self._answer("status", found)
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """The counts of a job."""
+        """Return the counts of a job."""
         self._count()
         return self._answer("counts", self._provider.counts(identity, job))
 
     def usage(self, identity: str) -> float | None:
-        """The usage of a job, perhaps not yet."""
+        """Return the usage of a job, perhaps late."""
         self._count()
         late = self._times("usage", identity) <= self._fault.late_usage
         return self._answer("usage", None if late else self._provider.usage(identity))
@@ -215,12 +215,13 @@ class Hostile(Provider):
 
 
 def check_provider(make: Callable[[], Provider], folder: Path, fault: Fault) -> None:
-    """Run a provider with a fault and raise unless all that is promised of a run holds.
+    """Run a provider with a fault, and raise unless all promises of a run hold.
 
     Args:
-        make: Returns a provider of the same service and device each time, as a new process would.
+        make: A function that returns a provider of the same service and device each time, as a new
+            process would.
         folder: An empty folder.
-        fault: What goes wrong.
+        fault: The faults.
 
     Raises:
         AssertionError: A promise is broken.

@@ -1,4 +1,4 @@
-"""What a DARUAN is, without torch: circuit, ansätze, lowering, spectrum and drawings."""
+"""DARUANs without torch: circuits, ansätze, lowering, spectra, drawings and exports."""
 
 from .ansatz import ansatz as ansatz
 from .ansatz import ansatze as ansatze

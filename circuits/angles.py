@@ -1,4 +1,4 @@
-"""The angles of a circuit's gates, bound to data and parameters of any array library."""
+"""The angles of a circuit's gates for given data and parameters, in any array library."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gate_angles(circuit: Circuit, x: Any, theta: Any, scale: Any, shift: Any, xp
 def bound_gates(circuit: Circuit, angles: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """Yield the name and the angle of each gate, in time order.
 
-    The angle is None for H, X and Z, a number where it is fixed, and else the next of `angles`,
+    The angle is None for H, X and Z, a number if it is fixed, and otherwise the next of `angles`,
     which has one for each of `circuit.parametric_gates`.
     """
     bound = iter(angles)
@@ -51,7 +51,7 @@ def bound_gates(circuit: Circuit, angles: Iterable[Any]) -> Iterator[tuple[str, 
 
 
 def arccos(e: Any, xp: Any) -> Any:
-    """Arccos of e clamped to [-1, 1]; its derivative is 0 where |e| ≥ 1, and NaN stays NaN."""
+    """Return arccos of e clamped to [-1, 1]; its derivative is 0 for |e| ≥ 1, and NaN stays NaN."""
     outside = abs(e) >= 1
     inner = xp.arccos(xp.where(outside, 0.0, e))
     return xp.where(e >= 1, 0.0, xp.where(e <= -1, math.pi, inner))

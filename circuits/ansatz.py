@@ -1,7 +1,7 @@
-"""The ansätze: families of circuits with a name, those of the package and those of its users.
+"""The ansätze: named families of circuits, those of the package and those of its users.
 
-No other file knows an ansatz by its name. In the docstrings `e` stands for the next `Encoding(u)`
-and `t` for the next free theta slot, both in time order. Source: arXiv 2509.14026.
+No other file knows an ansatz by its name. In the docstrings, `e` means the next `Encoding(u)` and
+`t` the next free theta slot, both in time order. Source: arXiv 2509.14026.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Builder = Callable[[int], Circuit]
 
 
 def pz(reps: int) -> Circuit:
-    """H, then `reps` times RZ(t) RY(t) RZ(e), then RZ(t) RY(t): the default ansatz."""
+    """Return H, then `reps` times RZ(t) RY(t) RZ(e), then RZ(t) RY(t): the default ansatz."""
     gates = [H]
     for u in range(reps):
         gates += [RZ(Theta(2 * u)), RY(Theta(2 * u + 1)), RZ(Encoding(u))]
@@ -27,7 +27,7 @@ def pz(reps: int) -> Circuit:
 
 
 def rpz(reps: int) -> Circuit:
-    """H, then `reps` times RY(t) RZ(e), then RY(t): half the angles of `pz`."""
+    """Return H, then `reps` times RY(t) RZ(e), then RY(t), with half the angles of `pz`."""
     gates = [H]
     for u in range(reps):
         gates += [RY(Theta(u)), RZ(Encoding(u))]
@@ -35,10 +35,10 @@ def rpz(reps: int) -> Circuit:
 
 
 def real(reps: int) -> Circuit:
-    """H, then `reps` times X RY(t) Z RY(e).
+    """Return H, then `reps` times X RY(t) Z RY(e).
 
-    All its gates turn the state within one plane, so that φ is a single sinusoid whose frequency
-    is the sum of the scales, whatever `reps` is. It is here for comparison.
+    All its gates turn the state within one plane, so φ is a single sinusoid for any `reps`, whose
+    frequency is the sum of the scales. This ansatz is for comparison.
     """
     gates = [H]
     for u in range(reps):
@@ -47,9 +47,9 @@ def real(reps: int) -> Circuit:
 
 
 def px(reps: int) -> Circuit:
-    """H, then `reps` times RZ(t) RX(arccos e), then RZ(t).
+    """Return H, then `reps` times RZ(t) RX(arccos e), then RZ(t).
 
-    Its φ is a polynomial in e and √(1-e²), no trigonometric polynomial in x.
+    Its φ is a polynomial in e and √(1-e²), not a trigonometric polynomial in x.
     """
     gates = [H]
     for u in range(reps):
@@ -58,7 +58,7 @@ def px(reps: int) -> Circuit:
 
 
 def mix(reps: int) -> Circuit:
-    """H, then `reps` times RZ(t) RX(t) RY(e), then RZ(t) RX(t)."""
+    """Return H, then `reps` times RZ(t) RX(t) RY(e), then RZ(t) RX(t)."""
     gates = [H]
     for u in range(reps):
         gates += [RZ(Theta(2 * u)), RX(Theta(2 * u + 1)), RY(Encoding(u))]
@@ -67,7 +67,7 @@ def mix(reps: int) -> Circuit:
 
 _builders: dict[str, Builder] = {"pz": pz, "rpz": rpz, "real": real, "px": px, "mix": mix}
 SHIPPED = tuple(_builders)
-"""The ansätze of the package, by which every engine and `extend` are tested."""
+"""The ansätze of the package, with which every engine and `extend` are tested."""
 
 
 def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
@@ -90,23 +90,23 @@ def ansatz(name: str | Builder, reps: int = 3) -> Circuit:
     if name not in _builders:
         raise CircuitError(
             f"Unknown ansatz {name!r}. {did_you_mean(name, _builders)} An ansatz of your own is "
-            "known in the process that called register_ansatz: call it there too, or pass the "
-            "function that builds the circuit in place of its name."
+            "known only in a process that called register_ansatz; call it in this process, too, or "
+            "pass the function that builds the circuit in place of its name."
         )
     return _built(name, _builders[name], reps)
 
 
 def register_ansatz(name: str, build: Builder) -> None:
-    """Give a family of circuits of your own a name, which `ansatz` and every layer then know.
+    """Register your own family of circuits under a name for `ansatz` and every layer.
 
     Args:
-        name: The new name, which is none of the shipped ones.
-        build: A function from the number of repetitions to a `Circuit` with that many
-            encodings. It is called once here, with reps = 1 and 2, to check it.
+        name: The new name, other than those of the package.
+        build: A function from the number of repetitions to a `Circuit` with that many encodings. It
+            is called here with reps = 1 and 2 to check it.
 
     Raises:
-        CircuitError: The name is taken by a shipped ansatz, or `build` does not return a
-            circuit with one encoding a repetition.
+        CircuitError: The name belongs to an ansatz of the package, or `build` does not return a
+            circuit with one encoding for each repetition.
 
     Example:
         >>> from qkan.circuits import RX, RY, Circuit, Encoding, Theta
@@ -120,7 +120,7 @@ def register_ansatz(name: str, build: Builder) -> None:
         2
     """
     if name in SHIPPED:
-        raise CircuitError(f"{name!r} is a shipped ansatz; choose another name for yours.")
+        raise CircuitError(f"{name!r} is an ansatz of the package; choose another name for yours.")
     if not isinstance(name, str) or not name:
         raise CircuitError(f"register_ansatz({name!r}, …): the name must be a non-empty string.")
     for reps in (1, 2):
@@ -129,14 +129,14 @@ def register_ansatz(name: str, build: Builder) -> None:
 
 
 def ansatze() -> tuple[str, ...]:
-    """The names that `ansatz` knows, the user's own included."""
+    """Return the names that `ansatz` knows, including registered ones."""
     return tuple(_builders)
 
 
 def _built(name: str, build: Builder, reps: int) -> Circuit:
     if isinstance(reps, bool) or not hasattr(reps, "__index__") or reps < 1:
         raise CircuitError(
-            f"reps={reps!r}: the number of repetitions must be a whole number, 1 or more."
+            f"reps={reps!r}; the number of repetitions must be a whole number, 1 or more."
         )
     circuit = build(index(reps))
     if not isinstance(circuit, Circuit):
@@ -151,7 +151,7 @@ def _built(name: str, build: Builder, reps: int) -> Circuit:
 
 @dataclass(frozen=True)
 class _Extend:
-    """A builder whose circuits can be extended again; a pickle holds its name, not its code."""
+    """A builder whose circuits can be extended; a pickle contains its name, not its code."""
 
     name: str
     build: Builder
@@ -165,10 +165,10 @@ class _Extend:
 
 
 def _registered(name: str, module: str = "", qualname: str = "") -> _Extend | None:
-    """Find the builder of a pickled circuit: its function, or what is registered by its name."""
+    """Return the builder of a pickled circuit: its function, or the one registered by its name."""
     try:
         build = attrgetter(qualname)(import_module(module))
     except (ImportError, AttributeError, ValueError):
-        # a process that finds neither still runs the circuit but cannot extend it
+        # a process that finds neither can run the circuit but not extend it
         build = _builders.get(name)
     return _Extend(name, build) if callable(build) else None

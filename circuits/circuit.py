@@ -1,4 +1,4 @@
-"""`Circuit`: what a DARUAN is, defined once, for every engine and every device."""
+"""`Circuit`: the definition of a DARUAN for every engine and every device."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Circuit:
     arXiv 2509.14026, data re-uploading after arXiv 1907.02085.
 
     Args:
-        gates: The gates, first in time first. Theta slots and encodings are numbered from 0
-            without gaps; either may occur more than once.
+        gates: The gates in time order. Theta slots and encodings are numbered from 0 without gaps,
+            and may occur more than once.
         observable: "X", "Y", "Z", or a unit 3-vector (n_x, n_y, n_z); or several of them in a
-            tuple, such as ("X", "Y", "Z"), which are read from one state. φ has an axis a more
-            then, one value for each observable.
-        builder: The function that builds the circuit for a number of repetitions. `ansatz` sets
-            it and `extend` needs it; it is no part of equality.
+            tuple, such as ("X", "Y", "Z"), which are read from one state. φ then has an additional
+            axis a, with one value for each observable.
+        builder: The function that builds the circuit for a number of repetitions. `ansatz` sets it
+            and `extend` needs it; it does not count for equality.
 
     Raises:
-        CircuitError: The numbering has a gap, no gate encodes x, or an observable is none.
+        CircuitError: The numbering has a gap, no gate encodes x, or an observable is invalid.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, H, RY, RZ, Theta
@@ -60,7 +60,7 @@ class Circuit:
     _counts: tuple[int, int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # a frozen dataclass can normalise what the caller passed in no other way
+        # this is the only way in which a frozen dataclass can normalise its arguments
         object.__setattr__(self, "gates", _checked_gates(self.gates))
         object.__setattr__(self, "observable", checked_observable(self.observable))
         thetas, encodings = used_indices(self.gates, Theta), used_indices(self.gates, Encoding)
@@ -71,7 +71,7 @@ class Circuit:
                 "The circuit has no Encoding, so its output would not depend on x. "
                 "Add a gate such as RZ(Encoding(0))."
             )
-        # a layer asks for them at every call
+        # a layer asks for the counts at every call
         object.__setattr__(self, "_hash", hash((self.gates, self.observable)))
         object.__setattr__(self, "_counts", (len(thetas), len(encodings)))
 
@@ -90,12 +90,12 @@ class Circuit:
 
     @property
     def num_theta(self) -> int:
-        """Number of trainable angles of one edge."""
+        """The number of trainable angles of one edge."""
         return self._counts[0]
 
     @property
     def num_encodings(self) -> int:
-        """Number of encodings; an edge has one `scale` and one `shift` for each."""
+        """The number of encodings; an edge has one `scale` and one `shift` for each."""
         return self._counts[1]
 
     @property
@@ -109,12 +109,12 @@ class Circuit:
     @property
     def reads_several(self) -> bool:
         """Whether φ has one value for each of several observables."""
-        # numbers alone are the vector of one observable
+        # a tuple of numbers is the vector of one observable
         return isinstance(self.observable, tuple) and not isinstance(self.observable[0], float)
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """All observables; a single one too is in a tuple."""
+        """All observables as a tuple, even if there is only one."""
         return self.observable if self.reads_several else (self.observable,)  # type: ignore[return-value]
 
     @property
@@ -131,24 +131,24 @@ class Circuit:
         """
         if self.reads_several:
             raise CircuitError(
-                f"The circuit is measured in several observables, {self.observable!r}, and one is "
-                "wanted here: choose it by circuit.with_observable(…)."
+                f"The circuit is measured in several observables, {self.observable!r}, but one is "
+                "needed here; choose it with circuit.with_observable(…)."
             )
         return self.observable_vectors[0]
 
     @property
     def uses_arccos(self) -> bool:
-        """Whether an encoding enters through its arccos: then φ is no trigonometric polynomial."""
+        """Whether an encoding enters through its arccos, so that φ has no finite spectrum."""
         return any(isinstance(g.angle, Encoding) and g.angle.arccos for g in self.gates)
 
     @functools.cached_property
     def program(self) -> Program:
-        """The circuit lowered to its shortest list of rotations; equal circuits share one."""
+        """The circuit, lowered to its shortest list of rotations; equal circuits share it."""
         vectors = self.observable_vectors
         return lower_to_program(self.gates, vectors if self.reads_several else vectors[0])
 
     def draw(self) -> Drawing:
-        """Draw the circuit, as text in a terminal and as a picture in a notebook."""
+        """Return a drawing of the circuit: text in a terminal, and a picture in a notebook."""
         return Drawing(self.gates, self.observables)
 
     def _repr_html_(self) -> str:
@@ -157,16 +157,16 @@ class Circuit:
     def spectrum(self, scale: str | Sequence[float] = "linear") -> np.ndarray:
         """Return the frequencies k ≥ 0 of φ(x) = Σ_k c_k e^{ikx} for generic angles, ascending.
 
-        Each is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605) whose coefficient
-        does not vanish at three random draws of the angles, so that frequencies which the circuit
-        cannot reach are absent.
+        Each is a sum Σ_u s_u·scale[u] with s_u ∈ {-1, 0, 1} (arXiv 2008.08605). Frequencies whose
+        coefficient vanishes for three random draws of the angles are left out, since the circuit
+        cannot have them.
 
         Args:
-            scale: "linear", "binary", "ternary", or one number an encoding.
+            scale: "linear", "binary", "ternary", or one number for each encoding.
 
         Raises:
-            CircuitError: An arccos encoding, a scale of the wrong length, or over 200,000
-                frequencies.
+            CircuitError: There is an arccos encoding, the scale has the wrong length, or there are
+                over 200,000 frequencies.
 
         Example:
             >>> from qkan.circuits import ansatz
@@ -178,13 +178,12 @@ class Circuit:
         return frequencies(self.program, resolve_scale(self, scale))
 
     def with_observable(self, observable: Any) -> Circuit:
-        """Return the same gates measured in another observable, or in several.
+        """Return the circuit with the same gates, but with another observable, or with several.
 
         Args:
-            observable: As for a `Circuit`; or "trainable" for a direction that is learnt: before
-                Z is measured, RZ and RY turn the state by two more thetas, the last ones. With
-                the angles α and β that measures the unit vector n = (-sin β·cos α, sin β·sin α,
-                cos β), whatever the gates before.
+            observable: As for a `Circuit`; or "trainable" for a direction that is learnt: before Z
+                is measured, RZ(α) and RY(β) turn the state, where α and β are two more thetas, the
+                last ones. This measures the unit vector n = (-sin β·cos α, sin β·sin α, cos β).
 
         Example:
             >>> from qkan.circuits import ansatz
@@ -203,20 +202,20 @@ class Circuit:
         return Circuit(gates, observable, builder)
 
     def extend(self, reps: int) -> Circuit:
-        """Return the same ansatz with `reps` repetitions in all.
+        """Return the same ansatz with a total of `reps` repetitions.
 
         Raises:
-            CircuitError: The circuit has no builder, or already more than `reps` repetitions.
+            CircuitError: The circuit has no builder, or has more than `reps` repetitions already.
         """
         if self.builder is None:
             raise CircuitError(
-                "extend: this circuit is a bare gate list, and nothing says how it goes on. "
-                "Register a builder with register_ansatz(name, build) and use ansatz(name, reps)."
+                "extend: a bare list of gates has no rule for more repetitions. Register a builder "
+                "with register_ansatz(name, build) and use ansatz(name, reps)."
             )
         if reps < self.num_encodings:
             raise CircuitError(
-                f"extend({reps}): the circuit already has {self.num_encodings} repetitions, "
-                "and an extension takes none away."
+                f"extend({reps}): the circuit already has {self.num_encodings} repetitions, and an "
+                "extension removes none; pass at least that number."
             )
         return self.builder(reps)
 
@@ -233,12 +232,12 @@ def lower(circuit: Circuit) -> Program:
 
 
 def lower_gates(circuit: Circuit | Program) -> tuple[tuple[Rotation, ...], ...]:
-    """Return the rotations of each gate, nothing merged, as noise after each gate needs them."""
+    """Return the rotations of each gate without merging, as needed for noise after each gate."""
     return tuple(map(gate_rotations, circuit.gates))
 
 
 def spectrum(circuit: Circuit, scale: str | Sequence[float] = "linear") -> np.ndarray:
-    """Return the frequencies that φ can contain for generic angles: `circuit.spectrum(scale)`."""
+    """Return the frequencies that φ can have for generic angles: `circuit.spectrum(scale)`."""
     return circuit.spectrum(scale)
 
 
@@ -247,14 +246,14 @@ def _checked_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:
     for position, gate in enumerate(gates):
         if not isinstance(gate, Gate):
             raise CircuitError(
-                f"Gate {position} is {gate!r}: use H, X, Z, RX(angle), RY(angle) or RZ(angle)."
+                f"Gate {position} is {gate!r}; use H, X, Z, RX(angle), RY(angle) or RZ(angle)."
             )
     return gates
 
 
 @dataclass(frozen=True)
 class _Observed:
-    """A builder whose circuits are measured in another observable than those of `plain`."""
+    """A builder of the circuits of `plain`, but with another observable."""
 
     plain: Callable[[int], Circuit]
     observable: Observables
@@ -272,12 +271,12 @@ class _Observed:
 
 
 def _observed(build: Callable[[int], Circuit] | None, observable: Observables) -> _Observed | None:
-    """The builder of a pickled circuit, None in a process that knows none."""
+    """Return the builder of a pickled circuit, or None in a process that does not know it."""
     return None if build is None else _Observed(build, observable)
 
 
 def checked_observable(observable: object) -> Observables:
-    """The observable in the one form that a circuit keeps it in."""
+    """Return the observable in the form in which a circuit keeps it."""
     if isinstance(observable, str) or not isinstance(observable, Iterable):
         return _checked_axis(observable, f"Observable {observable!r}: ")
     if isinstance(observable, Mapping | Set | bytes):
@@ -296,7 +295,8 @@ def _checked_axis(value: Any, asked: str) -> Observable:
         return value.upper()
     if value == "trainable":
         raise CircuitError(
-            asked + "a direction that is learnt needs two more gates and stands alone; "
+            asked
+            + "a direction that is learnt needs two more gates and must be the only observable; "
             "circuit.with_observable('trainable') adds them."
         )
     try:

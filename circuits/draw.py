@@ -1,4 +1,4 @@
-"""A drawn circuit: a line of boxes, as text in a terminal and as HTML in a notebook."""
+"""Draw a circuit as a line of boxes: as text in a terminal and as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COLOURS = {"data": "#c6dbef", "trainable": "#fdd0a2", "fixed": "#eeeeee"}
 
 
 class Drawing:
-    """A drawn circuit, which `print` and notebooks show.
+    """A drawing of a circuit, which `print` and notebooks show.
 
     Example:
         >>> from qkan.circuits import ansatz
@@ -76,7 +76,7 @@ def _expectation(observable: str | tuple[float, float, float]) -> str:
 
 
 def role(gate: Gate) -> str:
-    """What a gate's angle holds: "data", "trainable" or "fixed"."""
+    """Return what a gate's angle depends on: "data", "trainable" or "fixed"."""
     if isinstance(gate.angle, Encoding):
         return "data"
     return "trainable" if isinstance(gate.angle, Theta) else "fixed"

@@ -1,4 +1,4 @@
-"""`CircuitError`, the exception class of this room, and the hint at a misspelt name."""
+"""`CircuitError`, the exception class of this room, and hints for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class CircuitError(ValueError):
-    """An impossible circuit, or an impossible request about one.
+    """A circuit, or a request for one, is invalid.
 
     The message says what was asked, what was found and what to do.
     """
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the end of an error message: the known name that is nearest, and all known names."""
+    """Return the end of an error message: the nearest known name, and all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""

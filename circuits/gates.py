@@ -1,6 +1,6 @@
-"""Gates and angles: what a circuit is made of.
+"""The gates of a circuit and their angles.
 
-A gate is `H`, `X`, `Z` (no angle) or a rotation `RX(angle)`, `RY(angle)`, `RZ(angle)` by
+A gate is `H`, `X`, `Z` (no angle) or a rotation `RX(angle)`, `RY(angle)`, `RZ(angle)`, which is
 exp(-i angle σ/2). An angle, in radians, is one of
 
 * `Fixed(value)`: a number;
@@ -26,7 +26,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise CircuitError(f"Fixed({self.value!r}): an angle is a finite number, in radians.")
+            raise CircuitError(f"Fixed({self.value!r}); an angle must be finite, in radians.")
 
     def __repr__(self) -> str:
         return f"Fixed({self.value!r})"
@@ -64,7 +64,7 @@ class Theta:
 class Encoding:
     """The data: `e = scale[index]·x + shift[index]`, or `arccos e` with e clamped to [-1, 1].
 
-    Where |e| ≥ 1 the derivative of the arccos is taken as 0, in every engine.
+    For |e| ≥ 1 every engine takes the derivative of the arccos as 0.
     """
 
     index: int
@@ -93,7 +93,7 @@ AXES = "XYZ"
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One gate of a circuit: build it with `H`, `X`, `Z`, `RX(…)`, `RY(…)`, `RZ(…)`."""
+    """A gate of a circuit; make it with `H`, `X`, `Z`, `RX(…)`, `RY(…)` or `RZ(…)`."""
 
     name: str
     angle: Angle | None = None
@@ -124,14 +124,14 @@ class Gate:
         return {"H": ((2, full), (1, half)), "X": ((0, full),), "Z": ((2, full),)}[self.name]
 
     def to_json(self) -> list[Any]:
-        """The gate as JSON values, such as `["RZ", "Encoding", 0, False]`."""
+        """Return the gate as JSON values, such as `["RZ", "Encoding", 0, False]`."""
         if self.angle is None:
             return [self.name]
         return [self.name, type(self.angle).__name__, *astuple(self.angle)]
 
     @classmethod
     def from_json(cls, values: Sequence[Any]) -> Gate:
-        """The gate that `to_json` described."""
+        """Return the gate that `to_json` described."""
         name, *angle = values
         return cls(name, _ANGLES[angle[0]](*angle[1:]) if angle else None)
 
@@ -142,22 +142,22 @@ Z = Gate("Z")
 
 
 def RX(angle: Angle | float) -> Gate:
-    """Rotation about x by `angle` radians; a plain number is a `Fixed` angle."""
+    """Return a rotation about x by `angle` radians; a plain number becomes a `Fixed` angle."""
     return Gate("RX", _as_angle(angle))
 
 
 def RY(angle: Angle | float) -> Gate:
-    """Rotation about y by `angle` radians; a plain number is a `Fixed` angle."""
+    """Return a rotation about y by `angle` radians; a plain number becomes a `Fixed` angle."""
     return Gate("RY", _as_angle(angle))
 
 
 def RZ(angle: Angle | float) -> Gate:
-    """Rotation about z by `angle` radians; a plain number is a `Fixed` angle."""
+    """Return a rotation about z by `angle` radians; a plain number becomes a `Fixed` angle."""
     return Gate("RZ", _as_angle(angle))
 
 
 def used_indices(gates: Iterable[Gate], kind: type[Theta] | type[Encoding]) -> set[int]:
-    """The theta slots, or the encodings, that occur in some gates."""
+    """Return the numbers of the theta slots, or of the encodings, in some gates."""
     return {gate.angle.index for gate in gates if isinstance(gate.angle, kind)}
 
 
@@ -167,4 +167,4 @@ def _as_angle(angle: Angle | float) -> Angle:
 
 def _require_index(kind: str, index: object) -> None:
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise CircuitError(f"{kind}({index!r}): the index must be a whole number, 0 or more.")
+        raise CircuitError(f"{kind}({index!r}); the index must be a whole number, 0 or more.")

@@ -1,9 +1,9 @@
-"""The instructions that a superconducting device runs: pulses SX, X or a native RX, and virtual RZ.
+"""The instructions of a superconducting device: pulses SX, X or a native RX, and virtual RZ.
 
-A circuit becomes a sequence for one qubit, gate by gate, without any gate cancelling another. The
-expectation value after that sequence, noise included, is known in closed form. All functions work
-on numpy arrays and torch tensors and take the namespace as `xp`. Letters: p parametric gates of
-the circuit, s slots (angles that a device is given).
+A circuit becomes a sequence for one qubit, gate by gate; gates do not cancel each other. The
+expectation value after that sequence, including noise, is known in closed form. All functions work
+on numpy arrays and torch tensors and take the namespace as `xp`. Letters: p parametric gates of the
+circuit, s slots (the angles that a device needs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from .circuit import Circuit
 from .gates import Fixed
 from .noise import DeviceNoise
-from .noise import PulseNoise as PulseNoise  # pickles of version 0.1.0 look for it here
+from .noise import PulseNoise as PulseNoise  # pickles of version 0.1.0 expect it here
 from .program import turns_to_z
 
 _QUARTER = math.pi / 2
@@ -37,7 +37,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """One instruction: "sx" or "x", or "rz" or "rx" by a fixed angle or that of a slot."""
+    """One instruction: "sx" or "x", or "rz" or "rx" with a fixed angle or the angle of a slot."""
 
     name: str
     angle: float = 0.0
@@ -49,11 +49,11 @@ class Isa:
     """The sequence of one qubit, from |0⟩ to a measurement of Z.
 
     Attributes:
-        pulses: In time order.
-        slots: The angle of each slot. Where `fused`, `fused_turns` computes it instead.
-        flip: The slot whose shift by π turns ⟨Z⟩ into -⟨Z⟩, apart from the offsets of readout and
-            of the last pulse's relaxation.
-        fused: Whether the sequence stands for any circuit, as one rotation computed classically.
+        pulses: The instructions in time order.
+        slots: The angle of each slot; with `fused`, `fused_turns` computes it instead.
+        flip: The slot whose shift by π turns ⟨Z⟩ into -⟨Z⟩, except for the offsets of readout and
+            of the relaxation in the last pulse.
+        fused: Whether the sequence is one rotation, computed classically, for any circuit.
     """
 
     pulses: tuple[Pulse, ...]
@@ -62,11 +62,11 @@ class Isa:
     fused: bool = False
 
     def count(self, name: str) -> int:
-        """How often an instruction occurs."""
+        """Return how often an instruction occurs."""
         return sum(pulse.name == name for pulse in self.pulses)
 
     def turns(self, angles: Any, xp: Any) -> Any:
-        """The slots' angles (…, s) from those of the parametric gates (…, p)."""
+        """Return the slots' angles (…, s) from those of the parametric gates (…, p)."""
         zero = 0 * angles.sum(-1)
         columns = [
             sum((angles[..., k] for k in slot.sources), zero + slot.constant) for slot in self.slots
@@ -74,7 +74,7 @@ class Isa:
         return xp.stack(columns, -1)
 
     def expectation(self, turns: Any, xp: Any, noise: DeviceNoise | None = None) -> Any:
-        """⟨Z⟩ after the sequence, (…), from slot angles (…, s); with noise, as it is read."""
+        """Return ⟨Z⟩ (…) after the sequence, from slot angles (…, s); with noise, as it is read."""
         pairs = [(xp.cos(turns[..., s]), xp.sin(turns[..., s])) for s in range(len(self.slots))]
         return self._run(pairs, noise)
 
@@ -103,19 +103,18 @@ class Isa:
 
 @functools.lru_cache(maxsize=256)
 def isa(circuit: Circuit, native_rx: bool = False) -> Isa:
-    """Return the faithful sequence of a circuit: it runs every gate, and no two pulses merge.
+    """Return the faithful sequence of a circuit, which runs every gate without merging pulses.
 
-    RX(a) is RZ(π/2) SX RZ(a + π) SX RZ(π/2), and RY(a) is RX(a) between RZ(-π/2) and RZ(π/2);
-    fixed angles of ±π/2 and π take one pulse. The virtual RZ that follow one another add up, and
-    those at the start and at the end, which change nothing, are left out. The last gates turn the
-    observable to Z.
+    RX(a) is RZ(π/2) SX RZ(a + π) SX RZ(π/2), and RY(a) is RX(a) between RZ(-π/2) and RZ(π/2); fixed
+    angles of ±π/2 and π take one pulse. Consecutive virtual RZ are added, and those at the start
+    and at the end, which change nothing, are left out. The last gates turn the observable to Z.
 
     Args:
         circuit: Any circuit.
         native_rx: Whether the device has RX(angle) as one pulse (IBM's fractional gates).
 
     Returns:
-        A sequence with at least one slot; where the circuit needs no SX, an RY(0) is added.
+        A sequence with at least one slot; if the circuit needs no SX, an RY(0) is added.
 
     Example:
         >>> from qkan.circuits import ansatz, isa
@@ -165,12 +164,12 @@ def isa_expectation(
         circuit: Any circuit.
         angles: (…, p) radians, one for each of `circuit.parametric_gates`, in time order.
         xp: `numpy` or `torch`, whose arrays the angles are.
-        noise: The noise of the qubits that measure, broadcasting to (…). None is no noise.
+        noise: The noise of the qubits, which broadcasts to (…). None means no noise.
         fused: Whether to run the fused sequence instead of the faithful one.
         native_rx: Whether RX is one pulse.
 
     Returns:
-        (…); differentiable in the angles and the noise where they are torch tensors.
+        (…), differentiable in the angles and the noise if they are torch tensors.
 
     Example:
         >>> import numpy as np
@@ -180,7 +179,7 @@ def isa_expectation(
     """
     if fused:
         value = isa_expectation(circuit, angles, xp)
-        # the sine of b only moves X, which the last SX does not turn towards Z
+        # the sine of b only changes X, which the last SX does not turn towards Z
         return FUSED._run([(-value, 0.0)], noise)
     sequence = isa(circuit, native_rx)
     return sequence.expectation(sequence.turns(angles, xp), xp, noise)
@@ -199,7 +198,7 @@ def _rotations(circuit: Circuit) -> list[tuple[int, Turn]]:
 
 
 def to_z(observable: tuple[float, float, float]) -> list[tuple[int, Turn]]:
-    """Rotations that take the observable's axis to Z."""
+    """Return rotations that take the observable's axis to Z."""
     about_z, about_y = turns_to_z(observable)
     return [(2, Turn(about_z)), (1, Turn(about_y))]
 

@@ -1,7 +1,7 @@
 """Noise in closed form: a channel on one qubit is an affine map of its Bloch vector.
 
-Every number may be a numpy array or a torch tensor, one that requires a gradient too, so that a
-model can be trained for a noisy device, or a device's noise be fitted to data.
+Every number may be a numpy array or a torch tensor, even one that requires a gradient, so that a
+model can be trained for a noisy device, or a device's noise can be fitted to data.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An affine map of each component of the Bloch vector alone: v_a ← factor_a·v_a + offset_a.
+    """An affine map of each component of the Bloch vector: v_a ← factor_a·v_a + offset_a.
 
     Attributes:
-        factor: For X, Y, Z.
-        offset: For X, Y, Z.
+        factor: The factors for X, Y and Z.
+        offset: The offsets for X, Y and Z.
     """
 
     factor: tuple[Any, Any, Any]
@@ -31,7 +31,7 @@ class Channel:
         return (x, y, z)
 
     def then(self, later: Channel) -> Channel:
-        """This channel followed by another one."""
+        """Return this channel followed by another one."""
         x, y, z = (f * g for f, g in zip(self.factor, later.factor, strict=True))
         return Channel((x, y, z), later.apply(self.offset))
 
@@ -39,19 +39,19 @@ class Channel:
 def read_out(value: Any, p: Any, q: Any) -> Any:
     """Return ⟨M⟩ as a faulty readout reports it.
 
-    It reads 1 where the outcome is 0 with probability p, and 0 where it is 1 with probability q.
+    An outcome of 0 is read as 1 with probability p, and an outcome of 1 as 0 with probability q.
     """
     return (1 - p - q) * value + (q - p)
 
 
 @dataclass(frozen=True)
 class PulseNoise:
-    """The channel of a pulse, which treats X and Y alike; arrays have one entry a qubit.
+    """The channel of a pulse, with equal factors for X and Y; arrays have an entry for each qubit.
 
     Attributes:
         xy: The factor of X and Y.
         z: The factor of Z.
-        offset: What is added to Z.
+        offset: The offset of Z.
     """
 
     xy: Any
@@ -60,17 +60,17 @@ class PulseNoise:
 
     @property
     def channel(self) -> Channel:
-        """The noise as an affine map."""
+        """Return the noise as an affine map."""
         return Channel((self.xy, self.xy, self.z), (0.0, 0.0, self.offset))
 
 
 @dataclass(frozen=True)
 class DeviceNoise:
-    """Noise of some qubits; every entry broadcasts to the values' shape.
+    """The noise of some qubits; every entry broadcasts to the values' shape.
 
     Attributes:
-        sx: After each SX (and each native RX).
-        x: After each X.
+        sx: The noise after each SX (and each native RX).
+        x: The noise after each X.
         p: P(measured 1 | prepared 0).
         q: P(measured 0 | prepared 1).
     """
@@ -81,22 +81,23 @@ class DeviceNoise:
     q: Any = 0.0
 
     def read(self, z: Any) -> Any:
-        """⟨Z⟩ as the faulty readout reports it."""
+        """Return ⟨Z⟩ as the faulty readout reports it."""
         return read_out(z, self.p, self.q)
 
 
 def pulse_noise(error: Any, seconds: Any, t1: Any, t2: Any, xp: Any) -> PulseNoise:
-    """The noise of one pulse from its calibration: depolarising, then thermal relaxation.
+    """Return the noise of one pulse from its calibration: depolarising, then thermal relaxation.
 
-    The relaxation during the pulse explains a part of the gate's error, and depolarising the
+    Relaxation during the pulse explains a part of the gate's error, and depolarising explains the
     rest: with e1 = exp(-t/T1), e2 = exp(-t/min(T2, 2·T1)) and F = 1/2 + (2·e2 + e1)/6, the
-    probability is max(0, 2(error - (1 - F))/(2F - 1)). The device noise model of qiskit-aer.
+    probability of depolarising is max(0, 2(error - (1 - F))/(2F - 1)). This is the device noise
+    model of qiskit-aer.
 
     Args:
-        error: Average gate infidelity, any shape.
-        seconds: Duration.
-        t1: Energy relaxation time in seconds; infinite for a perfect qubit.
-        t2: Dephasing time in seconds.
+        error: The average gate infidelity, of any shape.
+        seconds: The duration in seconds.
+        t1: The energy relaxation time in seconds; infinite for a perfect qubit.
+        t2: The dephasing time in seconds.
         xp: `numpy` or `torch`, whose arrays the arguments are.
     """
     e1 = xp.exp(-seconds / t1)

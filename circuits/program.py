@@ -2,13 +2,13 @@
 
 Lowering shortens the list and never changes the value:
 
-* adjacent rotations about one axis merge, for their angles add;
+* adjacent rotations about one axis merge, since their angles add;
 * constant rotations at the start turn the initial Bloch vector instead, and those at the end the
   observable;
 * rotations about the initial vector, and those at the end about the observable, change nothing
   and are dropped.
 
-Several observables are read from one state: φ has an axis a then, φ_a = observables[a] · v.
+Several observables are read from one state; φ then has an axis a, φ_a = observables[a] · v.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Vector = tuple[float, float, float]
 class Rotation:
     """One rotation of the Bloch sphere about a coordinate axis.
 
-    The angle is `constant + Σ theta[k] for k in thetas + e`, with `e = scale[encoding]·x +
-    shift[encoding]`, or `arccos(e)` with e clamped to [-1, 1] when `arccos`; no such term when
-    `encoding` is None.
+    The angle is constant + Σ_k theta[k], over k in `thetas`, + e, where e = scale[encoding]·x +
+    shift[encoding]. With `arccos`, the last term is arccos(e) with e clamped to [-1, 1]; if
+    `encoding` is None, there is no such term.
 
     Attributes:
         axis: 0, 1 or 2 for X, Y or Z.
-        constant: Radians.
+        constant: The constant part in radians.
         thetas: Theta slots whose angles are added, in time order.
-        encoding: Index of the encoding, or None where the rotation does not depend on x.
+        encoding: The index of the encoding, or None if the rotation does not depend on x.
         arccos: Whether the encoding enters through its arccos.
     """
 
@@ -56,7 +56,7 @@ class Rotation:
         return not self.thetas and self.encoding is None
 
     def merged(self, later: Rotation) -> Rotation | None:
-        """Both rotations as one, or None where the axes differ or both encode x."""
+        """Return both rotations as one, or None if the axes differ or both encode x."""
         if self.axis != later.axis or not (self.encoding is None or later.encoding is None):
             return None
         data = self if later.encoding is None else later
@@ -76,22 +76,23 @@ class Rotation:
 class Program:
     """A lowered circuit: φ = observable · R_L ··· R_1 initial, or φ_a for each of several.
 
-    Two programs are equal when their texts are.
+    Two programs are equal if their texts are equal.
 
     Attributes:
-        initial: Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
-        rotations: In time order; a theta slot or an encoding may occur in several.
-        observables: Unit vectors that the final Bloch vector is projected on.
-        gates: The gates before lowering, for what happens after each of them, such as noise.
-        measured: Unit vector of the observable that is measured after the gates; a tuple of them
-            for several.
-        num_theta: Theta slots of the gates, those that lowering dropped included.
-        num_encodings: Encodings of the gates, those that lowering dropped included.
-        text: The gates and `measured` as JSON, which stand for the program in a compiled graph.
-        axes: The number of observables where there are several, else None: φ has no such axis.
-        turned: Where there are several, the program that measures Z after RZ(α) and RY(β), whose
-            angles are its last two thetas: with the angles of `turns` it measures each of them.
-        turns: For each of several observables α and β in radians.
+        initial: The Bloch vector (⟨X⟩, ⟨Y⟩, ⟨Z⟩) before the first rotation.
+        rotations: The rotations in time order; a theta slot or an encoding may occur in several.
+        observables: The unit vectors on which the final Bloch vector is projected.
+        gates: The gates before lowering, for example for noise after each of them.
+        measured: The unit vector of the observable that is measured after the gates, or a tuple of
+            several.
+        num_theta: The number of theta slots of the gates, including those that lowering dropped.
+        num_encodings: The number of encodings of the gates, including those that lowering dropped.
+        text: The gates and `measured` as JSON, which represent the program in a compiled graph.
+        axes: The number of observables if there are several, otherwise None, since φ has no such
+            axis.
+        turned: For several observables, the program that measures Z after RZ(α) and RY(β), whose
+            angles are its last two thetas; with the angles in `turns` it measures each observable.
+        turns: The angles α and β in radians for each of several observables.
     """
 
     initial: Vector
@@ -128,20 +129,20 @@ class Program:
         return lower_to_program, (self.gates, self.measured)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # a pickle of version 0.1.0 holds the attributes of that version, the circuit among them
+        # a pickle of version 0.1.0 has the attributes of that version, including the circuit
         self.__dict__.update(vars(state["circuit"].program))
 
     @property
     def observable(self) -> Vector:
-        """The unit vector that the final Bloch vector is projected on.
+        """The unit vector on which the final Bloch vector is projected.
 
         Raises:
-            CircuitError: There are several.
+            CircuitError: There are several observables.
         """
         if self.axes is not None:
             raise CircuitError(
-                f"The circuit is measured in {self.axes} observables, and one is wanted here: "
-                "choose it by circuit.with_observable(…)."
+                f"The circuit is measured in {self.axes} observables, but one is needed here; "
+                "choose it with circuit.with_observable(…)."
             )
         return self.observables[0]
 
@@ -152,7 +153,7 @@ class Program:
 
     @property
     def merged_shifts(self) -> frozenset[int]:
-        """Encodings whose shift duplicates a theta: both only ever occur in one merged angle."""
+        """The encodings with a shift that duplicates a theta, both only in one merged angle."""
         thetas = [k for rotation in self.rotations for k in rotation.thetas]
         uses = [rotation.encoding for rotation in self.rotations]
         return frozenset(
@@ -165,7 +166,7 @@ class Program:
         )
 
     def bandwidth(self, scale: tuple[float, ...]) -> float:
-        """An upper bound on the frequencies of φ: Σ |scale| over the rotations that encode x."""
+        """Return a bound on the frequencies of φ: Σ |scale| over the rotations that encode x."""
         used = (r.encoding for r in self.rotations if r.encoding is not None)
         return sum(abs(scale[u]) for u in used)
 
@@ -210,19 +211,19 @@ _Z = (0.0, 0.0, 1.0)
 
 
 def turns_to_z(vector: Vector) -> tuple[float, float]:
-    """Angles α and β in radians: RZ(α) and then RY(β) turn a unit vector to Z."""
+    """Return angles α and β in radians for which RZ(α) and then RY(β) turn a unit vector to Z."""
     x, y, z = vector
     # a vector along Z needs no turn
     return (-math.atan2(y, x) if x or y else 0.0), -math.atan2(math.hypot(x, y), z)
 
 
 def gate_rotations(gate: Gate) -> tuple[Rotation, ...]:
-    """The rotations of one gate, in time order."""
+    """Return the rotations of one gate, in time order."""
     return tuple(_rotation(axis, angle) for axis, angle in gate.rotations())
 
 
 def rotation_matrix(axis: int, angle: float) -> np.ndarray:
-    """The 3×3 rotation of the Bloch vector by `angle` radians; exact at multiples of π/2."""
+    """Return the 3×3 rotation matrix for `angle` radians; it is exact at multiples of π/2."""
     quarters = angle / (math.pi / 2)
     if abs(quarters - round(quarters)) < 1e-15:
         c, s = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[round(quarters) % 4]

@@ -17,8 +17,8 @@ def require(module: str, extra: str) -> ModuleType:
         The module.
 
     Raises:
-        ImportError: The package is absent; the message has the command that installs it. A
-            package that is present but fails to import raises its own error.
+        ImportError: The package is not installed; the message has the command that installs it. A
+            package that is installed but fails to import raises its own error.
 
     Example:
         >>> require("math", "plot").sqrt(4.0)
@@ -28,7 +28,7 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # the package is there, and a module inside it or one that it needs is missing
+        # the package is installed, but a module inside it or one that it needs is missing
         if error.name != package:
             raise
         raise ImportError(

@@ -1,4 +1,4 @@
-"""The fixed encodings: what scales of x the names "linear", "binary" and "ternary" stand for."""
+"""The fixed encodings: the scales of x for the names "linear", "binary" and "ternary"."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _GROWTH = {"linear": 1, "binary": 2, "ternary": 3}
 """The factor from the scale of one repetition to that of the next."""
 
 FIXED_ENCODINGS = tuple(_GROWTH)
-"""The names of the fixed encodings, which every layer has as options beside "trainable"."""
+"""The names of the fixed encodings; a layer also takes "trainable"."""
 
 
 class Encodes(Protocol):
-    """A `Circuit` or a `Program`: here only the number of its encodings counts."""
+    """A `Circuit` or a `Program`, of which only the number of encodings is used here."""
 
     @property
     def num_encodings(self) -> int:
-        """How many encodings of x it has."""
+        """The number of encodings of x."""
 
 
 def fixed_scale(encoding: str, reps: int) -> tuple[float, ...]:
@@ -42,14 +42,14 @@ def resolve_scale(circuit: Encodes, scale: str | Sequence[float]) -> tuple[float
     """Return one float for each encoding, from the name of a fixed encoding or from numbers.
 
     Raises:
-        CircuitError: An unknown name, or not one finite number for each encoding.
+        CircuitError: The name is unknown, or there is not one finite number for each encoding.
     """
     if isinstance(scale, str):
         return fixed_scale(scale, circuit.num_encodings)
     values = tuple(float(value) for value in scale)
     if len(values) != circuit.num_encodings or not all(map(math.isfinite, values)):
         raise CircuitError(
-            f"scale {values}: the circuit has {circuit.num_encodings} encodings, "
-            "and each needs one finite number."
+            f"scale={values}; the circuit has {circuit.num_encodings} encodings, and each needs "
+            "one finite number."
         )
     return values

@@ -1,4 +1,4 @@
-"""A circuit as plain JSON values and back: a saved model carries data, and no code is run."""
+"""Convert a circuit to JSON values and back, so that a saved model contains data and no code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .gates import Gate
 def to_json(circuit: Circuit) -> dict[str, Any]:
     """Return `{"gates": [...], "observable": ...}` of strings, numbers and lists.
 
-    A circuit made by `ansatz` also names it, so that it can still be extended after loading.
+    A circuit made by `ansatz` also has its name, so that it can be extended after loading.
 
     Example:
         >>> from qkan.circuits import Circuit, Encoding, H, RZ
@@ -39,11 +39,11 @@ def from_json(data: dict[str, Any]) -> Circuit:
         gates = tuple(map(Gate.from_json, data["gates"]))
         circuit = Circuit(gates, data["observable"])
     except (KeyError, TypeError, IndexError) as error:
-        raise CircuitError(f"Not the description of a circuit: {data!r:.200}") from error
+        raise CircuitError(f"This does not describe a circuit: {data!r:.200}") from error
     name = data.get("ansatz")
     if name in ansatze():
         named = ansatz(name, circuit.num_encodings)
-        # a name that means another circuit here must not change the function
+        # if the name means another circuit here, the function must not change
         known = [named, *map(named.with_observable, (circuit.observable, "trainable"))]
         return next((one for one in known if one == circuit), circuit)
     return circuit

@@ -30,11 +30,12 @@ def fourier_series(
         shift: (u,) radians, 0 when None.
 
     Returns:
-        Frequencies ≥ 0, ascending, with their cosine and sine coefficients, each (n,). Those whose
-        coefficients vanish to rounding are left out.
+        Frequencies ≥ 0, ascending, with their cosine and sine coefficients, each (n,). Frequencies
+        whose coefficients vanish up to rounding are left out.
 
     Raises:
-        CircuitError: An arccos encoding, numbers that do not fit, or over 200,000 frequencies.
+        CircuitError: There is an arccos encoding, the numbers do not fit, or there are over 200,000
+            frequencies.
 
     Example:
         >>> import numpy as np
@@ -65,6 +66,6 @@ def _numbers(name: str, values: Sequence[float] | np.ndarray, count: int) -> np.
     array = np.asarray(values, dtype=float)
     if array.shape != (count,) or not np.isfinite(array).all():
         raise CircuitError(
-            f"{name} of shape {array.shape}: the circuit needs {count} finite numbers."
+            f"{name} has the shape {array.shape}; the circuit needs {count} finite numbers."
         )
     return array

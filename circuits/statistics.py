@@ -1,4 +1,4 @@
-"""What shots say of an expectation value, whether they were simulated or measured."""
+"""Estimates of an expectation value from shots, whether simulated or measured."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
     """Estimate ⟨M⟩ from the number of shots that read 1 (eigenvalue -1).
 
-    z = 1 - 2·ones/shots is unbiased, so that sums over the edges of a layer are unbiased too. The
+    z = 1 - 2·ones/shots is unbiased, so that sums over the edges of a layer are unbiased, too. The
     standard error is √((1 - y²)/shots) with y = 1 - 2(ones + 2)/(shots + 4). The four added shots
-    keep it above 0 where all shots agree. From 100 shots on, z ± 2 stderr contains the true value
-    in at least 93 % of cases, whatever that value is.
+    keep it above 0 if all shots agree. From 100 shots on, z ± 2 stderr contains the true value in
+    at least 93 % of cases, whatever that value is.
 
     Args:
-        ones: Counts, any shape, of a numpy array or a torch tensor of floats.
-        shots: Shots a value, at least 1.
+        ones: Counts of any shape, in a numpy array or a torch tensor of floats.
+        shots: The number of shots for each value, at least 1.
 
     Returns:
-        z and its standard error, shaped like `ones`.
+        z and its standard error, in the shape of `ones`.
 
     Example:
         >>> import numpy as np
@@ -33,16 +33,16 @@ def shot_estimate(ones: Any, shots: int) -> tuple[Any, Any]:
 def shot_variance(ones: Any, shots: int) -> Any:
     """Estimate the variance of `shot_estimate`'s z without bias: 4p(1 - p)/(shots - 1).
 
-    The estimate is right on average, so that estimates add up to that of a sum of many values; for
-    one value it may be 0, which is too small. A single shot has no unbiased estimate: the largest
-    possible variance, 1, is returned.
+    The estimates are right on average, so their sum estimates the variance of a sum of many values;
+    for one value the estimate may be 0, which is too small. A single shot has no unbiased estimate,
+    so the largest possible variance, 1, is returned.
 
     Args:
-        ones: Counts, any shape, of a numpy array or a torch tensor of floats.
-        shots: Shots a value, at least 1.
+        ones: Counts of any shape, in a numpy array or a torch tensor of floats.
+        shots: The number of shots for each value, at least 1.
 
     Returns:
-        The variance, shaped like `ones`.
+        The variance, in the shape of `ones`.
 
     Example:
         >>> import numpy as np

@@ -18,36 +18,36 @@ from .scales import resolve_scale
 
 
 def to_pennylane(circuit: Circuit, *, measure: bool = True) -> Callable[..., Any]:
-    """Export a circuit to PennyLane, as a function of x and the parameters.
+    """Export a circuit to PennyLane, as a quantum function of x and the parameters.
 
     `f(x, theta, scale=None, shift=None, *, wires=0)` computes φ = ⟨M⟩ of every value in one
-    broadcast circuit. Arguments are arrays of any framework that PennyLane differentiates:
+    broadcast circuit. Arguments are arrays of any framework that PennyLane can differentiate:
 
     * theta (k,), scale and shift (u,): one circuit, and x of any shape (…);
     * theta (o, i, k), scale and shift (o, i, u) or (u,): every edge of a layer, and x (…, i).
 
-    scale may also be the name of a fixed encoding or u numbers, and None is "linear"; shift None
-    is 0. Angles are radians. Where |e| ≥ 1 an arccos has the derivative 0, as in every engine.
-    The function returns the values of (…), or of (…, o, i), in order along one axis (n,), and a
-    single value without an axis.
+    scale may also be the name of a fixed encoding or u numbers, and None means "linear"; for shift
+    None means 0. Angles are radians. For |e| ≥ 1 an arccos has the derivative 0, as in every
+    engine. The function returns the values of (…), or of (…, o, i), in order along one axis (n,),
+    and a single value without an axis.
 
     PennyLane has three limits. Its parameter shift and finite differences cannot differentiate
-    broadcast circuits: split them with `qml.transforms.broadcast_expand`, or use `qkan.qnode`.
-    The values of default.qubit are double whatever the angles are. Lightning's adjoint gives
-    PyTorch plain numbers, which become torch's default dtype.
+    broadcast circuits: split them with `qml.transforms.broadcast_expand`, or use `qkan.qnode`. The
+    values of default.qubit are in double precision whatever the dtype of the angles is. Lightning's
+    adjoint passes plain numbers to PyTorch, which get torch's default dtype.
 
     Args:
         circuit: Any circuit.
         measure: Whether to return the expectation value of the circuit's observable, or a tuple
-            with one for each of several observables. Otherwise
-            the function only applies the gates, so that several circuits can be applied on wires
-            of their own before `pennylane_observable` measures them.
+            with one for each of several observables. If not, the function only applies the gates,
+            so that several circuits can be applied on different wires before `pennylane_observable`
+            measures them.
 
     Returns:
         The quantum function. It raises a `CircuitError` for shapes that do not fit the circuit.
 
     Raises:
-        ImportError: PennyLane is absent; the extra "pennylane" installs it.
+        ImportError: PennyLane is not installed; the extra "pennylane" installs it.
 
     Example:
         >>> import numpy as np
@@ -107,12 +107,12 @@ def apply_gates(circuit: Circuit, angles: Sequence[Any], wires: Any = 0) -> None
 def broadcast_angles(
     circuit: Circuit, x: Any, theta: Any, scale: Any = None, shift: Any = None
 ) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the angle of each parametric gate, in time order, and the one shape that all have.
+    """Return the angle of each parametric gate, in time order, and their common shape.
 
     The arguments are those of the function that `to_pennylane` returns.
 
     Raises:
-        CircuitError: Shapes that do not fit the circuit.
+        CircuitError: The shapes do not fit the circuit.
     """
     qml = require("pennylane", "pennylane")
     x, theta = _array(x), _array(theta)
@@ -123,7 +123,7 @@ def broadcast_angles(
     angles = gate_angles(circuit, inputs, theta, scale, shift, qml.math)
     for k, angle in enumerate(angles):
         if shape and tuple(angle.shape) != shape:
-            # zeros are added because some frameworks cannot differentiate a broadcast
+            # zeros are added since some frameworks cannot differentiate a broadcast
             zeros = qml.math.convert_like(np.zeros(shape), angle)
             angles[k] = angle + qml.math.cast_like(zeros, angle)
     return angles, shape
@@ -150,16 +150,16 @@ def _shape(circuit: Circuit, x: Any, theta: Any, encoded: dict[str, Any]) -> tup
         or (not single and (x.ndim < 1 or x.shape[-1] != theta.shape[-2]))
     ):
         raise CircuitError(
-            f"x {tuple(x.shape)} and theta {tuple(theta.shape)}: wanted x of any shape and theta "
-            f"({k},), or x (…, i) and theta (o, i, {k}) with the same i."
+            f"x has shape {tuple(x.shape)} and theta {tuple(theta.shape)}; wanted x of any shape "
+            f"and theta ({k},), or x (…, i) and theta (o, i, {k}) with the same i."
         )
     rows = tuple(theta.shape[:-1])
     for name, values in encoded.items():
         shape = tuple(getattr(values, "shape", (u,)))
         if shape not in ((u,), (*rows, u)):
             raise CircuitError(
-                f"{name} {shape}: wanted {(*rows, u)}, one number a circuit and encoding, for "
-                f"theta {tuple(theta.shape)}."
+                f"{name} has shape {shape}; wanted {(*rows, u)}, one number for each circuit and "
+                f"encoding, for theta {tuple(theta.shape)}."
             )
     inputs = tuple(x.shape) if single else (*x.shape[:-1], 1, x.shape[-1])
     return np.broadcast_shapes(inputs, rows)

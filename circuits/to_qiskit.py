@@ -1,4 +1,4 @@
-"""Exports to Qiskit and OpenQASM 3, gate by gate and with the circuit's parameters."""
+"""Export to Qiskit and OpenQASM 3, gate by gate and with the circuit's parameters."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 def to_qiskit(
     circuit: Circuit, angles: Sequence[float] | None = None, *, measure: bool = False
 ) -> QuantumCircuit:
-    """Export a circuit to Qiskit: one qubit, the same gates in the same order.
+    """Export a circuit to Qiskit, with the same gates on one qubit in the same order.
 
     Args:
         circuit: Any circuit.
         angles: (p,) radians to bind, one for each of `circuit.parametric_gates`, in time order.
-            None keeps parameters: a vector θ with an entry for each theta slot, and a vector e
-            with the angle of each encoding, of which an arccos has already been taken.
+            None keeps parameters: a vector θ with an entry for each theta slot, and a vector e with
+            the angle of each encoding, after its arccos if it has one.
         measure: Whether to rotate the observable to Z and measure into a register `c`.
 
     Returns:
-        A `qiskit.QuantumCircuit`; `circuit_observable(circuit)` is what to estimate on it.
+        A `qiskit.QuantumCircuit`, for which `circuit_observable(circuit)` gives the observable.
 
     Raises:
         CircuitError: The angles are not p finite real numbers.
-        ImportError: Qiskit is absent.
+        ImportError: Qiskit is not installed.
 
     Example:
         >>> from qkan.circuits import ansatz, to_qiskit
@@ -54,10 +54,10 @@ def to_qiskit(
 
 
 def to_openqasm3(circuit: Circuit, angles: Sequence[float] | None = None) -> str:
-    """Export a circuit to OpenQASM 3, measured into a bit register `c`.
+    """Export a circuit to OpenQASM 3, with a measurement into a bit register `c`.
 
     Args:
-        circuit: Any circuit. Another observable than Z is rotated to Z before the measurement.
+        circuit: Any circuit. An observable other than Z is rotated to Z before the measurement.
         angles: (p,) radians to bind, as in `to_qiskit`; None declares parameters, `input float`.
 
     Example:
@@ -70,7 +70,7 @@ def to_openqasm3(circuit: Circuit, angles: Sequence[float] | None = None) -> str
 
 
 def circuit_observable(circuit: Circuit) -> Any:
-    """The circuit's observable as a `qiskit.quantum_info.SparsePauliOp`."""
+    """Return the circuit's observable as a `qiskit.quantum_info.SparsePauliOp`."""
     info = require("qiskit.quantum_info", "qiskit")
     terms = zip("XYZ", circuit.observable_vector, strict=True)
     return info.SparsePauliOp.from_list([(axis, n) for axis, n in terms if n])
@@ -101,9 +101,9 @@ def _checked(circuit: Circuit, angles: Sequence[float]) -> list[float]:
     array = np.asarray(angles)
     if array.shape != (needed,) or array.dtype.kind not in "fiu":
         raise CircuitError(
-            f"Angles of shape {array.shape} and dtype {array.dtype}, but the circuit has {needed} "
-            f"parametric gates: pass ({needed},) real numbers, one a gate in time order."
+            f"The angles have shape {array.shape} and dtype {array.dtype}; pass ({needed},) real "
+            "numbers, one for each parametric gate in time order."
         )
     if not np.isfinite(array).all():
-        raise CircuitError(f"The angles {array.tolist()} are not all finite.")
+        raise CircuitError(f"The angles {array.tolist()} are not all finite; pass finite radians.")
     return [float(value) for value in array]

@@ -37,15 +37,15 @@ def to_sympy(
         scale: (u,) numbers or expressions, or the name of a fixed encoding; the symbols scale_0, …
             when None.
         shift: (u,) numbers or expressions, radians; the symbols shift_0, … when None.
-        clamp: Whether an e under an arccos is written clamped to [-1, 1], as engines compute it.
-            Otherwise the expression holds where |e| ≤ 1.
+        clamp: Whether an e under an arccos is clamped to [-1, 1], as in the engines. Otherwise the
+            expression is valid for |e| ≤ 1.
 
     Returns:
         A sympy expression, not expanded.
 
     Raises:
         CircuitError: The numbers do not fit the circuit, or the expression has over 100,000 terms.
-        ImportError: sympy is absent; the extra "symbolic" installs it.
+        ImportError: sympy is not installed; the extra "symbolic" installs it.
 
     Example:
         >>> from qkan.circuits import ansatz
@@ -68,8 +68,8 @@ def to_sympy(
         sizes[a] = sizes[b] = sizes[a] + sizes[b]
         if max(sizes) > _LIMIT:
             raise CircuitError(
-                f"to_sympy: over {_LIMIT} terms for {u} encodings. Pass numbers to "
-                "fourier_series(circuit, theta, scale, shift), which adds equal frequencies up."
+                f"to_sympy: there are over {_LIMIT} terms for {u} encodings. Pass numbers to "
+                "fourier_series(circuit, theta, scale, shift), which adds up equal frequencies."
             )
     terms = zip(program.observable, vector, strict=True)
     return sum((_number(sympy, n) * v for n, v in terms if n), sympy.Integer(0))
@@ -97,13 +97,13 @@ def _values(sympy: Any, name: str, values: Sequence[Any] | None, count: int) -> 
     found = [_number(sympy, value) for value in values]
     if len(found) != count or any(v is sympy.nan or v.is_finite is False for v in found):
         raise CircuitError(
-            f"to_sympy: {name} {found}; the circuit needs {count} finite numbers or expressions."
+            f"to_sympy: {name}={found}; the circuit needs {count} finite numbers or expressions."
         )
     return found
 
 
 def _number(sympy: Any, value: Any) -> Any:
-    """Whole numbers become exact and other numbers floats; expressions stay as they are."""
+    """Make whole numbers exact and other numbers floats; expressions stay unchanged."""
     if isinstance(value, sympy.Basic):
         return value
     number = float(value)
@@ -111,7 +111,7 @@ def _number(sympy: Any, value: Any) -> Any:
 
 
 def _angle(sympy: Any, value: float) -> Any:
-    """A fixed angle, exact where it is a simple fraction of π."""
+    """A fixed angle, which is exact if it is a simple fraction of π."""
     turns = Fraction(value / math.pi).limit_denominator(24)
     if abs(float(turns) * math.pi - value) < 1e-15:
         return sympy.Rational(turns.numerator, turns.denominator) * sympy.pi

@@ -11,14 +11,14 @@ _LIMIT = 200_000
 _ROUNDING = 9
 
 Terms = dict[float, tuple[float, np.ndarray]]
-"""Frequency, rounded so that equal ones meet: the frequency itself and its Bloch coefficients."""
+"""Bloch coefficients with their frequency, by rounded frequency so that equal ones meet."""
 
 
 def frequencies(program: Program, scale: tuple[float, ...]) -> np.ndarray:
     """Return the frequencies k ≥ 0 whose coefficient does not vanish at random angles, ascending.
 
     Raises:
-        CircuitError: An arccos encoding, or over 200,000 frequencies.
+        CircuitError: There is an arccos encoding, or there are over 200,000 frequencies.
     """
     refuse_arccos(program, "spectrum")
     axes = np.array(program.observables)
@@ -49,7 +49,7 @@ def carry(
 
 
 def refuse_arccos(program: Program, what: str) -> None:
-    """Raise a `CircuitError` where φ is no trigonometric polynomial."""
+    """Raise a `CircuitError` if φ is not a trigonometric polynomial."""
     if program.uses_arccos:
         raise CircuitError(
             f"{what}: an arccos encoding makes φ a polynomial in e and √(1-e²), which has no "
@@ -75,6 +75,6 @@ def _encode(terms: Terms, axis: int, angle: float, scale: float) -> Terms:
     result = {key: term for key, term in result.items() if np.abs(term[1]).max() > 1e-16}
     if len(result) > _LIMIT:
         raise CircuitError(
-            f"Over {_LIMIT} frequencies; pass fewer repetitions or commensurate scales."
+            f"There are over {_LIMIT} frequencies; pass fewer repetitions or commensurate scales."
         )
     return result

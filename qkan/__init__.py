@@ -14,8 +14,8 @@ from . import _old_paths as _old_paths
 from . import _peer_check as _peer_check
 from ._version import __version__ as __version__
 
-# what type checkers see; `_EXPORTS` says the same to Python, which imports a module, and torch with
-# it, when a name of it is first used: the command line answers --help without
+# what type checkers see; `_EXPORTS` tells Python the same, which imports a module, and with it
+# torch, when one of its names is first used, so that the command line answers --help without torch
 if TYPE_CHECKING:
     from qkan.backends import BackendError as BackendError
     from qkan.backends import PennyLaneBackend as PennyLaneBackend
@@ -177,20 +177,20 @@ _EXPORTS = {
     ".tabular.estimators": "QKANClassifier QKANRegressor",
     ".tabular.table_model": "TableModel",
 }
-"""The names that each module gives to the package."""
+"""The names that the package exports from each module."""
 
 _RENAMED = {"Daruan": "DaruanBasis"}
-"""Names of version 0.1.0 and those of today; the old ones warn."""
+"""Old names of version 0.1.0, which warn, and the new names."""
 
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 __all__ = [*_HOMES, "__version__"]
 
 
 class _Package(ModuleType):
-    """The package as a module whose public names stay what they are.
+    """The package as a module whose public names cannot be replaced by submodules.
 
     The import system sets every submodule as an attribute of its package. A module of version 0.1.0
-    may be asked for by its old name, such as `qkan.fit`, and `qkan.fit` is the function.
+    may be imported by its old name, such as `qkan.fit`, but `qkan.fit` must remain the function.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -220,5 +220,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
-# last, for it imports rooms of this package where transformers is there already
+# last, since it imports rooms of this package if transformers is imported already
 importlib.import_module("._auto_loading", __name__)

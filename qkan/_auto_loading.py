@@ -1,8 +1,8 @@
-"""`AutoModel` of transformers learns to build replaced modules once both packages are imported.
+"""Make `AutoModel` of transformers build replaced modules once both packages are imported.
 
-The hook is a class of transformers', so it cannot be made before transformers is there, and this
-package imports neither it nor torch by itself. A finder therefore stands in front of the others and
-looks for one name, the module of transformers that knows the quantisers.
+The hook is a subclass of a class in transformers, so it cannot be defined before transformers is
+imported, and `import qkan` imports neither transformers nor torch. A finder is therefore put before
+the others; it waits for one name, the module of transformers that lists the quantisers.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _AWAITED, _HOOK = "transformers.quantizers.auto", "qkan.hybrid.auto_loading"
 
 
 class _Finder(MetaPathFinder, Loader):
-    """It finds the awaited module as the other finders do, and imports the hook after it."""
+    """Finds the awaited module as the other finders do, and imports the hook after it."""
 
     def __init__(self) -> None:
         self._found: Loader | None = None
@@ -46,8 +46,8 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def _register() -> None:
-    # an older transformers has no place for the hook: it must go on working, and a folder of ours
-    # then refuses to load because of the missing file that its config.json names
+    # an older transformers has no place for the hook and must still work; our folders then fail to
+    # load, because of the missing file that their config.json names
     with contextlib.suppress(ImportError):
         importlib.import_module(_HOOK)
 

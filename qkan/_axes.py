@@ -14,7 +14,7 @@ def new_axes(count: int = 1) -> Axes:
     """Return the first of `count` axes side by side in a new figure, in the current style.
 
     Raises:
-        ImportError: matplotlib is absent; the message has the line that installs it.
+        ImportError: matplotlib is not installed; the message says how to install it.
     """
     pyplot: Any = require("matplotlib.pyplot", "plot")
     size = pyplot.rcParams["figure.figsize"]

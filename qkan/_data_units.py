@@ -1,4 +1,4 @@
-"""The units and names of data, for whatever shows the network inside a model of these data."""
+"""The units and names of data, for functions that show the network inside a model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class DataUnits:
-    """How the inputs and outputs of a network read in the units of the data.
+    """The inputs and outputs of a network in the units of the data.
 
     Attributes:
         network: The network, which reads standardised inputs.
-        mean: (i,) An input in the data's units is mean + scale·(what the network reads).
-        scale: (i,)
-        target_scale: (o,) The size of an output in the data's units where the network gives 1.
-        inputs: Names of the inputs.
-        outputs: Names of the outputs.
+        mean: (i,) An input in the data's units is mean + scale·(the network's input).
+        scale: (i,) The factor in that formula.
+        target_scale: (o,) An output in the data's units when the network's output is 1.
+        inputs: The names of the inputs.
+        outputs: The names of the outputs.
     """
 
     network: nn.Module
@@ -37,4 +37,4 @@ class InDataUnits(Protocol):
         """The network inside, and the units and names of its inputs and outputs."""
 
     def standardised(self, x: Tensor) -> Tensor:
-        """(…, i) in the data's units → (…, i) as the network reads it."""
+        """Map (…, i) in the data's units → (…, i) as the network's input."""

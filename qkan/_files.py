@@ -1,4 +1,4 @@
-"""Writing a file whole: a reader finds the old content or the new one, and never half of either."""
+"""Write files as a whole: a reader finds the old content or the new one, and never a part."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .errors import QKANError
 
 @contextmanager
 def replacing(path: Path, draft: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its place only once it is complete.
+    """Open a draft for writing that replaces the file only once it is complete.
 
-    The content goes to a draft in the same folder, which is moved to `path` at the end and deleted
-    if anything raises before.
+    The draft is in the same folder. It is moved to `path` at the end, and deleted if anything
+    raises before.
 
     Args:
         path: The file.
-        draft: The draft; one of a new name if None. Under a fixed name a process that is killed
+        draft: The draft; None takes an unused name. With a fixed name, a process that is killed
             again and again leaves one draft rather than many.
 
     Raises:
-        QKANError: `path` is a folder, or lies in none.
+        QKANError: `path` is a folder, or its folder does not exist.
         OSError: The disk refuses.
     """
     draft = draft or draft_of(path)
@@ -40,10 +40,10 @@ def replacing(path: Path, draft: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, in a folder that exists.
+    """Write a file, in an existing folder, as a whole or not at all.
 
     Raises:
-        QKANError: `path` is a folder, or lies in none.
+        QKANError: `path` is a folder, or its folder does not exist.
         OSError: The disk refuses.
     """
     with replacing(path) as file:
@@ -51,10 +51,10 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Return an unused name beside a file, for what will replace it.
+    """Return an unused name in the folder of a file, for a draft that will replace it.
 
     Raises:
-        QKANError: `path` is a folder, or lies in none.
+        QKANError: `path` is a folder, or its folder does not exist.
     """
     target = path.resolve()
     if target.is_dir() or not target.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Answers to calls that follow the habits of other packages: what to write here instead."""
+"""For calls in the manner of other packages: what to write here instead."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ ESTIMATOR_FIT = {
 def guided(
     habits: Mapping[str, str], *, positional: int, instead: str
 ) -> Callable[[Callable[Args, Result]], Callable[Args, Result]]:
-    """Decorate a function so that wrong calls of it say what to write instead.
+    """Decorate a function so that the errors of wrong calls say what to write instead.
 
     Args:
-        habits: What to do instead, for names of options that the function does not have.
-        positional: The number of arguments that it takes without their names, self included.
-        instead: A right call, shown for one with too many arguments or too few.
+        habits: What to write instead, by name of an option that the function does not have.
+        positional: The number of positional arguments that it takes, including self.
+        instead: A correct call, shown for a call with too many arguments or too few.
 
-    A method is called by the class of the object that it is called on.
+    In messages, a method has the name of its object's class.
     """
 
     def decorate(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -151,7 +151,7 @@ def guided(
 
 
 def tensor_of(name: str, value: object, dtype: str = "") -> str:
-    """The code that makes a tensor from an array, a list or a data frame of that name."""
+    """Return the code that makes a tensor from an array, a list or a data frame of that name."""
     array = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
     return f"torch.as_tensor({array}{dtype and f', dtype={dtype}'})"
 
@@ -162,6 +162,6 @@ _VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 def _name(function: Callable[..., Any], args: tuple[object, ...]) -> str:
     owner, dot, name = function.__qualname__.rpartition(".")
     if dot and args:
-        # the function may be one that the class inherits
+        # the class may inherit the function
         owner = type(args[0]).__name__
     return f"{owner}{dot}{name}".removesuffix(".__init__")

@@ -1,4 +1,4 @@
-"""The kinds of models that `save` writes: the names of their classes, as files have them.
+"""The kinds of models that `save` writes: the names of their classes, as stored in files.
 
 A class joins by a line in `_HOMES`, by `config()`, which returns JSON values, and by a classmethod
 `from_config(config, **factory)`, which builds a model from these values. The classes are imported
@@ -33,11 +33,11 @@ KINDS = (*_HOMES,)
 
 
 def kind_of(model: object) -> str | None:
-    """The kind of a model; None if it has none, as one of a subclass."""
+    """Return the kind of a model, or None if it has none, as for an instance of a subclass."""
     cls = type(model)
     return cls.__qualname__ if _HOMES.get(cls.__qualname__) == cls.__module__ else None
 
 
 def class_of(kind: str) -> Any:
-    """The class of a kind in `KINDS`, imported if it was not."""
+    """Return the class of a kind in `KINDS`, which is imported if necessary."""
     return getattr(importlib.import_module(_HOMES[kind]), kind)

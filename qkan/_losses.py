@@ -27,21 +27,21 @@ LOSSES = (*_ELEMENTWISE, "cross_entropy")
 
 
 def make_loss(loss: str | Loss | None) -> Loss:
-    """Return the loss that `fit(loss=…)` asks for, which raises where its result is no scalar."""
+    """Return the loss that `fit(loss=…)` asks for; it raises if its result is not a scalar."""
     if loss is None:
         loss = "mse"
     if isinstance(loss, str):
-        check_choice("loss", loss, LOSSES, "Or a function of prediction and target.")
+        check_choice("loss", loss, LOSSES, "Or pass a function of prediction and target.")
         return _checked(loss) if loss in _ELEMENTWISE else _cross_entropy
     if isinstance(loss, type):
-        raise QKANError(f"loss={loss.__name__} is a class: write loss={loss.__name__}().")
+        raise QKANError(f"loss={loss.__name__} is a class; write loss={loss.__name__}().")
     if not callable(loss):
-        raise QKANError(f"loss={loss!r}: a name, or a function of prediction and target.")
+        raise QKANError(f"loss={loss!r}; wanted a name, or a function of prediction and target.")
     return _scalar(loss)
 
 
 def describe_loss(loss: str | Loss | None) -> str:
-    """Say which loss this is: its name, or its function's, or a module with its options."""
+    """Identify a loss by its name, the name of its function, or its module with options."""
     if loss is None or isinstance(loss, str):
         return loss or "mse"
     if isinstance(loss, nn.Module):
@@ -92,9 +92,9 @@ def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     if not fits or target.dtype.is_complex:
         raise QKANError(
             f"loss='cross_entropy': the model's output has shape {tuple(prediction.shape)} and the "
-            f"target {tuple(target.shape)} of {target.dtype}; wanted one output a class, (n, 2) or "
-            "more, and labels (n,) of whole numbers from 0, such as y.long(), or probabilities of "
-            "the output's shape. For one output use loss='bce_with_logits'."
+            f"target {tuple(target.shape)} of {target.dtype}; wanted one output for each class, "
+            "(n, 2) or more, and labels (n,) of whole numbers from 0, such as y.long(), or "
+            "probabilities of the output's shape. For one output use loss='bce_with_logits'."
         )
     labels = target.long()
     known = labels[labels != -100]
@@ -109,7 +109,7 @@ def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(prediction, labels)
 
 
-_MORE = " Build it with one output a class, or number the classes from 0."
+_MORE = " Build it with one output for each class, or number the classes from 0."
 
 
 def _autocast(tensor: Tensor) -> bool:
@@ -130,14 +130,14 @@ def _scalar(function: Loss) -> Loss:
         checked = True
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise QKANError(f"The loss returned {found}: wanted a scalar tensor, such as a mean.")
+            raise QKANError(f"The loss returned {found}; wanted a scalar tensor, such as a mean.")
         return value.reshape(())
 
     return loss
 
 
 class _Broadcasts(TorchFunctionMode):
-    """A mode that raises where a loss combines (n, 1) with (n,): every sample with every other."""
+    """A mode that raises if a loss combines (n, 1) with (n,): every sample with every other."""
 
     def __init__(self, prediction: torch.Size, target: torch.Size) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The modules of version 0.1.0 that have moved, so that its pickles and imports are still read.
+"""The modules of version 0.1.0 that have moved, so that its pickles and imports still work.
 
 A pickle names the module of each class. The finder at the end of `sys.meta_path` is asked only for
-what is not found otherwise, and answers an old name with the module that stands there today.
+modules that are not found otherwise, and answers an old name with today's module.
 """
 
 import importlib
@@ -38,7 +38,7 @@ OLD_PATHS = {
 
 
 class _Finder(MetaPathFinder, Loader):
-    """It finds a module under its old name."""
+    """Finds a module under its old name."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -29,44 +29,46 @@ def factory_of(
         reason = f"{error}".splitlines()[0]
         raise QKANError(
             f"device={device!r}: this torch cannot use it ({reason}). Leave device out to compute "
-            "on the CPU, or install a torch with support for it."
+            "on the CPU, or install a torch that supports it."
         ) from error
     if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
-        raise QKANError(f"dtype={dtype!r}: a real float of torch, such as torch.float32.")
+        raise QKANError(
+            f"dtype={dtype!r}; wanted a real floating-point dtype of torch, such as torch.float32."
+        )
     return {"device": device, "dtype": dtype}
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object], more: str = "") -> None:
-    """Raise `QKANError`, with the nearest name, unless the value is one of those allowed.
+    """Raise `QKANError`, with the nearest name, unless a value is allowed.
 
     Args:
-        option: The option's name, behind the name of the function where that helps.
-        value: What the user passed.
-        allowed: Names, and None where it is allowed.
-        more: A sentence at the end of the message, such as "Or a function.".
+        option: The option's name, after the name of the function where that helps.
+        value: The value that the user passed.
+        allowed: The allowed names, and None if it is allowed.
+        more: A sentence at the end of the message, such as "Or pass a function.".
     """
     allowed = [*allowed]
     if value not in allowed:
         names = [name for name in allowed if isinstance(name, str)]
-        more = "Or None." if None in allowed else more
+        more = "Or pass None." if None in allowed else more
         raise QKANError(
             f"Unknown {option} {value!r}. {did_you_mean(value, names)}{more and f' {more}'}"
         )
 
 
 def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | None = 1) -> int:
-    """Return a whole number of any kind as an int, or raise `QKANError` unless it is one.
+    """Return a whole number of any type as an int; raise `QKANError` for anything else.
 
     Args:
-        name: The option's name, behind the name of the function where that helps.
-        value: Whatever `operator.index` takes, a number of numpy too; not a bool.
-        more: A sentence at the end of the message, such as "Or None.".
-        least: The lowest number that is allowed; None allows any.
+        name: The option's name, after the name of the function where that helps.
+        value: Anything that `operator.index` takes, such as an integer of numpy; but not a bool.
+        more: A sentence at the end of the message, such as "Or pass None.".
+        least: The lowest allowed number; None allows any.
     """
     whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
     if whole is None or (least is not None and whole < least):
         wanted = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise QKANError(f"{name}={value!r}: {wanted}.{more and f' {more}'}")
+        raise QKANError(f"{name}={value!r}; wanted {wanted}.{more and f' {more}'}")
     return whole
 
 
@@ -74,24 +76,26 @@ def check_optional_size(
     name: str, value: SupportsIndex | None, *, least: int | None = 1
 ) -> int | None:
     """Return None for None, and otherwise what `check_size` returns."""
-    return None if value is None else check_size(name, value, "Or None.", least=least)
+    return None if value is None else check_size(name, value, "Or pass None.", least=least)
 
 
 def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
-    """Return a range as two floats, or raise `QKANError` unless it is one."""
+    """Return a range as two floats; raise `QKANError` for anything else."""
     try:
         low, high = map(float, low_high)
     except (TypeError, ValueError) as error:
-        raise QKANError(f"{name}={low_high!r}: wanted two numbers, (low, high).") from error
+        raise QKANError(f"{name}={low_high!r}; wanted two numbers, (low, high).") from error
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise QKANError(f"{name}={low_high}: wanted (low, high), finite, low below high.")
+        raise QKANError(
+            f"{name}={low_high}; wanted (low, high), two finite numbers with low below high."
+        )
     return low, high
 
 
 def check_probability(dropout: float) -> float:
-    """Return the dropout, or raise `QKANError` unless it is a probability below 1."""
+    """Return the dropout; raise `QKANError` unless it is a probability below 1."""
     if not 0 <= dropout < 1:
-        raise QKANError(f"dropout={dropout!r}: a probability, 0 or more and below 1.")
+        raise QKANError(f"dropout={dropout!r}; wanted a probability, 0 or more and below 1.")
     return float(dropout)
 
 
@@ -103,12 +107,13 @@ def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
         return tuple(map(float, encoding))
     except (TypeError, ValueError) as error:
         raise QKANError(
-            f"encoding={encoding!r}: one of {', '.join(ENCODINGS)}, or one number an encoding."
+            f"encoding={encoding!r}; wanted one of {', '.join(ENCODINGS)}, or one number for each "
+            "encoding gate."
         ) from error
 
 
 def check_group(group: int | str | None, in_features: int) -> int | None:
-    """Return the number of shared activations, None where none is shared."""
+    """Return the number of shared activations, or None if none is shared."""
     if isinstance(group, str):
         check_choice("group", group, ["inputs", None])
         return in_features
@@ -117,37 +122,38 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
     group = check_size("group", group)
     if group > in_features:
         raise QKANError(
-            f"group={group}: the number of shared activations is at most in_features={in_features}."
+            f"group={group}; the number of shared activations must be at most "
+            f"in_features={in_features}."
         )
     return group
 
 
 def circuit_of(ansatz: str | Circuit | Builder, reps: int, *, default: int = 3) -> Circuit:
-    """Return the circuit of an ansatz, or the one that was given.
+    """Return the circuit of an ansatz, or the given circuit.
 
     Args:
         ansatz: The option.
-        reps: The option beside it.
-        default: The number of repetitions where the user says nothing of them.
+        reps: The option `reps`.
+        default: The default of `reps`.
     """
     if not isinstance(ansatz, Circuit):
         return named_ansatz(ansatz, reps)
     if reps not in (default, ansatz.num_encodings):
         raise QKANError(
-            f"reps={reps} beside a Circuit of {ansatz.num_encodings} encodings: reps belongs to a "
-            "named ansatz; leave it out, or pass circuit.extend(reps)."
+            f"reps={reps} was passed with a Circuit of {ansatz.num_encodings} encodings, but reps "
+            "belongs to a named ansatz; leave it out, or pass circuit.extend(reps)."
         )
     return ansatz
 
 
 Observe = str | Sequence[str | Sequence[float]] | Sequence[float]
-"""An observable as users write it: "x", "y", "z", "trainable", a unit vector; or several."""
+"""An observable as users write it: "x", "y", "z", "trainable", a unit vector, or several."""
 
 
 def observed(circuit: Circuit, observable: Observe | None, single: str = "") -> Circuit:
-    """Return the circuit measured in what the option `observable` says; None leaves it as it is.
+    """Return the circuit with the observable of the option; None leaves it unchanged.
 
-    `single` is the name of a class that has one value for each input, so that several are refused.
+    `single` is the name of a class with one value for each input, which takes one observable only.
     """
     found = circuit if observable is None else circuit.with_observable(observable)
     if single:
@@ -158,12 +164,12 @@ def observed(circuit: Circuit, observable: Observe | None, single: str = "") -> 
 
 
 def check_one_observable(what: str, circuit: Circuit, shape: str) -> None:
-    """Raise `QKANError` if a circuit reads several observables where one value is wanted.
+    """Raise `QKANError` if a circuit reads several observables where one is needed.
 
     Args:
-        what: The name of the class or function that wants one.
+        what: The name of the class or function that needs one.
         circuit: The circuit.
-        shape: What it takes instead of an axis of observables, as a sentence.
+        shape: A sentence that says what to do instead.
     """
     if circuit.reads_several:
         raise QKANError(
@@ -172,18 +178,18 @@ def check_one_observable(what: str, circuit: Circuit, shape: str) -> None:
 
 
 def check_layer_options(what: str, options: Mapping[str, Any]) -> None:
-    """Raise `QKANError` if options ask a module that is built of layers for several observables."""
+    """Raise `QKANError` if options of a module built of layers ask for several observables."""
     circuit = circuit_of(options.get("ansatz", "pz"), options.get("reps", 3))
     check_one_observable(
         what, observed(circuit, options.get("observable")),
-        "Its layers pass one value an output on. Use one observable, such as 'x' or 'trainable'; "
-        "or a QKANLayer with several, whose outputs (…, o, a) torch.nn.Flatten(-2) turns into "
-        "(…, o·a) for what comes next.",
+        "Its layers pass on one value for each output. Use one observable, such as 'x' or "
+        "'trainable'; or a QKANLayer with several, followed by torch.nn.Flatten(-2), which turns "
+        "its outputs (…, o, a) into (…, o·a).",
     )  # fmt: skip
 
 
 def scale_of(circuit: Circuit, encoding: str | tuple[float, ...]) -> tuple[float, ...] | None:
-    """Return the scales of a fixed encoding, None of a trained one."""
+    """Return the scales of a fixed encoding, or None for a trained one."""
     if isinstance(encoding, str):
         check_choice("encoding", encoding, ENCODINGS)
         if encoding == "trainable":

@@ -1,6 +1,6 @@
-"""Distributions that install the import name `qkan` overwrite each other: say so at once.
+"""Raise at once if another distribution installs the import name `qkan`, too.
 
-Imported first by the package, for what it checks.
+The package imports this module first.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def refuse_other_distribution(folder: str, path: Sequence[str]) -> None:
     """Raise ImportError when another distribution has files under the import name `qkan`.
 
     Args:
-        folder: Where this package lies.
-        path: Where distributions are looked for, as `sys.path` has it.
+        folder: The folder of this package.
+        path: The folders in which distributions are looked for, such as `sys.path`.
     """
-    # reading what every distribution owns takes long, so only where there is something to explain
+    # reading the files of every distribution takes long, so it is done only if something is odd
     if not _suspicious(folder, path):
         return
     others = sorted({found.name: found for found in _owners(path)}.items())
@@ -29,9 +29,9 @@ def refuse_other_distribution(folder: str, path: Sequence[str]) -> None:
     names = ", ".join(f"{name!r} {found.version}" for name, found in others)
     removal = " ".join(name for name, _ in others)
     raise ImportError(
-        f"Another project, {names}, is installed beside {OURS!r} and both own the import name "
-        f"'qkan'. Keep one of them in an environment: pip uninstall {removal}, then pip install "
-        f"--force-reinstall --no-deps {OURS}; or use an environment of its own for each. "
+        f"Another project, {names}, is installed beside {OURS!r}, and both own the import name "
+        f"'qkan'. Keep only one of them: pip uninstall {removal}, then pip install "
+        f"--force-reinstall --no-deps {OURS}; or use a separate environment for each. "
         "qkan.from_qkan reads the checkpoints of the distribution 'qkan'."
     )
 
@@ -46,7 +46,7 @@ def _suspicious(folder: str, path: Sequence[str]) -> bool:
     ours = next(iter(metadata.distributions(name=OURS, path=[*path])), None)
     files = [] if ours is None else ours.files or []
     known = {file.parts[1] for file in files if file.parts[0] == "qkan" and len(file.parts) > 1}
-    # an editable install keeps its files elsewhere, where nobody else writes
+    # an editable install keeps its files elsewhere, where no other distribution writes
     strange = set(os.listdir(folder)) - known if known else set()
     return any(name.endswith(".py") or _is_package(f"{folder}/{name}") for name in strange)
 
@@ -56,7 +56,7 @@ def _is_package(path: str) -> bool:
 
 
 def _owners(path: Sequence[str]) -> list[metadata.Distribution]:
-    """The distributions but ours with a file in the folder `qkan`."""
+    """The other distributions with a file in the folder `qkan`."""
     return [
         found
         for found in metadata.distributions(path=[*path])

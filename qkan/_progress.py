@@ -13,16 +13,16 @@ from qkan.simulators.cpu.notice import hushed, is_wanted
 
 
 class Progress:
-    """A bar of steps on standard error, with the latest values beside the rate.
+    """A progress bar of steps on standard error, with the latest values beside the rate.
 
-    A terminal and a notebook show it; a file and a pipe do not get it, and nobody does where the
-    environment variable QKAN_PROGRESS is 0.
+    It is shown in a terminal and in a notebook, but not written to a file or a pipe. If the
+    environment variable QKAN_PROGRESS is 0, it is never shown.
 
     Args:
-        total: Steps in all.
-        description: One word in front of the bar.
-        enabled: False shows no bar anywhere, and no line about kernels that are compiled within.
-        done: Steps already taken, which do not count towards the rate.
+        total: The total number of steps.
+        description: A word before the bar.
+        enabled: Whether to show the bar, and lines about kernels that are compiled meanwhile.
+        done: The number of steps already taken, which do not count towards the rate.
 
     Example:
         >>> with Progress(3, "fit", enabled=False) as bar:
@@ -37,7 +37,7 @@ class Progress:
         )
 
     def advance(self, **values: float | None) -> None:
-        """Count one step, and show the `values` that are not None beside the bar."""
+        """Count one step, and show those `values` that are not None beside the bar."""
         if not self._bar.disable:
             known = {name: value for name, value in values.items() if value is not None}
             text = ", ".join(f"{name} {value:.3e}" for name, value in known.items())
@@ -63,7 +63,7 @@ class Progress:
 
 
 def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel; another may have imported its package."""
+    """Whether this process is the kernel of a notebook, and not one that imports ipykernel."""
     kernel = sys.modules.get("ipykernel.kernelapp")
     return kernel is not None and bool(kernel.IPKernelApp.initialized())
 
@@ -72,7 +72,7 @@ def _in_notebook() -> bool:
 def progress_bar(
     wanted: bool | Progress, total: int, description: str, done: int = 0
 ) -> Iterator[Progress]:
-    """Give a new bar, or the bar of a longer run that was passed, which stays open."""
+    """Yield a new bar, or the given bar of a longer run, which stays open."""
     if isinstance(wanted, Progress):
         yield wanted
     else:

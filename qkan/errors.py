@@ -1,4 +1,4 @@
-"""The one exception class of this room, and its warnings."""
+"""The exception class of the package `qkan`, and its warnings."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ _PACKAGE = str(Path(__file__).parent)
 
 
 class QKANError(ValueError):
-    """A model, its input, its data or its file that cannot be right.
+    """A model, an input, data, an option or a file is wrong.
 
     The message says what was asked, what was found and what to do.
     """
 
 
 class ScaleWarning(UserWarning):
-    """Inputs or targets in units that the model was not made for."""
+    """Inputs or targets have units for which the model is not made."""
 
 
 class AliasingWarning(ScaleWarning):
-    """Inputs beyond one period of a fixed encoding: the model cannot tell them apart."""
+    """Inputs exceed one period of a fixed encoding, so the model cannot tell them apart."""
 
 
 class DivergenceWarning(UserWarning):
-    """A training that ended worse than it began."""
+    """Training ended with a much larger loss than it began with."""
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line that called this package, however deep the call is by now."""
+    """Warn with the line that called this package as the source, however deep the call is."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back

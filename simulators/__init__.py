@@ -1,4 +1,4 @@
-"""Run a lowered circuit for every (sample, output, input) edge, fast, with gradients."""
+"""Simulate a lowered circuit for every sample and edge, fast and with gradients."""
 
 from .autocast import autocast_dtype as autocast_dtype
 from .base import with_base as with_base

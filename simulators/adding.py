@@ -1,4 +1,4 @@
-"""`add_waves`: sums of sinusoids of every input, in one compiled pass and one for the gradients."""
+"""`add_waves`: sums of sinusoids of all inputs in one compiled pass, and another for gradients."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .cpu.compiled import DTYPES, INSTALLED
 from .waves import Recipe, array_of
 
 _WIDTH = 1024
-"""Inputs of a row where all inputs share one activation."""
+"""The number of inputs of a row if all inputs share one activation."""
 _CELLS = 1 << 15
-"""Inputs of a unit of work, at least one row."""
+"""The number of inputs of a unit of work, which has at least one row."""
 
 
 class Known(NamedTuple):
@@ -27,7 +27,7 @@ class Known(NamedTuple):
 
     Attributes:
         value: The function of x.
-        backward: The gradient by x from that of the value and from x.
+        backward: The gradient by x, from the gradient by the value and from x.
     """
 
     value: Callable[[Tensor], Tensor]
@@ -44,15 +44,15 @@ def add_waves(
 ) -> Tensor:
     """Return base + terms[0] + Σ_f A_f·cos ω_f·x + B_f·sin ω_f·x, elementwise.
 
-    On a CPU one compiled pass does it, and one its derivatives, and only x and the terms are kept
-    for them. Where the base is known, the passes add to its fresh value and to its fresh gradient.
-    Elsewhere, and where a compiler, a tracer or a transform looks on, it is plain torch.
+    On a CPU one compiled pass computes the sum and another its derivatives, for which only x and
+    the terms are kept. If the base is known, the passes add to its new value and gradient in place.
+    On other devices, and under a compiler, a tracer or a transform, plain torch operators are used.
 
     Args:
         x: (…, i).
-        base: (…, i), what is added to, or what computes it.
+        base: (…, i) values to which the waves are added, or a known activation that computes them.
         terms: (1 + 3·count, g) as `wave_terms` returns them; input i uses column ⌊i·g/in⌋.
-        recipe: Which waves are products of others, as `wave_recipe` returns it; none when None.
+        recipe: The waves that are products of others, as `wave_recipe` returns them; None for none.
 
     Returns:
         (…, i), in the dtype of the base.
@@ -82,8 +82,8 @@ def _plain(x: Tensor, base: Tensor | Known, terms: Tensor) -> Tensor:
 
 
 def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
-    """Whether the compiled kernels take this call."""
-    # a compiler and a tracer see only the first question
+    """Whether the compiled kernels can take this call."""
+    # a compiler or a tracer evaluates only the first condition
     return (
         has_values(x)
         and not is_observed()
@@ -98,7 +98,7 @@ def _is_compiled(x: Tensor, base: Tensor, terms: Tensor) -> bool:
 
 
 class _Waves(torch.autograd.Function):
-    """The sum as one node of the graph; a second derivative goes to torch's operators."""
+    """The sum as one node of the graph; second derivatives use torch's operators."""
 
     @staticmethod
     def forward(
@@ -138,13 +138,13 @@ class _Waves(torch.autograd.Function):
 
 
 def _fresh(value: Tensor, given: Tensor) -> Tensor:
-    """A value that may be written to, for it is neither what was given nor a view of it."""
+    """Return a value that may be overwritten: neither the given tensor nor a view of it."""
     shared = value.untyped_storage().data_ptr() == given.untyped_storage().data_ptr()
     return value.clone() if shared else value.contiguous()
 
 
 class _Rows(NamedTuple):
-    """Rows of inputs that one kernel call works through, a block of them at a time."""
+    """Rows of inputs for one kernel call, which processes a block of them at a time."""
 
     height: int
     width: int
@@ -162,7 +162,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 
 def _spans(given: Sequence[Tensor], terms: Tensor) -> Iterator[tuple[_Rows, list[np.ndarray]]]:
-    """Equal rows, and the parts of the tensors' numbers that they are."""
+    """Yield equal rows, and the corresponding parts of the tensors' values."""
     vectors, groups = [_flat(tensor) for tensor in given], terms.shape[1]
     size, width, at = vectors[0].size, given[0].shape[-1], 0
     if groups == 1:

@@ -1,4 +1,4 @@
-"""Autocast on any device: whether it is on, and how to switch it off for some operations."""
+"""Autocast on any device: find out whether it is on, and switch it off for some operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast on the tensor's device, which costs nothing where none is on."""
+    """Return a context without autocast on the tensor's device; it is free if none is on."""
     kind = tensor.device.type
     return _NOTHING_TO_DO if autocast_dtype(kind) is None else torch.autocast(kind, enabled=False)
 
@@ -18,7 +18,7 @@ _NOTHING_TO_DO = nullcontext()
 
 
 def autocast_dtype(kind: str) -> torch.dtype | None:
-    """The dtype that autocast casts to on a kind of device; None outside of autocast."""
+    """Return the dtype of autocast on a kind of device, or None outside of autocast."""
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None

@@ -1,8 +1,8 @@
-"""Several observables for engines that read one: each becomes an output of its own.
+"""Several observables for engines that read one: each becomes a separate output.
 
-The program measures Z then, after two rotations that turn an observable to Z: their angles are two
-more thetas, constant and different for each observable. Letters: b samples, o outputs, i inputs,
-k theta slots, a observables.
+The program then measures Z after two rotations that turn an observable to Z; their angles are two
+more thetas, which are constant and differ between observables. Letters: b samples, o outputs, i
+inputs, k theta slots, a observables.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .engine import Engine
 
 
 def seen_by(engine: Engine, request: Request) -> Request:
-    """The request as an engine gets it: of o·a outputs if it reads a single observable."""
+    """Return the request for an engine, with o·a outputs if the engine reads one observable."""
     program = request.program
     if program.turned is None or engine.reads_several:
         return request
     count, rotations = len(program.turns), program.turned.rotations
-    # where a turn merges with an encoding the observables have different states
+    # if a turn merges with an encoding, the observables have different states
     turned = [k for r in rotations if r.encoding is not None for k in r.thetas]
     same = 1 if max([0, *turned]) >= program.num_theta else count
     outs = request.out_features * count
@@ -29,7 +29,7 @@ def seen_by(engine: Engine, request: Request) -> Request:
 
 
 def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
-    """The call whose output o·a + n is that of output o and observable n; differentiable."""
+    """Return the call whose output o·a + n is observable n of output o; differentiable."""
     turns, rest = call.request.program.turns, zip(call.tensors[2:], _OUTPUTS, strict=True)
     theta = torch.stack([padded(call.tensors.theta, turn) for turn in turns], -3).flatten(-4, -3)
     repeated = [None if t is None else t.repeat_interleave(len(turns), dim=n) for t, n in rest]
@@ -38,7 +38,7 @@ def call_of_each(engine: Engine, call: LayerCall) -> LayerCall:
 
 
 def joined(values: Tensor, count: int, per_edge: bool) -> Tensor:
-    """From outputs (b, o·a) to (b, o, a), or from edges (b, o·a, i) to (b, o, i, a)."""
+    """Map outputs (b, o·a) to (b, o, a), or edges (b, o·a, i) to (b, o, i, a)."""
     values = values.unflatten(1, (values.shape[1] // count, count))
     return values.movedim(2, -1) if per_edge else values
 
@@ -53,7 +53,7 @@ _OUTPUTS = (-3, -3, -2, -2, -1, -2)
 
 
 def padded(theta: Tensor, turn: tuple[float, float]) -> Tensor:
-    """Theta with two more angles, which no copy from the host has to wait for."""
+    """Return theta with two more angles, without waiting for a copy from the host."""
     for angle in turn:
         theta = F.pad(theta, (0, 1), value=angle)
     return theta

@@ -1,4 +1,4 @@
-"""What a layer has beside its circuits: base activation, bias and mask."""
+"""The parts of a layer beside its circuits: base activation, bias and mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .call import Gradients, LayerCall, LayerTensors, masked
 def with_base(out: Tensor, tensors: LayerTensors, base: str | None) -> Tensor:
     """Return out + base(x) · base_weightᵀ + bias, for out (b, o); differentiable.
 
-    In out (b, o, a) they are added to the value of each observable.
+    With out (b, o, a) they are added to the value of each observable.
     """
     x, *_, base_weight, bias, mask = tensors
     if out.ndim > 2:
@@ -31,13 +31,15 @@ def add_base_(out: Tensor, call: LayerCall) -> Tensor:
 
 
 def backward_beside(call: LayerCall, grad: Tensor, circuits: Gradients) -> Gradients:
-    """Complete the gradients of a layer whose circuits have theirs, outside autograd.
+    """Add the base activation and the bias to the gradients of a layer's circuits, without
+    autograd.
 
     Args:
-        call: The call, with `needs` for what is wanted.
+        call: The call, whose `needs` say which gradients are needed.
         grad: The gradient of the output.
-        circuits: The gradients by what `call.circuits` names: x, theta, scale, shift, and the
-            weight times the mask. The part of the base activation is added to the first in place.
+        circuits: The gradients by the tensors of `call.circuits`: x, theta, scale, shift, and the
+            weight times the mask. The part of the base activation is added to the first one in
+            place.
 
     Returns:
         The gradients by all tensors of the call.

@@ -1,7 +1,8 @@
 """The `torch` engine: the Bloch recurrence in plain torch operations.
 
-A pure state of one qubit is a unit vector v = (⟨X⟩, ⟨Y⟩, ⟨Z⟩) and a gate rotates it: no complex
-numbers. Any device, any floating dtype, parameters per sample, derivatives of any order.
+A pure state of one qubit is a unit vector v = (⟨X⟩, ⟨Y⟩, ⟨Z⟩), and a gate rotates it, so no complex
+numbers are needed. It supports any device, any floating dtype, parameters per sample, and
+derivatives of any order.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ class TorchEngine(Engine):
     reads_several = True
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses nothing."""
+        """Return None, since this engine refuses nothing."""
         return None
 
     def cost(self, request: Request) -> float:
-        """The time of every operation on tensors, and of the memory that it passes over."""
+        """Return the estimated time of all tensor operations and of their memory traffic."""
         operations = 40 * max(len(request.program.rotations), 1)
         elements = request.batch * request.edges
         return operations * (4e-6 + 1.2e-9 * elements)
@@ -47,14 +48,14 @@ class TorchEngine(Engine):
         x, theta, scale, shift, weight = call._replace(tensors=tensors).circuits
         out = edge_values(request.program, x, theta, request.fixed_scale or scale, shift)
         if weight is not None:
-            # no einsum: autocast would round the activations
+            # not einsum, since autocast would round the activations
             out = weighted(out, weight, request.program.axes is not None)
             out = with_base(out, tensors, request.base)
         return out.to(dtype), None
 
 
 def _single(tensor: Tensor | None) -> Tensor | None:
-    """The tensor, or its float32 copy where it is of half precision."""
+    """The tensor, or a float32 copy if it is in half precision."""
     return tensor.float() if tensor is not None and tensor.dtype in _HALF else tensor
 
 
@@ -68,17 +69,17 @@ def edge_values(
     scale: Tensor | tuple[float, ...],
     shift: Tensor,
 ) -> Tensor:
-    """φ on every edge in plain torch operators, differentiable to any order.
+    """Return φ on every edge by plain torch operators, differentiable to any order.
 
     Args:
         program: The lowered circuit.
-        x: (…, i), radians before scale and shift.
+        x: (…, i) inputs, before scale and shift.
         theta: (…, o, i, k), radians; leading dimensions broadcast with those of x.
-        scale: (…, o, i, u), or (u,), or u numbers that are the same on every edge.
+        scale: (…, o, i, u), or (u,), or u numbers that all edges share.
         shift: (…, o, i, u) or (u,), radians.
 
     Returns:
-        (…, o, i), or (…, o, i, a) where the program reads several observables.
+        (…, o, i), or (…, o, i, a) if the program reads several observables.
     """
     vector: Bloch = program.initial
     for rotation in program.rotations:
@@ -91,7 +92,7 @@ def edge_values(
 def noisy_edges(
     request: Request, noise: Noise, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
-    """φ on every edge with a channel after each gate of the circuit, and with readout errors."""
+    """Return φ on every edge with a channel after each gate, and with readout errors."""
     program = request.program
     vector: Bloch = (0.0, 0.0, 1.0)
     for gate, rotations in zip(program.gates, lower_gates(program), strict=True):
@@ -112,13 +113,13 @@ def angle(
     scale: Tensor | tuple[float, ...],
     shift: Tensor,
 ) -> Tensor:
-    """The angle of one rotation on every edge, (…, o, i) or broadcasting to it, in radians."""
+    """Return the angle of a rotation on every edge, broadcasting to (…, o, i), in radians."""
     total: Tensor | float = rotation.constant
     for k in rotation.thetas:
         total = total + theta[..., k]
     if rotation.encoding is not None:
         u = rotation.encoding
-        # fixed scales are plain numbers, so that a buffer of low precision cannot round them
+        # fixed scales are plain numbers, so that a low-precision buffer does not round them
         factor = scale[..., u] if isinstance(scale, Tensor) else scale[u]
         encoded = factor * x.unsqueeze(-2) + shift[..., u]
         total = total + (arccos(encoded, torch) if rotation.arccos else encoded)
@@ -139,7 +140,7 @@ def _project(vector: Bloch, observable: Sequence[float], x: Tensor, theta: Tenso
     """The component of the vector along the observable, expanded to every edge."""
     value = sum(n * v for n, v in zip(observable, vector, strict=True) if n)
     shape = torch.broadcast_shapes((*x.shape[:-1], 1, x.shape[-1]), theta.shape[:-1])
-    # a tracer, whose sizes are tensors, would warn of the comparison
+    # under a tracer sizes are tensors, and the comparison would warn
     if not isinstance(value, Tensor) or is_tracing() or value.shape != shape:
         # a value that depends on no argument still gets a graph, in which all gradients are zero
         value = value + 0 * (x.unsqueeze(-2) + theta.sum(-1))

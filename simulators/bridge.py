@@ -1,9 +1,8 @@
 """The bridge from engines to torch: `run` evaluates a layer call by an engine.
 
-An engine only computes values and gradients. The bridge gives it what torch users expect besides:
-autograd; second derivatives, forward mode and `torch.func` transforms, which the torch engine
-computes; `vmap` over parameters; and one operator with a shape rule, by which `torch.compile` and
-meta and fake tensors take the call.
+An engine only computes values and gradients. The bridge adds what torch users expect: autograd;
+second derivatives, forward mode and `torch.func` transforms, by the torch engine; `vmap` over
+parameters; and one operator with a shape rule for `torch.compile` and for meta and fake tensors.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ _FALLBACK = TorchEngine()
 
 
 def run(engine: Engine, call: LayerCall) -> Tensor:
-    """Evaluate a call by an engine that did not refuse it.
+    """Evaluate a call by an engine that does not refuse it.
 
     Returns:
-        The output, (b, o), or without a weight the values of all edges, (b, o, i); differentiable
-        in every tensor of the call. Several observables are an axis a at the end.
+        The output (b, o), or without a weight the values of all edges (b, o, i), differentiable in
+        every tensor of the call. Several observables add an axis a at the end.
     """
     program = call.request.program
     if program.axes is not None and not engine.reads_several:
@@ -46,7 +45,7 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
     request, tensors, _ = call
     if tensors.mask is not None and tensors.mask.requires_grad:
         return _FALLBACK.forward(call)[0]
-    # a compiler sees only the first question of `has_values`
+    # a compiler evaluates only the first condition of `has_values`
     if not has_values(tensors.x) or is_observed():
         return _run_recorded(engine, call)
     if not torch.is_grad_enabled():
@@ -55,12 +54,12 @@ def run(engine: Engine, call: LayerCall) -> Tensor:
 
 
 def is_observed() -> bool:
-    """Whether forward mode or a dispatch mode wants to see every operator."""
+    """Whether forward mode or a dispatch mode needs to see every operator."""
     return forward_ad._current_level >= 0 or torch._C._len_torch_dispatch_stack() > 0
 
 
 def are_many(grad: Tensor) -> bool:
-    """Whether a gradient stands for many gradients, as `is_grads_batched` passes them."""
+    """Whether a gradient is a batch of gradients, as from `is_grads_batched`."""
     functorch = torch._C._functorch
     return bool(
         functorch.is_legacy_batchedtensor(grad) or functorch.is_functorch_wrapped_tensor(grad)
@@ -68,9 +67,10 @@ def are_many(grad: Tensor) -> bool:
 
 
 def _run_recorded(engine: Engine, call: LayerCall) -> Tensor:
-    """Evaluate a call that is compiled, traced, transformed, observed, or has no numbers.
+    """Evaluate a call that is compiled, traced, transformed or observed, or has no values.
 
-    What differentiates operators by itself gets plain operators; all others get one operator.
+    Transforms that differentiate operators themselves get plain operators; all others get one
+    operator.
     """
     transformed = torch._C._are_functorch_transforms_active() and not _only_vmap()
     traced = not torch.compiler.is_compiling() and (
@@ -86,15 +86,15 @@ def _only_vmap() -> bool:
     return all(interpreter.key() == kind for interpreter in stack)
 
 
-# a compiler calls it then, instead of tracing it; the public decorator imports the whole compiler
+# a compiler then calls it instead of tracing it; the public decorator would import the compiler
 _only_vmap._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _Layer(torch.autograd.Function):
     """A call as one node of autograd's graph.
 
-    The torch engine computes a backward pass that is itself differentiated, or that gets many
-    gradients at once.
+    If the backward pass is differentiated again, or gets many gradients at once, the torch engine
+    computes it.
     """
 
     @staticmethod
@@ -126,7 +126,7 @@ def _differentiable_backward(call: LayerCall, grad: Tensor) -> Gradients:
 def graph_of_gradients(
     output: Tensor, tensors: Sequence[Tensor | None], needs: Sequence[bool], grad: Tensor
 ) -> Gradients:
-    """The gradients of an output by the tensors that need one, to be differentiated again."""
+    """Return differentiable gradients of an output by the tensors that need one."""
     wanted: Any = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
     with torch.enable_grad():
         found = iter(
@@ -151,17 +151,17 @@ def _from_arguments(
     engine: str, circuit: str, fixed: Sequence[float] | None, base: str | None,
     *tensors: Tensor | None,
 ) -> tuple[Engine, LayerCall]:  # fmt: skip
-    """The engine and the call that the arguments of an operator stand for."""
+    """The engine and the call for the arguments of an operator."""
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
     scales = None if fixed is None else tuple(fixed)
     return get_engine(engine), layer_call(_program(circuit), held, scales, base)
 
 
 def _operator(engine: Engine, call: LayerCall) -> Tensor:
-    """Evaluate a call as one operator, for graphs, dispatch modes and tensors without numbers."""
+    """Evaluate a call as one operator, for graphs, dispatch modes and tensors without values."""
     request = call.request
     return _layer(  # type: ignore[no-any-return]
-        # a compiler that writes C++ puts the text between quotes as it is
+        # a compiler that writes C++ puts the text between quotes without escaping it
         engine.name,
         request.program.text.replace('"', "'"),
         request.fixed_scale,
@@ -176,7 +176,7 @@ def _layer_values(*arguments: Any) -> Tensor:
 
 
 def _layer_gradients(*arguments: Any) -> list[Tensor]:
-    """The gradients; an empty tensor where none is wanted."""
+    """The gradients, with an empty tensor where none is needed."""
     options, needs, grad, tensors = arguments[:4], arguments[4], arguments[5], arguments[6:]
     engine, call = _from_arguments(*options, *tensors)
     found = engine.backward(call._replace(needs=needs), grad, None)
@@ -239,8 +239,8 @@ def _(
 ) -> tuple[Tensor, int]:  # fmt: skip
     """Map the operator over a dimension of its tensors.
 
-    Where only x is mapped, the samples join the batch. Where parameters are, and each set of them
-    has one sample, it becomes a call with parameters per sample. All else is a call for each.
+    If only x is mapped, the samples join the batch. If parameters are mapped and each set has one
+    sample, this becomes a call with parameters per sample. Otherwise there is a call for each.
     """
     mapped = LayerTensors(*(dim is not None for dim in in_dims[4:]))  # type: ignore[arg-type]
     moved = [

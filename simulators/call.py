@@ -1,4 +1,4 @@
-"""What an engine is given: the tensors, and a request that says everything but their numbers.
+"""The arguments of an engine: tensors, and a request with everything except their values.
 
 Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 """
@@ -18,24 +18,24 @@ _CPU = torch.device("cpu")
 
 
 class Request(NamedTuple):
-    """What an engine is asked to run: everything but the numbers in the tensors.
+    """A request to an engine: everything except the values of the tensors.
 
     Attributes:
         program: The lowered circuit.
-        batch: Samples b.
-        out_features: Outputs o.
-        in_features: Inputs i.
+        batch: The number of samples b.
+        out_features: The number of outputs o.
+        in_features: The number of inputs i.
         dtype: The dtype of x and of the parameters.
         device: The device of x and of the parameters.
-        fixed_scale: The scales when every edge has the same fixed ones, else None.
-        per_edge: Whether each edge's value is wanted instead of the weighted sum over inputs.
-        batched_theta: Whether each sample has parameters of its own.
-        noise: Whether channels act after the gates.
+        fixed_scale: The scales if they are fixed and equal on every edge, otherwise None.
+        per_edge: Whether to return each edge's value instead of the weighted sum over inputs.
+        batched_theta: Whether each sample has its own parameters.
+        noise: Whether there are channels after the gates.
         base: The base activation beside the circuits, a name in `BASES`; None for none.
-        same_state: So many outputs in a row have circuits that differ after the last encoding only,
-            so that their states until then are the same.
+        same_state: The number of consecutive outputs whose circuits only differ after the last
+            encoding, so that they share the state until then.
 
-    Where the program reads several observables, outputs have an axis a of them at the end.
+    If the program reads several observables, outputs have an axis a at the end.
     """
 
     program: Program
@@ -53,7 +53,7 @@ class Request(NamedTuple):
 
     @property
     def edges(self) -> int:
-        """Number of (output, input) edges."""
+        """The number of (output, input) edges."""
         return self.out_features * self.in_features
 
 
@@ -61,14 +61,14 @@ class LayerTensors(NamedTuple):
     """The tensors of one layer call.
 
     Attributes:
-        x: (b, i), radians before scale and shift.
-        theta: (o, i, k), radians; or (b, o, i, k) when each sample has angles of its own.
+        x: (b, i) inputs, before scale and shift.
+        theta: (o, i, k), radians; or (b, o, i, k) if each sample has its own angles.
         scale: (o, i, u), or (b, o, i, u).
         shift: (o, i, u) radians, or (b, o, i, u).
-        weight: (o, i), or (b, o, i); None when the value of each edge is wanted.
+        weight: (o, i), or (b, o, i); None to get the value of each edge.
         base_weight: (o, i), or None for no base activation.
         bias: (o,), or None.
-        mask: (o, i) that multiplies weight and base_weight, or None.
+        mask: (o, i), which multiplies weight and base_weight, or None.
     """
 
     x: Tensor
@@ -82,7 +82,7 @@ class LayerTensors(NamedTuple):
 
 
 Gradients = tuple[Tensor | None, ...]
-"""The gradients by each of `LayerTensors`, None where none is wanted."""
+"""The gradients by each of `LayerTensors`, or None where none is needed."""
 
 ALL = (True,) * len(LayerTensors._fields)
 
@@ -93,15 +93,16 @@ NOISE_REFUSED = "channels act after single gates; noise runs on the torch engine
 class LayerCall(NamedTuple):
     """One call of a layer: a request and its tensors, which have one dtype and are on one device.
 
-    The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], both
-    sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). Where the
-    program reads several observables both have an axis a of them at the end, and all parameters
-    are shared.
+    The output is Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], with
+    both sums times the mask, (b, o); without a weight it is φ on every edge, (b, o, i). If the
+    program reads several observables, both have an axis a at the end, and all parameters are
+    shared.
 
     Attributes:
         request: Sizes, dtype, device, circuit and options.
         tensors: The inputs and the parameters.
-        needs: For each of the tensors whether its gradient is wanted; only a backward pass asks.
+        needs: For each of the tensors, whether its gradient is needed; only a backward pass uses
+            this.
     """
 
     request: Request
@@ -110,7 +111,7 @@ class LayerCall(NamedTuple):
 
     @property
     def circuits(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """What the circuits depend on: x, theta, scale, shift, and the weight times the mask."""
+        """The tensors of the circuits: x, theta, scale, shift, and the weight times the mask."""
         x, theta, scale, shift, weight, _, _, mask = self.tensors
         return x, theta, scale, shift, None if weight is None else masked(weight, mask)
 
@@ -121,13 +122,13 @@ def layer_call(
     fixed_scale: tuple[float, ...] | None = None,
     base: str | None = None,
 ) -> LayerCall:
-    """Return the call of a layer with these tensors, whose sizes make up the request.
+    """Return the call of a layer with these tensors, from whose sizes the request follows.
 
     Args:
         program: The lowered circuit.
-        tensors: In one dtype and on one device; `weight` None asks for the value of every edge.
-            Scale and shift may also be (u,), the same on every edge.
-        fixed_scale: The scales when every edge has the same fixed ones.
+        tensors: The tensors, with one dtype and device; without `weight` the value of every edge is
+            computed. Scale and shift may also be (u,), for all edges.
+        fixed_scale: The scales if they are fixed and equal on every edge.
         base: The base activation, a name in `BASES`.
     """
     x, theta, scale, shift, weight = tensors[:5]
@@ -148,19 +149,19 @@ def layer_call(
 
 
 def masked(weight: Tensor, mask: Tensor | None) -> Tensor:
-    """The weights times the mask of pruned edges, in the dtype of the weights."""
-    # a mixed precision policy may cast the parameters and leave the buffers as they are
+    """Return the weights times the mask of pruned edges, in the dtype of the weights."""
+    # a mixed precision policy may cast the parameters but not the buffers
     return weight if mask is None else weight * mask.to(weight.dtype)
 
 
 def is_tracing() -> bool:
     """Whether `torch.jit.trace`, or an exporter built on it, records this call."""
-    # a compiler cannot trace through the second question
+    # a compiler cannot trace the second condition
     return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether only a graph or shapes are wanted of this call: x has no numbers, or not yet."""
+    """Whether only a graph or shapes are needed, since x has no values, or not yet."""
     return (
         torch.compiler.is_compiling()
         or x.is_meta
@@ -170,5 +171,5 @@ def is_recorded(x: Tensor) -> bool:
 
 
 def has_values(x: Tensor) -> bool:
-    """Whether the numbers of a tensor can be read now."""
+    """Whether the values of a tensor can be read now."""
     return not (is_recorded(x) or torch._C._are_functorch_transforms_active())

@@ -1,10 +1,10 @@
-"""The `chebyshev` engine: trainable scales as a matrix product, within a proven error bound.
+"""The `chebyshev` engine: trainable scales by a matrix product, within a proven error bound.
 
-On a range |x - m| ≤ L an edge is band-limited by Ω = Σ_u |scale_u|, so that few functions suffice.
-On a CPU they are those of `cpu.bands`, as many as Ω·L needs, and the range of an input holds all
-but its most extreme values where that is cheaper: those few are computed edge by edge. Elsewhere
-they are Chebyshev polynomials on each input's whole range, whose degree is the smallest whose
-bound, `truncation_bound`, meets the tolerance. The tolerance is rounding level by default.
+An edge is band-limited by Ω = Σ_u |scale_u|, so that on a range |x - m| ≤ L few functions suffice.
+On a CPU these are the functions of `cpu.bands`, as many as Ω·L needs; if it is cheaper, the range
+leaves out the most extreme values of an input, which are computed edge by edge. On other devices
+they are Chebyshev polynomials on each input's whole range, with the smallest degree whose bound,
+`truncation_bound`, meets the tolerance. By default the tolerance is the rounding level.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .product_engine import Expansion, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, edge_by_edge, values_at, widest
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
-"""The degrees used in plain torch operators: few, so that shapes seldom change."""
+"""The degrees used in plain torch operators; there are few, so that shapes seldom change."""
 _TYPICAL_RANGE = 3.5
 # With the few most extreme inputs left out.
 _TYPICAL_CORE = 2.5
@@ -49,14 +49,14 @@ _WITHIN = 0.85
 
 @dataclass
 class ChebyshevEngine(ProductEngine):
-    """The engine of one matrix product for trainable scales.
+    """The engine that computes layers with trainable scales by a matrix product.
 
-    A batch that needs so high a degree that a product saves nothing is computed edge by edge.
+    A batch whose degree is so high that a product saves nothing is computed edge by edge.
 
     Args:
-        tolerance: Bound on the truncation error of each edge's value. None is the rounding level
-            of the dtype.
-        domain: (low, high) that all inputs lie in. None takes each batch's own range.
+        tolerance: A bound on the truncation error of each edge's value. None means the rounding
+            level of the dtype.
+        domain: A range (low, high) that contains all inputs. None takes the range of each batch.
     """
 
     tolerance: float | None = None
@@ -64,7 +64,7 @@ class ChebyshevEngine(ProductEngine):
     name: str = field(default="chebyshev", init=False)
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses an arccos, noise, parameters per sample, and dtypes it has no bound for."""
+        """Refuse an arccos, noise, parameters per sample, and dtypes without a bound."""
         reason = super().refuse(request)
         if reason is not None:
             return reason
@@ -73,10 +73,10 @@ class ChebyshevEngine(ProductEngine):
         return None
 
     def cost(self, request: Request) -> float:
-        """The cost of the product at the degree that inputs of unit variance need at scale 1.2."""
+        """Return the cost of the product at the degree for inputs of unit variance at scale 1.2."""
         scale = request.fixed_scale or (1.2,) * request.program.num_encodings
         band, single = request.program.bandwidth(scale), request.dtype == torch.float32
-        # straight lines through the numbers of functions that are found
+        # linear fits to the numbers of functions that occur
         if refuse_on_cpu(request) is None:
             degree = (9 if single else 17) + band * _TYPICAL_CORE
         else:
@@ -88,7 +88,7 @@ class ChebyshevEngine(ProductEngine):
         return product_cost(request, int(degree) + 1)
 
     def plain(self, call: LayerCall) -> bool:
-        """Plain operators run on other devices than the CPU."""
+        """Return whether the device is not the CPU, since plain operators then run."""
         return refuse_on_cpu(call.request) is not None
 
     def _degree(self, z: float, dtype: torch.dtype) -> int | None:
@@ -106,14 +106,14 @@ class ChebyshevEngine(ProductEngine):
             found, (left, right) = (float(low.min()), float(high.max())), self.domain
             if found[0] < left or found[1] > right:
                 raise SimulatorError(
-                    f"chebyshev: inputs from {found[0]:.4g} to {found[1]:.4g} leave "
-                    f"domain={self.domain}; give a wider one, or None for each batch's own range."
+                    f"chebyshev: the inputs reach from {found[0]:.4g} to {found[1]:.4g}, beyond "
+                    f"domain={self.domain}; pass a wider one, or None for each batch's own range."
                 )
             low, high = torch.full_like(low, left), torch.full_like(high, right)
         return (low + high) / 2, (high - low) / 2 * _MARGIN
 
     def _extent(self, request: Request, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Each input's range, and the widest angle Ω·L of any edge."""
+        """The range of each input, and the widest angle Ω·L of any edge."""
         encodings = [r.encoding for r in request.program.rotations if r.encoding is not None]
         fixed = request.fixed_scale
         middle, half = self._range(x)
@@ -130,7 +130,7 @@ class ChebyshevEngine(ProductEngine):
     def _fitting(
         self, request: Request, x: Tensor, scale: Tensor
     ) -> tuple[int, Tensor, Tensor] | None:
-        """Degree, middle and half width of the ranges, or None where a product saves nothing."""
+        """Degree, middle and half width of the ranges, or None if a product saves nothing."""
         middle, half, z = self._extent(request, x, scale)
         degree = self._degree(z, x.dtype) if math.isfinite(z) else None
         if degree is None or degree >= x.shape[0]:
@@ -138,11 +138,11 @@ class ChebyshevEngine(ProductEngine):
         return degree, middle, half
 
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
-        """The functions that this batch and these scales need."""
+        """Return the functions that this batch and these scales need."""
         from .cpu.bands import FEWEST, widest_angles
 
         angles = _WITHIN * widest_angles(self.tolerance or torch.finfo(x.dtype).eps)
-        # a product of more functions than samples saves nothing
+        # a product with more functions than samples saves nothing
         angles = angles[: max(0, min(len(angles), len(x) - FEWEST))]
         if not len(angles) or not x.shape[1]:
             return None
@@ -158,8 +158,8 @@ class ChebyshevEngine(ProductEngine):
     def plain_forward(self, call: LayerCall) -> Tensor:
         """Compute the output in plain torch operators.
 
-        The degree depends on the numbers. Where these cannot be read, in a graph or on meta
-        tensors, the call is computed edge by edge.
+        The degree depends on the values. If these cannot be read, in a graph or on meta tensors,
+        the call is computed edge by edge.
         """
         request, x = call.request, call.tensors.x
         found = None
@@ -180,14 +180,14 @@ class ChebyshevEngine(ProductEngine):
 
 
 def _is_being_captured(x: Tensor) -> bool:
-    """Whether a CUDA graph records this call, so that no number is computed yet."""
+    """Whether a CUDA graph records this call, so that no value is computed yet."""
     device: Any = torch.get_device_module(x.device)
     ask = getattr(device, "is_current_stream_capturing", None)
     return ask is not None and bool(ask())
 
 
 def _chosen(request: Request, x: Tensor, scale: Tensor, angles: Any) -> Expansion | None:
-    """The expansion on the cheapest ranges, or None where all of them are too wide."""
+    """The expansion on the cheapest ranges, or None if all of them are too wide."""
     import numpy as np
 
     from .cpu import ranges
@@ -224,7 +224,7 @@ def _chosen(request: Request, x: Tensor, scale: Tensor, angles: Any) -> Expansio
 def _costs(request: Request, count: int) -> Any:
     """Estimated seconds of a step by the number of functions, and of exceptions.
 
-    The last two are those of one exception, and the largest number of exceptions.
+    The last two entries are the cost of one exception, and the largest number of exceptions.
     """
     import numpy as np
 
@@ -269,7 +269,7 @@ class _Bands(Expansion):
     def _reach(self, dtype: Any) -> Any:
         from .cpu.bands import REACH
 
-        # what may be an exception is judged as in the list of them
+        # exceptions are determined as in the list of them
         return dtype.type(1 if self.exceptions is None else REACH)
 
     def features(self, x: Any, out: Any, threads: int) -> Task:

@@ -1,6 +1,6 @@
-"""What an engine is: a way to evaluate φ on every edge for every sample, with gradients.
+"""`Engine`: a way to evaluate φ on every edge for every sample, with gradients.
 
-An engine reads a request's lowered `Program`, or the circuit in it, never the name of an ansatz.
+An engine uses the lowered `Program` of a request, or its gates, but never the name of an ansatz.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .errors import SimulatorError
 class Engine(ABC):
     """A way to run a layer call, by its methods `refuse`, `cost`, `forward` and `backward`.
 
-    `forward` and `backward` get plain tensors and need not know of autograd: `run` provides what
-    torch users expect. An engine whose `forward` is made of torch operators needs no `backward`,
-    for autograd differentiates its `forward`.
+    `forward` and `backward` get plain tensors without autograd; `run` provides what torch users
+    expect. An engine whose `forward` consists of torch operators needs no `backward`, since
+    autograd differentiates its `forward`.
 
     Attributes:
-        name: What users write in `engine=`.
-        computes_half: Whether it takes bfloat16 and float16 tensors and computes in float32.
-        reads_several: Whether it takes programs that read several observables. To any other engine
-            each observable is an output of its own, of a program that measures Z.
+        name: The name in `engine=`.
+        computes_half: Whether it takes bfloat16 and float16 tensors and computes them in float32.
+        reads_several: Whether it takes programs that read several observables. For any other engine
+            each observable becomes an output of a program that measures Z.
     """
 
     name: str
@@ -34,16 +34,16 @@ class Engine(ABC):
 
     @abstractmethod
     def refuse(self, request: Request) -> str | None:
-        """The reason why this engine cannot run the request, or None when it can."""
+        """Return the reason why this engine cannot run the request, or None if it can."""
 
     @abstractmethod
     def cost(self, request: Request) -> float:
-        """Estimated seconds of one forward and backward pass; `auto` takes the least."""
+        """Return the estimated seconds of a forward and a backward pass; `auto` takes the least."""
 
     def plain(self, call: LayerCall) -> bool:
-        """Whether `forward` is made of torch operators for this call, so that autograd follows it.
+        """Whether `forward` consists of torch operators for this call, so that autograd records it.
 
-        Unless overridden this is true for an engine without a `backward`.
+        By default this is true for an engine without a `backward`.
         """
         return type(self).backward is Engine.backward
 
@@ -52,23 +52,23 @@ class Engine(ABC):
         """Evaluate a call that `refuse` accepted.
 
         Returns:
-            The output, (b, o), or without a weight the values of all edges, (b, o, i), with an
-            axis a at the end where the program reads several observables; and a state that is
-            handed to `backward`, small or None.
+            The output (b, o), or without a weight the values of all edges (b, o, i), with an axis a
+            at the end if the program reads several observables; and a state for `backward`, which
+            is small or None.
         """
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
-        """The gradients of Σ grad·output.
+        """Return the gradients of Σ grad·output.
 
         Args:
-            call: As `forward` had it; `call.needs` says which gradients are wanted.
-            grad: The gradient of the output, of the output's shape.
-            state: What `forward` returned, or None when that is not known any more.
+            call: The call as in `forward`; `call.needs` says which gradients are needed.
+            grad: The gradient by the output, in the output's shape.
+            state: The state that `forward` returned, or None if that is no longer known.
 
         Returns:
-            One gradient a tensor of the call, None where none is wanted.
+            A gradient for each tensor of the call, or None where none is needed.
 
         Raises:
             SimulatorError: The engine has no backward pass of its own.
         """
-        raise SimulatorError(f"The engine {self.name!r} leaves its gradients to torch's autograd.")
+        raise SimulatorError(f"The engine {self.name!r} leaves gradients to torch's autograd.")

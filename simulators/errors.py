@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class SimulatorError(ValueError):
-    """A request that no engine, or not the named one, can run as asked.
+    """No engine, or not the named one, can run what was asked.
 
     The message says what was asked, what was found and what to do.
     """

@@ -1,4 +1,4 @@
-"""`expectation`: the activation of every edge by any engine, if wanted with noise or shots."""
+"""`expectation`: the activation of every edge by any engine, with noise or shots if wanted."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ def expectation(
 
     Args:
         circuit: Any circuit; k = circuit.num_theta, u = circuit.num_encodings.
-        x: (…, i) inputs, real floats.
-        theta: (o, i, k) radians, or (…, o, i, k) where each sample has parameters of its own.
+        x: (…, i) inputs, of a floating-point dtype.
+        theta: (o, i, k) radians, or (…, o, i, k) if each sample has its own parameters.
         scale: (o, i, u), or with leading dimensions as theta; or the name of a fixed encoding
-            ("linear", "binary", "ternary") or u numbers shared by all edges. None is "linear".
-        shift: (o, i, u) radians, or with leading dimensions as theta. None is 0.
-        engine: "auto" or one of `engines()`; a named one never falls back.
+            ("linear", "binary", "ternary") or u numbers that all edges share. None means "linear".
+        shift: (o, i, u) radians, or with leading dimensions as theta. None means 0.
+        engine: "auto" or one of `engines()`; a named engine is never replaced by another.
         noise: Channels and readout errors, which the torch engine computes exactly.
-        shots: Sample this many shots a value instead of returning the exact expectation value.
-            The estimate is `shot_estimate`'s, as from a device, and carries no gradient.
-        generator: For the shots; torch's default one when None.
+        shots: The number of shots to sample for each value, instead of returning the exact
+            expectation value. The estimate is that of `shot_estimate`, as from a device, and has no
+            gradient.
+        generator: Draws the shots; torch's default one when None.
 
     Returns:
-        (…, o, i), in the dtype and on the device of x; within [-1, 1] without shots. For a
-        circuit of several observables (…, o, i, a), each with shots of its own.
+        (…, o, i) in the dtype and on the device of x; within [-1, 1] without shots. For a circuit
+        with several observables (…, o, i, a), each with its own shots.
 
     Raises:
-        SimulatorError: Shapes, dtypes or devices do not fit, the engine refuses, or there is less
-            than one shot. The message shows what was found.
+        SimulatorError: Shapes, dtypes or devices do not fit, the engine refuses, or `shots` is
+            below 1. The message shows what was found.
 
     Example:
         >>> import torch
@@ -64,13 +65,13 @@ def expectation(
     shift = theta.new_zeros(circuit.num_encodings) if shift is None else shift
     _check(circuit, x, theta, scale, shift)
     if shots is not None and (not isinstance(shots, int) or shots < 1):
-        raise SimulatorError(f"shots={shots!r}: the number of shots is a whole number, 1 or more.")
+        raise SimulatorError(f"shots={shots!r}; wanted a whole number, 1 or more.")
     values = _run(program, fixed, engine, noise, x, theta=theta, scale=scale, shift=shift)
     return values if shots is None else sample(values, shots, generator)
 
 
 def sample(values: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
-    """Estimates of expectation values from binomial draws of `shots` shots each."""
+    """Return estimates of expectation values from binomial draws of `shots` shots each."""
     probability = ((1 - values.detach().double()) / 2).clamp(0, 1)
     ones = torch.binomial(torch.full_like(probability, shots), probability, generator=generator)
     return shot_estimate(ones, shots)[0].to(values.dtype)  # type: ignore[no-any-return]
@@ -114,18 +115,18 @@ def _check(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift: Ten
         if tensor.dtype != x.dtype or tensor.device != x.device:
             raise SimulatorError(
                 f"x is {x.dtype} on {x.device}, but {name} is {tensor.dtype} on {tensor.device}; "
-                "bring them together with .to(…)."
+                "convert one of them with .to(…)."
             )
     k, u = circuit.num_theta, circuit.num_encodings
     if x.ndim < 1 or theta.ndim < 3 or theta.shape[-1] != k or theta.shape[-2] != x.shape[-1]:
         raise SimulatorError(
-            f"x {tuple(x.shape)} and theta {tuple(theta.shape)}: wanted x (…, i) and "
-            f"theta (o, i, {k}) with the same i, for this circuit of {k} theta slots."
+            f"x has shape {tuple(x.shape)} and theta {tuple(theta.shape)}; wanted x (…, i) and "
+            f"theta (o, i, {k}) with the same i, for this circuit with {k} theta slots."
         )
     for name in ("scale", "shift"):
         shape = named[name].shape
         if shape != (u,) and (len(shape) < 3 or shape[-3:] != (*theta.shape[-3:-1], u)):
             raise SimulatorError(
-                f"{name} {tuple(shape)}: wanted {(*theta.shape[-3:-1], u)}, one number an edge "
-                f"and encoding, for theta {tuple(theta.shape)}."
+                f"{name} has shape {tuple(shape)}; wanted {(*theta.shape[-3:-1], u)}, one number "
+                f"for each edge and encoding, for theta {tuple(theta.shape)}."
             )

@@ -1,7 +1,7 @@
-"""The `fourier` engine: with fixed integer scales a layer is exactly one matrix product.
+"""The `fourier` engine: a layer with fixed integer scales is exactly one matrix product.
 
 φ(x) = Σ_k c_k e^{ikx} is a finite trigonometric polynomial, |k| ≤ Σ_u |scale_u|. Its coefficients
-follow exactly from as many equispaced nodes as it has terms, whatever the batch.
+follow exactly from its values at as many equispaced nodes as it has terms, for any batch.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .products import contract, fourier_map, harmonics, values_at
 from .registry import is_exporting
 
 MOST_HARMONICS = 512
-"""A product with more features than that would cost more than the other engines."""
+"""With more features than this, a product would cost more than the other engines."""
 
 
 class FourierEngine(ProductEngine):
-    """The exact engine for fixed integer scales: one sine and cosine an input, then a product."""
+    """The exact engine for fixed integer scales: sines and cosines of inputs, and a product."""
 
     name = "fourier"
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses scales that are trainable or no integers, an arccos, too many harmonics."""
+        """Refuse scales that are trainable or not integers, an arccos, and too many harmonics."""
         reason = super().refuse(request)
         if reason is not None:
             return reason
@@ -42,17 +42,18 @@ class FourierEngine(ProductEngine):
             return f"the fixed scales {request.fixed_scale} are not all integers"
         count = _harmonics(request)
         if count > MOST_HARMONICS:
-            return f"{count} harmonics, over the {MOST_HARMONICS} it is made for"
+            return f"{count} harmonics are more than the {MOST_HARMONICS} that it is made for"
         return None
 
     def cost(self, request: Request) -> float:
-        """The time of the product, of the features, and of the edges at the nodes."""
+        """Return the time of the product, of the features, and of the edges at the nodes."""
         return product_cost(request, 2 * _harmonics(request) + 1)
 
     def plain(self, call: LayerCall) -> bool:
-        """Plain operators run on other devices than the CPU, and in graphs that leave this process.
+        """Return true on devices other than the CPU, and in graphs that leave this process.
 
-        A compiler's graph stays here, and there the kernels are faster than what it makes of them.
+        The graph of a compiler stays in this process, where the kernels are faster than compiled
+        operators.
         """
         # torch 2.6 cannot tell an exporter from a compiler
         stays = torch.compiler.is_compiling() and hasattr(torch.compiler, "is_exporting")
@@ -62,7 +63,7 @@ class FourierEngine(ProductEngine):
     def plain_forward(self, call: LayerCall) -> Tensor:
         """Compute the output in plain torch operators, differentiable to any order.
 
-        Under autocast only the product is rounded, not its factors' computation.
+        Under autocast only the product is rounded, not the computation of its factors.
         """
         x, theta, scale, shift, weight = call.circuits
         with without_autocast(x):
@@ -74,16 +75,16 @@ class FourierEngine(ProductEngine):
         return with_base(out, call.tensors, call.request.base)
 
     def product_dtype(self, request: Request) -> torch.dtype | None:
-        """The dtype of autocast, which rounds matrix products."""
+        """Return the dtype of autocast, to which matrix products are rounded."""
         return autocast_dtype(request.device.type) if request.dtype == torch.float32 else None
 
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion:
-        """The harmonics up to the bandwidth."""
+        """Return the harmonics up to the bandwidth."""
         return _harmonic_expansion(_harmonics(request), x.dtype)
 
 
 def fourier_coefficients(request: Request, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """The Fourier coefficients of every edge, (1 + 2·count, o, i), in the order of `harmonics`."""
+    """Return the Fourier coefficients of every edge in the order of `harmonics`, (f, o, i)."""
     nodes, rows = fourier_map(_harmonics(request), theta)
     values = values_at(request, nodes, theta, scale, shift)
     coefficients: Tensor = torch.tensordot(rows, values, 1)
@@ -91,9 +92,9 @@ def fourier_coefficients(request: Request, theta: Tensor, scale: Tensor, shift: 
 
 
 def product_cost(request: Request, features: int) -> float:
-    """Estimated seconds of a training step of a layer with so many features an input.
+    """Return the estimated seconds of a training step of a layer with so many features per input.
 
-    The sum of a constant, the edges at the nodes, the features and three products, fitted to
+    It is the sum of a constant, the edges at the nodes, the features and three products, fitted to
     `benchmarks/` on two cores: 2.4 ms at 1024×64→64 with 7 features, 11 ms with 33, 23 ms at
     1024×256→256 with 7.
     """
@@ -114,7 +115,7 @@ def product_cost(request: Request, features: int) -> float:
 
 
 def _cuda_cost(request: Request, features: int) -> float:
-    """The cost on a GPU by a count of launches, nodes, memory traffic and three products."""
+    """The cost on a GPU, from numbers of launches, nodes, memory traffic and three products."""
     wide = 2.0 if request.dtype == torch.float64 else 1.0
     operations = max(len(request.program.rotations), 1)
     numbers = request.batch * request.in_features * features

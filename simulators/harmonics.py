@@ -1,6 +1,6 @@
-"""A product with cosines and sines of the multiples of an input, for folded models.
+"""A product with cosines and sines of multiples of an input, for folded models.
 
-The compiled recurrence makes the features, chunk by chunk, so that few of them exist at a time.
+A compiled recurrence computes the features chunk by chunk, so that few of them exist at a time.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from .cpu.compiled import DTYPES, INSTALLED
 
 _CHUNK_BYTES = 6 << 20
 _FEWEST = 1 << 16
-"""Inputs times multiples below which plain operators are as fast."""
+"""The number of inputs times multiples below which plain operators are as fast."""
 
 
 def can_fuse_harmonics(x: Tensor, count: int) -> bool:
-    """Whether `add_harmonics` can take these inputs, and is faster than plain operators."""
+    """Whether `add_harmonics` can take these inputs and is faster than plain operators."""
     return (
-        # asked first, for a compiler must not see that the size decides
+        # checked first, since a compiler must not see that the size matters
         not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and x.numel() * count >= _FEWEST
@@ -33,14 +33,14 @@ def can_fuse_harmonics(x: Tensor, count: int) -> bool:
 
 
 def add_harmonics(x: Tensor, count: int, product: Tensor, constant: Tensor) -> Tensor:
-    """constant[o] + Σ cos(k·x[b,i])·product[2k-2,i,o] + sin(k·x[b,i])·product[2k-1,i,o].
+    """Return constant[o] + Σ cos(k·x[b,i])·product[2k-2,i,o] + sin(k·x[b,i])·product[2k-1,i,o].
 
-    The sum is over the inputs i and k = 1 … count.
-    The batch passes in chunks that fit the caches. The result is not differentiable.
+    The sum is over the inputs i and k = 1 … count. The batch is processed in chunks that fit into
+    the caches. The result is not differentiable.
 
     Args:
         x: (b, i), float32 or float64, on the CPU.
-        count: Multiples of x.
+        count: The number of multiples of x.
         product: (2·count·i, o).
         constant: (o,).
 

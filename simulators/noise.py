@@ -1,4 +1,4 @@
-"""Channels of textbooks, and `Noise`: which of them follows each gate of a circuit.
+"""Standard channels, and `Noise`, which assigns them to the gates of a circuit.
 
 Every parameter may be a tensor that requires a gradient.
 """
@@ -20,37 +20,37 @@ Number = float | Tensor
 
 
 def depolarizing(p: Number) -> Channel:
-    """With probability p the state becomes maximally mixed (Qiskit's p; PennyLane's is ¾ of it)."""
+    """Make the state maximally mixed with probability p (Qiskit's p; PennyLane's is ¾ of it)."""
     _require_probability("depolarizing", p)
     return Channel((1 - p, 1 - p, 1 - p))
 
 
 def amplitude_damping(gamma: Number) -> Channel:
-    """|1⟩ decays to |0⟩ with probability gamma."""
+    """Let |1⟩ decay to |0⟩ with probability gamma."""
     _require_probability("amplitude_damping", gamma)
     root = (1 - gamma) ** 0.5
     return Channel((root, root, 1 - gamma), (0.0, 0.0, gamma))
 
 
 def phase_damping(lam: Number) -> Channel:
-    """The coherences shrink by √(1-lam)."""
+    """Shrink the coherences by √(1-lam)."""
     _require_probability("phase_damping", lam)
     root = (1 - lam) ** 0.5
     return Channel((root, root, 1.0))
 
 
 def thermal_relaxation(t1: Number, t2: Number, duration: Number) -> Channel:
-    """Relaxation to |0⟩ during a time: X, Y ← e^(-duration/t2), Z ← e^(-duration/t1) towards 1.
+    """Relax to |0⟩: factors e^(-duration/t2) for X and Y, and e^(-duration/t1) for Z towards 1.
 
     Args:
-        t1: Energy relaxation time, in the unit of `duration`.
-        t2: Dephasing time, at most 2·t1.
-        duration: How long, 0 or more.
+        t1: The energy relaxation time, in the unit of `duration`.
+        t2: The dephasing time, at most 2·t1.
+        duration: The duration, 0 or more.
     """
     if not (t1 > 0 and 0 < t2 <= 2 * t1 and duration >= 0):
         raise SimulatorError(
-            f"thermal_relaxation(t1={t1}, t2={t2}, duration={duration}): "
-            "the times are positive and t2 is at most 2·t1."
+            f"thermal_relaxation(t1={t1}, t2={t2}, duration={duration}): the times must be "
+            "positive, and t2 at most 2·t1."
         )
     xy, z = _exp(-duration / t2), _exp(-duration / t1)
     return Channel((xy, xy, z), (0.0, 0.0, 1 - z))
@@ -58,11 +58,11 @@ def thermal_relaxation(t1: Number, t2: Number, duration: Number) -> Channel:
 
 @dataclass(frozen=True)
 class Noise:
-    """What goes wrong in a run: a channel after each gate, and errors of the readout.
+    """The noise of a circuit: a channel after each gate, and errors of the readout.
 
     Args:
-        after: One channel for all gates, or one by gate name ("H", "X", "Z", "RX", "RY", "RZ");
-            gates that are not named are perfect.
+        after: One channel for all gates, or channels by gate name ("H", "X", "Z", "RX", "RY",
+            "RZ"); other gates are perfect.
         readout: (P(1|0), P(0|1)): ⟨M⟩ is measured as (1-p-q)⟨M⟩ + q - p.
 
     Example:
@@ -85,14 +85,14 @@ class Noise:
         if isinstance(self.after, Mapping):
             unknown = set(self.after) - {"H", "X", "Z", "RX", "RY", "RZ"}
             if unknown:
-                raise SimulatorError(f"Noise after {sorted(unknown)}: no such gates in a circuit.")
+                raise SimulatorError(f"Noise after {sorted(unknown)}: circuits have no such gates.")
 
     def channel(self, gate: str) -> Channel | None:
-        """The channel after a gate, or None."""
+        """Return the channel after a gate, or None."""
         return self.after.get(gate) if isinstance(self.after, Mapping) else self.after
 
     def read(self, value: Tensor) -> Tensor:
-        """The expectation value as the faulty readout reports it."""
+        """Return the expectation value as the faulty readout reports it."""
         return read_out(value, *self.readout)  # type: ignore[no-any-return]
 
 
@@ -103,4 +103,4 @@ def _exp(value: Number) -> Number:
 
 def _require_probability(what: str, p: Number) -> None:
     if not 0 <= p <= 1:
-        raise SimulatorError(f"{what}: the probability is {p}, outside [0, 1].")
+        raise SimulatorError(f"{what}: the probability is {p}; wanted a number from 0 to 1.")

@@ -1,4 +1,4 @@
-"""What engines are tested with: circuits, shapes and random problems, and the comparisons.
+"""The problems that engines are tested with: circuits, shapes, random values, and comparisons.
 
 Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 """
@@ -42,7 +42,7 @@ TILTED = (0.48, -0.6, 0.64)
 
 
 def own_circuit() -> Circuit:
-    """Everything that is allowed at once: thetas and an encoding that occur twice, fixed angles."""
+    """A circuit with everything: thetas and an encoding that occur twice, and fixed angles."""
     return Circuit(
         (
             RX(0.3), RY(Theta(0)), RZ(Encoding(1)), RX(Encoding(0)), X, RY(Theta(1)),

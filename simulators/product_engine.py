@@ -1,8 +1,8 @@
-"""A layer as one matrix product on the CPU: what `fourier` and `chebyshev` share.
+"""A layer as one matrix product on the CPU: the common base of `fourier` and `chebyshev`.
 
-The fused kernel evaluates every edge at a few nodes and makes coefficients of the values, a
-compiled recurrence makes features of the inputs, and one product joins them. The batch passes in
-chunks that fit the caches, so that memory stays bounded. The backward pass computes the features
+The fused kernel evaluates every edge at a few nodes, from which coefficients follow; a compiled
+recurrence computes features of the inputs; and one product combines both. The batch is processed in
+chunks that fit into the caches, so that memory is bounded. The backward pass computes the features
 again.
 """
 
@@ -33,17 +33,17 @@ _CHUNK_BYTES = 6 << 20
 
 @dataclass(frozen=True, slots=True)
 class Expansion(ABC):
-    """Functions of one input that a layer is expanded in.
+    """The functions of one input in which a layer is expanded.
 
     Attributes:
-        nodes: Where the edges are evaluated, (n,).
-        transform: From values at the nodes to coefficients, (m + 1, n), that of 1 first.
-        count: Features m besides the constant, for one input.
-        by_input: Whether features are stored as (b, i, m), else as (b, m, i).
-        affine: (middle, half), each (i,): the nodes are those of t = (x - middle)/half. None
-            where they are those of x.
-        exceptions: The inputs that the expansion does not hold for, whose features are 0: where
-            those of each input begin, (i + 1,); the sample and the number x of each.
+        nodes: The points (n,) at which the edges are evaluated.
+        transform: The matrix (m + 1, n) from values at the nodes to coefficients, that of 1 first.
+        count: The number m of features of one input, besides the constant.
+        by_input: Whether features are stored as (b, i, m) instead of (b, m, i).
+        affine: (middle, half), each (i,), if the nodes are values of t = (x - middle)/half; None if
+            they are values of x.
+        exceptions: The inputs outside the expansion, whose features are 0: the first exception of
+            each input (i + 1,), and the sample and the value x of each exception.
     """
 
     nodes: np.ndarray
@@ -55,46 +55,46 @@ class Expansion(ABC):
 
     @abstractmethod
     def features(self, x: np.ndarray, out: np.ndarray, threads: int) -> Task:
-        """The work of writing the features of x (b, i) to the row `out`, which has `SLACK` more."""
+        """Return the task that writes the features of x (b, i) to `out`, which has `SLACK` more."""
 
     @abstractmethod
     def features_backward(
         self, grad: np.ndarray, values: np.ndarray, x: np.ndarray, dx: np.ndarray, threads: int
     ) -> Task:
-        """The work of writing the gradient by x (b, i) to dx.
+        """Return the task that writes the gradient by x (b, i) to dx.
 
-        `values` are the features, and `grad` is the gradient by them.
+        `values` are the features, and `grad` is the gradient by the features.
         """
 
 
 SLACK = 64
-"""Numbers that arrays of features have beyond what they hold, which vectors may reach."""
+"""The additional numbers at the end of arrays of features, which vector loads may reach."""
 
 
 class ProductEngine(Engine):
     """An engine that computes a layer as features times coefficients."""
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses noise, parameters per sample, and an arccos; engines refuse more than that."""
+        """Refuse noise, parameters per sample, and an arccos; subclasses refuse more than that."""
         if request.noise:
             return NOISE_REFUSED
         if request.batched_theta:
-            return "parameters that differ per sample give each sample coefficients of its own"
+            return "with parameters per sample, each sample would need its own coefficients"
         if request.program.uses_arccos:
-            return "an arccos encoding makes φ no trigonometric polynomial in x"
+            return "with an arccos encoding φ is not a trigonometric polynomial in x"
         return None
 
     @abstractmethod
     def expansion(self, request: Request, x: Tensor, scale: Tensor) -> Expansion | None:
-        """The expansion for these inputs, or None where the fused kernel is faster."""
+        """Return the expansion for these inputs, or None if the fused kernel is faster."""
 
     def product_dtype(self, request: Request) -> torch.dtype | None:
-        """The dtype that products round their factors to, or None for that of the inputs."""
+        """Return the dtype to which products round factors, or None for that of the inputs."""
         return None
 
     @abstractmethod
     def plain_forward(self, call: LayerCall) -> Tensor:
-        """Compute the output in plain torch operators, where the compiled kernels do not run."""
+        """Compute the output by plain torch operators, if the compiled kernels cannot run."""
 
     def forward(self, call: LayerCall) -> tuple[Tensor, _Product | None]:
         """Compute the output, and keep the coefficients for the backward pass."""
@@ -111,7 +111,7 @@ class ProductEngine(Engine):
             return add_base_(product.forward(call.tensors.bias), call), product
 
     def backward(self, call: LayerCall, grad: Tensor, state: _Product | None) -> Gradients:
-        """Compute the gradients, exact for the expansion."""
+        """Compute the gradients, which are exact for the expansion."""
         if state is None:
             expansion = self.expansion(call.request, call.tensors.x, call.tensors.scale)
             if expansion is None:
@@ -121,13 +121,13 @@ class ProductEngine(Engine):
 
 
 _KERNEL = NumbaEngine()
-"""The engine of calls for which a product saves nothing."""
+"""The engine for calls for which a product saves nothing."""
 
 
 class _Scratch(threading.local):
     """Memory for one chunk, kept for the next call of the same thread.
 
-    To fill memory that is new to the process takes twice as long.
+    Filling memory that is new to the process takes twice as long.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ _kept = _Scratch()
 
 
 def _scratch(size: int, dtype: Any, what: str) -> Any:
-    """A row of so many numbers, and `SLACK` more in the memory after it."""
+    """A row of so many numbers, followed by `SLACK` more in memory."""
     import numpy as np
 
     room = _kept.rooms.get((dtype, what))
@@ -180,7 +180,7 @@ class _Product:
         self.constants, self.extra = torch.from_numpy(found.constants), found.extra
 
     def _series(self) -> Any:
-        """The expansion as the kernels take it."""
+        """The expansion in the form for the kernels."""
         import numpy as np
 
         from .cpu.series import Series
@@ -211,7 +211,7 @@ class _Product:
             rows, room = self._room(start)
             if self._first is None:
                 run(self._features(rows, room), self.threads)
-            # the first chunk was filled beside the coefficients, and its memory is used again
+            # the first chunk was filled together with the coefficients, and its memory is reused
             self._first = None
             yield rows, room
             start = rows.stop
@@ -249,7 +249,7 @@ class _Product:
         return out
 
     def _rounded(self, one: Tensor, other: Tensor) -> Tensor:
-        """The product of rounded factors, as autocast asks for."""
+        """The product of rounded factors, as under autocast."""
         return (one.to(self.low) @ other.to(self.low)).to(self.coefficients.dtype)
 
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> Gradients:

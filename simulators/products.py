@@ -1,8 +1,8 @@
-"""What `fourier` and `chebyshev` share: a layer as one matrix product, features times coefficients.
+"""A layer as one matrix product, features times coefficients, for `fourier` and `chebyshev`.
 
-Every edge is evaluated at a few nodes, a fixed linear map turns the values there into coefficients,
-and a sample enters only through features of its inputs. Here all that is in plain torch operators:
-for any device and dtype, for derivatives of any order, for graphs of compilers and exporters.
+Every edge is evaluated at a few nodes, a fixed linear map turns these values into coefficients, and
+samples enter only through features of their inputs. Here this is done by plain torch operators, for
+any device and dtype, for derivatives of any order, and for graphs of compilers and exporters.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .registry import get_engine, is_exporting
 def values_at(
     request: Request, nodes: Tensor, theta: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
-    """φ of every edge at the nodes.
+    """Return φ of every edge at the nodes.
 
     Args:
-        request: Names the program.
-        nodes: (n,) shared by all inputs, or (n, i).
+        request: The request with the program.
+        nodes: (n,) for all inputs, or (n, i).
         theta: (o, i, k).
         scale: (o, i, u), or (u,).
         shift: (o, i, u).
@@ -39,14 +39,14 @@ def values_at(
 
 
 def edge_by_edge(call: LayerCall) -> Tensor:
-    """Evaluate a call without a product: by the CUDA kernels where they can, else in operators."""
+    """Evaluate a call without a product: by CUDA kernels if possible, otherwise by operators."""
     cupy = get_engine("cupy")
     able = not is_exporting() and cupy.refuse(call.request) is None
     return run(cupy if able else get_engine("torch"), call)
 
 
 def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> Tensor:
-    """The product of features and coefficients, summed over features and, with a weight, inputs.
+    """Return features times coefficients, summed over features and, with a weight, over inputs.
 
     Args:
         features: (b, i, f).
@@ -63,9 +63,9 @@ def contract(features: Tensor, coefficients: Tensor, weight: Tensor | None) -> T
 
 
 def harmonics(x: Tensor, count: int) -> Tensor:
-    """The features 1, cos kx and sin kx for k = 1 … count, (b, i) → (b, i, 1 + 2·count).
+    """Return the features 1, cos kx and sin kx for k = 1 … count: (b, i) → (b, i, 1 + 2·count).
 
-    One sine and cosine an input is computed; angle addition gives the others.
+    One sine and one cosine are computed for each input; the others follow by angle addition.
     """
     cosine, sine = [x.cos()], [x.sin()]
     for k in range(2, count + 1):
@@ -77,7 +77,7 @@ def harmonics(x: Tensor, count: int) -> Tensor:
 
 
 def chebyshev_features(t: Tensor, count: int) -> Tensor:
-    """T_k(t) for k = 0 … count - 1 by the three-term recurrence, (b, i) → (b, i, count)."""
+    """Return T_k(t) for k < count by the three-term recurrence: (b, i) → (b, i, count)."""
     features = [0 * t + 1, t]
     while len(features) < count:
         features.append(2 * t * features[-1] - features[-2])
@@ -85,17 +85,17 @@ def chebyshev_features(t: Tensor, count: int) -> Tensor:
 
 
 def fourier_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Equispaced nodes and the discrete Fourier transform for harmonics 0 … count.
+    """Return equispaced nodes and the discrete Fourier transform for harmonics 0 … count.
 
     Returns:
         The n = 2·count + 1 nodes 2πj/n, and the (n, n) matrix from values at them to the
         coefficients of `harmonics`, exact for trigonometric polynomials of that degree. They are
-        computed in float64, and given in the dtype and on the device of `like`.
+        computed in float64, and returned in the dtype and on the device of `like`.
     """
     n = 2 * count + 1
     j = torch.arange(n, device=like.device)
     turn = 2 * math.pi / n
-    # whole turns are left out while the product is still an exact integer
+    # whole turns are removed while the product is still an exact integer
     angles = (j[1 : count + 1, None] * j % n).double() * turn
     pairs = torch.stack([angles.cos(), angles.sin()], 1).flatten(0, 1) * (2 / n)
     rows = torch.cat([torch.full_like(pairs[:1], 1 / n), pairs])
@@ -103,10 +103,11 @@ def fourier_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chebyshev_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Chebyshev nodes in (-1, 1) and the cosine transform to coefficients of T_0 … T_{count-1}.
+    """Return Chebyshev nodes in (-1, 1) and the transform to coefficients of T_0 … T_{count-1}.
 
     Returns:
-        (count,) and (count, count), computed in float64, in the dtype and on the device of `like`.
+        (count,) and (count, count), computed in float64, and in the dtype and on the device of
+        `like`.
     """
     k = torch.arange(count, device=like.device).double()
     angles = math.pi * (k + 0.5) / count
@@ -116,13 +117,13 @@ def chebyshev_map(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def truncation_bound(degree: int, z: float) -> float:
-    """A bound on |φ - its interpolant of that degree at Chebyshev nodes| on |x - m| ≤ L, z = Ω·L.
+    """Bound |φ - its interpolant of that degree at Chebyshev nodes| on |x - m| ≤ L, with z = Ω·L.
 
     φ is band-limited by Ω and bounded by 1 on the real line, so |φ(x + iy)| ≤ e^{Ω|y|} (Bernstein).
-    On the ellipse of parameter ρ that bounds its Chebyshev coefficients by
-    |a_k| ≤ 2 ρ^{-k} e^{z(ρ - 1/ρ)/2}, least at ρ = (k + √(k² - z²))/z; the interpolant errs by at
-    most 2 Σ_{k > degree} |a_k|. It falls faster than any power once the degree passes z, as the
-    Bessel functions J_k(z) do (whose sum it exceeds by little).
+    On the ellipse of parameter ρ that bounds its Chebyshev coefficients by |a_k| ≤ 2 ρ^{-k} e^{z(ρ
+    - 1/ρ)/2}, least at ρ = (k + √(k² - z²))/z; the interpolant errs by at most 2 Σ_{k > degree}
+    |a_k|. Beyond degree z it falls faster than any power, like the Bessel functions J_k(z), whose
+    sum it exceeds by little.
     """
     total, k = 0.0, degree + 1
     if k <= z:
@@ -139,7 +140,7 @@ def truncation_bound(degree: int, z: float) -> float:
 
 @functools.lru_cache(maxsize=512)
 def widest(degree: int, tolerance: float) -> float:
-    """The largest z = Ω·L for which `truncation_bound` stays within the tolerance."""
+    """Return the largest z = Ω·L for which `truncation_bound` is within the tolerance."""
     low, high = 0.0, float(degree)
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,13 +1,13 @@
 """LSTM and GRU over a sequence, with gates that are known functions plus waves.
 
-A gate's value is base(z) + C + Σ_f A_f·cos ω_f·z + B_f·sin ω_f·z, where z is what the linear maps
-of the cell make of the input and of the state, and the base is the sigmoid or the hyperbolic
-tangent of the classical cell. The terms of the waves depend on parameters only, so a sequence needs
-them once.
+A gate's value is base(z) + C + Σ_f A_f·cos ω_f·z + B_f·sin ω_f·z, where z is the sum of the cell's
+linear maps of the input and of the state, and the base is the sigmoid or the hyperbolic tangent of
+the classical cell. The terms of the waves depend on parameters only, so they are computed once for
+each sequence.
 
-Rows of a sequence are those of a `PackedSequence`: first the samples of the first step, then those
-of the second, and so on; a step has no more samples than the one before it. Letters: n rows, b
-samples of the first step, m gates, h hidden units, t steps.
+The rows of a sequence are those of a `PackedSequence`: first the samples of the first step, then
+those of the second, and so on; a step never has more samples than the one before. Letters: n rows,
+b samples of the first step, m gates, h hidden units, t steps.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .cpu.compiled import DTYPES, INSTALLED
 from .registry import is_exporting
 
 GATES = {"LSTM": 4, "GRU": 3}
-"""How many gates a cell has; the third is a hyperbolic tangent, the others are sigmoids."""
+"""The number of gates of a cell; the third is a hyperbolic tangent, the others are sigmoids."""
 
 _TANH = 2
 
 Gate = Callable[[Tensor, int, int], Tensor]
-"""From z (…, w·h) and the numbers of its first gate and of the one after its last to (…, w·h)."""
+"""A function of z (…, w·h), the number of its first gate and that after its last: (…, w·h)."""
 
 
 class Cell(NamedTuple):
@@ -40,8 +40,8 @@ class Cell(NamedTuple):
 
     Attributes:
         kind: A name in `GATES`.
-        weight: (m·h, h), by which the hidden state is multiplied.
-        bias: (m·h,) that is added to this product, or None.
+        weight: (m·h, h), the matrix that multiplies the hidden state.
+        bias: (m·h,), which is added to this product, or None.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Steps(NamedTuple):
     """The order of the rows of a sequence.
 
     Attributes:
-        sizes: Samples of every step, none more than the one before.
+        sizes: The numbers of samples of the steps, which never grow.
         reverse: Whether the last step is the first to be computed.
     """
 
@@ -62,17 +62,17 @@ class Steps(NamedTuple):
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """First row and number of rows of the steps, as they are computed one after the other."""
+        """Return the first row and the number of rows of each step, in the order of computation."""
         found, at = [], 0
         for size in self.sizes:
             found.append((at, size))
-            # to a tracer sizes are tensors, which must not change in place
+            # under a tracer sizes are tensors, which must not change in place
             at = at + size
         return found[::-1] if self.reverse else found
 
 
 def base_gates(z: Tensor, first: int, last: int) -> Tensor:
-    """Return what gates first to last - 1 of the classical cell make of z (…, (last - first)·h)."""
+    """Return the values of gates first to last - 1 of the classical cell at z."""
     if not first <= _TANH < last:
         return z.sigmoid()
     parts = z.chunk(last - first, -1)
@@ -97,13 +97,13 @@ def gates_of(terms: Tensor, kind: str) -> Gate:
 
 
 def step(cell: Cell, x: Tensor, h: Tensor, c: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
-    """Compute one step in torch's operators, the definition of all that is compiled.
+    """Compute one step by torch's operators; this defines what the compiled kernels compute.
 
     Args:
         cell: The recurrent part.
-        x: (b, m·h), what the input contributes to the gates.
+        x: (b, m·h), the contribution of the input to the gates.
         h: (b, h), the hidden state.
-        c: (b, h), the memory of an LSTM; a GRU returns it as it is.
+        c: (b, h), the memory of an LSTM; a GRU returns it unchanged.
         gate: The gates.
 
     Returns:
@@ -125,7 +125,7 @@ def plain(
     cell: Cell, x: Tensor, h: Tensor, c: Tensor, gate: Gate, steps: Steps,
     added: Callable[[int, int, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Compute a sequence step by step in torch's operators.
+    """Compute a sequence step by step by torch's operators.
 
     Args:
         cell: The recurrent part.
@@ -134,8 +134,8 @@ def plain(
         c: (b, h), the memories before the first step.
         gate: The gates.
         steps: The order of the rows.
-        added: From the first row of a step, the row after its last, and the hidden states (size, h)
-            to what is added to x there; None adds nothing.
+        added: A function of the first row of a step, the row after its last, and the hidden states
+            (size, h) that returns what is added to x there; None adds nothing.
 
     Returns:
         Hidden states of all rows (n, h), and h and c (b, h) after the last step of each sample.
@@ -157,11 +157,12 @@ def plain(
 def recurrence(
     cell: Cell, x: Tensor, h: Tensor, c: Tensor, terms: Tensor, steps: Steps
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute a sequence whose gates are base plus waves.
+    """Compute a sequence whose gates are a base plus waves.
 
-    On a CPU one compiled call does all steps where the state is small, and one call a step beside
-    torch's matrix product where it is large; so do their derivatives. A compiler sees one operator.
-    Elsewhere, and where an exporter or a transform looks on, it is what `plain` computes.
+    On a CPU one compiled call computes all steps if the state is small; if it is large, there is
+    one call for each step beside torch's matrix product. The same holds for the derivatives. A
+    compiler sees one operator. On other devices, and under an exporter or a transform, `plain` is
+    used.
 
     Args:
         cell: The recurrent part.
@@ -185,10 +186,10 @@ def recurrence(
 
 
 def _is_compiled(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether the compiled kernels take these tensors."""
+    """Whether the compiled kernels can take these tensors."""
     x = tensors[0]
     assert x is not None
-    # a tracer sees only the first question
+    # a tracer evaluates only the first condition
     return (
         has_values(x)
         and not is_observed()
@@ -198,7 +199,7 @@ def _is_compiled(tensors: Sequence[Tensor | None]) -> bool:
 
 
 def _are_alike(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether the tensors are of a kind that the kernels take, and not empty."""
+    """Whether the kernels can take tensors of this kind, and none is empty."""
     x = tensors[0]
     assert x is not None
     return (
@@ -211,7 +212,7 @@ def _are_alike(tensors: Sequence[Tensor | None]) -> bool:
 
 
 class _Recurrence(torch.autograd.Function):
-    """A sequence as one node of the graph; a second derivative goes to torch's operators."""
+    """A sequence as one node of the graph; second derivatives use torch's operators."""
 
     @staticmethod
     def forward(ctx: Any, kind: str, steps: Steps, *tensors: Any) -> tuple[Tensor, ...]:
@@ -229,7 +230,7 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         from .cpu.recurrent_calls import backward
 
-        # activation checkpointing lets them be read once
+        # activation checkpointing allows them to be read only once
         saved = ctx.saved_tensors
         tensors, kept = saved[:6], saved[6:]
         if torch.is_grad_enabled() or any(are_many(grad) for grad in grads):
@@ -268,7 +269,7 @@ def _operator_values(kind: str, sizes: Sequence[int], reverse: bool, *tensors: A
 def _operator_gradients(
     kind: str, sizes: Sequence[int], reverse: bool, *tensors: Any
 ) -> list[Tensor]:
-    """The gradients; an empty tensor for a bias that is none."""
+    """The gradients, with an empty tensor for a missing bias."""
     from .cpu.recurrent_calls import Sequence as Compiled
     from .cpu.recurrent_calls import backward
 

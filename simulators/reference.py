@@ -1,7 +1,7 @@
 """The `reference` engine: statevectors in numpy, one circuit at a time, slow and easy to check.
 
-Tests compare the other engines to it. It shares no code with them: it runs the gates of the circuit
-and not the lowered program, and its gradients are those of the parameter-shift rule.
+Tests compare the other engines with it. It shares no code with them: it runs the gates of the
+circuit instead of the lowered program, and computes gradients by the parameter-shift rule.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAULI = {"X": _FIXED["X"], "Y": np.array([[0, -1j], [1j, 0]]), "Z": _FIXED["Z"]
 
 
 def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
-    """U|0⟩ as two amplitudes; `angles` has one a parametric gate, in time order, in radians."""
+    """Return U|0⟩ as two amplitudes, for one angle in radians for each parametric gate."""
     state = np.array([1, 0], dtype=complex)
     values = iter(angles)
     for gate in circuit.gates:
@@ -43,7 +43,7 @@ def statevector(circuit: Circuit, angles: np.ndarray) -> np.ndarray:
 
 
 def measure(circuit: Circuit, angles: np.ndarray) -> Any:
-    """⟨M⟩ of one circuit with bound angles, (); or (a,) for several observables."""
+    """Return ⟨M⟩ of a circuit with bound angles, (), or (a,) for several observables."""
     # an infinite angle gives NaN, as in every engine
     with np.errstate(invalid="ignore"):
         state = statevector(circuit, angles)
@@ -57,7 +57,7 @@ def measure(circuit: Circuit, angles: np.ndarray) -> Any:
 def bind(
     circuit: Circuit, x: Any, theta: np.ndarray, scale: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """The angle of each parametric gate on one edge at one input."""
+    """Return the angle of each parametric gate on one edge at one input."""
     angles = []
     for gate in circuit.parametric_gates:
         if isinstance(gate.angle, Theta):
@@ -76,9 +76,9 @@ def gradient(
     shift: np.ndarray,
     grad: Any = 1.0,
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """∂φ/∂x, ∂φ/∂theta, ∂φ/∂scale, ∂φ/∂shift on one edge by the parameter-shift rule.
+    """Return ∂φ/∂x, ∂φ/∂theta, ∂φ/∂scale, ∂φ/∂shift on one edge by the parameter-shift rule.
 
-    `grad` multiplies them; for several observables it is (a,), and they are summed.
+    They are multiplied by `grad`; for several observables it is (a,), and the products are summed.
     """
     angles = bind(circuit, x, theta, scale, shift)
     dx = 0.0
@@ -102,23 +102,23 @@ def gradient(
 
 
 class ReferenceEngine(Engine):
-    """The engine that tests hold the others to; `auto` never takes it."""
+    """The engine with which tests compare the others; `auto` never takes it."""
 
     name = "reference"
     reads_several = True
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses noise, parameters per sample, and tensors that are not on the CPU."""
+        """Refuse noise, parameters per sample, and tensors that are not on the CPU."""
         if request.noise:
-            return "it knows pure states only; noise runs on the torch engine"
+            return "it computes pure states only; noise runs on the torch engine"
         if request.batched_theta:
-            return "parameters that differ per sample need the torch engine"
+            return "parameters per sample need the torch engine"
         if request.device.type != "cpu":
-            return f"it runs on the CPU, and the tensors are on {request.device}"
+            return f"it runs on the CPU, but the tensors are on {request.device}"
         return None
 
     def cost(self, request: Request) -> float:
-        """About a millisecond for each circuit with its parameter shifts."""
+        """Return about a millisecond for each circuit with its parameter shifts."""
         return 1.0 + 1e-3 * request.batch * request.edges
 
     def forward(self, call: LayerCall) -> tuple[Tensor, None]:
@@ -133,7 +133,7 @@ class ReferenceEngine(Engine):
         return _sum(call, torch.from_numpy(found).to(call.tensors.x.dtype)), None
 
     def backward(self, call: LayerCall, grad: Tensor, state: Any) -> Gradients:
-        """Compute the gradients of circuits by parameter shift, all others by autograd."""
+        """Compute the gradients of circuits by parameter shift, and all others by autograd."""
         edges = self.forward(call._replace(tensors=call.tensors._replace(weight=None)))[0]
         with torch.enable_grad():
             held = LayerTensors(*(

@@ -1,4 +1,4 @@
-"""Which engines there are, which of them takes a request, and why not the others."""
+"""The registered engines, the choice of an engine for a request, and its explanation."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .errors import SimulatorError
 _ENGINES: dict[str, Engine] = {}
 
 _EXPORTED = ("fourier", "torch")
-"""Engines that are made of plain torch operators in an exported graph, the faster one first."""
+"""The engines that consist of plain torch operators in an exported graph, the faster one first."""
 
 
 def register_engine(engine: Engine) -> None:
-    """Make an engine known to `engine=`, to `auto` and to `explain` by its name.
+    """Register an engine under its name for `engine=`, `auto` and `explain`.
 
-    `qkan.simulators.testing.check_engine` tests whether it computes what the others do.
+    `qkan.simulators.testing.check_engine` tests whether it agrees with the others.
 
     Args:
         engine: An instance of an `Engine`.
 
     Raises:
-        SimulatorError: It is no engine, or it has no name, or one that is taken.
+        SimulatorError: It is not an engine, or its name is missing or taken.
     """
     name = getattr(engine, "name", None)
     if not isinstance(engine, Engine):
@@ -51,7 +51,7 @@ def register_engine(engine: Engine) -> None:
 
 
 def engines() -> tuple[str, ...]:
-    """The names of all engines, whether or not this machine can run them."""
+    """Return the names of all engines, whether or not this machine can run them."""
     return tuple(_ENGINES)
 
 
@@ -59,7 +59,7 @@ def get_engine(name: str) -> Engine:
     """Return the engine of that name.
 
     Raises:
-        SimulatorError: An unknown name; the nearest one is suggested.
+        SimulatorError: The name is unknown; the nearest one is suggested.
     """
     if name not in _ENGINES:
         raise SimulatorError(f"Unknown engine {name!r}. {did_you_mean(name, [*_ENGINES, 'auto'])}")
@@ -67,22 +67,22 @@ def get_engine(name: str) -> Engine:
 
 
 def select(name: str, request: Request) -> Engine:
-    """Return the engine for a request: the named one, or for "auto" the fastest that runs it.
+    """Return the engine for a request: the named one, or for "auto" the fastest one that can run
+    it.
 
-    In a graph that is exported or traced "auto" is an engine of plain operators, whatever the
-    batch.
+    In an exported or traced graph "auto" is an engine of plain operators, for any batch.
 
     Raises:
-        SimulatorError: An unknown engine, or the named one refuses; the message has its reason.
+        SimulatorError: The engine is unknown, or refuses; the message has its reason.
     """
-    # a compiler would warn of the cache, and traces through the choice
+    # a compiler would warn of the cache, so it traces the choice itself
     traced = torch.compiler.is_compiling() or is_tracing()
     return _select(name, request) if traced else _cached(name, request)
 
 
 def _select(name: str, request: Request) -> Engine:
     if name == "auto":
-        # an exported program runs on other machines and batches, so costs here say nothing
+        # an exported program runs on other machines and batches, so costs here do not matter
         return _exported(request) if is_exporting() else _cheapest(request)
     engine = get_engine(name)
     reason = engine.refuse(seen_by(engine, request))
@@ -127,12 +127,12 @@ _cached = functools.lru_cache(maxsize=4096)(_select)
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which engine `auto` takes, and why; made to be printed.
+    """The engine that `auto` takes, and why; print it to read it.
 
     Attributes:
-        engine: The chosen engine, or None when all refuse.
-        verdicts: For each engine its name, and its reason to refuse or its estimated cost.
-        task: What the engine is asked to evaluate.
+        engine: The name of the chosen engine, or None if all refuse.
+        verdicts: For each engine, its name, and its reason for refusing or its estimated cost.
+        task: The task of the engine, in words.
     """
 
     engine: str | None
@@ -158,12 +158,12 @@ class Explanation:
 
 def _estimate(cost: float) -> str:
     if cost == float("inf"):
-        return "a bad bargain: more terms than a product saves; runs as the fused kernel"
+        return "not worthwhile: more terms than a product saves; the fused kernel runs instead"
     return f"estimated {1e3 * cost:.3g} ms a training step"
 
 
 def explain(request: Request) -> Explanation:
-    """Say which engine `auto` takes for a request, and why not the others."""
+    """Explain which engine `auto` takes for a request, and why not the others."""
     verdicts, costs = [], {}
     for name, engine in _ENGINES.items():
         seen = seen_by(engine, request)

@@ -1,4 +1,4 @@
-"""`simulate`: amplitudes of a circuit for a batch of angles, on numpy, torch or CuPy arrays."""
+"""`simulate`: amplitudes of a circuit for a batch of angles, in numpy, torch or CuPy arrays."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ def simulate(circuit: Circuit, angles: Any) -> Any:
 
     Args:
         circuit: Any circuit.
-        angles: (…, n) real radians on numpy, torch or CuPy; n = len(circuit.parametric_gates),
-            one angle for each gate with a Theta or an Encoding, in time order.
+        angles: (…, n) radians in a numpy, torch or CuPy array, where n =
+            len(circuit.parametric_gates): one angle for each gate with a Theta or an Encoding, in
+            time order.
 
     Returns:
-        (…, 2) complex amplitudes of |0⟩ and |1⟩, an array of the same kind on the same device;
-        differentiable when `angles` is a torch tensor.
+        (…, 2) complex amplitudes of |0⟩ and |1⟩, in an array of the same kind on the same device;
+        differentiable if `angles` is a torch tensor.
 
     Raises:
-        SimulatorError: The last dimension is not n, or the angles are no real floats.
+        SimulatorError: The last dimension is not n, or the angles are not real floats.
 
     Example:
         >>> import numpy as np
@@ -36,11 +37,11 @@ def simulate(circuit: Circuit, angles: Any) -> Any:
     needed = len(circuit.parametric_gates)
     if angles.ndim < 1 or angles.shape[-1] != needed:
         raise SimulatorError(
-            f"simulate: angles of shape {tuple(angles.shape)}, but the circuit has {needed} "
-            f"parametric gates; pass (…, {needed}), one angle a gate in time order."
+            f"simulate: the angles have shape {tuple(angles.shape)}, but the circuit has {needed} "
+            f"parametric gates; pass (…, {needed}), one angle for each gate in time order."
         )
     if not _is_real_float(angles):
-        raise SimulatorError(f"simulate: angles of dtype {angles.dtype}; pass real floats.")
+        raise SimulatorError(f"simulate: the angles have dtype {angles.dtype}; pass real floats.")
     nothing = 0 * angles.sum(-1)
     zero, one = nothing + 1 + 0j, nothing + 0j
     for name, angle in bound_gates(circuit, (angles[..., column] for column in range(needed))):
@@ -56,7 +57,7 @@ def simulate(circuit: Circuit, angles: Any) -> Any:
 
 
 def expectation_of(circuit: Circuit, amplitudes: Any) -> Any:
-    """⟨M⟩ of the circuit's observable from amplitudes (…, 2); real, (…), or (…, a) of several."""
+    """Return ⟨M⟩ of the circuit's observable from amplitudes (…, 2): real (…), or (…, a)."""
     zero, one = amplitudes[..., 0], amplitudes[..., 1]
     cross = zero.conj() * one
     population = (zero.conj() * zero).real - (one.conj() * one).real
@@ -71,7 +72,8 @@ def _namespace(array: Any) -> Any:
     name = type(array).__module__.partition(".")[0]
     if name not in ("numpy", "torch", "cupy"):
         raise SimulatorError(
-            f"simulate: angles of type {type(array).__name__}; pass a numpy, torch or CuPy array."
+            f"simulate: angles are of type {type(array).__name__}; pass numpy, torch or CuPy "
+            "arrays."
         )
     return sys.modules[name]
 

@@ -1,8 +1,8 @@
-"""The agreement suite: assertions that every engine must pass, those of other packages too.
+"""The agreement suite: assertions for every engine, including those of other packages.
 
-`check_engine(engine)` runs them all. An engine is compared to the `torch` engine in float64 on the
-CPU, which the tests of this package compare to statevectors. Letters: b samples, o outputs,
-i inputs, k theta slots, u encodings.
+`check_engine(engine)` runs all of them. An engine is compared with the `torch` engine in float64 on
+the CPU, which the tests of this package compare with statevectors. Letters: b samples, o outputs, i
+inputs, k theta slots, u encodings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .registry import get_engine
 NAMES = LayerTensors._fields[:7]
 CPU = torch.device("cpu")
 SMALL = Shape(2, 2, 2)
-"""Sizes small enough for difference quotients by every number."""
+"""Sizes small enough for difference quotients by every value."""
 Found = dict[str, Tensor]
 
 
@@ -42,7 +42,7 @@ def request_for(
     device: torch.device = CPU,
     fixed: bool = False,
 ) -> Request:
-    """The request of a layer; its scales are trainable, or fixed at 1, 2, 3 …"""
+    """Return the request of a layer whose scales are trainable, or fixed at 1, 2, 3 …"""
     program = CIRCUITS[circuit].program
     return Request(
         program, shape.b, shape.o, shape.i, dtype, device, _scales(circuit) if fixed else None
@@ -54,7 +54,7 @@ def _scales(circuit: str) -> tuple[float, ...]:
 
 
 def leaves(p: Problem, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """The tensors x, theta, scale, shift, weight as leaves of a dtype on a device."""
+    """Return the tensors x, theta, scale, shift, weight as leaves of a dtype on a device."""
     tensors = (p.x, p.theta, p.scale, p.shift, p.weight)
     return tuple(t.detach().to(device, dtype).requires_grad_() for t in tensors)
 
@@ -66,7 +66,7 @@ def evaluate(
     fixed: bool = False,
     base: str | None = None,
 ) -> Tensor:
-    """The output of a layer, from the first of `LayerTensors`; from four the values of edges."""
+    """Return the output of a layer for the first of `LayerTensors`; for four, the edges' values."""
     scales = _scales(circuit) if fixed else None
     held = LayerTensors(*tensors)  # type: ignore[arg-type]
     return run(engine, layer_call(CIRCUITS[circuit].program, held, scales, base))
@@ -80,7 +80,7 @@ def value_and_gradients(
     fixed: bool = False,
     base: str | None = None,
 ) -> Found:
-    """The output of `evaluate` and the gradients by all tensors but the mask, on the CPU."""
+    """Return the output of `evaluate`, and gradients by all tensors except the mask, on the CPU."""
     value = evaluate(engine, circuit, tensors, fixed, base)
     named = {n: t for n, t in zip(NAMES, tensors, strict=False) if t is not None}
     found = torch.autograd.grad(
@@ -93,7 +93,7 @@ def value_and_gradients(
 
 
 def case(circuit: str, shape: Shape, fixed: bool = False) -> Problem:
-    """A random problem in float64; `fixed` sets its scales to 1, 2, 3 …"""
+    """Return a random problem in float64; `fixed` sets its scales to 1, 2, 3 …"""
     p = problem(CIRCUITS[circuit], shape, seed=5)
     if fixed:
         p.scale = torch.tensor(_scales(circuit), dtype=torch.float64).expand_as(p.scale).clone()
@@ -247,7 +247,7 @@ def assert_the_arccos_is_flat_from_one_on(engine: Engine, device: torch.device =
 def assert_differentiable_twice(
     engine: Engine, device: torch.device = CPU, shape: Shape = SMALL
 ) -> None:
-    """Compare first derivatives to difference quotients, second ones to those of the first."""
+    """Compare first derivatives, and theirs, with difference quotients."""
     p = case("own", shape)
     mine = leaves(p, torch.float64, device)
     torch.autograd.gradcheck(lambda *t: evaluate(engine, "own", t), mine)
@@ -265,18 +265,18 @@ def assert_no_sample_is_no_output(engine: Engine, device: torch.device = CPU) ->
 
 
 def check_engine(engine: Engine, device: torch.device | str = CPU) -> dict[str, int]:
-    """Run the agreement suite on an engine, wherever it does not refuse.
+    """Run the agreement suite on an engine, except where the engine refuses.
 
     Args:
         engine: The engine; it need not be registered.
-        device: Where its tensors are.
+        device: The device of its tensors.
 
     Returns:
-        For each kind of check the number of cases.
+        The number of cases for each kind of check.
 
     Raises:
-        AssertionError: A value or a gradient is off, or the engine refuses every case. The message
-            says which, and by how much.
+        AssertionError: A value or a gradient is wrong, or the engine refuses every case. The
+            message says which, and by how much.
 
     Example:
         >>> from qkan.simulators import get_engine

@@ -1,9 +1,9 @@
-"""An activation as the sum of sinusoids that it exactly is: how many there are, and their factors.
+"""An activation as an exact sum of sinusoids: their number, frequencies and coefficients.
 
 φ(x) of a circuit whose encodings are s_u·x + b_u is a trigonometric polynomial: its frequencies are
-the sums Σ_u n_u·s_u with whole numbers n_u (arXiv 2008.08605). `wave_terms` finds the coefficients,
-differentiably, from a few evaluations of the circuit, whatever the number of inputs, and
-`add_waves` in `adding.py` evaluates them at every input.
+the sums Σ_u n_u·s_u with whole numbers n_u (arXiv 2008.08605). `wave_terms` computes the
+coefficients, differentiably, from a few evaluations of the circuit, for any number of inputs, and
+`add_waves` in `adding.py` evaluates the sum at every input.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .cpu.compiled import DTYPES
 from .registry import get_engine, select
 
 MOST_WAVES = 32
-"""Frequencies up to which an activation is computed as the sum of its waves."""
+"""The largest number of frequencies of an activation that is computed as a sum of waves."""
 
 
 class WavePlan(NamedTuple):
-    """How to find the waves of an activation.
+    """The plan for finding the waves of an activation.
 
     Attributes:
-        phases: (n, u) radians, the angles by which the encodings are shifted in n evaluations.
-        analysis: (1 + 2·count, n), from φ at those to the constant and to each wave's factors of
-            cosine and sine, in turn.
-        frequencies: (count, u), each wave's frequency as a sum of scales.
+        phases: (n, u) radians, by which the encodings are shifted in n evaluations.
+        analysis: (1 + 2·count, n), the matrix from these values of φ to the constant and,
+            alternately, the coefficients of cosine and sine of each wave.
+        frequencies: (count, u), the integers that give each wave's frequency as a sum of scales.
     """
 
     phases: np.ndarray
@@ -47,11 +47,11 @@ class WavePlan(NamedTuple):
 
 
 def count_waves(program: Program, fixed_scale: tuple[float, ...] | None = None) -> int | None:
-    """Return the number of frequencies above 0 of an activation; None where it has no such series.
+    """Return the number of frequencies above 0 of an activation, or None if it has no such series.
 
     Args:
         program: The lowered circuit.
-        fixed_scale: The scales where they are fixed; frequencies that are then equal count once.
+        fixed_scale: The scales if they are fixed; equal frequencies then count once.
     """
     if program.uses_arccos:
         return None
@@ -69,7 +69,7 @@ def wave_plan(program: Program, fixed_scale: tuple[float, ...] | None = None) ->
     phases = np.array([*itertools.product(*grid)]).reshape(-1, len(degrees))
     numbers = np.array([*itertools.product(*(range(-d, d + 1) for d in degrees))])
     numbers = numbers.reshape(-1, len(degrees))
-    # of n and -n, whose coefficients are conjugate, the one whose first number is positive
+    # of n and -n, whose coefficients are conjugate, take the one whose first number is positive
     half = [n for n in numbers if any(n) and n[np.flatnonzero(n)[0]] > 0]
     rows = [np.full(len(phases), 1 / len(phases))]
     found: dict[Any, tuple[int, np.ndarray]] = {}
@@ -97,13 +97,13 @@ Recipe = np.ndarray
 
 @functools.lru_cache(maxsize=128)
 def wave_recipe(program: Program, fixed_scale: tuple[float, ...] | None = None) -> Recipe:
-    """Return which waves of a plan a compiled pass finds as products of two others.
+    """Return the waves of a plan that a compiled pass computes from products of two others.
 
-    cos and sin of a sum of angles take four multiplications of those of its parts, and sine and
-    cosine of an angle take several times as much.
+    Cosine and sine of a sum of angles take four multiplications, which is much less than computing
+    them from the angle.
     """
     numbers = wave_plan(program, fixed_scale).frequencies
-    # where the scales are fixed a frequency is one number, whatever scales it is the sum of
+    # with fixed scales a frequency is one number, whatever scales it is the sum of
     values = numbers if fixed_scale is None else numbers @ np.array([fixed_scale]).T
     depth = np.full(len(values), 1 << 30)
     rows = []
@@ -124,8 +124,8 @@ def wave_recipe(program: Program, fixed_scale: tuple[float, ...] | None = None) 
 def _plan_tensors(
     program: Program, fixed_scale: tuple[float, ...] | None, like: Tensor
 ) -> tuple[Tensor, ...]:
-    """The plan as tensors in the dtype and on the device of another one."""
-    # kept ones would be real where a mode asks for fake tensors; a compiler keeps them as constants
+    """The plan as tensors in the dtype and on the device of another tensor."""
+    # cached tensors would be real under a mode for fake tensors; a compiler keeps them as constants
     if torch.compiler.is_compiling() or has_values(like):
         kept: tuple[Tensor, ...] = _kept(program, fixed_scale, like.dtype, like.device)
         return kept
@@ -137,7 +137,7 @@ def _made(
 ) -> tuple[Tensor, ...]:
     plan = wave_plan(program, fixed_scale)
     with warnings.catch_warnings():
-        # a tracer warns that the plan becomes a constant of the graph, which it is
+        # a tracer would warn that the plan becomes a constant of the graph, which is right
         warnings.simplefilter("ignore")
         return tuple(torch.as_tensor(part, dtype=dtype, device=device) for part in plan)
 
@@ -153,7 +153,7 @@ def _kept(
 
 
 def _degrees(program: Program) -> list[int]:
-    """How often each encoding occurs, which bounds the number that it contributes with."""
+    """How often each encoding occurs, which bounds its integer in a frequency."""
     uses = [r.encoding for r in program.rotations if r.encoding is not None]
     return [uses.count(u) for u in range(program.num_encodings)]
 
@@ -168,16 +168,16 @@ def wave_terms(
     fixed_scale: tuple[float, ...] | None = None,
     engine: str = "auto",
 ) -> Tensor:
-    """Return amplitude·φ as rows: a constant, then each wave's frequency, cosine and sine.
+    """Return amplitude·φ as rows: a constant, then frequency, cosine and sine of each wave.
 
     Args:
         program: The lowered circuit, without an arccos encoding.
-        theta: (g, k) radians, of each of g activations.
+        theta: (g, k) radians, for each of g activations.
         scale: (g, u).
         shift: (g, u) radians.
         amplitude: (g,).
-        fixed_scale: The scales where they are fixed.
-        engine: Which simulator evaluates the circuit, "auto" or one of `engines()`.
+        fixed_scale: The scales if they are fixed.
+        engine: The engine that evaluates the circuit: "auto" or one of `engines()`.
 
     Returns:
         (1 + 3·count, g) with count = `count_waves(program, fixed_scale)`, differentiable.
@@ -196,14 +196,14 @@ def wave_terms(
 
 
 def wave_request(program: Program, theta: Tensor, fixed_scale: tuple[float, ...] | None) -> Request:
-    """Return what finding the waves of activations with angles theta (g, k) asks of an engine."""
+    """Return the request to an engine for finding the waves of activations with theta (g, k)."""
     return _request(program, len(wave_plan(program, fixed_scale).phases), theta, fixed_scale)
 
 
 def _request(
     program: Program, phases: int, theta: Tensor, fixed_scale: tuple[float, ...] | None
 ) -> Request:
-    # each phase is a shift of its own
+    # each phase has its own shift
     return Request(
         program, phases, theta.shape[0], 1, theta.dtype, theta.device, fixed_scale,
         per_edge=True, batched_theta=True,
@@ -211,7 +211,7 @@ def _request(
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether all are ordinary tensors on the CPU of one dtype that the compiled code takes."""
+    """Whether all are ordinary CPU tensors of one dtype that the compiled code can take."""
     dtype = tensors[0].dtype
     return dtype in DTYPES and all(
         t.dtype is dtype and t.is_cpu and type(t) in (Tensor, Parameter) for t in tensors
@@ -241,7 +241,7 @@ def _terms(values: Tensor, plan: tuple[Tensor, ...], scale: Tensor, amplitude: T
 class _Terms(torch.autograd.Function):
     """The terms as one node of the graph and one compiled call.
 
-    A dozen small operators would cost more than the waves.
+    A dozen small operators would cost more than evaluating the waves.
     """
 
     @staticmethod
@@ -273,7 +273,7 @@ class _Terms(torch.autograd.Function):
 
 @functools.lru_cache(maxsize=128)
 def _compiled_plan(program: Program, fixed_scale: tuple[float, ...] | None) -> Any:
-    """The program and the plan as the compiled code takes them."""
+    """The program and the plan in the form for the compiled code."""
     from .cpu.program_arrays import program_arrays
 
     arrays, plan = program_arrays(program), wave_plan(program, fixed_scale)
@@ -282,7 +282,7 @@ def _compiled_plan(program: Program, fixed_scale: tuple[float, ...] | None) -> A
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
-    """A tensor's numbers in an array that is contiguous."""
+    """Return a tensor's values in a contiguous array."""
     return tensor.detach().resolve_neg().contiguous().numpy()
 
 

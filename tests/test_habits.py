@@ -34,24 +34,24 @@ CALLS: dict[str, tuple[Call, str]] = {
     "seed": (lambda: QKANLayer(2, 1, seed=0), r"generator=torch\.Generator\(\)\.manual_seed"),
     "layer": (lambda: QKANLayer([2, 5]), r"QKANLayer lacks out_features: write QKANLayer\(3, 2"),
     "threshold": (lambda: prune(model(), X, threshold=0.1), r"edge_threshold=… for edges"),
-    "encoding": (lambda: QKAN([2, 1], encoding=2), r"encoding=2: one of trainable, linear"),
-    "range": (lambda: QKAN([2, 1], input_range=1), r"input_range=1: wanted two numbers"),
-    "numpy": (lambda: model()(X.numpy()), r"ndarray: pass a torch tensor, torch\.as_tensor\(x, d"),
-    "list": (lambda: KAN([2, 1])([[0.1, 0.2]]), r"list: pass a torch tensor"),
+    "encoding": (lambda: QKAN([2, 1], encoding=2), r"encoding=2; wanted one of trainable, linear"),
+    "range": (lambda: QKAN([2, 1], input_range=1), r"input_range=1; wanted two numbers"),
+    "numpy": (lambda: model()(X.numpy()), r"ndarray; pass a torch tensor, torch\.as_tensor\(x, d"),
+    "list": (lambda: KAN([2, 1])([[0.1, 0.2]]), r"list; pass a torch tensor"),
     "frame": (
         lambda: model()(pd.DataFrame(X.numpy())),
-        r"DataFrame: pass a torch tensor, torch\.as_tensor\(x\.to_numpy\(\), dtype=t",
+        r"DataFrame; pass a torch tensor, torch\.as_tensor\(x\.to_numpy\(\), dtype=t",
     ),
     "frame y": (
         lambda: fit(model(), (X, pd.Series(Y[:, 0].numpy())), steps=1),
-        r"train y is Series: pass a torch tensor, torch\.as_tensor\(y\.to_numpy\(\)\)",
+        r"train y is of type Series; pass a torch tensor, torch\.as_tensor\(y\.to_numpy\(\)\)",
     ),
     "sparse": (lambda: model()(X.to_sparse()), r"sparse.*x\.to_dense\(\)"),
     "sparse y": (lambda: fit(model(), (X, Y.to_sparse()), steps=1), r"y is sparse.*y\.to_dense"),
     "loss class": (
         lambda: fit(model(), (X, Y), steps=1, loss=torch.nn.MSELoss), r"write loss=MSELoss\(\)"
     ),
-    "rate text": (lambda: fit(model(), (X, Y), steps=1, lr="0.1"), r"lr='0\.1': a finite number"),
+    "rate text": (lambda: fit(model(), (X, Y), steps=1, lr="0.1"), r"lr='0\.1'; wanted a finite"),
     "dtype": (lambda: QKAN([2, 1], dtype=np.float32), r"such as torch\.float32"),
     "complex": (lambda: KAN([2, 1], dtype=torch.complex64), r"such as torch\.float32"),
 }  # fmt: skip

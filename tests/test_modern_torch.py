@@ -217,7 +217,7 @@ def test_what_cannot_become_onnx_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QKANError, match="the example is list"):
         to_onnx(model, [[1.0, 2.0]], path)  # type: ignore[arg-type]
     for wrong in (tmp_path, tmp_path / "nowhere" / "model.onnx"):
-        with pytest.raises(QKANError, match="is no file in a folder"):
+        with pytest.raises(QKANError, match="is not a file in an existing folder"):
             to_onnx(model, torch.rand(3, 2), wrong)
     assert not path.exists()
 

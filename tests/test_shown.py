@@ -135,7 +135,7 @@ def test_a_result_of_a_device_is_drawn_with_its_errors() -> None:
     heights = ax.containers[1].lines[0].get_ydata()
     assert np.allclose(np.asarray(heights), found.values[:, 1])
     pyplot.close("all")
-    with pytest.raises(qkan.QKANError, match="9 samples of 2 outputs"):
+    with pytest.raises(qkan.QKANError, match="9 samples with 2 outputs"):
         found.plot(X)
 
 

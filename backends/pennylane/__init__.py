@@ -1,1 +1,1 @@
-"""The backends as a PennyLane device, and the tapes that it is given."""
+"""PennyLane devices as backends, and backends as a PennyLane device."""

@@ -1,4 +1,4 @@
-"""`PennyLaneBackend`: any PennyLane device that has shots, measured as every backend is."""
+"""`PennyLaneBackend`: any PennyLane device with shots as a backend."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from qkan.backends.provider import Counts, Job, Pub
 from qkan.circuits import require
 
 WIRES = 8
-"""Wires that are used of a device that names none; a simulator's cost is exponential in them."""
+"""The number of wires for a device by name; a simulator's cost is exponential in it."""
 
 _OPTIONS = ("shots", "width", "layout", "mitigation", "store")
 
 
 class PennyLaneBackend(PackedBackend, kind="pennylane"):
-    """A PennyLane device as a backend: `qkan.run`, `on_device` and all others take it.
+    """A PennyLane device as a backend for `qkan.run`, `on_device` and all other functions.
 
     Values are packed into rows of `width` wires and run as on every backend, by the pulses SX, X
-    and RZ; each set of rows is one broadcast tape. The device itself decides on its draws, their
+    and RZ; each set of rows is one broadcast tape. The device itself determines its draws, their
     seed and its noise: `qml.device(…, seed=…)`.
 
     Args:
-        device: A `qml.devices.Device`, or a name such as "default.qubit" to be made with 8 wires.
-        shots: Shots a value.
-        width: Wires to use at once; None takes 8, or all of a device of fewer.
-        layout: Which wires to use, by position in the device's, the first ones when None.
+        device: A `qml.devices.Device`, or a name such as "default.qubit", which is made with 8
+            wires.
+        shots: The number of shots for each value.
+        width: The number of wires to use at once; None takes 8, or all wires of a smaller device.
+        layout: The wires to use, by their positions among the device's wires; None takes the first
+            ones.
         mitigation: "readout" or "none", as in `Options`.
-        store: Folder for the directories of runs, or None to keep nothing.
+        store: The folder for the directories of runs, or None to keep nothing.
 
     Raises:
-        BackendError: No such device, or a wrong option.
-        ImportError: PennyLane is absent; the extra "pennylane" installs it.
+        BackendError: There is no such device, or an option is wrong.
+        ImportError: PennyLane is not installed; the extra "pennylane" installs it.
 
     Example:
         >>> import numpy as np
@@ -65,12 +67,12 @@ class PennyLaneBackend(PackedBackend, kind="pennylane"):
             "shots": shots, "width": width, "layout": layout, "mitigation": mitigation,
             "store": store,
         }  # fmt: skip
-        # only a device that was asked for by name can be made again, with the seed it then draws
+        # only a device that was given by name can be made again, with a new seed
         self._made_by = device if isinstance(device, str) else None
         super().__init__(PennyLaneProvider(pennylane_device(device, WIRES)), make_options(given))
 
     def describe_options(self) -> dict[str, Any] | None:
-        """The name of the device and the options; None where a device was passed."""
+        """Return the name of the device and the options, or None if a device object was passed."""
         if self._made_by is None:
             return None
         described = describe_options(self.options)
@@ -78,7 +80,7 @@ class PennyLaneBackend(PackedBackend, kind="pennylane"):
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> PennyLaneBackend:
-        """The backend of a description; its jobs are never in a queue, so it need not wait."""
+        """Make the backend of a description; its jobs are never in a queue, so it need not wait."""
         return cls(**options)
 
 
@@ -94,7 +96,7 @@ class PennyLaneProvider(InProcessProvider):
     def __init__(self, device: Any) -> None:
         self._device = device
         self._wires = list(range(WIRES)) if device.wires is None else device.wires.tolist()
-        # PennyLane's devices say nothing of errors
+        # PennyLane's devices say nothing about errors
         p, q, error, seconds, t1, t2 = np.full((6, len(self._wires)), np.nan)
         numbers = np.arange(len(self._wires))
         super().__init__(Calibration(device.name, None, numbers, p, q, error, seconds, t1, t2))
@@ -138,20 +140,20 @@ def _ones(result: Any, width: int, shots: int) -> Counts:
 
 
 def pennylane_device(device: Any, wires: int) -> Any:
-    """A PennyLane device, made with that many wires where it is given by name.
+    """Return a PennyLane device; one given by name is made with that many wires.
 
     Raises:
-        BackendError: No such device.
+        BackendError: There is no such device.
     """
     qml = require("pennylane", "pennylane")
     if isinstance(device, str):
         try:
             return qml.device(device, wires=wires)
         except qml.exceptions.DeviceError as error:
-            raise BackendError(f"No PennyLane device {device!r}: {error}") from error
+            raise BackendError(f"There is no PennyLane device {device!r}: {error}") from error
     if not isinstance(device, qml.devices.Device):
         raise BackendError(
-            f"{device!r:.80} is no PennyLane device: pass a name such as 'default.qubit', or what "
-            "qml.device(…) returns."
+            f"{device!r:.80} is not a PennyLane device; pass a name such as 'default.qubit', or "
+            "the result of qml.device(…)."
         )
     return device

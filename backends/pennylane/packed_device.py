@@ -26,37 +26,39 @@ MEASUREMENTS = ("ExpectationMP", "VarianceMP", "ProbabilityMP")
 class PackedDevice(qml.devices.Device):  # type: ignore[misc]
     """A PennyLane device for circuits without a gate on two wires, such as those of a QKAN.
 
-    Every wire is then a qubit of its own, so that any number of wires, samples and shifted tapes
-    are rows of packed single-qubit circuits: a batch of tapes, like the one of a parameter-shift
-    gradient, is one job of the backend (or as few as hold it), and a broadcast tape needs no
-    splitting. An observable aX + bY + cZ of one wire is one measurement, in a basis of its own.
+    Every wire is then an independent qubit, so any number of wires, samples and shifted tapes
+    becomes rows of packed single-qubit circuits: a batch of tapes, such as that of a
+    parameter-shift gradient, is one job of the backend (or as few as possible), and a broadcast
+    tape need not be split. An observable aX + bY + cZ of one wire is one measurement in its own
+    basis.
 
-    `qml.device("qkan.packed", wires=…, backend=…)` makes one. PennyLane's own device tests are run
-    by `pl-device-test --device=qkan.packed --shots=None --skip-ops` (or a number of shots): those
-    that fail need a gate on two wires and do not say so.
+    `qml.device("qkan.packed", wires=…, backend=…)` makes one. `pl-device-test --device=qkan.packed
+    --shots=None --skip-ops` (or with a number of shots) runs PennyLane's own device tests; those
+    that fail need a gate on two wires without declaring it.
 
     It measures `expval`, `var` and `probs` (in the basis of Z) of Pauli operators, their sums and
-    products, `Hadamard`, `Hermitian`, `Projector`. A backend gives expectation values, which
-    mitigation may have corrected, and no single shots: `sample` and `counts` are not supported,
-    nor are gates on two wires. Gradients are PennyLane's parameter shift, which refuses broadcast
-    parameters: split those by `qml.transforms.broadcast_expand`, or use `qkan.qnode`.
+    products, `Hadamard`, `Hermitian` and `Projector`. A backend returns expectation values,
+    possibly corrected by mitigation, and no single shots, so `sample` and `counts` are not
+    supported; neither are gates on two wires. Gradients come from PennyLane's parameter shift,
+    which refuses broadcast parameters: split those with `qml.transforms.broadcast_expand`, or use
+    `qkan.qnode`.
 
     Args:
-        wires: Any number of them, or their labels; None allows all.
-        shots: As for every PennyLane device; `qml.set_shots` is the better way to set them.
-        backend: Where rows run: a `Backend`, or a name that `QiskitBackend` knows. Its shots are
-            those of the device, and a tape that asks for another number is refused. None
-            computes tapes without shots exactly, and draws those of tapes with shots.
-        seed: The seed of the draws, also those of an emulator that is given by name. A `Backend`
-            has its own.
+        wires: The number of wires, or their labels; None allows any wires.
+        shots: As for every PennyLane device; `qml.set_shots` is the recommended way to set them.
+        backend: The backend that runs the rows: a `Backend`, or a name that `QiskitBackend` knows.
+            A tape with another number of shots than the backend is refused. With None, tapes
+            without shots are computed exactly, and tapes with shots are drawn.
+        seed: The seed of the draws, including those of an emulator given by name. A `Backend` has
+            its own seed.
 
     Attributes:
-        backend: The backend that it was given, or None.
-        jobs: Ids of the backend's jobs so far, in order.
+        backend: The given backend, or None.
+        jobs: The ids of the backend's jobs so far, in order.
 
     Raises:
-        BackendError: No such backend; tapes whose shots are not the backend's, or values that a
-            failed job did not bring.
+        BackendError: There is no such backend; a tape has another number of shots than the backend;
+            values are missing because of a failed job.
 
     Example:
         >>> import pennylane as qml
@@ -85,7 +87,9 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
             number = {} if shots is None else {"shots": shots}
             backend = QiskitBackend(backend, **number, seed=seed)
         elif backend is not None and seed is not None:
-            raise BackendError(f"seed={seed}: {backend.name} draws itself; give it the seed.")
+            raise BackendError(
+                f"seed={seed}: {backend.name} makes its own draws; pass the seed to it."
+            )
         if backend is not None and shots is None:
             self._shots = qml.measurements.Shots(backend.shots)
         self.backend = backend
@@ -110,7 +114,7 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
         return pipeline
 
     def execute(self, circuits: Any, execution_config: Any = None) -> Any:
-        """Run a batch of tapes together; one job for each number of shots among them."""
+        """Run a batch of tapes together, in one job for each number of shots."""
         tapes = [Tape(script) for script in circuits]
         parts = [list(script.shots) or [None] for script in circuits]
         results: list[list[Any]] = [[None] * len(part) for part in parts]
@@ -133,7 +137,7 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
         return [tape.result([next(z) for _ in tape.factors]) for tape in tapes]
 
     def _measure(self, tasks: Sequence[Task], shots: int | None) -> list[Floats]:
-        """The measured ⟨M⟩ of every value, an array (v,) for each task."""
+        """Return the measured ⟨M⟩ of every value, an array (v,) for each task."""
         backend = self._backend_of(shots)
         if backend is None:
             return [isa_expectation(task.circuit, task.angles, np) for task in tasks]
@@ -153,9 +157,9 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
         if self.backend is not None:
             if shots != self.backend.shots:
                 raise BackendError(
-                    f"A tape of {shots or 'no'} shots, but {self.backend.name} measures "
-                    f"{self.backend.shots} a value: leave the shots to the device, or give it a "
-                    "backend of as many."
+                    f"A tape has {shots or 'no'} shots, but {self.backend.name} takes "
+                    f"{self.backend.shots} for each value; leave the shots to the device, or pass "
+                    "a backend with the same number."
                 )
             return self.backend
         if shots is not None and shots not in self._samplers:
@@ -166,15 +170,15 @@ class PackedDevice(qml.devices.Device):  # type: ignore[misc]
 
 
 def _require_measurable(tape: Any) -> tuple[Any, Any]:
-    """Refuse a measurement that is no `expval`, `var` or `probs`."""
+    """Raise for a measurement other than `expval`, `var` or `probs`."""
     for measured in tape.measurements:
         kind = type(measured).__name__
         in_z = kind != "ProbabilityMP" or measured.obs is None
         if kind not in MEASUREMENTS or not in_z or measured.mv is not None:
             mode = "with finite shots" if tape.shots else "for analytic simulation"
             raise qml.exceptions.DeviceError(
-                f"Measurement {measured} not accepted {mode} on {PackedDevice.name}: supported "
-                "are expval, var, and probs in the basis of Z."
+                f"Measurement {measured} not accepted {mode} on {PackedDevice.name}: supported are "
+                "expval, var, and probs in the basis of Z."
             )
     return (tape,), preprocess.null_postprocessing
 

@@ -1,6 +1,6 @@
-"""The translation of PennyLane tapes of single-qubit gates into circuits of this package.
+"""Translate PennyLane tapes of single-qubit gates into circuits of this package.
 
-Without a gate on two wires every wire is a qubit of its own. Everything that a tape measures is
+Without a gate on two wires, every wire is an independent qubit. Everything that a tape measures is
 then a polynomial in expectation values ⟨n·σ⟩ of single qubits, each of which is one circuit.
 Letters: n values of a broadcast tape, p parametric gates, w wires.
 """
@@ -20,10 +20,10 @@ from qkan.circuits import RX, RY, RZ, Circuit, Encoding, Gate, H, X, Z, require
 
 Direction = tuple[float, float, float]
 Factor = tuple[Any, Direction]
-"""A wire and the unit vector n that ⟨n·σ⟩ is wanted for on it."""
+"""A wire, and the unit vector n of an expectation value ⟨n·σ⟩ on it."""
 
 Polynomial = tuple[tuple[float, tuple[Factor, ...]], ...]
-"""Coefficients, each with the ⟨n·σ⟩ that it multiplies, which are none in the constant term."""
+"""Coefficients, each with the values ⟨n·σ⟩ that it multiplies; the constant term has none."""
 
 PLAIN = {"Hadamard": H, "PauliX": X, "PauliZ": Z}
 TURNS = {"RX": RX, "RY": RY, "RZ": RZ}
@@ -45,7 +45,7 @@ class Wire:
 
     def task(self, direction: Direction, shape: tuple[int, ...]) -> Task:
         """The measurement of ⟨n·σ⟩: angles of (*shape, p)."""
-        # a circuit needs an encoding, and this one leaves |0⟩ as it is
+        # a circuit needs an encoding, and this one does not change |0⟩
         gates, angles = ["RZ", *self.gates], [np.zeros(()), *self.angles]
         columns = [np.broadcast_to(angle, shape) for angle in angles]
         return Task(_circuit(tuple(gates), direction), np.stack(columns, -1))
@@ -59,7 +59,7 @@ class Tape:
 
     Attributes:
         shape: (n,), or () for a tape that is not broadcast.
-        factors: Which ⟨n·σ⟩ its results need, each once.
+        factors: The values ⟨n·σ⟩ that its results need, each once.
     """
 
     def __init__(self, script: Any) -> None:
@@ -75,11 +75,11 @@ class Tape:
         self.factors = tuple(dict.fromkeys(f for result in self._results for f in result.factors))
 
     def tasks(self) -> list[Task]:
-        """The measurements of `factors`, in order."""
+        """Return the measurements of `factors`, in order."""
         return [self._wires.get(w, Wire()).task(n, self.shape) for w, n in self.factors]
 
     def result(self, z: Sequence[Floats]) -> Any:
-        """The results that PennyLane expects of the tape, computed from the values of `factors`."""
+        """Return the results that PennyLane expects, computed from the values of `factors`."""
         known = dict(zip(self.factors, z, strict=True))
         found = tuple(result.value(known, self.shape) for result in self._results)
         return found[0] if len(found) == 1 else found
@@ -121,11 +121,11 @@ def _result_of(measured: Any, wires: Any) -> _Moment | _Probabilities:
 
 
 def merged(tasks: Iterable[Task]) -> tuple[list[Task], list[tuple[int, slice, tuple[int, ...]]]]:
-    """Tasks of equal circuits, merged into one each.
+    """Merge the tasks of equal circuits.
 
     Returns:
-        The merged tasks, their angles (v, p); and for each task its number among them, where its
-        values stand there, and their shape.
+        The merged tasks with angles (v, p); and for each task, the number of its merged task, the
+        position of its values there, and their shape.
     """
     blocks: dict[Circuit, list[Floats]] = {}
     sizes: dict[Circuit, int] = {}
@@ -162,7 +162,7 @@ def _sentence(observable: Any) -> Any:
 
 
 def _polynomial(sentence: Any) -> Polynomial:
-    """A sum of Pauli words in expectation values: those on one wire are one direction."""
+    """A sum of Pauli words as a polynomial; the words on one wire become one direction."""
     constant, products = 0.0, []
     vectors: dict[Any, list[float]] = {}
     for word, coefficient in sentence.items():
@@ -178,7 +178,7 @@ def _polynomial(sentence: Any) -> Polynomial:
     for wire, vector in vectors.items():
         length = math.hypot(*vector)
         if length:
-            # n and -n are one circuit
+            # n and -n share one circuit
             length = math.copysign(length, next(v for v in vector if v))
             x, y, z = (v / length for v in vector)
             terms.append((length, ((wire, (x, y, z)),)))

@@ -1,1 +1,1 @@
-"""Devices and emulators that Qiskit reaches, and what it takes to send circuits there."""
+"""Devices and emulators that Qiskit can use, and the translation of circuits for them."""

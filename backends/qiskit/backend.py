@@ -1,4 +1,4 @@
-"""`QiskitBackend`: IBM's devices, their fake twins, Aer, and any other Qiskit backend."""
+"""`QiskitBackend`: IBM's devices, fake devices, Aer, and any other Qiskit backend."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from .devices import provider_of
 
 
 class QiskitBackend(PackedBackend, kind="qiskit"):
-    """A device or an emulator that Qiskit runs.
+    """A device or an emulator that Qiskit can use.
 
-    Every measurement is one packed parametric template bound by an array: ⌈values/width⌉ rows,
-    each measuring one value on every qubit of the layout, with a standard error for every value.
+    Every measurement is one packed parametric circuit that is bound to an array of angles:
+    ⌈values/width⌉ rows, each of which measures one value on every qubit of the layout, with a
+    standard error for every value.
 
     Args:
-        device: "ibm_…" or "least_busy" (the account is the one that `QiskitRuntimeService`
-            finds; it is never stored or shown), a fake device as "FakeSherbrooke" or
-            "fake_sherbrooke", "aer" for an ideal simulator, or any Qiskit `BackendV2`.
-        provider: Runs the jobs in place of what `device` would.
-        **options: By name; see `Options`.
+        device: "ibm_…" or "least_busy" (with the account that `QiskitRuntimeService` finds; it is
+            never stored or shown), a fake device such as "FakeSherbrooke" or "fake_sherbrooke",
+            "aer" for an ideal simulator, or any Qiskit `BackendV2`.
+        provider: The provider that runs the jobs, in place of that of `device`.
+        **options: Options by name; see `Options`.
 
     Attributes:
-        name: As the device calls itself.
-        shots: Shots a value.
+        name: The name of the device.
+        shots: The number of shots for each value.
         options: All options.
 
-    A fake device runs by default through the runtime's own primitive on Aer, so that the code
-    path is that of a real one; `emulator="closed_form"` draws from the same noise in closed form
-    and is some hundred times faster.
+    By default a fake device is emulated by the runtime's own primitive on Aer, with the code path
+    of a real device; `emulator="closed_form"` draws from the same noise in closed form and is about
+    a hundred times faster.
 
     Raises:
-        BackendError: No such device or account, a wrong option, a real device without a budget.
+        BackendError: There is no such device or account, an option is wrong, or a real device has
+            no budget.
 
     Example:
         >>> import numpy as np
@@ -57,5 +59,5 @@ class QiskitBackend(PackedBackend, kind="qiskit"):
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any], *, wait: bool) -> QiskitBackend:
-        """The backend of a description, by the name of its device."""
+        """Make the backend of a description, by the name of its device."""
         return cls(name, **restore_options(options), wait=wait)

@@ -1,4 +1,4 @@
-"""From a device's name, or the device itself, to a `Provider`."""
+"""Find the `Provider` for a device or its name."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ IDEAL_QUBITS = 32
 
 
 def provider_of(device: Any, options: Options) -> Provider:
-    """The provider that runs the jobs of a device.
+    """Return the provider that runs the jobs of a device.
 
     Args:
         device: "ibm_…", "least_busy", "aer", a fake device's name, or a Qiskit backend.
-        options: Of the backend.
+        options: The options of the backend.
 
     Raises:
-        BackendError: No such device.
+        BackendError: There is no such device.
     """
     if not isinstance(device, str):
         return _of_object(device, options)
@@ -40,22 +40,22 @@ def provider_of(device: Any, options: Options) -> Provider:
 
 
 def fake_device(name: str) -> Any:
-    """A fake device by the name of its class, in camel case or in snake case.
+    """Return a fake device by the name of its class, in camel case or in snake case.
 
     Raises:
-        BackendError: No such device; the nearest name is suggested.
+        BackendError: There is no such device; the nearest name is suggested.
     """
     classes = fake_classes()
     key = name.lower().replace("_", "").removeprefix("fake")
     found = classes.get(key) or classes.get(key + "v2")
     if found is None:
         known = [IDEAL, "least_busy", *(f"fake_{short}" for short in classes)]
-        raise BackendError(f"No device {name!r}. {did_you_mean(name, known)}")
+        raise BackendError(f"There is no device {name!r}. {did_you_mean(name, known)}")
     return found()
 
 
 def device_name(given: str) -> str:
-    """The name of a fake device, in whatever case it is spelt; any other name as it is."""
+    """Return the name of a fake device, however it is spelt, and any other name unchanged."""
     if given.lower().startswith("fake"):
         with contextlib.suppress(BackendError):
             return str(fake_device(given).name)
@@ -65,7 +65,7 @@ def device_name(given: str) -> str:
 def _of_object(device: Any, options: Options) -> Provider:
     if not hasattr(device, "target") or not hasattr(device, "name"):
         raise BackendError(
-            f"{device!r:.80} is no device: pass a name such as 'ibm_…', 'least_busy', "
+            f"{device!r:.80} is not a device; pass a name such as 'ibm_…', 'least_busy', "
             "'fake_sherbrooke' or 'aer', or a Qiskit BackendV2."
         )
     if hasattr(device, "service"):

@@ -1,4 +1,4 @@
-"""Emulators that run real primitives on this machine: Aer with a device's noise, or without."""
+"""Emulators that run real primitives on this machine: Aer with or without a device's noise."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SamplerProvider(InProcessProvider):
 
     Args:
         device: A Qiskit `BackendV2`, for whose target the templates are transpiled.
-        calibration: What the device says of itself, or what is emulated.
-        make_sampler: Returns a sampler for a layout and a seed.
+        calibration: The calibration of the device, or the emulated one.
+        make_sampler: A function that returns a sampler for a layout and a seed.
         native_rx: Whether RX(angle) is one pulse.
     """
 
@@ -44,7 +44,7 @@ class SamplerProvider(InProcessProvider):
         self._make_sampler, self._templates = make_sampler, Templates(device)
 
     def start(self, job: Job) -> Callable[[], list[Counts]]:
-        """Hand the job to the sampler, which runs it in the background."""
+        """Pass the job to the sampler, which runs it in the background."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         sampler = self._make_sampler(job.layout, job.seed)
         try:
@@ -55,14 +55,14 @@ class SamplerProvider(InProcessProvider):
 
 
 class AerNoise:
-    """The noise of a fake device as Aer runs it, with one prebuilt simulator for each layout.
+    """The noise of a fake device in Aer, with one prebuilt simulator for each layout.
 
     The gate errors are those that qiskit-aer derives from the device's target. Only the errors of
-    the qubits in use are handed over, because every run converts all the errors that it is given.
+    the qubits in use are passed on, since every run converts all errors that it gets.
 
     Args:
         device: A fake backend.
-        calibration: Whose readout errors are used.
+        calibration: The calibration with the readout errors.
     """
 
     def __init__(self, device: Any, calibration: Calibration) -> None:
@@ -70,14 +70,14 @@ class AerNoise:
         self._simulators: dict[tuple[int, ...], Any] = {}
 
     def sampler(self, layout: tuple[int, ...], seed: int) -> Any:
-        """The runtime's sampler in local mode on the noisy simulator of a layout."""
+        """Return the runtime's sampler in local mode on the noisy simulator of a layout."""
         if layout not in self._simulators:
             aer = require("qiskit_aer", "qiskit")
             self._simulators[layout] = aer.AerSimulator(noise_model=self.model(layout))
         return local_sampler(self._simulators[layout], seed)
 
     def model(self, layout: tuple[int, ...]) -> Any:
-        """The noise model of some qubits."""
+        """Return the noise model of some qubits."""
         noise = require("qiskit_aer.noise", "qiskit")
         model = noise.NoiseModel()
         for name, qubits, error in self._gate_errors:
@@ -89,8 +89,8 @@ class AerNoise:
         ):
             if np.isnan(p) or np.isnan(q):
                 raise RejectedError(
-                    f"{self._calibration.name} does not say how qubit {qubit} reads out. Leave it "
-                    "out of the layout."
+                    f"{self._calibration.name} does not have the readout errors of qubit {qubit}. "
+                    "Leave it out of the layout."
                 )
             model.add_readout_error(noise.ReadoutError([[1 - p, p], [q, 1 - q]]), [qubit])
         return model
@@ -103,14 +103,14 @@ class AerNoise:
 
 
 def local_sampler(simulator: Any, seed: int) -> Any:
-    """IBM's sampler primitive in local mode on a simulator."""
+    """Return IBM's sampler primitive in local mode on a simulator."""
     sampler = sampler_class()(mode=simulator)
     sampler.options.simulator.seed_simulator = seed
     return sampler
 
 
 def sampler_class() -> Any:
-    """The runtime's sampler class: the one built on its executor, or SamplerV2 before 0.50."""
+    """Return the runtime's sampler class: that of its executor, or SamplerV2 before 0.50."""
     runtime = require("qiskit_ibm_runtime", "qiskit")
     try:
         return require("qiskit_ibm_runtime.executor_sampler", "qiskit").Sampler
@@ -119,13 +119,13 @@ def sampler_class() -> Any:
 
 
 def ideal_calibration(name: str, qubits: int) -> Calibration:
-    """The calibration of qubits without any error."""
+    """Return the calibration of qubits without errors."""
     zero, never = np.zeros(qubits), np.full(qubits, np.inf)
     numbers = np.arange(qubits)
     return Calibration(name, None, numbers, zero, zero, zero, zero, never, never)
 
 
 def coupled(device: Any) -> list[tuple[int, int]]:
-    """Pairs of coupled qubits of a Qiskit backend; none where every qubit is coupled to all."""
+    """Return the pairs of coupled qubits of a Qiskit backend; none if all qubits are coupled."""
     coupling = device.target.build_coupling_map()
     return [] if coupling is None else [tuple(edge) for edge in coupling.get_edges()]

@@ -1,4 +1,4 @@
-"""IBM's devices through qiskit-ibm-runtime, which alone handles the account and its token."""
+"""IBM's devices by qiskit-ibm-runtime, which alone handles the account and its token."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ log = logging.getLogger(__name__)
 
 RAN_TOO_LONG = 1305
 RETRIABLE = {1000, 1004, 1006, 1008, 1010, 1011, 1202}
-"""IBM's codes below 9000 that ask for another try; those from 9000 on are internal errors."""
+"""IBM's codes below 9000 that ask for another attempt; codes from 9000 on are internal errors."""
 
 REFUSED = {400, 401, 402, 403, 404, 405, 410, 413, 415, 422}
-"""HTTP codes by which a service refuses; any other leaves open whether it did what was asked."""
+"""HTTP codes by which a service refuses; with any other, it may have done what was asked."""
 
 WAITING = {"INITIALIZING", "QUEUED", "RUNNING"}
 
 AUTO_INSTANCE = (0, 48)
-"""The first version of the runtime that takes "auto" for an instance."""
+"""The first version of the runtime that accepts "auto" as an instance."""
 
 TOKENS = ("QISKIT_IBM_TOKEN", "QISKIT_IBM_RUNTIME_API_TOKEN", "QISKIT_IBM_RUNTIME_CUSTOM_TOKEN")
 
 
 class RuntimeProvider(Provider):
-    """Jobs on a device of IBM's service, or of anything that speaks its interface.
+    """Jobs on a device of IBM's service, or of any service with its interface.
 
     Args:
         service: A `QiskitRuntimeService`.
         device: One of its backends.
-        options: Those of our backend, of which the ones that concern the service are used.
-        make_sampler: Returns a sampler for an execution mode (a backend, batch or session).
+        options: The options of the backend, of which those for the service are used.
+        make_sampler: A function that returns a sampler for an execution mode (a backend, batch or
+            session).
     """
 
     bills = True
@@ -75,7 +76,7 @@ class RuntimeProvider(Provider):
         self.native_rx = options.use_fractional_gates and "rx" in device.target.operation_names
 
     def calibration(self, refresh: bool = False) -> Calibration:
-        """The device's calibration, fetched again where asked."""
+        """Return the device's calibration; `refresh` fetches it again."""
         with self._asking("the calibration"):
             if refresh:
                 self._device = self._service.backend(
@@ -90,7 +91,7 @@ class RuntimeProvider(Provider):
         return self._snapshot
 
     def neighbours(self) -> Sequence[tuple[int, int]]:
-        """Pairs of coupled qubits."""
+        """Return the pairs of coupled qubits."""
         return coupled(self._device)
 
     def submit(self, job: Job) -> str:
@@ -104,7 +105,7 @@ class RuntimeProvider(Provider):
         """Let the service estimate a job on a mock of the device, and wait for its answer."""
         pubs = [self._templates.pub(pub, job.layout) for pub in job.pubs]
         with self._asking("for a dry run"):
-            # it has a tag of its own, so that it is never taken for a job of a run
+            # it has its own tag, so that it is never mistaken for a job of a run
             sampler = self._sampler(self._device, job, ("qkan-dry-run",))
             if "dry_run" not in inspect.signature(sampler.run).parameters:
                 raise BackendError("A dry run needs qiskit-ibm-runtime 0.51 or newer; update it.")
@@ -127,7 +128,7 @@ class RuntimeProvider(Provider):
             return list({str(job.job_id()): tuple(job.tags or ()) for job in jobs}.items())
 
     def status(self, identity: str) -> Status:
-        """Ask how a job stands."""
+        """Ask for the state of a job."""
         not_found = require("qiskit_ibm_runtime.exceptions", "qiskit").RuntimeJobNotFound
         with self._asking(f"for job {identity}"):
             try:
@@ -143,12 +144,14 @@ class RuntimeProvider(Provider):
                 running = self._usage(job) if state == "RUNNING" else {}
                 return Status("queued", seconds=running.get("qpu_charge_time_seconds") or 0.0)
             if state != "ERROR":
-                raise UnsureError(f"{self.name} says {state!r:.80} of job {identity}.")
+                raise UnsureError(
+                    f"{self.name} says {state!r:.80} about job {identity}, which is not a state."
+                )
             reason = self.scrub(str(job.error_message()))
             return Status("failed", reason, failure_cause(job, reason))
 
     def counts(self, identity: str, job: Job) -> list[Counts]:
-        """Fetch the result of a job that is done."""
+        """Fetch the result of a finished job."""
         with self._asking(f"for the result of job {identity}"):
             result = self._service.job(identity).result()
         try:
@@ -157,7 +160,7 @@ class RuntimeProvider(Provider):
             raise MalformedError(self.scrub(str(error)), self.scrub(error.raw)) from None
 
     def usage(self, identity: str) -> float | None:
-        """Ask what was billed for a job."""
+        """Ask for the seconds billed for a job."""
         with self._asking(f"for the usage of job {identity}"):
             usage = self._usage(self._service.job(identity))
             if usage.get("status", "pending") == "pending":
@@ -166,7 +169,7 @@ class RuntimeProvider(Provider):
             return None if seconds is None else float(seconds)
 
     def seconds_left(self) -> float | None:
-        """Ask what the account's instance may still use."""
+        """Ask for the seconds that the account's instance may still use."""
         ask = getattr(self._service, "usage", None)
         if ask is None:
             return None
@@ -175,7 +178,7 @@ class RuntimeProvider(Provider):
             return None if left is None else float(left)
 
     def cancel(self, identity: str) -> None:
-        """Cancel a job; where it has finished already, nothing happens."""
+        """Cancel a job; if it has finished already, nothing happens."""
         finished = require("qiskit_ibm_runtime.exceptions", "qiskit").RuntimeInvalidStateError
         with self._asking(f"to cancel job {identity}"):
             try:
@@ -191,7 +194,7 @@ class RuntimeProvider(Provider):
         self._mode = None
 
     def scrub(self, text: str) -> str:
-        """A text without the account's token."""
+        """Return a text without the account's token."""
         self._token = _token_of(self._service) or self._token
         return _without(text, self._token)
 
@@ -220,7 +223,7 @@ class RuntimeProvider(Provider):
 
     @contextlib.contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        """Turn whatever the service raises into an error of this room, without token or context."""
+        """Turn any error of the service into one of this room, without token or context."""
         try:
             yield
         except BackendError:
@@ -232,25 +235,25 @@ class RuntimeProvider(Provider):
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the service itself refused, or the runtime did before anything was sent.
+    """Whether the service itself refused, or the runtime did so before anything was sent.
 
-    Any other error is no refusal, such as an answer that is no JSON or a broken connection: it may
-    have come after the service had accepted a job. Python's plain ValueError is one of these,
-    because the runtime raises a class of its own for wrong input.
+    Any other error, such as an answer that is not JSON or a broken connection, is not a refusal,
+    since the service may have accepted a job before. Python's plain ValueError is such an error,
+    since the runtime raises a class of its own for wrong input.
     """
     known = require("qiskit_ibm_runtime.exceptions", "qiskit")
     refusals = (known.IBMNotAuthorizedError, known.IBMAccountError, known.IBMInputValueError)
-    # the runtime wraps the service's answer, and keeps its code in the text
+    # the runtime wraps the service's answer, and its text has the code
     code = re.match(r".{0,80}?\b(\d{3}) Client Error\b", str(error), re.DOTALL)
     status = getattr(error, "status_code", int(code[1]) if code else None)
     return isinstance(error, refusals) or status in REFUSED
 
 
 def failure_cause(job: Any, reason: str) -> Literal["time", "user", "system"]:
-    """Whether a failed job ran too long, was a mistake of ours, or is worth another try."""
+    """Return whether a job failed for lack of time, by our mistake, or otherwise."""
     code = getattr(job, "_reason_code", None)
     if code is None:
-        # the code stands in the message only: "Error code 1305; …"
+        # only the message has the code: "Error code 1305; …"
         digits = reason.partition("Error code ")[2][:4]
         code = int(digits) if digits.isdigit() else None
     if code == RAN_TOO_LONG:
@@ -261,7 +264,7 @@ def failure_cause(job: Any, reason: str) -> Literal["time", "user", "system"]:
 
 
 def _token_of(service: Any) -> str | None:
-    """The token of a service's account, where it says so."""
+    """The token of a service's account, if it says so."""
     with contextlib.suppress(Exception):
         found: str | None = (service.active_account() or {}).get("token")
         return found
@@ -269,20 +272,20 @@ def _token_of(service: Any) -> str | None:
 
 
 def _without(text: str, *secrets: str | None) -> str:
-    """A text without some secrets and without the tokens in the environment."""
+    """Return a text without some secrets and without the tokens in the environment."""
     for secret in filter(None, (*secrets, *map(os.environ.get, TOKENS))):
         text = text.replace(secret, "***")
     return text
 
 
 def connect(name: str, options: Options) -> RuntimeProvider:
-    """A device of IBM by its name, or the least busy one, with the account as it is set up.
+    """Return an IBM device by name, or the least busy one, with the configured account.
 
     The account comes from the environment (QISKIT_IBM_TOKEN, QISKIT_IBM_INSTANCE) or from
     `QiskitRuntimeService.save_account`.
 
     Raises:
-        BackendError: No account, or no such device.
+        BackendError: There is no account, or no such device.
     """
     require("qiskit_ibm_runtime", "qiskit")
     options_of_device = {"use_fractional_gates": options.use_fractional_gates}
@@ -311,9 +314,9 @@ def connect(name: str, options: Options) -> RuntimeProvider:
 
 
 def account(instance: str | None = None, channel: str | None = None) -> Any:
-    """The service, with the account as it is set up.
+    """Return the service with the configured account.
 
-    Where neither the caller nor the account names an instance, the runtime chooses one if it can.
+    If neither the caller nor the account names an instance, the runtime chooses one if it can.
     """
     if instance is None and _version(require("qiskit_ibm_runtime", "qiskit")) >= AUTO_INSTANCE:
         instance = "auto"
@@ -322,7 +325,7 @@ def account(instance: str | None = None, channel: str | None = None) -> Any:
 
 def _service_class() -> Any:
     runtime = require("qiskit_ibm_runtime", "qiskit")
-    # newer versions of the runtime have another name for the class
+    # in newer versions of the runtime the class has another name
     return getattr(runtime, "QiskitRuntimeService", None) or runtime.IBMQuantumComputeService
 
 

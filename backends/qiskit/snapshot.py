@@ -1,4 +1,4 @@
-"""A `Calibration` from what a Qiskit backend says of itself; what it does not say is NaN."""
+"""Read a `Calibration` from a Qiskit backend; missing entries are NaN."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from qkan.circuits import require
 
 
 def snapshot(device: Any) -> Calibration:
-    """Read the target and, where there are any, the properties of a device.
+    """Read the target and, if there are any, the properties of a device.
 
-    The target has gate errors, durations, T1 and T2; only the properties have the two readout
-    errors apart. Without them both are the target's readout error.
+    The target has gate errors, durations, T1 and T2; only the properties have separate values for
+    the two readout errors. Without properties, both are the target's readout error.
 
     Args:
         device: A Qiskit `BackendV2`.
@@ -54,7 +54,7 @@ def _instruction(target: Any, name: str, qubit: int) -> tuple[float, float]:
 
 
 def _readout(target: Any, properties: Any, qubit: int) -> tuple[float, float]:
-    """P(1|0) and P(0|1)."""
+    """Return P(1|0) and P(0|1)."""
     if properties is not None:
         found = properties.qubit_property(int(qubit))
         if "prob_meas1_prep0" in found and "prob_meas0_prep1" in found:
@@ -65,7 +65,7 @@ def _readout(target: Any, properties: Any, qubit: int) -> tuple[float, float]:
 
 def _faulty(target: Any, properties: Any) -> frozenset[int]:
     found = set() if properties is None else {int(q) for q in properties.faulty_qubits()}
-    # IBM marks a gate that does not work by an error of 1
+    # IBM marks a broken gate by an error of 1
     for name in ("sx", "measure"):
         if name in target.operation_names:
             found |= {q[0] for q, data in (target[name] or {}).items()
@@ -82,7 +82,7 @@ def _taken(properties: Any) -> datetime | None:
 
 
 def fake_classes() -> dict[str, Any]:
-    """The runtime's fake devices by class name without "Fake", lower case."""
+    """Return the runtime's fake devices by class name without "Fake", in lower case."""
     module = require("qiskit_ibm_runtime.fake_provider", "qiskit")
     return {
         name.removeprefix("Fake").lower(): getattr(module, name)

@@ -1,4 +1,4 @@
-"""The translation of rows for Qiskit: one packed parametric circuit, its parameters, its counts.
+"""Translate rows for Qiskit: one packed parametric circuit, its parameters, its counts.
 
 Letters: r rows, w width, s slots.
 """
@@ -38,15 +38,15 @@ class Templates:
         self._built: dict[tuple[Isa, tuple[int, ...]], Any] = {}
 
     def get(self, sequence: Isa, layout: tuple[int, ...]) -> Any:
-        """The ISA circuit that runs a sequence on every qubit of a layout.
+        """Return the ISA circuit that runs a sequence on every qubit of a layout.
 
         Raises:
-            BackendError: The transpiler changed what is run.
+            BackendError: The transpiler changed the circuit.
         """
         key = (sequence, layout)
         if key not in self._built:
             transpiler = require("qiskit.transpiler", "qiskit")
-            # higher levels would cancel gates that are meant to be run
+            # higher levels would cancel gates that must run
             passes = transpiler.generate_preset_pass_manager(
                 optimization_level=0, backend=self._device, initial_layout=list(layout)
             )
@@ -57,12 +57,12 @@ class Templates:
         return self._built[key]
 
     def pub(self, pub: Pub, layout: tuple[int, ...]) -> tuple[Any, Any]:
-        """A PUB as a primitive takes it: the circuit and its parameters, (r, w·s)."""
+        """Return a PUB for a primitive: the circuit and its parameters, (r, w·s)."""
         return self.get(pub.sequence, layout), pub.turns.reshape(len(pub.turns), -1)
 
 
 def packed_circuit(sequence: Isa, width: int) -> Any:
-    """A sequence on `width` qubits at once, measured into the register `c`.
+    """Return a sequence on `width` qubits at once, measured into the register `c`.
 
     Its parameters are one vector in the order of qubits, then slots: an array (r, w, s) flattened
     to (r, w·s) binds it.
@@ -85,13 +85,13 @@ def packed_circuit(sequence: Isa, width: int) -> Any:
 
 
 def require_faithful(isa: Any, packed: Any, sequence: Isa, layout: tuple[int, ...]) -> None:
-    """Refuse a transpiled circuit that is not what was packed.
+    """Raise unless a transpiled circuit is equivalent to the packed one.
 
     The parameters and their order, the pulses on each qubit and the measured qubits must be those
     of the sequence.
 
     Raises:
-        BackendError: They are not.
+        BackendError: They differ.
     """
     if list(isa.parameters) != list(packed.parameters):
         raise BackendError("The transpiler changed the parameters or their order.")
@@ -117,10 +117,11 @@ def require_faithful(isa: Any, packed: Any, sequence: Isa, layout: tuple[int, ..
 
 
 def counts_of(result: Any, job: Job) -> list[Counts]:
-    """The number of ones of each row and qubit, one array (r, w) a PUB, from a primitive's result.
+    """Return the numbers of ones from a primitive's result, an array (r, w) for each PUB.
 
     Raises:
-        MalformedError: A PUB or the register is missing, or shape or shots are others than asked.
+        MalformedError: A PUB or the register is missing, or the shape or the number of shots is
+            wrong.
     """
     try:
         found = [_pub_counts(result[k], pub, job) for k, pub in enumerate(job.pubs)]
@@ -151,7 +152,7 @@ def _pub_counts(result: Any, pub: Pub, job: Job) -> Counts:
 
 
 def _as_text(result: Any) -> str:
-    """A result that makes no sense, with everything that is known to hold bits written out."""
+    """An invalid result as text, with all of its known bits."""
     parts = [repr(result)]
     for pub in result if hasattr(result, "__iter__") else ():
         for name, value in getattr(getattr(pub, "data", None), "items", dict().items)():

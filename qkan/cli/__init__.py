@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; the entry point `qkan`."""
+    """Run the command line, as the entry point `qkan`."""
     try:
         from .app import app
     except ImportError as error:

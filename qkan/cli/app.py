@@ -1,7 +1,7 @@
-"""All commands together; imported only by `main`, because it needs the extra "cli".
+"""All commands together; only `main` imports this module, since it needs the extra "cli".
 
-A command imports what it needs beside its options, above all torch, when it runs. So help, the
-version, completion and a wrong option answer at once.
+A command imports torch and whatever else it needs only when it runs. So help, the version,
+completion and errors about options appear at once.
 """
 
 from __future__ import annotations

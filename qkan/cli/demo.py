@@ -1,6 +1,6 @@
-"""`qkan demo`: a function learned, cut down to its formula, drawn and measured; under a minute.
+"""`qkan demo`: learn a function, find its formula, draw and measure the model, in a minute.
 
-`experiments/demo.py` is another one, for this repository: it compares many trainings and models.
+`experiments/demo.py` is another demo, for this repository; it compares many models.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ DEVICE, SHOTS, SHOWN = "FakeTorino", 8192, 5
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo does.
+    """The size of the demo.
 
     Attributes:
-        points: The number of points to train on, and of others to test on.
-        steps: Steps of LBFGS in each of the three trainings.
-        measured: The number of inputs that the device is given.
-        emulator: The emulator that stands in for the device.
+        points: The number of points for training, and of other points for the test.
+        steps: The number of steps of LBFGS in each of the three trainings.
+        measured: The number of inputs that are measured on the device.
+        emulator: The emulator of the device.
     """
 
     points: int = 1000
@@ -61,7 +61,7 @@ QUICK = Size(points=300, steps=5, measured=4, emulator="closed_form")
 
 
 def demonstrate(size: Size, seed: int, out: Path, *, quiet: bool, as_json: bool) -> None:
-    """Play all parts of the demo, write its files and show its results."""
+    """Run all parts of the demo, write its files and show its results."""
     out.mkdir(parents=True, exist_ok=True)
     say = (lambda text: None) if as_json else show
     results = Demo(size, seed, out, say, progress=not quiet).play()
@@ -74,11 +74,11 @@ class Demo:
     """The parts of the demo, in order; each shows its results and returns them as JSON values.
 
     Args:
-        size: How much to do.
-        seed: Seed of points, start and device.
-        out: The folder of all files.
-        say: Shows a line of results.
-        progress: Whether to show bars.
+        size: The size of the demo.
+        seed: The seed of points, initial values and device.
+        out: The folder for all files.
+        say: A function that shows a line of results.
+        progress: Whether to show progress bars.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Demo:
         self.formula: Formula | None = None
 
     def play(self) -> dict[str, Any]:
-        """All parts in turn."""
+        """Run all parts, one after the other."""
         begin = time.perf_counter()
         self.say(f"1  {FORMULA} on [-1, 1]², {self.size.points} points, seed {self.seed}")
         results = {
@@ -105,7 +105,7 @@ class Demo:
         return {**results, "files": files, "seconds": seconds, "environment": about()}
 
     def learn(self) -> dict[str, Any]:
-        """Train, then train for few edges, prune, and train the edges that are left."""
+        """Train, train with a penalty on edges, prune, and train the remaining edges."""
         stages = [self._trained("trained")]
         with sparse_loss(self.model, STRENGTH) as loss:
             stages.append(self._trained("for few edges", loss))
@@ -137,7 +137,7 @@ class Demo:
         return found
 
     def formulate(self) -> dict[str, Any]:
-        """Write the model in elementary functions, and measure the error of that."""
+        """Write the model in elementary functions, and measure the error of the formula."""
         self.say("2  Its formula, in elementary functions where they fit")
         formula = self.formula = symbolic(self.model, self.x, forms="elementary", names=NAMES)
         self.say("   " + repr(formula).replace("\n", "\n   "))
@@ -147,7 +147,7 @@ class Demo:
         }  # fmt: skip
 
     def draw(self) -> dict[str, Any]:
-        """Draw the network, and the first edge that pruning left in three ways."""
+        """Draw the network, and the first edge that is left after pruning, in three ways."""
         self.say("3  Pictures of the network, and of one of its edges")
         output, input_ = self.model.rows[0].mask.nonzero()[0].tolist()
         edge = (0, output, input_)
@@ -162,9 +162,11 @@ class Demo:
         return {"files": [*pictures], "edge": edge}
 
     def measure(self) -> dict[str, Any]:
-        """Measure the model's values on a simulated device, beside those of the simulator."""
+        """Measure the model's values on an emulated device, and compare with the simulator."""
         x, size = self.test[: self.size.measured], self.size
-        self.say(f"4  Measured on {DEVICE}, an IBM device's noise, {SHOTS} shots a circuit")
+        self.say(
+            f"4  Measured on {DEVICE}, with an IBM device's noise, {SHOTS} shots for each value"
+        )
         backend = QiskitBackend(DEVICE, shots=SHOTS, emulator=size.emulator, seed=self.seed)
         plan = estimate(self.model, x, backend)
         self.say(f"   estimated: {plan}".replace("\n", "\n   "))
@@ -174,8 +176,8 @@ class Demo:
         difference, bars = result.values - exact, result.stderr
         rms, rms_bar = (float(value.square().mean().sqrt()) for value in (difference, bars))
         self.say(
-            f"   {len(x)} values differ from the simulator's by {rms:.3f}, their standard error is "
-            f"{rms_bar:.3f} (root mean squares); the first:"
+            f"   {len(x)} values differ from the simulator's by {rms:.3f}, and their standard "
+            f"error is {rms_bar:.3f} (root mean squares); the first ones:"
         )
         found = torch.cat([x, exact, result.values, bars], 1).tolist()
         for a, b, wanted, value, bar in found[:SHOWN]:
@@ -189,7 +191,7 @@ class Demo:
 
 
 def optional(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The results of a part, or how to install what it needs."""
+    """Return the results of a part, or a message that says how to install what it needs."""
     try:
         return part()
     except ImportError as error:
@@ -198,5 +200,5 @@ def optional(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def target(x: Tensor) -> Tensor:
-    """(n, 2) → (n, 1)."""
+    """Map (n, 2) → (n, 1)."""
     return torch.exp(torch.sin(math.pi * x[:, :1]) + x[:, 1:] ** 2)

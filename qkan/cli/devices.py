@@ -1,4 +1,4 @@
-"""The devices that `qkan devices` lists: fake ones offline, and those of an IBM account."""
+"""The devices that `qkan devices` lists: fake devices, and those of an IBM account."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from qkan.backends.qiskit.snapshot import fake_classes, snapshot
 
 @dataclass(frozen=True)
 class Device:
-    """One line of the list; None stands for what was not asked, or what the device does not say.
+    """One line of the list; None means that a value was not asked for or is not available.
 
     Attributes:
-        name: What `--backend` takes.
+        name: The name for `--backend`.
         kind: "fake" or "ibm".
         qubits: The number of qubits.
-        queue: The number of jobs before ours.
+        queue: The number of jobs in the queue.
         calibrated: The time of the calibration, ISO 8601.
         age_hours: The hours since then.
-        readout_error: Median over the qubits of (P(1|0) + P(0|1))/2.
-        sx_error: Median infidelity of SX.
-        seconds_left: Seconds left in the account's plan, if it has a limit.
+        readout_error: The median over the qubits of (P(1|0) + P(0|1))/2.
+        sx_error: The median infidelity of SX.
+        seconds_left: The seconds left in the account's plan, if it has a limit.
     """
 
     name: str
@@ -47,10 +47,10 @@ def fake_names() -> list[Device]:
 
 
 def look_at(name: str) -> Device:
-    """Look at one device: its calibration, and for an IBM device its queue and the plan's rest.
+    """Look at one device: its calibration, and for an IBM device its queue and the time left.
 
     Raises:
-        BackendError: No such device, or no account.
+        BackendError: There is no such device, or no account.
     """
     if name.startswith("ibm_"):
         return account_devices(name)[0]
@@ -62,7 +62,7 @@ def account_devices(name: str | None = None) -> list[Device]:
     """List the devices of the account, or the one of that name.
 
     Raises:
-        BackendError: No account, or no answer.
+        BackendError: There is no account, or no answer.
     """
     service = _service()
     with _plain_errors(name or "The service"):
@@ -106,7 +106,7 @@ def _plain_errors(what: str) -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        # the text may quote what was sent, a token too, so only the kind is shown
+        # the text may quote what was sent, even a token, so only the kind of error is shown
         raise BackendError(
             f"{what} could not be reached ({type(error).__name__}). Save an account with "
             "QiskitRuntimeService.save_account(token=…), or set QISKIT_IBM_TOKEN."

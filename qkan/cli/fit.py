@@ -1,4 +1,4 @@
-"""The options of `qkan fit` and what it prints; the module `fitting` does the work."""
+"""The options and the output of `qkan fit`; the module `fitting` does the work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit_command(
         str,
         typer.Option(
             help="The sizes of the hidden layers, such as 5 or 5,3; 0 means none. With auto there "
-            "is one layer of 5 nodes, or of a node for every class."
+            "is one layer of 5 nodes, or with a node for every class."
         ),
     ] = "auto",
     reps: Annotated[int, typer.Option(help="How often the data enter each circuit.")] = 1,
@@ -54,16 +54,20 @@ def fit_command(
         float,
         typer.Option(help="The penalty on rough activations; raise it if the model overfits."),
     ] = 3.0,
-    steps: Annotated[int, typer.Option(help="How many steps of LBFGS, 20 iterations each.")] = 20,
+    steps: Annotated[
+        int, typer.Option(help="The number of steps of LBFGS, with 20 iterations each.")
+    ] = 20,
     early_stopping: Annotated[
         bool | None,
         typer.Option(
-            help="Hold out a tenth of the training rows and stop when they get worse. Without the "
-            "option this is done with 200 rows or more.",
+            help="Hold out a tenth of the training rows, and stop when the predictions for them "
+            "get worse. By default this is done with 200 rows or more.",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of the start and of the rows held out.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The seed of the initial values and of the held-out rows.")
+    ] = 0,
     test_size: Annotated[
         float, typer.Option(help="The share of the rows to hold out, or 0.")
     ] = 0.2,
@@ -75,7 +79,7 @@ def fit_command(
     missing: Annotated[
         str,
         typer.Option(
-            help="What to do with empty cells of inputs: impute takes the mean and marks them, "
+            help="What to do with empty cells of inputs: impute takes the mean and marks them; "
             "refuse stops."
         ),
     ] = "impute",
@@ -89,11 +93,11 @@ def fit_command(
 ) -> None:
     """Train a model to predict one column of a table from the others.
 
-    Inputs and target are standardised inside; categories become a 0 or 1 each, dates days. The
-    scores stand beside those of the mean (or of the class frequencies) and of a linear model on the
-    same rows; the model has seen the training rows only. One file keeps everything that
-    `qkan predict`, the commands of devices and qkan.load need. Ctrl-C ends the training and keeps
-    the model as it is then.
+    Inputs and target are standardised internally; each category becomes a 0 or 1, and dates become
+    days. The scores are shown beside those of a constant prediction (the mean or the most frequent
+    class) and of a linear model on the same rows; only the training rows are used for fitting. One
+    file keeps everything that `qkan predict`, the commands for devices and qkan.load need. Ctrl-C
+    ends the training and keeps the model as it is then.
     """
     from qkan.tabular.reading import Dialect, read_table
 
@@ -120,14 +124,14 @@ def fit_command(
 def _check_choices(task: str, missing: str) -> None:
     for option, value, known in (("--task", task, TASKS), ("--missing", missing, MISSING)):
         if value not in known:
-            raise QKANError(f"{option} {value}: wanted one of {', '.join(known)}.")
+            raise QKANError(f"{option} {value}; wanted one of {', '.join(known)}.")
 
 
 def parse_hidden(text: str) -> tuple[int, ...] | None:
-    """Sizes of hidden layers: "5,3" is (5, 3), "0" is (), "auto" is None.
+    """Return the sizes of hidden layers: "5,3" gives (5, 3), "0" gives (), and "auto" None.
 
     Raises:
-        QKANError: Something else.
+        QKANError: The text is something else.
     """
     parts = [part.strip() for part in text.split(",")]
     if parts == ["auto"]:
@@ -136,7 +140,7 @@ def parse_hidden(text: str) -> tuple[int, ...] | None:
         return ()
     if not all(part.isdecimal() and int(part) for part in parts):
         raise QKANError(
-            f"--hidden {text}: wanted sizes such as 5 or 5,3, or 0 for no hidden layer."
+            f"--hidden {text}; wanted sizes such as 5 or 5,3, or 0 for no hidden layer."
         )
     return tuple(map(int, parts))
 
@@ -159,5 +163,5 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
     for note in report["notes"]:
         tell(note)
     if report["interrupted"]:
-        tell(f"Interrupted after {report['steps']} steps; the model is as it was then.")
+        tell(f"Interrupted after {report['steps']} steps; the model was written as it was then.")
         raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The work of `qkan fit`: a model of a table, scored beside two simple ones on rows held out."""
+"""The work of `qkan fit`: train a model of a table, and compare it with two simple models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .inputs import noting
 from .terminal import FEW_CLASSES, TASKS
 
 Parts = tuple[tuple[Array, Array], tuple[Array, Array]]
-"""The rows to train on and the rows held out, each as (X, y)."""
+"""The rows to train on and the held-out rows, each as (X, y)."""
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 
@@ -47,7 +47,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned from a table.
+    """The problem that a model of a table is trained for.
 
     Attributes:
         table: The columns of inputs.
@@ -55,8 +55,8 @@ class Problem:
         classify: Whether the target has classes.
         X: (n, features), NaN for missing cells.
         y: (n,) numbers or classes.
-        unused: Columns that were left out.
-        notes: What the columns were taken for.
+        unused: The columns that were left out.
+        notes: The kinds that were inferred for the columns.
     """
 
     table: tuple[Column, ...]
@@ -69,12 +69,12 @@ class Problem:
 
     @property
     def task(self) -> str:
-        """Its name in `TASKS`."""
+        """The name of the problem in `TASKS`."""
         return TASKS[1 + self.classify]
 
 
 def study(problem: Problem, parts: Parts, options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train, write the model and compare it; return the report as JSON values."""
+    """Train, write and compare the model; return the report as JSON values."""
     begin, notes = time.perf_counter(), list[str]()
     with noting(notes):
         estimator = trained(problem, parts[0], options)
@@ -103,17 +103,17 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
     """Find the inputs and the target of a table, and check them.
 
     Raises:
-        QKANError: No such column; no input left; a cell that does not fit its column; one class
-            only; a class of one row; two inputs of one name.
+        QKANError: There is no such column, or no input is left; a cell does not fit its column;
+            there is only one class, or a class with one row; two inputs have the same name.
     """
     if target in reading.drop:
-        raise QKANError(f"--drop {target}: that is the target.")
+        raise QKANError(f"--drop {target} would drop the target; leave it out.")
     for name in reading.category:
         data.column(name)
     cells = data.column(target)
     names = data.others({target}, reading.drop)
     if not names:
-        raise QKANError(f"{data.path} has no column beside {target!r} to predict it from.")
+        raise QKANError(f"{data.path} has no other column from which to predict {target!r}.")
     classify = reading.task == TASKS[2] or (reading.task == "auto" and _has_classes(data, cells))
     y = _classes(data, target, cells) if classify else data.numbers([target])[:, 0]
     columns, parts, notes = [], [], [*data.notes]
@@ -123,33 +123,38 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
         parts.append(values)
         gaps = int(np.isnan(values).sum())
         notes += [column.describe()] if column.kind != "number" else []
-        notes += [f"{name}: {gaps} of {len(values)} are missing, filled and marked"] if gaps else []
+        notes += (
+            [f"{name}: {gaps} of {len(values)} cells are missing; they are filled and marked"]
+            if gaps
+            else []
+        )
     X, unused = np.hstack(parts), tuple(dict.fromkeys(reading.drop))
     _check_names(data.path, columns, X, (target, *unused))
     return Problem(tuple(columns), target, classify, X, y, unused, tuple(notes))
 
 
 def _check_names(path: Path, columns: list[Column], X: Array, others: tuple[str, ...]) -> None:
-    """Raise, before the training, if a category or the mark of gaps has the name of a column."""
+    """Raise, before the training, if a category or a mark of gaps has the name of a column."""
     names = [name for column in columns for name in column.features]
     marks = [f"{names[at]} missing" for at in np.flatnonzero(np.isnan(X).any(0))]
     twice = [name for name, count in Counter([*names, *marks, *others]).items() if count > 1]
     if twice:
         raise QKANError(
-            f"{path}: {twice} would be two inputs, or an input and another column: categories and "
-            "missing cells are inputs that are named after their column. Rename the column."
+            f"{path}: {twice} would be the name of two inputs, or of an input and another column, "
+            "since categories and missing cells become inputs that are named after their column. "
+            "Rename the column."
         )
 
 
 def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
-    """A column of inputs and its numbers."""
+    """Return a column of inputs and its numbers."""
     cells = data.column(name)
     gaps = [row for row, cell in enumerate(cells) if is_missing(cell)]
     if gaps and reading.refuse:
         raise QKANError(
-            f"{data.path}, line {data.lines[gaps[0]]}: column {name!r} has {cells[gaps[0]]!r}, no "
-            f"value ({len(gaps)} such cells in {len(cells)} rows). {data.seen(gaps[0])} "
-            "--missing impute takes the mean instead."
+            f"{data.path}, line {data.lines[gaps[0]]}: column {name!r} has {cells[gaps[0]]!r}, "
+            f"which is not a value ({len(gaps)} such cells in {len(cells)} rows). "
+            f"{data.seen(gaps[0])} --missing impute takes the mean instead."
         )
     try:
         column = infer(name, cells, data.decimal, category=name in reading.category)
@@ -175,7 +180,7 @@ def _has_classes(data: Table, cells: list[str]) -> bool:
 
 
 def _classes(data: Table, target: str, cells: list[str]) -> Array:
-    """Classes as they are written; whole numbers only if every one is written as such."""
+    """Return the classes as they are written, or as whole numbers if all are written as such."""
     if "" in cells:
         line = data.lines[cells.index("")]
         raise QKANError(
@@ -190,17 +195,18 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
         row = cells.index(rare[0]) if rare else 0
         raise QKANError(
             f"{data.path}, line {data.lines[row]}: {target!r} has {found}; wanted two classes or "
-            f"more, of two rows or more each. {data.seen(row)} "
+            f"more, each with two rows or more. {data.seen(row)} "
             f"{grouped(rare) or 'For numbers use --task regression.'}".rstrip()
         )
     return y
 
 
 def split(problem: Problem, share: float, seed: int) -> Parts:
-    """Draw the rows to train on and those held out by the seed, classes in equal shares.
+    """Draw the rows to train on and the held-out rows by the seed, with equal shares of classes.
 
     Raises:
-        QKANError: A share that leaves too few rows on a side, two or one for each class.
+        QKANError: The share leaves too few rows on a side: at least two, and one for each class,
+            are needed.
     """
     X, y = problem.X, problem.y
     if share == 0:
@@ -209,8 +215,8 @@ def split(problem: Problem, share: float, seed: int) -> Parts:
     held = math.ceil(len(y) * share) if 0 < share < 1 else 0
     if not few <= held <= len(y) - few:
         raise QKANError(
-            f"--test-size {share:g} of {len(y)} rows: wanted a share that leaves {few} rows or "
-            "more to train on and to test on; 0 tests on none."
+            f"--test-size {share:g} of {len(y)} rows; wanted a share that leaves {few} rows or "
+            "more to train on and to test on, or 0 for no test."
         )
     selection = require("sklearn.model_selection", "sklearn")
     train_X, test_X, train_y, test_y = selection.train_test_split(
@@ -224,14 +230,14 @@ def trained(problem: Problem, rows: tuple[Array, Array], options: dict[str, Any]
     require("sklearn", "sklearn")
     from qkan.tabular.estimators import QKANClassifier, QKANRegressor
 
-    # where no size is given the estimator has its own
+    # without a size, the estimator has its own default
     given = {k: v for k, v in options.items() if (k, v) != ("hidden", None)}
     estimator = QKANClassifier(**given) if problem.classify else QKANRegressor(**given)
     return estimator.fit(*rows)
 
 
 def compare(model: Any, problem: Problem, parts: Parts) -> dict[str, Any]:
-    """Score the model and two simple ones on each part that has rows."""
+    """Score the model and two simple models on each part that has rows."""
     linear = require("sklearn.linear_model", "sklearn")
     pipeline = require("sklearn.pipeline", "sklearn").make_pipeline
     standard = require("sklearn.preprocessing", "sklearn").StandardScaler
@@ -257,7 +263,7 @@ def compare(model: Any, problem: Problem, parts: Parts) -> dict[str, Any]:
 
 
 def advice(scores: dict[str, Any]) -> list[str]:
-    """Say what to try if a simpler model is better on the rows held out."""
+    """Say what to try if a simpler model is better on the held-out rows."""
     held = {name: parts["test"] for name, parts in scores.items()}
     if held["QKAN"] is None:
         return []
@@ -287,7 +293,7 @@ def _scores(model: Any, X: Array, y: Array, classify: bool) -> dict[str, float]:
 
 
 def announced(problem: Problem, parts: Parts, task: str) -> str:
-    """Describe the problem, and what the table's columns were taken for."""
+    """Describe the problem, and the kinds that were inferred for the columns."""
     kind = problem.task
     if problem.classify:
         kind += f" into {len({*problem.y.tolist()})} classes"

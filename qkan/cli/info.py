@@ -1,4 +1,4 @@
-"""`qkan info`: versions, what the machine has, and which engine runs a layer and why."""
+"""`qkan info`: versions, the machine, and which engine runs a layer and why."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def show_info(
     """Show what is installed, and the engines for a layer of (batch, in, out) in each encoding.
 
     Raises:
-        QKANError: A device that this machine lacks, or a wrong option of the layer.
+        QKANError: This machine lacks the device, or an option of the layer is wrong.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if place not in ("cpu", "cuda") or (place == "cuda" and not torch.cuda.is_available()):
-        raise QKANError(f"--device {place}: not on this machine; `qkan info` lists the devices.")
+        raise QKANError(f"--device {place} is not on this machine; `qkan info` lists the devices.")
     batch, inputs, outputs = sizes
     layers = [
         QKANLayer(inputs, outputs, encoding=name, device="meta", **options) for name in encodings
@@ -50,7 +50,7 @@ def show_info(
 
 
 def about() -> dict[str, Any]:
-    """Versions, cores, devices and ansätze as JSON values, without names of hosts or users."""
+    """Return versions, cores, devices and ansätze as JSON values, without host or user names."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "qkan": __version__,
@@ -67,10 +67,10 @@ def about() -> dict[str, Any]:
 
 
 def packages() -> dict[str, dict[str, str | None]]:
-    """The version of each package that this one can use, and the extra that installs it.
+    """Return the version of each package that this one can use, and the extra that installs it.
 
-    The version is None if the package is not installed, the extra if it always is. The result is
-    empty where this package runs from its files, without being installed.
+    The version is None if the package is not installed, and the extra is None if it is always
+    needed. The result is empty if this package itself is not installed.
     """
     found: dict[str, dict[str, str | None]] = {}
     known = version(DISTRIBUTION) is not None
@@ -83,7 +83,7 @@ def packages() -> dict[str, dict[str, str | None]]:
 
 
 def version(distribution: str) -> str | None:
-    """The installed version, or None."""
+    """Return the installed version, or None."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -91,7 +91,7 @@ def version(distribution: str) -> str | None:
 
 
 def engines_of(layer: QKANLayer, batch: int, device: str) -> dict[str, Any]:
-    """The engine that "auto" chooses for a layer and a batch, and why it does not choose others."""
+    """Return the engine that "auto" chooses for a layer and a batch, and why not the others."""
     x = torch.zeros(1, device=device).expand(batch, layer.in_features)
     explanation = explain_layer(layer, x)
     return {

@@ -1,4 +1,4 @@
-"""What the commands share: a model's inputs from a file, results as JSON, checks of --out."""
+"""Helpers of several commands: inputs from a file, results as JSON, checks of --out."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def read_inputs(
     """Read the inputs (n, in) of a model from a file, in the model's dtype and on its device.
 
     Args:
-        path: A ".npy" array, or a CSV file with a sample on each line. A model with a table finds
-            the columns by their names, and its inputs are in float64; for any other model a line
-            of names is optional.
-        model: A `TableModel`, or another model for its dtype and device.
+        path: A ".npy" array, or a CSV file with a sample on each line. For a model with a table,
+            the columns are found by their names and the inputs are in float64; for any other model
+            a line of names is optional.
+        model: A `TableModel`, or another model, which gives dtype and device.
         drop: Columns to leave out.
-        dialect: How the file is written.
+        dialect: The format of the file.
 
     Raises:
-        QKANError: No such file, columns missing or too many, or a cell that does not fit what its
-            column held in training; the message names its line.
+        QKANError: There is no such file, columns are missing or unknown, or a cell does not fit its
+            column's kind in training; the message names its line.
     """
     like = model.mean if isinstance(model, TableModel) else next(model.parameters())
     if path.suffix == ".npy":
         if drop:
-            raise QKANError(f"{path} has no names, so no column to drop; take --drop away.")
+            raise QKANError(
+                f"{path} has no names of columns, so none can be dropped; leave --drop out."
+            )
         return torch.from_numpy(_read_npy(path)).to(like)
     if isinstance(model, TableModel):
         return _matched(read_table(path, dialect=dialect), model, drop)
@@ -57,10 +59,10 @@ def read_inputs(
 def noted_inputs(
     path: Path, model: nn.Module, drop: Sequence[str] | None, dialect: Dialect
 ) -> tuple[Tensor, dict[str, Any], list[str]]:
-    """Read inputs as `read_inputs` does, and note on the terminal what is new to the model.
+    """Read inputs as `read_inputs` does, and tell the user which values are new to the model.
 
     Returns:
-        The inputs; which of them lie far outside those of training, by name; and the notes.
+        The inputs; those that are far outside the range of training, by name; and the notes.
     """
     notes = list[str]()
     with noting(notes):
@@ -68,8 +70,8 @@ def noted_inputs(
     outside = model.outside(x) if isinstance(model, TableModel) and x.ndim == 2 else {}
     notes += [
         f"{entry['rows']} of {len(x)} rows have {name!r} outside its range in training, "
-        f"{entry['training'][0]:g} to {entry['training'][1]:g}, up to {entry['farthest']:g}: the "
-        "model has seen nothing there."
+        f"{entry['training'][0]:g} to {entry['training'][1]:g}, up to {entry['farthest']:g}; the "
+        "model was not trained there."
         for name, entry in outside.items()
     ]
     for note in notes:
@@ -79,7 +81,7 @@ def noted_inputs(
 
 @contextmanager
 def noting(notes: list[str]) -> Iterator[None]:
-    """Collect warnings as texts, so that the terminal shows each in one line."""
+    """Collect warnings as texts, so that the terminal shows each on one line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -87,12 +89,12 @@ def noting(notes: list[str]) -> Iterator[None]:
 
 
 def _matched(table: Table, model: TableModel, drop: Sequence[str] | None) -> Tensor:
-    """Find the columns that a model reads by their names; it must know all others as well."""
+    """Find a model's columns by their names; the model must know all other columns, too."""
     known = [column.name for column in model.table]
     missing = [name for name in known if name not in (table.names or ())]
     if missing:
         raise QKANError(
-            f"{table.path} lacks the columns {missing} that the model reads; it has "
+            f"{table.path} lacks the columns {missing}, which the model needs; it has "
             f"{[*(table.names or ())]}."
         )
     extra = table.others({*known, *model.targets, *model.unused}, drop)
@@ -110,7 +112,7 @@ def _matched(table: Table, model: TableModel, drop: Sequence[str] | None) -> Ten
             }.get(column.kind, f"{column.kind} of training")  # fmt: skip
             cell = [cells[column.name][bad[0]]]
             hint = grouped(cell) if column.kind == "number" else ""
-            advice = f"{hint}The model reads the column: correct it."
+            advice = f"{hint}The model needs this column; correct the cells."
             raise table.complaint({table.place(column.name): bad}, wanted, advice)
     return model.inputs(cells, decimal=table.decimal)
 
@@ -135,7 +137,7 @@ def check_out(out: Path | None) -> None:
     """Raise, before the work rather than after it, if a file cannot be written.
 
     Raises:
-        QKANError: The name of a folder, a folder that does not exist, or one that takes no file.
+        QKANError: The path is a folder, its folder does not exist, or it cannot be written to.
     """
     if out is None:
         return
@@ -145,7 +147,8 @@ def check_out(out: Path | None) -> None:
         draft.unlink()
     except OSError as error:
         raise QKANError(
-            f"{out} cannot be written: {error.strerror}. Name a file in a folder of yours."
+            f"{out} cannot be written: {error.strerror}. Name a file in a folder to which you can "
+            "write."
         ) from error
 
 
@@ -163,5 +166,5 @@ def _read_npy(path: Path) -> Array:
     except (ValueError, OSError) as error:
         raise QKANError(f"{path} is not an array that numpy saved: {error}.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise QKANError(f"{path} holds {getattr(array, 'dtype', 'no array')}; wanted real numbers.")
+        raise QKANError(f"{path} has {getattr(array, 'dtype', 'no array')}; wanted real numbers.")
     return array.astype(np.float64)

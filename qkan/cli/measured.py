@@ -1,4 +1,4 @@
-"""A device's results for the model of a table, with the table's names and classes."""
+"""The results of a device for a model of a table, with the table's names and classes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def columns_of(
 ) -> dict[str, list[Any]] | None:
     """Return predictions by name, each with its standard error and the simulator's value.
 
-    For a classifier these are the predicted class and the probability of each class. The error of
-    a probability is propagated from those of the logits to first order, as if these were
+    For a classifier these are the predicted class and the probability of each class. The error of a
+    probability is propagated from the errors of the logits to first order, as if these were
     independent.
 
     Returns:
@@ -52,7 +52,7 @@ def columns_of(
 def _probabilities(logits: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities (n, classes) from logits, and their errors."""
     chances = class_logits(logits).softmax(1)
-    # dp_c / dl_k = p_c·(δ_ck - p_k), for the logits that the network has
+    # dp_c / dl_k = p_c·(δ_ck - p_k), for the logits of the network
     count = logits.shape[1]
     slopes = torch.diag_embed(chances) - chances[:, :, None] * chances[:, None, :]
     carried = slopes[:, :, -count:] * errors[:, None, :]

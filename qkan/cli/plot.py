@@ -1,4 +1,4 @@
-"""`qkan plot` and `qkan view`: a saved model as pictures, and as a page for a browser."""
+"""`qkan plot` and `qkan view`: draw a saved model, or write a page for a browser."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ KINDS = ("network", "spectrum", "bloch", "circuit")
 def plot_command(
     model: Model,
     table: Annotated[
-        Path | None, typer.Argument(help="Its inputs, which set the ranges, as CSV or .npy.")
+        Path | None,
+        typer.Argument(help="The model's inputs as CSV or .npy, which give the ranges."),
     ] = None,
     kind: Annotated[
         str,
-        typer.Option(help="What to draw: the network, or spectrum, bloch or circuit of an edge."),
+        typer.Option(help="What to draw: network, or the spectrum, bloch or circuit of an edge."),
     ] = "network",
     edge: Annotated[
         str | None, typer.Option(help="The edge as layer,output,input, counted from 0.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture to write, .svg, .pdf or .png; by default beside the model."),
+        typer.Option(
+            help="The picture to write (.svg, .pdf or .png); by default beside the model."
+        ),
     ] = None,
     drop: Drop = None,
     delimiter: Delimiter = None,
@@ -42,8 +45,8 @@ def plot_command(
 ) -> None:
     """Draw a model, or one of its edges.
 
-    Without a table the ranges are those of the model's input_range, or ±π/2. A model that
-    `qkan fit` wrote is drawn in the units of its table; without one over the ranges of training.
+    Without a table the ranges are those of the model's input_range, or ±π/2. A model from `qkan
+    fit` is drawn in the units of its table, by default over the ranges of training.
     """
     from qkan.io.files import load
     from qkan.tabular.reading import Dialect
@@ -64,21 +67,21 @@ def plot_command(
 def view_command(
     model: Model,
     table: Annotated[
-        Path | None, typer.Argument(help="Its inputs, which the page shows: CSV or .npy.")
+        Path | None, typer.Argument(help="The model's inputs as CSV or .npy, which the page shows.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The page, .html; beside the model if none.")
+        Path | None, typer.Option(help="The page to write (.html); by default beside the model.")
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Edges of a layer to show at most.")] = 60,
+    most: Annotated[int, typer.Option(min=1, help="The most edges of a layer to show.")] = 60,
     drop: Drop = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page for a browser that shows a model, its edges and what single rows do.
+    """Write a page for a browser that shows a model, its edges, and their values for single rows.
 
-    Point at an edge, tap it, or use the arrow keys. The page is one file and needs no network.
-    Without a table it is drawn over the ranges of the training, or over those of the model.
+    On the page, point at an edge, tap it, or use the arrow keys. The page is one file and needs no
+    network. Without a table it is drawn over the ranges of training, or over those of the model.
     """
     from qkan.interpret.view import view
     from qkan.io.files import load
@@ -89,10 +92,10 @@ def view_command(
     from .inputs import check_out
 
     if drop and table is None:
-        raise QKANError("--drop leaves out a table's columns; pass the table.")
+        raise QKANError("--drop leaves out columns of a table; pass the table, too.")
     target = out or model.with_name(model.stem + ".html")
     if target.suffix.lower() not in (".html", ".htm"):
-        raise QKANError(f"--out {target}: wanted an ending of .html, for a page.")
+        raise QKANError(f"--out {target}; wanted a name with the ending .html.")
     check_out(target)
     network, x = load(model), None
     if isinstance(network, HQKAN) and table is None:
@@ -107,27 +110,31 @@ def check_request(kind: str, edge: str | None, table: Path | None, drop: list[st
     """Raise if an option would have no effect.
 
     Raises:
-        QKANError: An unknown kind, or an option that it does not take.
+        QKANError: The kind is unknown, or does not take one of the options.
     """
     if kind not in KINDS:
         from qkan.circuits import did_you_mean
 
-        raise QKANError(f"--kind {kind}. {did_you_mean(kind, KINDS)}")
+        raise QKANError(f"Unknown --kind {kind}. {did_you_mean(kind, KINDS)}")
     if kind == "network" and edge is not None:
-        raise QKANError(f"--edge {edge}: the network has all; choose another --kind for one edge.")
+        raise QKANError(
+            f"--edge {edge}: a network is drawn with all edges; choose another --kind for one edge."
+        )
     if kind in ("spectrum", "circuit") and table is not None:
-        raise QKANError(f"--kind {kind} shows no range, so {table} is not needed; leave it out.")
+        raise QKANError(
+            f"--kind {kind} does not depend on ranges, so {table} is not needed; leave it out."
+        )
     if drop and table is None:
-        raise QKANError("--drop leaves out a table's columns; pass the table.")
+        raise QKANError("--drop leaves out columns of a table; pass the table, too.")
 
 
 def draw(
     model: nn.Module, kind: str, edge: tuple[int, int, int], inputs: Callable[[], Tensor]
 ) -> Any:
-    """Draw a figure of one kind in `KINDS`; the inputs set the ranges that it shows, if any.
+    """Draw a figure of one kind in `KINDS`; the inputs give the ranges that it shows, if any.
 
     Raises:
-        QKANError: A model, an edge or a table that cannot be right.
+        QKANError: The model, the edge or the table is wrong.
     """
     from qkan.interpret import plot
 
@@ -143,7 +150,7 @@ def draw(
 def points(
     model: nn.Module, table: Path | None, drop: list[str] | None, dialect: Dialect
 ) -> Tensor:
-    """A table's inputs; without one points over the ranges of the training or of the model."""
+    """Return a table's inputs, or points over the ranges of training or of the model."""
     from qkan.interpret.edges import exact_network, spread_points
     from qkan.tabular.table_model import TableModel
 
@@ -166,22 +173,22 @@ def save_figure(figure: Any, target: Path) -> None:
     """Write a figure in the format that the file's ending names.
 
     Raises:
-        QKANError: An ending that names none.
+        QKANError: The ending is not that of a known format.
     """
     known = figure.canvas.get_supported_filetypes()
     if target.suffix[1:].lower() not in known:
-        raise QKANError(f"--out {target}: wanted an ending of {', '.join(sorted(known))}.")
+        raise QKANError(f"--out {target}; wanted one of the endings {', '.join(sorted(known))}.")
     figure.savefig(target)
 
 
 def parse_edge(text: str) -> tuple[int, int, int]:
-    """Layer, output and input of "0,2,1".
+    """Return layer, output and input of a text such as "0,2,1".
 
     Raises:
-        QKANError: Something else.
+        QKANError: The text is something else.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 3 or not all(map(str.isdecimal, parts)):
-        raise QKANError(f"--edge {text}: wanted layer, output and input, such as 0,2,1.")
+        raise QKANError(f"--edge {text}; wanted layer, output and input, such as 0,2,1.")
     n, o, i = map(int, parts)
     return n, o, i

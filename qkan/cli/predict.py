@@ -1,4 +1,4 @@
-"""`qkan predict`: a model's answers for the rows of a table."""
+"""`qkan predict`: predictions for the rows of a table."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def predict_command(
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the rows of a table, in their order.
+    """Predict the rows of a table, in the order of the rows.
 
     Columns are found by their names; the target and the columns that `qkan fit` dropped may be
-    among them. A model without a table takes all columns in their order. A note says which rows
-    lie far outside what the model was trained on, and what else is new to it.
+    among them. A model without a table takes all columns in their order. A note says which rows are
+    far outside the ranges of training, and which other values are new to the model.
     """
     from qkan._files import write_whole
     from qkan.io.files import load
@@ -59,21 +59,25 @@ def predict_command(
 
 
 def predictions(model: nn.Module, x: Tensor, *, proba: bool = False) -> dict[str, list[Any]]:
-    """Columns of predictions by name; y0, y1, … if the model has no names.
+    """Return columns of predictions by name, or as y0, y1, … if the model has no names.
 
     Args:
-        model: A `TableModel`, or any other one.
-        x: (n, in).
+        model: A `TableModel`, or any other model.
+        x: (n, in) inputs.
         proba: Whether to add each class's probability.
 
     Raises:
-        QKANError: Probabilities of a model without classes; inputs that are not rows.
+        QKANError: Probabilities are asked for, but the model has no classes; the inputs are not
+            rows.
     """
     from qkan.tabular.table_model import TableModel, row_outputs
 
     if not isinstance(model, TableModel):
         if proba:
-            raise QKANError("--proba: this model has no classes; `qkan fit` makes one that does.")
+            raise QKANError(
+                "--proba: this model has no classes; leave it out, or train a classifier by `qkan "
+                "fit`."
+            )
         return {f"y{o}": part for o, part in enumerate(row_outputs(model, x).T.tolist())}
     found = model.predict(x)
     by_target = found.reshape(len(found), -1).T.tolist()

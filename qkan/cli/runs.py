@@ -1,4 +1,4 @@
-"""The commands of devices: estimate, submit, status, collect, cancel and devices."""
+"""The commands for devices: estimate, submit, status, collect, cancel and devices."""
 
 from __future__ import annotations
 
@@ -35,22 +35,25 @@ if TYPE_CHECKING:
     from qkan.devices.result import DeviceResult
 
 VALUES = "values.csv"
-"""A run's results in its directory, unless --out names another file."""
+"""The file of a run's results in its directory, unless --out names another one."""
 
 RUNS = Path("qkan-runs")
-"""The directory of runs that are given none; a budget holds for all of them together."""
+"""The default directory of runs; a budget applies to all runs in it together."""
 
 Inputs = Annotated[
-    Path, typer.Argument(help="Its inputs, as .npy or as a CSV file with the columns of training.")
+    Path,
+    typer.Argument(help="The model's inputs as .npy, or a CSV file with the columns of training."),
 ]
-Store = Annotated[Path, typer.Argument(help="The run's directory, which `qkan submit` named.")]
+Store = Annotated[
+    Path, typer.Argument(help="The run's directory, which `qkan submit` has printed.")
+]
 Backend = Annotated[
-    str, typer.Option(help="A device: ibm_…, least_busy, a fake one's name, or aer.")
+    str, typer.Option(help="A device: ibm_…, least_busy, the name of a fake device, or aer.")
 ]
 Shots = Annotated[int, typer.Option(help="The number of shots for each value.")]
 Budget = Annotated[float | None, typer.Option(help="The most seconds that may be billed.")]
-Mitigation = Annotated[str, typer.Option(help="Which errors are taken out: readout or none.")]
-Mode = Annotated[str, typer.Option(help="How layers are run: sequential or teacher_forced.")]
+Mitigation = Annotated[str, typer.Option(help="Which errors are corrected: readout or none.")]
+Mode = Annotated[str, typer.Option(help="How layers are measured: sequential or teacher_forced.")]
 More = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="Any other backend option, such as -o width=16."),
@@ -58,7 +61,9 @@ More = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="A CSV file for the results; by default in the run's directory.")
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Leave jobs in the queue and return.")]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Return while jobs are still in the queue.")
+]
 
 
 def estimate_command(
@@ -104,10 +109,10 @@ def submit_command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model and wait for it. Ctrl-C loses nothing: `qkan collect` continues the run.
+    """Measure a model and wait for the results. After Ctrl-C, `qkan collect` continues the run.
 
     With --no-wait the command returns once the jobs are in the queue. Later layers of a network
-    need the results of the first: `qkan collect` submits them.
+    need the results of the first one; `qkan collect` submits them.
     """
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = store or RUNS / f"{model.stem}-{stamp}"
@@ -135,12 +140,12 @@ def collect_command(
         bool,
         typer.Option(
             "--resubmit",
-            help="Submit again the jobs that the service neither confirmed nor shows; they may be "
+            help="Submit again the jobs that the service neither confirmed nor lists; they may be "
             "billed twice.",
         ),
     ] = False,
 ) -> None:
-    """Continue a run that was interrupted, or left in the queue, and write its results.
+    """Continue a run that was interrupted or left in the queue, and write its results.
 
     With --no-wait the exit code is 4 while jobs are in the queue.
     """
@@ -175,11 +180,11 @@ def status_command(store: Store, as_json: Json = False) -> None:
     title = f"{store}: {described['about']['model']} on {device.name}, {seconds:.3g} s billed"
     show_table(title, ("job", "state"), lines)
     done = store / VALUES
-    tell(f"Its results: {done}" if done.exists() else f"Go on with: qkan collect {store}")
+    tell(f"Its results: {done}" if done.exists() else f"Continue with: qkan collect {store}")
 
 
 def cancel_command(store: Store, as_json: Json = False) -> None:
-    """Cancel the jobs of a run that have not finished; results of the others are kept."""
+    """Cancel the unfinished jobs of a run; the results of finished jobs are kept."""
     from qkan.devices.run import cancel
 
     jobs = cancel(store)
@@ -188,14 +193,14 @@ def cancel_command(store: Store, as_json: Json = False) -> None:
 
 def devices_command(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of devices to look at closely.")
+        list[str] | None, typer.Argument(help="The names of devices to show in detail.")
     ] = None,
     ibm: Annotated[
         bool, typer.Option("--ibm", help="List the devices of your IBM account.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List fake devices, or with --ibm those of the account, with queue and calibration."""
+    """List fake devices, or with --ibm those of your account with queue and calibration."""
     from .devices import Device, account_devices, fake_names, look_at
 
     found = [look_at(name) for name in names or ()]
@@ -216,7 +221,7 @@ def devices_command(
 
 @contextlib.contextmanager
 def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
-    """Say how to continue, and end with that exit code, if jobs are left in the queue."""
+    """Say how to continue, and end with the given exit code, if jobs are left in the queue."""
     from qkan.backends import PendingError
 
     try:
@@ -228,15 +233,15 @@ def _leaving(folder: Path, as_json: bool, code: int) -> Iterator[None]:
         raise typer.Exit(code) from None
     except KeyboardInterrupt as stop:
         if folder.exists():
-            stop.add_note("Jobs that were submitted stay in the queue and are kept.")
-            stop.add_note(f"Go on: qkan collect {folder}\nGive up: qkan cancel {folder}")
+            stop.add_note("Submitted jobs stay in the queue, and their results are not lost.")
+            stop.add_note(f"Continue: qkan collect {folder}\nGive up: qkan cancel {folder}")
         raise
 
 
 def _loaded(
     model: Path, inputs: Path, drop: list[str] | None, delimiter: str | None, decimal: str | None
 ) -> tuple[nn.Module, Tensor]:
-    """The model of a file, and its inputs of another."""
+    """Read a model from one file and its inputs from another."""
     from qkan.io.files import load
     from qkan.tabular.reading import Dialect
 
@@ -262,7 +267,7 @@ def _device(
     for text in more or ():
         key, equals, value = text.partition("=")
         if not equals:
-            raise QKANError(f"-o {text}: wanted name=value, such as -o width=16.")
+            raise QKANError(f"-o {text}; wanted name=value, such as -o width=16.")
         try:
             options[key.replace("-", "_")] = json.loads(value)
         except ValueError:
@@ -278,7 +283,7 @@ def _device(
 def _finish(
     result: DeviceResult, model: nn.Module | None, x: Tensor, out: Path | None, as_json: bool
 ) -> None:
-    """Write and show a result; a partial one ends with an exit code of its own."""
+    """Write and show a result; a partial result ends with its own exit code."""
     from qkan.devices.result import write_columns
 
     from .inputs import to_json
@@ -286,8 +291,8 @@ def _finish(
 
     if result.path is None and out is None:
         raise QKANError(
-            "There is no circuit to measure for these inputs, so nothing was submitted; --out "
-            "writes what the simulator gives."
+            "There is no circuit to measure for these inputs, so nothing was submitted; with --out "
+            "the simulator's outputs are written."
         )
     target = out or Path(result.path or ".") / VALUES
     columns = columns_of(result, model, x)

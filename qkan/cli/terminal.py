@@ -1,4 +1,4 @@
-"""What all commands share: common options, exit codes, one line for an error, tables."""
+"""Parts that all commands share: common options, exit codes, errors on one line, tables."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ require("rich", "cli")
 FAILED, WRONG, PARTIAL, PENDING, INTERRUPTED = 1, 2, 3, 4, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a device, an account or a package refused or is missing; 2 wrong "
-    "usage or input; 3 values are missing; 4 jobs are in the queue; 130 interrupted."
+    "Exit codes: 0 done; 1 a device or an account refused, or a package is missing; 2 wrong usage "
+    "or input; 3 values are missing; 4 jobs are in the queue; 130 interrupted."
 )
 
 FEW_CLASSES = 10
-"""Whole numbers with at most this many values are taken for classes."""
+"""A target of whole numbers with at most this many values is taken for classes."""
 
 TASKS = ("auto", "regression", "classification")
 
@@ -36,7 +36,9 @@ Drop = Annotated[
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="What separates cells, or tab; by default it is found.", show_default=False),
+    typer.Option(
+        help="The character between cells, or tab; by default it is found.", show_default=False
+    ),
 ]
 Decimal = Annotated[
     str | None,
@@ -48,13 +50,13 @@ Decimal = Annotated[
 
 @contextlib.contextmanager
 def explaining() -> Iterator[None]:
-    """Turn what went wrong into one line, and an exit code, in place of a traceback."""
+    """Turn an error into one line and an exit code in place of a traceback."""
     try:
         yield
     except KeyboardInterrupt as stop:
         raise _ended(stop, str(stop) or "Interrupted.", INTERRUPTED) from None
     except BrokenPipeError:
-        # the reader of the output closed it, and typer ends quietly
+        # the reader of the output has closed it, and typer ends quietly
         raise
     except Exception as error:
         code = _code_of(error)
@@ -69,8 +71,8 @@ def _ended(error: BaseException, text: str, code: int) -> Any:
 
 
 def _code_of(error: Exception) -> int | None:
-    """The exit code of an error that a message explains; None for any other, a bug."""
-    # the other rooms are imported only once something went wrong
+    """Return the exit code of an error that a message explains; None for any other one, a bug."""
+    # the other rooms are imported only after an error
     from qkan.backends import BackendError
     from qkan.circuits import CircuitError
     from qkan.simulators import SimulatorError
@@ -82,7 +84,7 @@ def _code_of(error: Exception) -> int | None:
 
 
 def show(content: Any) -> None:
-    """Write a result to standard output: a text as it is, anything else as JSON."""
+    """Write a result to standard output: a text unchanged, anything else as JSON."""
     text = content if isinstance(content, str) else json.dumps(content, indent=1)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -103,7 +105,7 @@ def show_table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]
         made.add_column(name, no_wrap=number == 0)
     for line in lines:
         made.add_row(*map(_cell, line))
-    # a pipe has room for whole lines; brackets are text, as in "qkan-hybrid[plot]", and no markup
+    # a pipe has room for whole lines; brackets, as in "qkan-hybrid[plot]", are text, not markup
     width = None if sys.stdout.isatty() else 160
     Console(width=width, markup=False).print(made)
 

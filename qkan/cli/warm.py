@@ -1,4 +1,4 @@
-"""`qkan warm-up`: compile the kernels of the CPU, for container images and fresh machines."""
+"""`qkan warm-up`: compile the CPU kernels, for container images and new machines."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .terminal import FAILED, Json, show, tell, typer
 def warm_up_command(
     dtype: Annotated[
         list[str] | None,
-        typer.Option(help="float32 or float64; may be repeated. By default both."),
+        typer.Option(help="float32 or float64; may be repeated. By default both are compiled."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile all CPU kernels once, so that no later process waits for them.
 
-    It says how long it took and in which folder the kernels are kept. NUMBA_CACHE_DIR names another
-    folder. Where none can be written to, this fails with exit code 1.
+    The output says how long it took and in which folder the kernels are kept. NUMBA_CACHE_DIR names
+    another folder. If no folder can be written to, the exit code is 1.
     """
     from qkan.nn.warm_up import warm_up
 

@@ -1,1 +1,1 @@
-"""Trained models on quantum devices: estimate, run, resume, train."""
+"""Run trained models on quantum devices: estimate, run, resume, train."""

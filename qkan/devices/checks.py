@@ -1,4 +1,4 @@
-"""Checks before anything is submitted: what is not finite is named."""
+"""Checks before anything is submitted, with messages that name values which are not finite."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qkan.nn.layer import QKANLayer
 from .layer_circuits import LayerCircuits, quantum_layers, record
 
 _EDGES = ("theta", "scale", "shift", "weight", "base_weight", "mask")
-_SUBMITTED = "nothing was submitted. Go back to a model from before the training diverged."
+_SUBMITTED = "nothing was submitted. Use a model from before the training diverged."
 
 
 def checked_circuits(model: nn.Module, x: Tensor, *, idle: bool = False) -> list[LayerCircuits]:
-    """The circuits of all layer calls of a forward pass on the simulator; `idle` as in `record`."""
+    """Return the circuits of all layer calls of a simulated forward pass; `idle` as in `record`."""
     check_model(model)
     check_input(x)
     calls, _ = record(model, x, idle=idle)
@@ -29,21 +29,22 @@ def checked_circuits(model: nn.Module, x: Tensor, *, idle: bool = False) -> list
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise unless the model has circuits, none recurrent, and all its numbers are finite."""
+    """Raise unless the model has circuits, is not recurrent, and has finite parameters only."""
     quantum_layers(model)
     for name, module in model.named_modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase) and hasattr(module, "gates"):
             raise QKANError(
-                f"{name or 'The model'} is a {type(module).__name__}, whose circuits wait for "
-                "those of the step before: a device would need a job for every step. Nothing was "
-                "submitted; evaluate such a model on a simulator."
+                f"{name or 'The model'} is a {type(module).__name__}, whose circuits depend on "
+                "those of the step before, so a device would need a job for every step. Nothing "
+                "was submitted; evaluate such a model on a simulator."
             )
         own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
         for kind, value in own:
             if value.is_meta:
                 raise QKANError(
-                    f"{name}.{kind}".lstrip(".") + " is on the meta device and has no values to "
-                    "measure; load the model's parameters first."
+                    f"{name}.{kind}".lstrip(".")
+                    + " is on the device 'meta' and has no values to measure; load the model's "
+                    "parameters first."
                 )
             if value.is_floating_point() and not value.isfinite().all():
                 raise QKANError(_bad_value(name, module, kind, value))
@@ -72,21 +73,23 @@ def check_input(x: Tensor) -> None:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor (…, in) of real floats.")
     if not x.shape[-1]:
-        raise QKANError(f"The input has the shape {tuple(x.shape)}: no features; pass (…, in).")
+        raise QKANError(
+            f"The input has the shape {tuple(x.shape)}, without features; pass (…, in)."
+        )
     if x.is_meta:
-        raise QKANError("The input is on the meta device and has no values; pass its data.")
+        raise QKANError("The input is on the device 'meta' and has no values; pass its data.")
     bad = (~x.isfinite()).nonzero()
     if len(bad):
         place = bad[0].tolist()
         raise QKANError(
             f"The input of sample {', '.join(map(str, place[:-1])) or 0}, feature {place[-1]} is "
-            f"{x[tuple(place)].item()}, {len(bad)} such in all; nothing was submitted. "
-            "Clean the data."
+            f"{x[tuple(place)].item()} ({len(bad)} such values in all); nothing was submitted. "
+            "Leave such samples out or fill them in."
         )
 
 
 def check_circuits(circuits: LayerCircuits, excused: Tensor | None = None) -> None:
-    """Raise unless the circuits of a layer's call are finite, but for the rows `excused`, (n,)."""
+    """Raise unless the circuits of a layer's call are finite, except in the rows `excused` (n,)."""
     for kind in ("theta", "scale", "shift"):
         lost = (~getattr(circuits, kind).isfinite()).any(-1).nonzero()
         if len(lost):
@@ -98,22 +101,22 @@ def check_circuits(circuits: LayerCircuits, excused: Tensor | None = None) -> No
     if bad.any():
         row, column = bad.nonzero()[0].tolist()
         raise QKANError(
-            f"Layer {circuits.name}: sample {row} reaches input {column}, and so the edges from "
-            f"it, as {circuits.inputs[row, column].item()}; no circuit of this layer was "
-            "submitted. Look at the layers before it."
+            f"Layer {circuits.name}: for sample {row}, input {column} is "
+            f"{circuits.inputs[row, column].item()}; no circuit of this layer was submitted. Check "
+            "the layers before it."
         )
 
 
 def folder_of(store: str | os.PathLike[str] | None) -> Path | None:
-    """The folder that `store=` names."""
+    """Return the folder that `store=` names."""
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike):
-        raise QKANError(f"The run's directory is {store!r:.80}; pass its path.")
+        raise QKANError(f"The run's directory was given as {store!r:.80}; pass its path.")
     folder = Path(store)
     if folder.exists() and not folder.is_dir():
         raise QKANError(
-            f"store={str(store)!r} is a file: a run keeps several in a folder of its own. Name one "
-            "that does not exist yet, or the folder of the run to go on with."
+            f"store={str(store)!r} is a file: a run keeps several files in a folder of its own. "
+            "Name a folder that does not exist yet, or the folder of the run to continue."
         )
     return folder

@@ -1,15 +1,15 @@
-"""How the errors of measured activations reach the outputs of a model.
+"""Propagate the errors of measured activations to the outputs of a model.
 
-Every measured value z_e carries an error of its own and shares its qubit's calibration error with
-all values of that qubit that were measured together, in one layer or several. With
-J_e = ∂out/∂z_e through everything behind it,
+Every measured value z_e has an error of its own, and shares the calibration error of its qubit with
+all values that were measured on that qubit together, in one layer or several. With the total
+derivative J_e = ∂out/∂z_e,
 
     Cov(out) = Σ_e J_e J_eᵀ shot_e² + Σ_q r_q² (Σ_{e on q} J_e z_e)(Σ_{e on q} J_e z_e)ᵀ,
 
-the closed form of Σ_{l+1} = diag(own) + J Σ_l Jᵀ carried from layer to layer. Hidden values are
-correlated; no diagonal is taken anywhere. J comes from the simulator at the measured inputs, to
-first order. Letters: n rows, e edges in use, b samples, q qubits, s measured values behind one
-estimate (1 where it was measured itself, the points of a table where it was interpolated).
+which is the closed form of the recursion Σ_{l+1} = diag(own) + J Σ_l Jᵀ from layer to layer. The
+correlations of hidden values are included everywhere. J is computed by the simulator at the
+measured inputs, to first order. Letters: n rows, e edges in use, b samples, q qubits, s measured
+values behind one estimate (1 for a measured value, the points of a table for an interpolated one).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from .layer_circuits import Evaluate, LayerCircuits, overriding_activations
 
 @dataclass(frozen=True, eq=False)
 class EdgeEstimates:
-    """Estimates of the values of a layer's circuits, and what errors they carry.
+    """Estimates of the values of a layer's circuits, with their errors.
 
     Attributes:
         circuits: The circuits whose values are estimated.
-        z: (n, e) estimates, NaN where nothing came back.
-        stderr: (n, e) standard errors of all causes.
-        variance: (n, e) the variance that is independent from value to value, estimated without
-            bias; 0 where all shots agreed.
-        cautious: (n, e) that variance as it holds for a single value.
-        parts: (n, e, s) what each measured value contributes to z.
-        qubit: (n or 1, e, s) the physical qubit of each measured value, -1 where there is none.
-        calibration_error: Relative standard error of the contraction, by physical qubit.
-        call: Number of the call that measured them: one qubit's values share its calibration
-            error within a call.
+        z: (n, e) estimates, NaN where no value came back.
+        stderr: (n, e) standard errors from all causes.
+        variance: (n, e) unbiased estimates of the variance that is independent from value to value;
+            0 where all shots agreed.
+        cautious: (n, e) cautious estimates of that variance, for a single value.
+        parts: (n, e, s) the contribution of each measured value to z.
+        qubit: (n or 1, e, s) the physical qubit of each measured value, or -1 if there is none.
+        calibration_error: The relative standard error of the contraction, by physical qubit.
+        call: The number of the call that measured them; within a call, the values of one qubit
+            share its calibration error.
     """
 
     circuits: LayerCircuits
@@ -70,7 +70,7 @@ class EdgeEstimates:
         rows: Tensor | None = None,
         call: int = 0,
     ) -> EdgeEstimates:
-        """From a measurement of the circuits, or of some of their rows (n,), the others missing."""
+        """Build estimates from a measurement of the circuits, or of some of their rows (n,)."""
         shape, device = circuits.x.shape, circuits.x.device
         rows = torch.ones(shape[0], dtype=torch.bool, device=device) if rows is None else rows
 
@@ -91,12 +91,11 @@ class EdgeEstimates:
         return cls(circuits, z, stderr, variance, shot**2, *parts, errors, call)
 
     def own_variance(self, slope: Tensor) -> Tensor:
-        """(n,) the variance of Σ_e slope·z from the errors of each value's own, slope (n, e).
+        """Return the variance (n,) of Σ_e slope·z from the independent errors, for slope (n, e).
 
-        The unbiased variances add up rightly, where the cautious ones, each of which holds for a
-        single value, would exceed the truth. The largest part of the sum by its cautious variance
-        is the least that the sum may have: where all shots of all values agree there is nothing
-        unbiased to add.
+        The unbiased variances are added, since a sum of cautious ones, which are made for single
+        values, would be too large. But the result is at least the largest cautious variance of a
+        part of the sum, since the unbiased variances are all 0 if all shots agree.
         """
         if not slope.shape[-1]:
             return slope.sum(-1)
@@ -104,7 +103,7 @@ class EdgeEstimates:
         return torch.maximum(total, (slope**2 * self.cautious).amax(-1))
 
     def add_shared(self, slope: Tensor, samples: Tensor, totals: Tensor) -> None:
-        """Add Σ slope·part·r over the values of each qubit to each sample's `totals` (b, q)."""
+        """Add Σ slope·part·r over the values of each qubit to `totals` (b, q) of the samples."""
         if not self.calibration_error:
             return
         relative = slope.new_zeros(totals.shape[1])
@@ -118,7 +117,7 @@ class EdgeEstimates:
 
 
 class Followed(NamedTuple):
-    """Estimates in a forward pass: what stands for their values, and a leaf to derive by."""
+    """Estimates in a forward pass, with the tensor for their values and the leaf to derive by."""
 
     estimates: EdgeEstimates
     value: Tensor
@@ -128,10 +127,10 @@ class Followed(NamedTuple):
 
 
 class ErrorPropagation:
-    """The estimates of one forward pass, and what their errors do to its output.
+    """The estimates of one forward pass, and the effect of their errors on its output.
 
     Args:
-        samples: How many parts of the input have no influence on each other.
+        samples: The number of parts of the input that do not influence each other.
     """
 
     def __init__(self, samples: int) -> None:
@@ -141,11 +140,11 @@ class ErrorPropagation:
     def follow(
         self, estimates: EdgeEstimates, value: Tensor, circuits: LayerCircuits | None = None
     ) -> Tensor:
-        """The readout of `value` (n, e), which moves with the estimates' errors and with x.
+        """Return the readout of `value` (n, e), which depends on the estimates' errors and on x.
 
-        The amplitude readout has no slope of use at its poles: there it moves by its secant over
-        one standard error either way. `circuits` are those of the estimates as they are called
-        this time, by default as they were measured.
+        At its poles the slope of the amplitude readout is of no use, so the secant over one
+        standard error to either side replaces it. `circuits` are the circuits of this call, by
+        default those that were measured.
         """
         circuits = estimates.circuits if circuits is None else circuits
         leaf = torch.zeros_like(value, requires_grad=True)
@@ -162,7 +161,7 @@ class ErrorPropagation:
         return amplitude(kept) + (amplitude(high) - amplitude(low)) / (high - low) * moved
 
     def stderr(self, out: Tensor) -> Tensor:
-        """Standard errors of `out`, shaped like it and in its dtype."""
+        """Return the standard errors of `out`, in its shape and dtype."""
         variance = self._by_sample(torch.zeros_like(out, dtype=torch.double))
         known = [found.estimates.calibration_error for found in self._followed]
         width = 1 + max((qubit for errors in known for qubit in errors), default=0)
@@ -177,7 +176,7 @@ class ErrorPropagation:
         return variance.sqrt().reshape(out.shape).to(out.dtype)
 
     def corrected(self, out: Tensor) -> Tensor:
-        """Out + Σ_e ∂out/∂z·(z - value): what the estimates give, to first order."""
+        """Return out + Σ_e ∂out/∂z·(z - value), the output for the estimates to first order."""
         total = self._by_sample(out.detach().double().clone())
         for column, slopes in self._slopes(out):
             for (estimates, value, _, samples), slope in slopes:
@@ -186,7 +185,7 @@ class ErrorPropagation:
         return total.reshape(out.shape).to(out.dtype)
 
     def _slopes(self, out: Tensor) -> Iterator[tuple[int, list[tuple[Followed, Tensor]]]]:
-        """For each output of a sample: ∂out/∂z for all estimates that reach it."""
+        """Yield ∂out/∂z for all estimates that affect an output, for each output of a sample."""
         columns, leaves = self._by_sample(out), [found.leaf for found in self._followed]
         for column in range(columns.shape[1] if out.requires_grad else 0):
             slopes = torch.autograd.grad(
@@ -196,18 +195,18 @@ class ErrorPropagation:
             yield column, [(found, slope) for found, slope in pairs if slope is not None]
 
     def _by_sample(self, out: Tensor) -> Tensor:
-        """(b, outputs of a sample): one row a sample, also where there is none."""
+        """Reshape to (b, outputs of a sample), even if there is no sample."""
         return out.reshape(self._samples, out.numel() // self._samples if self._samples else 0)
 
 
 Read = Callable[[LayerCircuits, Tensor], EdgeEstimates]
-"""From the circuits of a layer's call and the rows (n,) to measure, bools, to their estimates."""
+"""A function of a layer's circuits and a mask (n,) of the rows to measure: the estimates."""
 
 
 def measured_forward(model: nn.Module, x: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-    """The outputs of a forward pass whose activations `read` gives, and their standard errors.
+    """Return the outputs of a forward pass with activations from `read`, and their standard errors.
 
-    Samples with a missing value end as NaN, and are not read any further.
+    A sample with a missing value has NaN outputs, and is not measured any further.
     """
     samples = samples_of(model, x)
     errors, lost = ErrorPropagation(samples), set[int]()
@@ -227,9 +226,9 @@ def measured_forward(model: nn.Module, x: Tensor, read: Read) -> tuple[Tensor, T
 
 @contextmanager
 def recording(model: nn.Module, activate: Evaluate) -> Iterator[None]:
-    """One forward pass of given activations, in evaluation mode and recorded by autograd.
+    """Record a forward pass with given activations by autograd, in evaluation mode.
 
-    Errors are carried by autograd's slopes, whatever the caller turned off.
+    Errors are propagated by derivatives, so autograd is on even if the caller turned it off.
     """
     with (
         overriding_activations(model, activate, number_calls=True),
@@ -241,17 +240,18 @@ def recording(model: nn.Module, activate: Evaluate) -> Iterator[None]:
 
 
 def samples_of(model: nn.Module, x: Tensor) -> int:
-    """Parts of x without influence on each other: rows for layers alone, else x's first size."""
+    """Return the number of independent parts of x: rows for a row of layers, else len(x)."""
     alone = isinstance(model, QKAN | QKANLayer | DARUAN)
     return x.shape[:-1].numel() if alone or x.ndim == 1 else x.shape[0]
 
 
 def sample_of_row(circuits: LayerCircuits, samples: int) -> Tensor:
-    """(n,) the sample that each row of a layer's call belongs to."""
+    """Return the sample (n,) to which each row of a layer's call belongs."""
     rows = circuits.inputs.shape[0]
     if samples and rows % samples:
         raise QKANError(
-            f"Layer {circuits.name} was called with {rows} rows for {samples} samples, so which "
-            "row belongs to which sample is not known; keep samples first and apart in the model."
+            f"Layer {circuits.name} was called with {rows} rows for {samples} samples, so it is "
+            "not known which row belongs to which sample; keep the samples as the first axis, and "
+            "do not mix them in the model."
         )
     return torch.arange(rows, device=circuits.inputs.device) // max(rows // max(samples, 1), 1)

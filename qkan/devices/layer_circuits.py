@@ -1,14 +1,14 @@
-"""`LayerCircuits`: one call of one layer, as circuits with bound angles.
+"""`LayerCircuits`: the circuits with bound angles for one call of one layer.
 
-`overriding_activations` is where the model is intercepted: it hands every call of a layer, as such
-circuits, to a function that computes its activations, on a device or otherwise.
+`overriding_activations` intercepts a model: it passes the circuits of every call of a layer to a
+function that computes the activations, on a device or otherwise.
 
 Letters: n rows of a layer's input, o outputs, i inputs, e edges in use, k theta slots, u encodings,
 p parametric gates, a observables.
 
-A layer that reads several observables has each of its edges in use once for every observable. All
-are one circuit that measures Z, after two rotations with other angles for each observable: so they
-are packed together and measured in one job, with standard errors for each.
+In a layer that reads several observables, each edge is used once for every observable. All of these
+circuits measure Z after two rotations whose angles depend on the observable, so they are packed
+together and measured in one job, each with its own standard error.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from qkan.simulators import edge_values
 from qkan.simulators.axes import padded
 
 CircuitLayer = QKANLayer | DARUAN
-"""What has circuits: a layer with one on every edge, or an activation with one a feature."""
+"""A layer with a circuit on every edge, or an activation with a circuit for every feature."""
 
 Evaluate = Callable[["LayerCircuits"], Tensor]
-"""From the circuits of a layer's call to φ of its edges in use, (n, e)."""
+"""A function from the circuits of a layer's call to φ of its edges in use, (n, e)."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCircuits:
-    """The circuits of one call of one layer: pruned edges left out, a group's counted once.
+    """The circuits of one call of one layer, without pruned edges, and once for each group.
 
-    The edges of a `DARUAN` are its features, one activation each, as those of a layer with groups.
+    The edges of a `DARUAN` are its features, with one activation each, as in a layer with groups.
 
     Attributes:
-        name: The layer's name in the model, with the number of the call from the second on.
+        name: The layer's name in the model; from the second call on, with the number of the call.
         layer: The layer.
-        inputs: (n, i) what the layer was called with.
-        x: (n, e) the input of each edge in use.
+        inputs: (n, i) inputs of the layer.
+        x: (n, e) inputs of the edges in use.
         theta: (e, k) radians.
         scale: (e, u).
         shift: (e, u) radians.
@@ -71,14 +71,14 @@ class LayerCircuits:
     def gather(
         cls, name: str, layer: CircuitLayer, tensors: tuple[Tensor, ...], *, idle: bool = False
     ) -> LayerCircuits:
-        """The edges in use, from what `activations` of the layer is called with.
+        """Gather the edges in use from the arguments of the layer's `activations`.
 
         Args:
             name: The layer's name.
             layer: The layer.
             tensors: The inputs (n, i), theta, scale and shift.
-            idle: Whether the features of a `DARUAN` whose amplitude is 0 are in use. They add
-                nothing to its outputs, but its amplitude has a gradient there.
+            idle: Whether features of a `DARUAN` with an amplitude of 0 are in use. They add nothing
+                to its outputs, but the amplitude has a gradient.
         """
         x, *parameters = tensors
         if isinstance(layer, DARUAN):
@@ -99,7 +99,7 @@ class LayerCircuits:
 
     @property
     def circuit(self) -> Circuit:
-        """The circuit of every edge, which measures one observable."""
+        """The circuit of every edge; it measures one observable."""
         layer = self.layer.circuit
         return layer.with_observable("trainable") if layer.reads_several else layer
 
@@ -111,11 +111,11 @@ class LayerCircuits:
 
     @property
     def values(self) -> int:
-        """How many circuits with bound angles there are: n · e."""
+        """The number of circuits with bound angles: n · e."""
         return self.x.numel()
 
     def edge(self, number: int) -> str:
-        """The name of one of the e edges, for messages."""
+        """Return a name for one of the e edges, for messages."""
         o, i = divmod(int(self.edges[number]), self.inputs.shape[-1])
         n, o = divmod(o, self._outs)
         if isinstance(self.layer, DARUAN):
@@ -126,29 +126,29 @@ class LayerCircuits:
         return f"Layer {self.name}, the edge of {where}{measured}"
 
     def rows(self, chosen: Tensor) -> LayerCircuits:
-        """The circuits of some of the rows."""
+        """Return the circuits of some of the rows."""
         return replace(self, inputs=self.inputs[chosen], x=self.x[chosen])
 
     def detached(self) -> LayerCircuits:
-        """The circuits in double precision, without gradients."""
+        """Return the circuits in double precision, without gradients."""
         names = ("x", "theta", "scale", "shift")
         return replace(self, **{name: getattr(self, name).detach().double() for name in names})
 
     def simulate(self) -> Tensor:
-        """Exact φ of the edges, (n, e), differentiable in all tensors."""
+        """Return φ of the edges exactly, (n, e), differentiable in all tensors."""
         layer, x = self.layer, self.x
         theta, scale, shift = (t.unsqueeze(0) for t in (self.theta, self.scale, self.shift))
-        # a device's few values are not worth compiling a kernel for
+        # compiling a kernel is not worth it for the few values of a device
         return edge_values(self.program, x, theta, layer.fixed_scale or scale, shift).squeeze(1)
 
     def angles(self) -> Tensor:
-        """The angle of each parametric gate, (n, e, p) radians, differentiable."""
+        """Return the angle of each parametric gate, (n, e, p) radians, differentiable."""
         scale = self.layer.fixed_scale or self.scale
         columns = gate_angles(self.circuit, self.x, self.theta, scale, self.shift, torch)
         return torch.stack(torch.broadcast_tensors(*columns), -1)
 
     def weights(self) -> Tensor:
-        """(e,) how much each edge counts: |weight|, summed over what a group feeds."""
+        """Return how much each edge counts, (e,): |weight|, summed over the edges of a group."""
         if isinstance(self.layer, DARUAN):
             share = _amplitudes(self.layer, self.inputs.shape[-1]).abs().double()
             return share.flatten()[self.edges]
@@ -158,20 +158,20 @@ class LayerCircuits:
         return weight.flatten()[self.edges % max(weight.numel(), 1)]
 
     def task(self, offsets: Tensor | None = None) -> Task:
-        """The measurement of all values; `offsets` (r, p) repeats it r times, angles moved."""
+        """Return the task for all values, repeated with angles moved by `offsets` (r, p)."""
         angles = self.detached().angles()
         if offsets is not None:
             angles = angles + offsets[:, None, None, :].to(angles)
         return Task(self.circuit, _numpy(angles), _numpy(self.weights()))
 
     def readout(self, z: Tensor) -> Tensor:
-        """What the layer reads from ⟨M⟩ = z, differentiable."""
+        """Return the layer's readout of ⟨M⟩ = z, differentiable."""
         return amplitude(z) if self.layer.readout == "amplitude" else z
 
     def place(self, values: Tensor) -> Tensor:
-        """From the edges in use (n, e) to all (n, o, i), o = 1 with groups; 0 where pruned.
+        """Map values of the edges in use (n, e) to all edges (n, o, i), with 0 for pruned ones.
 
-        Several observables make them (n, o, i, a).
+        With groups o is 1. With several observables the result is (n, o, i, a).
         """
         outs, ins, axes = self._outs, self.inputs.shape[-1], self.layer.program.axes
         size = outs * ins * (axes or 1)
@@ -184,21 +184,21 @@ class LayerCircuits:
 
     @property
     def _outs(self) -> int:
-        """How many outputs have edges of their own."""
+        """The number of outputs with edges of their own."""
         layer = self.layer
         return layer.out_features if isinstance(layer, QKANLayer) and layer.group is None else 1
 
 
 def _amplitudes(activation: DARUAN, features: int) -> Tensor:
-    """(1, i) the amplitude of every feature's activation."""
+    """Return the amplitudes (1, i) of all features."""
     shared = activation.amplitude.detach().unsqueeze(1)
     return expand_groups(shared, features).squeeze(-1)
 
 
 def quantum_layers(model: nn.Module) -> dict[str, CircuitLayer]:
-    """The model's `QKANLayer`s and `DARUAN`s by name."""
+    """Return the model's `QKANLayer`s and `DARUAN`s by name."""
     if not isinstance(model, nn.Module):
-        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+        raise QKANError(f"The model is of type {type(model).__name__}; wanted a torch.nn.Module.")
     reject_fast_weights(model, "A device")
     layers = {
         name or type(module).__name__: module
@@ -207,8 +207,8 @@ def quantum_layers(model: nn.Module) -> dict[str, CircuitLayer]:
     }
     if not layers:
         raise QKANError(
-            f"{type(model).__name__} has no QKANLayer and no DARUAN, so there is no circuit to "
-            "measure; a device runs a QKAN, an HQKAN or a model with one inside."
+            f"The {type(model).__name__} contains no QKANLayer and no DARUAN, so there is no "
+            "circuit to measure; pass a QKAN, an HQKAN or a model that contains one."
         )
     return layers
 
@@ -217,21 +217,21 @@ def quantum_layers(model: nn.Module) -> dict[str, CircuitLayer]:
 def overriding_activations(
     model: nn.Module, activate: Evaluate, *, number_calls: bool = False, idle: bool = False
 ) -> Iterator[None]:
-    """Let `activate` compute the activations of every layer, (n, e) after the readout.
+    """Use `activate` to compute the activations (n, e) of every layer, readout included.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
-        activate: What computes them.
-        number_calls: Whether a layer's second and later calls have their number in the name, for
-            use in a single forward pass.
+        activate: The function that computes them.
+        number_calls: Whether the names of a layer's second and later calls contain their number,
+            for use in a single forward pass.
         idle: As in `LayerCircuits.gather`.
     """
     layers = quantum_layers(model)
     taken = [name for name, layer in layers.items() if layer.activations is not None]
     if taken:
         raise QKANError(
-            f"Layer {taken[0]} already takes its activations from elsewhere; leave the outer "
-            "`with` first, or use a copy of the model."
+            f"The activations of layer {taken[0]} are already computed elsewhere; leave the outer "
+            "`with` block first, or use a copy of the model."
         )
     overrides = [Override(*item, activate, number_calls, idle) for item in layers.items()]
     for override in overrides:
@@ -245,14 +245,13 @@ def overriding_activations(
 
 
 class Override:
-    """What computes a layer's activations inside a `with`.
+    """The function that computes a layer's activations inside a `with` block.
 
-    A copy of the layer, a pickle and a file have None in its place: they are the model alone,
-    which runs on the simulator.
+    A copy, a pickle or a file of the layer has None in its place, and runs on the simulator.
 
     Attributes:
         layer: The layer whose activations are computed.
-        ended: Whether the `with` is over; a call raises then.
+        ended: Whether the `with` block has ended; a call then raises.
     """
 
     def __init__(
@@ -263,14 +262,15 @@ class Override:
         self._idle = idle
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Activations (n, o, i) for inputs x (n, i); as `QKANLayer.activations` is called.
+        """Return activations (n, o, i) for inputs x (n, i), as `QKANLayer.activations` does.
 
-        Several observables make them (n, o, i, a).
+        With several observables they are (n, o, i, a).
         """
         if self.ended:
             raise QKANError(
-                f"Layer {self._name} is a copy of one that was on a device, and that `with` has "
-                "ended. Use the model itself, or copy.deepcopy(model), which is never on a device."
+                f"Layer {self._name} is a copy of a layer that was on a device, but that `with` "
+                "block has ended. Use the model itself, or copy.deepcopy(model), which is never on "
+                "a device."
             )
         self._calls += 1
         again = self._number_calls and self._calls > 1
@@ -285,10 +285,10 @@ class Override:
 def record(
     model: nn.Module, x: Tensor, *, idle: bool = False
 ) -> tuple[list[LayerCircuits], Tensor]:
-    """The circuits of all layer calls of a forward pass on the simulator, and its output.
+    """Return the circuits of all layer calls of a simulated forward pass, and its output.
 
     Args:
-        model: Any module with circuits in it.
+        model: Any module that contains circuits.
         x: Its input.
         idle: As in `LayerCircuits.gather`.
     """
@@ -305,7 +305,7 @@ def record(
     ):
         out = model(x)
     if not isinstance(out, Tensor):
-        raise QKANError(f"The model returned {type(out).__name__}: wanted one tensor.")
+        raise QKANError(f"The model returned a {type(out).__name__}; wanted one tensor.")
     return calls, out
 
 

@@ -1,4 +1,4 @@
-"""Backends by name and by description: what a run's directory keeps, so that it can go on."""
+"""Find backends by name, or by the description that a run's directory keeps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from qkan.errors import QKANError
 
 
 def as_backend(backend: Backend | str) -> Backend:
-    """A backend as it is, or the `QiskitBackend` of a name.
+    """Return a backend unchanged, or the `QiskitBackend` of a name.
 
     Raises:
-        QKANError: It is neither.
-        BackendError: No such device; a real one, which needs a budget.
+        QKANError: The argument is neither.
+        BackendError: There is no such device, or it is a real one, which needs a budget.
     """
     if isinstance(backend, str):
         return QiskitBackend(backend)
     if not isinstance(backend, Backend):
         raise QKANError(
-            f"The backend is {type(backend).__name__}: pass a device's name, such as "
+            f"The backend is of type {type(backend).__name__}; pass a device's name, such as "
             "'FakeTorino', or a backend, such as QiskitBackend('ibm_…', budget_seconds=60)."
         )
     return backend
@@ -30,19 +30,22 @@ def as_backend(backend: Backend | str) -> Backend:
 def find_backend(
     folder: Path, described: dict[str, Any], backend: Backend | str | None, *, wait: bool = True
 ) -> Backend:
-    """The backend of a run: the given one, or the one that its directory describes.
+    """Return the backend of a run: the given one, or the one that its directory describes.
 
-    One that is made again waits for jobs in the queue, unless told not to.
+    A backend from a description waits for jobs in the queue, unless `wait` is False.
 
     Raises:
-        QKANError: Another backend than the run's, or one that cannot be made from its description.
+        QKANError: The backend is another one, or cannot be made from its description.
     """
     name = described["name"]
     if backend is not None and not isinstance(backend, str):
         as_backend(backend)
     given = backend.name if isinstance(backend, Backend) else backend
     if given not in (None, name) and device_name(str(given)) != name:
-        raise QKANError(f"The run in {folder} is {name}'s, and the backend is {given}.")
+        raise QKANError(
+            f"The run in {folder} belongs to {name}, but the backend is {given}; pass that of the "
+            "run, or none."
+        )
     if isinstance(backend, Backend):
         return backend
     try:

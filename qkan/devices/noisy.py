@@ -1,4 +1,4 @@
-"""`noisy`: train for a device in closed form, before paying for it."""
+"""`noisy`: train with a device's noise in closed form, before paying for the device."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ def device_noise(
     qubits: Sequence[int] | None = None,
     readout: bool | None = None,
 ) -> DeviceNoise:
-    """The noise of a backend's median qubit from its calibration, as numbers.
+    """Return the noise of a backend's median qubit, from its calibration.
 
     Args:
         backend: The device.
-        qubits: The physical qubits to take the median of; None: those that the backend uses.
-        readout: Whether readout errors belong to it. None: unless the backend corrects them.
+        qubits: The physical qubits over which the median is taken; None takes those that the
+            backend uses.
+        readout: Whether readout errors are included. None includes them unless the backend corrects
+            them.
 
     Returns:
-        What each pulse and the readout do, for `noisy` and `qkan.circuits.isa_expectation`.
+        The noise of the pulses and the readout, for `noisy` and `qkan.circuits.isa_expectation`.
 
     Raises:
-        QKANError: The calibration lacks what is asked for.
+        QKANError: The calibration lacks a value, or the device has no such qubit.
     """
     backend = as_backend(backend)
     calibration = backend.calibration()
     known = [int(number) for number in calibration.qubits]
     unknown = sorted(set(qubits or ()) - set(known))
     if unknown:
-        raise QKANError(f"{backend.name} has no qubits {unknown}; it has {len(known)} of them.")
+        raise QKANError(
+            f"{backend.name} has no qubits {unknown}; its {len(known)} qubits have numbers from 0 "
+            "on."
+        )
     noise = calibration.device_noise(backend.layout if qubits is None else qubits)
     if readout is None:
         readout = not backend.corrects_readout
@@ -51,7 +56,7 @@ def device_noise(
         array = np.asarray(values, dtype=np.float64)
         if np.isnan(array).all():
             raise QKANError(
-                f"The calibration of {backend.name} says nothing of its {what}. Pass a noise of "
+                f"The calibration of {backend.name} says nothing about its {what}. Pass a noise of "
                 "your own, DeviceNoise(…), or train with the exact simulator."
             )
         return float(np.nanmedian(array))
@@ -63,20 +68,21 @@ def device_noise(
 def noisy(
     model: nn.Module, device: Backend | DeviceNoise | str, *, fused: bool | None = None
 ) -> Iterator[None]:
-    """Let a model compute what a device would measure without shots, inside a `with`.
+    """Make a model compute the mean values that a device would measure, inside a `with` block.
 
-    Every gate runs as the pulses that the device has, each with its relaxation and gate error, and
-    the readout errs unless the backend corrects it: in closed form, differentiable, on any torch
-    device. `fit` inside it fine-tunes the model for the device.
+    Every gate is computed as the device's pulses, each with its relaxation and gate error, and with
+    readout errors unless the backend corrects them: in closed form, differentiable, on any torch
+    device. Call `fit` in the block to fine-tune the model for the device.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
-        device: A backend: each edge gets the mean noise of the qubits that will measure it, the
-            heaviest edges those of the best. Or a noise from `device_noise` for all alike.
-        fused: Whether each circuit runs as one rotation; None: as it does on the backend.
+        device: A backend, with which each edge gets the mean noise of the qubits that will measure
+            it; the edges with the largest weights get the best qubits. Or a noise from
+            `device_noise`, which all edges get.
+        fused: Whether each circuit runs as one rotation; None means as on the backend.
 
     Raises:
-        QKANError: A model without circuits; a calibration that lacks something.
+        QKANError: The model has no circuits, or the calibration lacks a value.
 
     Example:
         >>> import torch
@@ -105,7 +111,7 @@ def noisy(
 
 
 def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> Evaluate:
-    """From a layer's circuits to the noisy ⟨M⟩ of their edges in use, (n, e)."""
+    """Return a function from a layer's circuits to the noisy ⟨M⟩ of the edges in use, (n, e)."""
     noise_of = _placed(device) if isinstance(device, Backend) else lambda circuits: device
 
     def expectation(circuits: LayerCircuits) -> Tensor:
@@ -119,8 +125,8 @@ def noisy_expectation(device: Backend | DeviceNoise, *, fused: bool = False) -> 
 
 
 def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
-    """The noise of each edge of a layer, of the qubits that a backend deals its values to."""
-    device_noise(backend)  # raises where the calibration lacks something
+    """The noise of each edge of a layer, by the qubits to which a backend assigns its values."""
+    device_noise(backend)  # raises if the calibration lacks a value
     noise = backend.calibration().device_noise(backend.layout)
 
     def of(circuits: LayerCircuits) -> DeviceNoise:
@@ -137,7 +143,7 @@ def _placed(backend: Backend) -> Callable[[LayerCircuits], DeviceNoise]:
 
 
 def _means(values: np.ndarray[Any, np.dtype[np.float64]], parts: int) -> Any:
-    """Means over equal parts of a row, whose ends may cut an entry; NaN counts as the median."""
+    """Means over equal parts of a row, which may divide an entry; NaN counts as the median."""
     known = np.where(np.isnan(values), np.nanmedian(values), values)
     total = np.concatenate([[0.0], np.cumsum(known)])
     ends = np.linspace(0, len(known), parts + 1)
@@ -147,7 +153,7 @@ def _means(values: np.ndarray[Any, np.dtype[np.float64]], parts: int) -> Any:
 def _changed(
     noise: DeviceNoise, change: Callable[[str, object], Any], readout: bool
 ) -> DeviceNoise:
-    """The noise with all its numbers changed, each together with what it belongs to."""
+    """Return the noise with all numbers changed by a function of what they belong to."""
     p, q = (change("readout", e) for e in (noise.p, noise.q)) if readout else (0.0, 0.0)
     sx, x = (
         PulseNoise(*(change("gates and relaxation", n) for n in (pulse.xy, pulse.z, pulse.offset)))

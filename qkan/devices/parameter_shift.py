@@ -1,8 +1,8 @@
 """The parameter-shift rule: first derivatives of a circuit from its values at shifted angles.
 
 ∂φ/∂α = (φ(α + π/2) - φ(α - π/2))/2 for the angle α of each rotation of the lowered circuit. The
-derivatives by theta, scale, shift and x follow from ∂φ/∂α by the chain rule, which is autograd's
-part. Letters: p parametric gates, r rotations that are shifted.
+derivatives by theta, scale, shift and x follow from ∂φ/∂α by the chain rule, which autograd
+applies. Letters: p parametric gates, r rotations that are shifted.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ShiftedRotation(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def shifted_rotations(circuit: Circuit) -> tuple[ShiftedRotation, ...]:
-    """The rotations that carry a parameter or x, each with a parametric gate that turns it.
+    """Return the rotations that depend on a parameter or x, each with a gate that turns it.
 
-    Gates that lowering merges add their angles in one rotation, so moving any one of them moves
-    the rotation: it is shifted once, however many gates and parameters it holds. Rotations that
-    cannot change the value were dropped by lowering and are not shifted.
+    Lowering merges gates into one rotation, whose angle is the sum of theirs, so shifting any of
+    them shifts the rotation. It is shifted once, however many gates and parameters it contains.
+    Rotations that cannot change the value were dropped by lowering and are not shifted.
 
     Example:
         >>> from qkan.circuits import ansatz
@@ -51,7 +51,7 @@ def shifted_rotations(circuit: Circuit) -> tuple[ShiftedRotation, ...]:
             angle = Encoding(len(encodings), angle.arccos)
             encodings.append(position)
         gates.append(Gate(gate.name, angle))
-    # with a slot of its own for every gate the same rotations come out, and they name their gates
+    # with a slot of its own for every gate, lowering gives the same rotations with their gates
     untied = Circuit(tuple(gates), circuit.observable).program
     return tuple(
         ShiftedRotation(
@@ -63,10 +63,10 @@ def shifted_rotations(circuit: Circuit) -> tuple[ShiftedRotation, ...]:
 
 
 def trained_rotations(circuit: Circuit, trained: Circuit) -> tuple[ShiftedRotation, ...]:
-    """The shifted rotations of a circuit that depend on x or on a theta of the `trained` circuit.
+    """Return the shifted rotations that depend on x or on a theta of the `trained` circuit.
 
-    A layer of several observables measures its circuit behind two more rotations, whose angles say
-    which observable and have no gradient.
+    A layer with several observables adds two rotations to its circuit, whose angles choose the
+    observable and have no gradient.
     """
     return tuple(
         shifted
@@ -78,7 +78,7 @@ def trained_rotations(circuit: Circuit, trained: Circuit) -> tuple[ShiftedRotati
 def needed_shifts(
     circuit: Circuit, theta: Tensor, encoded: Iterable[object]
 ) -> tuple[ShiftedRotation, ...]:
-    """The shifts on which a wanted gradient depends; `encoded` are x, scale and shift."""
+    """Return the shifts for the gradients that are needed; `encoded` are x, scale and shift."""
     if not torch.is_grad_enabled():
         return ()
     data = any(isinstance(value, Tensor) and value.requires_grad for value in encoded)
@@ -91,7 +91,7 @@ def needed_shifts(
 
 
 def angle_offsets(circuit: Circuit, shifts: tuple[ShiftedRotation, ...]) -> Tensor:
-    """(1 + 2r, p) what is added to the gates' angles: nothing, then ±π/2 for each shift."""
+    """Return the offsets (1 + 2r, p) of the gates' angles: 0, then ±π/2 for each shift."""
     offsets = torch.zeros(1 + 2 * len(shifts), len(circuit.parametric_gates), dtype=torch.double)
     for number, shifted in enumerate(shifts):
         offsets[1 + 2 * number, shifted.gate] = math.pi / 2
@@ -102,14 +102,14 @@ def angle_offsets(circuit: Circuit, shifts: tuple[ShiftedRotation, ...]) -> Tens
 def differentiable(
     z: Tensor, shifts: tuple[ShiftedRotation, ...], angle: Callable[[Rotation], Tensor]
 ) -> Tensor:
-    """The unshifted values, whose derivatives are those that the shifted values give.
+    """Return the unshifted values with the derivatives that the shifted values give.
 
     Args:
         z: (1 + 2r, …) values measured at `angle_offsets`.
         shifts: The r rotations that were shifted.
-        angle: From a rotation to its angle on every edge, which broadcasts to (…).
+        angle: A function from a rotation to its angle on every edge, which broadcasts to (…).
     """
-    # Σ_r slope_r·α_r has the derivatives of φ, whatever it is worth itself
+    # Σ_r slope_r·α_r has the derivatives of φ, although not its value
     moving = torch.zeros_like(z[0])
     for shifted, slope in zip(shifts, (z[1::2] - z[2::2]) / 2, strict=True):
         moving = moving + slope * angle(shifted.rotation)
@@ -117,7 +117,7 @@ def differentiable(
 
 
 def with_slopes_of(moving: Tensor, z: Tensor) -> Tensor:
-    """The measured values z, with the first derivatives of `moving`."""
+    """Return the measured values z with the first derivatives of `moving`."""
     values: Tensor = _Measured.apply(moving, z)  # type: ignore[no-untyped-call]
     return values
 
@@ -133,9 +133,9 @@ class _Measured(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():
-            # the slopes are numbers: differentiated again they would count as constants
+            # the slopes are plain numbers, so a second derivative would treat them as constants
             raise QKANError(
-                "create_graph=True: what is measured has first derivatives only. Differentiate "
-                "the simulated model for second ones."
+                "create_graph=True: measured values have first derivatives only. Use the simulated "
+                "model for second derivatives."
             )
         return grad.to(ctx.dtype), None

@@ -16,27 +16,27 @@ from .qnode import PennyLaneNode, qnode
 
 
 class PennyLaneLayer(QKANLayer):
-    """A QKAN layer on a PennyLane device: it stands where `qml.qnn.TorchLayer` does.
+    """A QKAN layer on a PennyLane device, to use like a `qml.qnn.TorchLayer`.
 
-    The same function, parameters and state_dict as a `QKANLayer` of the same options, so either
-    loads what the other trained. Each forward pass is one broadcast circuit; a `QKANLayer` is far
-    faster, and this one is for PennyLane's devices.
+    It has the function, parameters and state_dict of a `QKANLayer` with the same options, so each
+    can load what the other trained. Each forward pass is one broadcast circuit. A `QKANLayer` is
+    far faster; this layer is for PennyLane's devices.
 
     Args:
-        in_features: Inputs i.
-        out_features: Outputs o.
-        quantum_device: A PennyLane device, or the name of one (`device` is torch's).
+        in_features: Number i of inputs.
+        out_features: Number o of outputs.
+        quantum_device: A PennyLane device, or the name of one (`device` is the torch device).
         diff_method: As in `qnode`.
         shots: As in `qnode`.
-        **options: Those of `QKANLayer`, but for `engine`.
+        **options: Options of `QKANLayer`, except `engine`.
 
     Shapes:
         x (…, in_features) → (…, out_features).
 
     Raises:
-        BackendError: No such device.
-        QKANError: An option that cannot be right, an input that does not fit.
-        ImportError: PennyLane is absent; the extra "pennylane" installs it.
+        BackendError: There is no such device.
+        QKANError: An option is wrong, or the input does not fit.
+        ImportError: PennyLane is not installed; the extra "pennylane" installs it.
 
     Example:
         >>> import torch
@@ -69,11 +69,11 @@ class PennyLaneLayer(QKANLayer):
 
     @property
     def node(self) -> PennyLaneNode:
-        """The node that measures the circuit, in the first of its observables if it has several."""
+        """The node that measures the circuit, with the first of its observables."""
         return self.nodes[0]
 
     def activations(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """φ of every sample and edge, (b, o, i), read out; of several observables (b, o, i, a)."""
+        """Return the readout of φ, (b, o, i), or (b, o, i, a) with several observables."""
         values = [node(x, theta, self.fixed_scale or scale, shift) for node in self.nodes]
         z = torch.stack(values, -1) if self.circuit.reads_several else values[0]
         return amplitude(z) if self.readout == "amplitude" else z

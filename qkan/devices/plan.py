@@ -1,4 +1,4 @@
-"""`estimate`: what a run costs, before anything is submitted."""
+"""`estimate`: the cost of a run, before anything is submitted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .named import as_backend
 from .parameter_shift import trained_rotations
 
 MODES = ("sequential", "teacher_forced")
-"""How a run feeds the layers: with the measured outputs before them, or with the simulator's."""
+"""The modes of a run: layers get the measured outputs of earlier layers, or simulated ones."""
 
 
 GRADIENTS = ("parameter-shift", "hybrid")
-"""How `on_device` differentiates."""
+"""The methods by which `on_device` differentiates."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class StagePlan:
     """The cost of one submission.
 
     Attributes:
-        name: The layer that is measured, or all of them.
-        values: How many circuits with bound angles are measured.
-        cost: What the backend says they cost.
+        name: The name of the measured layer, or "all layers".
+        values: The number of circuits with bound angles that are measured.
+        cost: The cost that the backend estimates.
     """
 
     name: str
@@ -40,13 +40,13 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run costs; `print` it.
+    """The estimated cost of a run; `print` shows it as a table.
 
     Attributes:
         backend: The device's name.
-        shots: Shots a value.
-        stages: What is submitted, one after the other.
-        dry_seconds: Time that the service said would be billed, where it was asked.
+        shots: The number of shots for each value.
+        stages: The submissions, one after the other.
+        dry_seconds: The time that the service said it would bill, if it was asked.
     """
 
     backend: str
@@ -56,38 +56,38 @@ class Plan:
 
     @property
     def values(self) -> int:
-        """How many circuits with bound angles are measured."""
+        """The number of circuits with bound angles that are measured."""
         return sum(stage.values for stage in self.stages)
 
     @property
     def rows(self) -> int:
-        """How many bound parameter sets there are; each measures many values at once."""
+        """The number of rows, which are sets of angles; each measures many values at once."""
         return sum(stage.cost.rows for stage in self.stages)
 
     @property
     def jobs(self) -> int:
-        """How many jobs enter the device's queue."""
+        """The number of jobs that enter the device's queue."""
         return sum(stage.cost.jobs for stage in self.stages)
 
     @property
     def executions(self) -> int:
-        """How many shots are taken in all: rows × shots."""
+        """The total number of shots: rows × shots."""
         return sum(stage.cost.executions for stage in self.stages)
 
     @property
     def seconds(self) -> float:
-        """Estimated time on the device that is billed."""
+        """The estimated time on the device that is billed."""
         return sum(stage.cost.seconds for stage in self.stages)
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left of the budget before the run; None on an emulator."""
+        """The seconds left of the budget before the run; None on an emulator."""
         known = (stage.cost.seconds_left for stage in self.stages)
         return min((left for left in known if left is not None), default=None)
 
     @property
     def account_seconds_left(self) -> float | None:
-        """Seconds left on the account's instance before the run; None where nothing limits them."""
+        """The seconds left on the account's instance before the run; None without a limit."""
         known = (stage.cost.account_seconds_left for stage in self.stages)
         return min((left for left in known if left is not None), default=None)
 
@@ -96,9 +96,9 @@ class Plan:
         left = self.account_seconds_left
         if left is not None and self.seconds > left:
             raise BackendError(
-                f"The run would take about {self.seconds:.3g} s on {self.backend}, but "
-                f"{left:.3g} s are left on the account's instance; nothing was submitted. Use "
-                "fewer shots or samples, another instance, or wait until it has time again."
+                f"The run would take about {self.seconds:.3g} s on {self.backend}, but {left:.3g} "
+                "s are left on the account's instance; nothing was submitted. Use fewer shots or "
+                "samples, another instance, or wait until it has time again."
             )
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Plan:
         return ", ".join(parts)
 
     def _remarks(self) -> list[str]:
-        """What follows the table: the whole chip beside the emulator, and what does not fit."""
+        """The remarks below the table: the cost on the whole chip, and limits that are exceeded."""
         found = []
         chips = [stage.cost.chip for stage in self.stages if stage.cost.chip is not None]
         if chips:
@@ -159,7 +159,7 @@ def estimate(
     points: int = 33,
     dry_run: bool = False,
 ) -> Plan:
-    """Say what measuring a model on inputs costs; nothing is submitted.
+    """Estimate what measuring a model on inputs costs; nothing is submitted.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
@@ -169,14 +169,15 @@ def estimate(
         gradient: None for a run; "parameter-shift" or "hybrid" for one training step of
             `on_device` on this batch.
         points: As in `tabulate`.
-        dry_run: Whether to ask the service what it would bill, on a mock of the device; IBM offers
-            that on its paid plans. Not for tables and training.
+        dry_run: Whether to ask the service what it would bill, which IBM offers on its paid plans
+            by a mock of the device. Not for tables and training.
 
     Returns:
-        The plan: in mode "sequential" a submission for each layer, else one for all of them.
+        The plan, with one submission for each layer in mode "sequential", and one in all otherwise.
 
     Raises:
-        QKANError: A model without circuits, a NaN or an infinity (named), an unknown mode.
+        QKANError: The model has no circuits, a value is NaN or infinite (the message names it), or
+            the mode is unknown.
     """
     check_choice("mode", mode, (*MODES, "tabulate"))
     check_choice("gradient", gradient, (None, *GRADIENTS))
@@ -195,7 +196,9 @@ def estimate(
     dry = None
     if dry_run:
         if mode == "tabulate" or gradient is not None:
-            raise QKANError("dry_run=True estimates a run; leave out mode='tabulate' and gradient.")
+            raise QKANError(
+                "dry_run=True only works for a run; leave out mode='tabulate' and gradient."
+            )
         tasks = [circuits.task() for circuits in calls]
         submissions = [tasks] if mode != "sequential" else [[task] for task in tasks]
         answers = [backend.dry_run(submission) for submission in submissions]
@@ -204,7 +207,7 @@ def estimate(
 
 
 def _values_of_each(circuits: LayerCircuits, gradient: str | None) -> int:
-    """How often each circuit is measured: unshifted, and twice for each shift."""
+    """The number of measurements of each circuit: one, and two for each shift."""
     shifted = gradient == "parameter-shift"
     return 1 + 2 * len(trained_rotations(circuits.circuit, circuits.layer.circuit)) * shifted
 

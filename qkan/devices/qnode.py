@@ -32,33 +32,36 @@ def qnode(
     diff_method: str | None = "best",
     shots: int | None = None,
 ) -> PennyLaneNode:
-    """Run a circuit on a PennyLane device: a function `node(x, theta, scale=None, shift=None)`.
+    """Return a circuit on a PennyLane device as `node(x, theta, scale=None, shift=None)`.
 
-    All samples and edges are one broadcast circuit on the device's first wire. Arguments are those
-    of `expectation`: x (…, i) and theta (o, i, k) give (…, o, i); theta (k,) is a single circuit,
-    and x of any shape. The values have the dtype of x.
+    All samples and edges are one broadcast circuit on the device's first wire. The arguments are
+    those of `expectation`: x (…, i) and theta (o, i, k) give (…, o, i); with theta (k,), for a
+    single circuit, x may have any shape. The values have the dtype of x.
 
-    Parameter shift, which PennyLane does not know for broadcast circuits, is done here: φ and the
-    2r shifted values of each sample and edge are rows of one broadcast tape, executed in the
-    forward pass. Rotations that gates merge into are shifted once.
+    PennyLane has no parameter shift for broadcast circuits, so this package computes it: φ and the
+    2r shifted values of each sample and edge are rows of one broadcast tape, which is executed in
+    the forward pass. A rotation that several gates merge into is shifted once.
 
     Args:
         circuit: Any circuit.
         device: A PennyLane device, or the name of one.
-        diff_method: "backprop", "adjoint" or another method of PennyLane's; "parameter-shift",
-            ours; "best", backprop where the device can and else parameter shift; None for no
-            gradient.
-        shots: Shots a value; None as the device says, usually exact values.
+        diff_method: "backprop", "adjoint" or another method of PennyLane; "parameter-shift" for
+            that of this package; "best" for backprop if the device has it, otherwise parameter
+            shift; None for no gradient.
+        shots: The number of shots for each value; None leaves it to the device, which usually means
+            exact values.
 
     Returns:
-        The function; its `qnode` is a `qml.QNode` of the angles of the circuit's parametric gates.
+        The function; its attribute `qnode` is a `qml.QNode` of the angles of the circuit's
+        parametric gates.
 
     Raises:
-        BackendError: No such device.
-        CircuitError: At a call, shapes that do not fit the circuit.
-        QKANError: At a call, other tensors than real floats of one dtype, values in a lower
-            precision than x, or a second derivative by parameter shift.
-        ImportError: PennyLane is absent; the extra "pennylane" installs it.
+        BackendError: There is no such device.
+        CircuitError: In a call, if shapes do not fit the circuit.
+        QKANError: In a call, if the tensors are not real floats of one dtype, the device returns
+            values of a lower precision than x, or a second derivative by parameter shift is asked
+            for.
+        ImportError: PennyLane is not installed; the extra "pennylane" installs it.
 
     Example:
         >>> import torch
@@ -72,13 +75,13 @@ def qnode(
 
 
 class PennyLaneNode:
-    """What `qnode` returns.
+    """A circuit on a PennyLane device, as `qnode` returns it.
 
     Attributes:
         circuit: The circuit.
         device: The PennyLane device.
-        shifts: Whether gradients are our parameter shift.
-        qnode: A `qml.QNode` of p angles, each (n,) or ().
+        shifts: Whether gradients are computed by this package's parameter shift.
+        qnode: A `qml.QNode` of p angles, each of shape (n,) or ().
     """
 
     def __init__(
@@ -90,12 +93,12 @@ class PennyLaneNode:
         self._wire = self.device.wires[0] if self.device.wires else 0
         numbers = self.device.shots if shots is None else qml.measurements.Shots(shots)
         if numbers.has_partitioned_shots:
-            raise QKANError(f"shots={shots!r}: one number of shots, not several.")
+            raise QKANError(f"shots={shots!r}; wanted one number of shots.")
         if diff_method == "best":
             backprop = self._supports(qml, "backprop", numbers)
             diff_method = "backprop" if backprop else "parameter-shift"
         self.shifts = diff_method == "parameter-shift"
-        # the shifted rows are plain numbers: without an interface they stay in double precision
+        # the shifted rows are plain numbers, which without an interface stay in double precision
         method = None if self.shifts else diff_method
         self.qnode = qml.QNode(
             self._function, self.device, diff_method=method, shots=numbers,
@@ -108,7 +111,7 @@ class PennyLaneNode:
     def __call__(
         self, x: Tensor, theta: Tensor, scale: Scale = None, shift: Tensor | None = None
     ) -> Tensor:
-        """φ of every value: (…), or (…, o, i) where theta is (o, i, k)."""
+        """Return φ of every value: (…), or (…, o, i) if theta is (o, i, k)."""
         _check(x=x, theta=theta, scale=scale, shift=shift)
         angles, shape = broadcast_angles(self.circuit, x, theta, scale, shift)
         if not math.prod(shape):
@@ -118,9 +121,9 @@ class PennyLaneNode:
         found = self.qnode(*(angle.reshape(-1) if shape else angle for angle in angles))
         if found.dtype == torch.float32 and x.dtype == torch.float64:
             raise QKANError(
-                f"{self.device.name} returned float32 for angles in float64: it hands plain "
-                "numbers to torch, which takes its default dtype. Call torch.set_default_dtype("
-                "torch.float64), or use diff_method='parameter-shift'."
+                f"{self.device.name} returned float32 for angles in float64, since it passes plain "
+                "numbers to torch, which uses its default dtype. Call "
+                "torch.set_default_dtype(torch.float64), or use diff_method='parameter-shift'."
             )
         values: Tensor = found.to(x.dtype).reshape(shape)
         return values
@@ -155,11 +158,11 @@ class PennyLaneNode:
 
         def angle(rotation: Rotation) -> Tensor:
             found = rotation_angle(rotation, inputs, theta, factors, added)
-            # one circuit has neither the axis o nor i, and no other where x does not enter
+            # a single circuit has neither axis o nor i, and without x no other axis
             return found[..., 0, 0] if theta.ndim == 1 and found.ndim > 1 else found
 
         values = differentiable(z.reshape(len(offsets), *shape), shifts, angle)
-        # arguments that no shift moves still belong to the graph
+        # arguments without a shift still belong to the graph
         return values.to(x.dtype) + 0 * torch.stack(list(angles)).sum(0)
 
     def _supports(self, qml: Any, method: str, shots: Any) -> bool:

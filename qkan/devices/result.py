@@ -1,4 +1,4 @@
-"""`DeviceResult`: the outputs that a device gave, with standard errors and what they cost."""
+"""`DeviceResult`: outputs measured on a device, with standard errors and their cost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EdgeCheck:
-    """Measured against simulated activations of one layer, at the simulator's inputs.
+    """Measured and simulated activations of one layer, both at the simulator's inputs.
 
     Attributes:
-        layer: Its name.
-        simulated: (n, o, i) ⟨M⟩ of the simulator; o is 1 with groups. 0 on pruned edges.
-        measured: (n, o, i) ⟨M⟩ of the device; NaN where missing.
-        stderr: (n, o, i) its standard errors.
+        layer: The name of the layer.
+        simulated: (n, o, i) ⟨M⟩ of the simulator; 0 on pruned edges. With groups o is 1.
+        measured: (n, o, i) ⟨M⟩ of the device; NaN for missing values.
+        stderr: (n, o, i) standard errors of the measured values.
     """
 
     layer: str
@@ -37,16 +37,17 @@ class EdgeCheck:
 
     @property
     def z_score(self) -> Tensor:
-        """(o, i) Σ_n (measured - simulated)/stderr / √n: a standard normal if the device is right.
+        """(o, i) Σ_n (measured - simulated)/stderr / √n, a standard normal if the device is
+        correct.
 
-        0 on pruned edges; NaN where a value is missing.
+        It is 0 on pruned edges, and NaN where a value is missing.
         """
         score: Tensor = self._scores().sum(0) / max(self.measured.shape[0], 1) ** 0.5
         return score
 
     @property
     def rms(self) -> Tensor:
-        """(o, i) root mean square over n of (measured - simulated)/stderr: 1 if it is right."""
+        """(o, i) root mean square over n of (measured - simulated)/stderr, 1 if that is correct."""
         return (self._scores() ** 2).mean(0).sqrt()
 
     def _scores(self) -> Tensor:
@@ -68,19 +69,19 @@ class EdgeCheck:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DeviceResult:
-    """What a device gave for a model and its inputs.
+    """The outputs of a model for some inputs, measured on a device.
 
     Attributes:
-        values: (…, o) outputs in the model's dtype; NaN where a job failed for good.
-        stderr: (…, o) their standard errors, from shots and calibration, through all layers.
+        values: (…, o) outputs in the model's dtype; NaN if a job failed permanently.
+        stderr: (…, o) standard errors from shots and calibration, propagated through all layers.
         backend: The device's name.
-        shots: Shots a value.
-        jobs: Ids of the jobs behind it, in order.
-        seconds: Time on the device that was billed.
+        shots: The number of shots for each value.
+        jobs: The ids of its jobs, in order.
+        seconds: The billed time on the device.
         mode: "sequential" or "teacher_forced".
-        path: The run's directory, for `resume` and `cancel`; None where nothing was kept.
-        edges: With "teacher_forced", one check a layer.
-        notes: What went otherwise than planned, and how to go on where values are missing.
+        path: The run's directory, for `resume` and `cancel`; None if nothing was kept.
+        edges: With "teacher_forced", one check for each layer.
+        notes: Deviations from the plan, and how to continue if values are missing.
     """
 
     values: Tensor
@@ -96,7 +97,7 @@ class DeviceResult:
 
     @property
     def missing(self) -> Tensor:
-        """(…, o) True where there is no value."""
+        """(…, o), True where a value is missing."""
         return self.values.isnan()
 
     @property
@@ -116,27 +117,28 @@ class DeviceResult:
     def plot(
         self, x: Tensor | None = None, *, expected: Tensor | None = None, ax: Axes | None = None
     ) -> Axes:
-        """Draw the outputs with their standard errors, one colour an output.
+        """Draw the outputs with their standard errors, each output in its own colour.
 
         Args:
-            x: (…) one number a sample to draw them over, such as an input; None counts samples.
-            expected: (…, o) what to draw beside them as crosses, such as the simulator's outputs.
-            ax: Where to draw; a new figure when None.
+            x: (…) one number for each sample as the horizontal axis, such as an input; None counts
+                samples.
+            expected: (…, o) values to draw as crosses, such as the simulator's outputs.
+            ax: The axes to draw on; those of a new figure when None.
 
         Returns:
             The axes.
 
         Raises:
-            QKANError: x or expected of another size.
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            QKANError: x or expected has another size.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         values, errors = _columns(self.values), _columns(self.stderr)
         at = torch.arange(len(values)) if x is None else x.detach().cpu().double().flatten()
         beside = None if expected is None else expected.detach().cpu().double()
         if len(at) != len(values) or (beside is not None and beside.numel() != values.numel()):
             raise QKANError(
-                f"plot: the result has {len(values)} samples of {values.shape[1]} outputs; x has "
-                "one number a sample, expected the size of the values."
+                f"plot: the result has {len(values)} samples with {values.shape[1]} outputs; pass "
+                "x with one number for each sample, and expected with the size of the values."
             )
         ax = new_axes() if ax is None else ax
         for o, (column, error) in enumerate(zip(values.T.numpy(), errors.T.numpy(), strict=True)):
@@ -153,9 +155,10 @@ class DeviceResult:
         return ax
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one line a sample: its outputs, their standard errors, and the ids of the jobs.
+        """Write a line for each sample: its outputs, their standard errors, and the ids of the
+        jobs.
 
-        What is missing stays empty. Leading dimensions are flattened.
+        Missing values are left empty. Leading dimensions are flattened.
         """
         values, errors = (_columns(part).T.tolist() for part in (self.values, self.stderr))
         columns = {f"y{k}": column for k, column in enumerate(values)}
@@ -177,5 +180,5 @@ def write_columns(
 
 
 def _columns(outputs: Tensor) -> Tensor:
-    """(samples, o) in double precision on the CPU, leading dimensions flattened."""
+    """Return (samples, o) in double precision on the CPU, with leading dimensions flattened."""
     return outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])

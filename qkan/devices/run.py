@@ -1,4 +1,4 @@
-"""`run`: a model's outputs from a device, with standard errors; `resume` and `cancel`."""
+"""`run`: measure a model's outputs on a device, with standard errors; `resume` and `cancel`."""
 
 from __future__ import annotations
 
@@ -41,40 +41,42 @@ def run(
     progress: bool = True,
     resubmit: bool = False,
 ) -> DeviceResult:
-    """Measure a model on a device: its circuits there, the classical rest in torch, here.
+    """Measure a model on a device: its circuits run there, and the classical rest in torch.
 
-    Layers are measured one after the other, all edges and samples of a layer in as few jobs as hold
-    them. Nothing that is paid for is run twice: the same call with the same `store`, or `resume`,
-    goes on where a run stopped. A group's activation is measured once for each sample and input, a
-    pruned edge never. A `DARUAN` is measured once for each sample and feature, and not where its
-    amplitude is 0, for then it adds nothing to its base.
+    Layers are measured one after the other, with all edges and samples of a layer in as few jobs as
+    possible. Nothing is paid for twice: the same call with the same `store`, or `resume`, continues
+    a run that has stopped. A group's activation is measured once for each sample and input, and a
+    pruned edge never. A `DARUAN` is measured once for each sample and feature, but not where its
+    amplitude is 0, since it adds nothing to its base there.
 
-    Standard errors are carried to the outputs to first order, by the simulator's slopes, with all
-    correlations between hidden values and between the values of one qubit, at the price of a
-    backward pass an output. The model runs in evaluation mode; a module between the layers must
-    keep samples first and apart, and one that detaches its input hides the errors before it.
+    Standard errors are propagated to the outputs to first order, by the simulator's derivatives,
+    with all correlations between hidden values and between the values of one qubit; this takes a
+    backward pass for each output. The model runs in evaluation mode. A module between the layers
+    must keep the samples as the first axis and must not mix them. If it detaches its input, the
+    errors before it are lost.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
         x: (…, in) finite inputs.
         backend: The device, or the name of one that needs no options, such as "FakeTorino".
-        mode: "sequential": each layer's inputs are the measured outputs before it.
-            "teacher_forced": each layer is measured at the simulator's activations, all in one
-            submission, and every edge is compared with the simulator (`result.edges`); `values`
-            are then the outputs to first order in the differences found.
-        store: The run's directory. None: the backend's default place; an emulator keeps nothing.
-        progress: Whether to show a bar, in a terminal or notebook.
-        resubmit: Whether to submit anew the jobs of an earlier attempt that the service neither
-            confirmed nor shows; each may then be paid for twice.
+        mode: With "sequential", each layer's inputs are the measured outputs before it. With
+            "teacher_forced", each layer is measured at the simulator's activations, all in one
+            submission, and every edge is compared with the simulator (`result.edges`); `values` are
+            then the outputs to first order in the differences.
+        store: The run's directory. None takes the backend's default; an emulator keeps nothing.
+        progress: Whether to show a progress bar, in a terminal or notebook.
+        resubmit: Whether to submit again the jobs of an earlier attempt that the service neither
+            confirmed nor lists; each may then be paid for twice.
 
     Returns:
-        The outputs, NaN where a job failed for good, with standard errors, job ids and seconds.
-        With a store, a hidden layer that lacks values stops the run: `resume` tries again.
+        The outputs, NaN if a job failed permanently, with standard errors, job ids and seconds.
+        With a store, missing values in a hidden layer stop the run; `resume` tries again.
 
     Raises:
-        QKANError: A model without circuits; a NaN or an infinity, named; an unknown mode.
-        BackendError: The backend refuses, such as work beyond its budget, or a store of another
-            run.
+        QKANError: The model has no circuits; a value is NaN or infinite (the message names it); the
+            mode is unknown.
+        BackendError: The backend refuses, for instance work beyond its budget, or the store belongs
+            to another run.
 
     Example:
         >>> import torch
@@ -114,18 +116,18 @@ def resume(
     progress: bool = True,
     resubmit: bool = False,
 ) -> DeviceResult:
-    """Go on with a run that was interrupted, in any process; what was measured is not run again.
+    """Continue a run that was interrupted, in any process; measured values are not measured again.
 
     Args:
         source: The run's directory, or its partial result.
-        backend: The device it runs on, or its name; None: the backend of the run, made again with
-            the options that it had.
-        model: The model, needed where `save` does not know its kind, such as an nn.Sequential.
+        backend: The device of the run, or its name. None makes the backend of the run again, with
+            the same options.
+        model: The model, needed only if `save` does not know its kind, such as an nn.Sequential.
         progress: As in `run`.
         resubmit: As in `run`.
 
     Raises:
-        QKANError: No run there, a damaged one, another device, another model.
+        QKANError: There is no run, it is damaged, or the device or the model is another one.
         BackendError: As in `run`.
     """
     folder = _folder(source)
@@ -133,14 +135,15 @@ def resume(
     chosen = saved if model is None else model
     if chosen is None:
         raise QKANError(
-            f"The model of {folder} is of no kind that save writes, so it is not kept there; "
-            "pass resume(…, model=model) with the same parameters."
+            f"The model of {folder} is not kept there, since save does not write models of its "
+            "kind; pass resume(…, model=model) with the same parameters."
         )
     mode = described["about"]["mode"]
     if run_folder.about(chosen, x, mode) != described["about"]:
         raise QKANError(
-            f"The run in {folder} is of another {described['about']['model']} than this "
-            f"{type(chosen).__name__}, or of other parameters; pass the model as it was."
+            f"The run in {folder} has another {described['about']['model']} than this "
+            f"{type(chosen).__name__}, or other parameters; pass the model with the parameters "
+            "that it had."
         )
     found = find_backend(folder, described["backend"], backend)
     return run(chosen, x, found, mode=mode, store=folder, progress=progress, resubmit=resubmit)
@@ -151,11 +154,11 @@ def cancel(
 ) -> tuple[str, ...]:
     """Cancel the jobs of a run that have not finished and return their ids.
 
-    What has finished is kept, and `resume` submits the rest again. Another process that waits for
-    the run may do so meanwhile; it submits nothing more.
+    Finished jobs are kept, and `resume` submits the rest again. Another process may wait for the
+    run at the same time; it then submits nothing more.
 
     Raises:
-        QKANError: No run there, or one of another device.
+        QKANError: There is no run, or its device is another one.
     """
     folder = _folder(source)
     described, *_ = run_folder.read(folder)
@@ -167,8 +170,8 @@ def cancel(
 def _sequential(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> DeviceResult:
     """Measure layer after layer, each at the measured outputs of those before it.
 
-    After a layer with missing values a run that can be resumed stops, for its next layers must be
-    asked once, for all samples; one that keeps nothing goes on with the samples that it has.
+    After a layer with missing values, a run with a store stops, since the next layers must be
+    measured once for all samples; a run without a store continues with the complete samples.
     """
     calls = itertools.count()
 
@@ -178,7 +181,7 @@ def _sequential(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> Devi
             rows = torch.zeros_like(rows)
         asked = circuits if whole else circuits.rows(rows)
         if not asked.values:
-            # what has no circuits costs no job
+            # a layer without circuits needs no job
             return EdgeEstimates.measured(circuits, None, rows)
         call = next(calls)
         found = run_folder.measure(opened, [asked.task()], call)
@@ -189,7 +192,7 @@ def _sequential(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> Devi
 
 
 def _teacher_forced(model: nn.Module, x: Tensor, opened: Run, bar: Progress) -> DeviceResult:
-    """Measure all layers at the simulator's activations and correct the output to first order."""
+    """Measure all layers at the simulator's activations, and correct the output to first order."""
     measured = [circuits for circuits in record(model, x)[0] if circuits.values]
     found = run_folder.measure(opened, [circuits.task() for circuits in measured])
     bar.advance()
@@ -227,19 +230,21 @@ def _result(
 
 @contextmanager
 def resumable(run: Run, again: str = "qkan.resume({!r})") -> Iterator[None]:
-    """Add to a failure or Ctrl-C how to go on: the call `again`, with the run's directory."""
+    """Add to an error or Ctrl-C how to continue: the call `again` with the run's directory."""
     try:
         yield
     except (KeyboardInterrupt, ValueError) as error:
         if run.path is not None:
             jobs = ", ".join(run.jobs) or "none yet"
             go_on = again.format(str(run.path))
-            error.add_note(f"Jobs submitted: {jobs}. Nothing is lost: go on with {go_on}.")
+            error.add_note(f"Jobs submitted: {jobs}. Nothing is lost: continue with {go_on}.")
         raise
 
 
 def _folder(source: str | os.PathLike[str] | DeviceResult) -> Path:
     folder = folder_of(source.path if isinstance(source, DeviceResult) else source)
     if folder is None:
-        raise QKANError("This run kept nothing; pass store= to run(…) to be able to go on with it.")
+        raise QKANError(
+            "This run kept nothing, so it cannot be continued; pass store= to run(…) for that."
+        )
     return folder

@@ -1,4 +1,4 @@
-"""The run's directory: beside the backend's records the model and its inputs, for `resume`."""
+"""The run's directory, which keeps the model and its inputs for `resume`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MODEL, _INPUTS, _RUN = "model.safetensors", "inputs.safetensors", "run.json"
 
 
 def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
-    """What tells a run from any other: digests of the model and of its inputs, and the mode."""
+    """Return what identifies a run: digests of the model and of its inputs, and the mode."""
     digest = hashlib.sha256()
     for name, module in model.named_modules():
         own = isinstance(module, QKANLayer | DARUAN)
@@ -39,7 +39,7 @@ def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
         digest.update(f"{name} {type(module).__qualname__} {json.dumps(options)}\n".encode())
     for name, tensor in {**model_tensors(model), "x": x}.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        # numpy lacks some of torch's dtypes, not their bytes
+        # numpy lacks some of torch's dtypes, but it can hold their bytes
         plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(plain.numpy().tobytes())
     kind = type(model).__qualname__
@@ -47,12 +47,12 @@ def about(model: nn.Module, x: Tensor, mode: str) -> dict[str, Any]:
 
 
 def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str) -> None:
-    """Write what `resume` needs into a run's directory, unless it is there already."""
+    """Write the files that `resume` needs into a run's directory, unless they exist."""
     if (folder / _RUN).exists():
         return
     write_whole(folder / _INPUTS, save_tensors({"x": x.detach().cpu().contiguous()}))
     if kind_of(model) is not None:
-        # a base that is a function is in no file; `resume` asks for the model then
+        # a base that is a function cannot be saved; `resume` then asks for the model
         with suppress(QKANError):
             save(model, folder / _MODEL)
     run = {"about": about(model, x, mode), "backend": backend.describe()}
@@ -60,7 +60,7 @@ def keep(folder: Path, model: nn.Module, x: Tensor, backend: Backend, mode: str)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
-    """The description of a run, its inputs, and its model if `save` knows its kind."""
+    """Return the description of a run, its inputs, and its model if `save` knows its kind."""
     if not (folder / _RUN).is_file():
         found = "has no run.json" if folder.is_dir() else "does not exist"
         raise QKANError(f"{folder} {found}; pass the directory that run wrote (result.path).")
@@ -70,21 +70,21 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
         known = {"mode", "model", "inputs", "digest"} <= set(run["about"])
         known = known and {"name", "options"} <= set(run["backend"])
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        raise QKANError(f"{folder} is no complete run ({error}); run it again.") from error
+        raise QKANError(f"{folder} is not a complete run ({error}); run it again.") from error
     if not known or not isinstance(run["backend"]["options"], dict | None):
         raise QKANError(
             f"{folder / _RUN} was edited or damaged, or a newer version of qkan wrote it; update "
-            "qkan, or run it again, in another directory."
+            "qkan, or run the model again in another directory."
         )
     path = folder / _MODEL
     return run, x, load(path) if path.exists() else None
 
 
 def measure(run: Run, tasks: Sequence[Task], call: int = 0) -> list[Measurement]:
-    """Measure tasks at the angles that are kept with the run for this call, if it keeps any.
+    """Measure tasks at the angles that the run keeps for this call, if it keeps any.
 
-    A process that takes over may round differently, with other threads or on another machine; but
-    what has been paid for is found again only by the same bits.
+    A process that resumes the run may round differently, with other threads or on another machine,
+    but values that were paid for are only found again by equal bits.
     """
     if run.path is None:
         return run.measure(tasks)

@@ -1,10 +1,10 @@
-"""`tabulate`: measure every edge on a few points once, then serve any number of inputs.
+"""`tabulate`: measure every edge at a few points once, then evaluate any number of inputs.
 
 An edge is a trigonometric polynomial φ(x) = c_0 + √2 Σ_ω (a_ω cos ωx + b_ω sin ωx) whose
-frequencies are known from its circuit and scales, so measured points give its coefficients by least
-squares. Trained scales bring frequencies that nearly coincide: the fit is truncated in its singular
-values. |φ| ≤ 1 means Σ c² ≤ 1, which says what a truncated direction can be worth at most on
-average. Letters: n inputs, e edges in use, m points, c coefficients, q qubits.
+frequencies are known from its circuit and scales, so the coefficients follow from measured points
+by least squares. With trained scales some frequencies nearly coincide, so small singular values of
+the fit are truncated. |φ| ≤ 1 implies Σ c² ≤ 1, which bounds the average size of the truncated
+part. Letters: n inputs, e edges in use, m points, c coefficients, q qubits.
 """
 
 from __future__ import annotations
@@ -45,26 +45,29 @@ def tabulate(
     margin: float = 0.1,
     store: str | os.PathLike[str] | None = None,
 ) -> EdgeTables:
-    """Measure every edge of a model on a grid, all layers in one submission.
+    """Measure every edge of a model on a grid, with all layers in one submission.
 
-    The grid of an input are the Chebyshev points of the range that it has over `x` on the
-    simulator, widened on both sides. It costs points × edges values, however many inputs are
-    served afterwards; a few hundred inputs of a small network cost more than that in `run`.
+    The grid of an input consists of the Chebyshev points of the range that it has over `x` on the
+    simulator, widened on both sides. The cost is points × edges values, however many inputs are
+    evaluated afterwards; `run` costs more than that from a few hundred inputs on, for a small
+    network.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
-        x: (…, in) inputs that show what ranges to expect.
+        x: (…, in) inputs that show the expected ranges.
         backend: The device.
-        points: Points m an edge; with fewer than coefficients the bars widen.
-        margin: How much wider than found a range is measured, on each side, as a part of it.
-        store: The run's directory: the same call with it again goes on where this one stopped.
+        points: Number m of points for each edge; with fewer points than coefficients the standard
+            errors are larger.
+        margin: By how much a range is widened on each side, as a fraction of the range.
+        store: The run's directory; the same call with the same directory continues a run that has
+            stopped.
 
     Returns:
-        The tables: `tables(x)` gives a `DeviceResult` at once, for any x within the ranges.
+        The tables; `tables(x)` returns a `DeviceResult` at once, for any x within the ranges.
 
     Raises:
-        QKANError: An arccos encoding, which has no finite spectrum; a NaN or an infinity (named);
-            points or margin that cannot be.
+        QKANError: An encoding is an arccos, which has no finite spectrum; a value is NaN or
+            infinite (the message names it); points or margin are wrong.
 
     Example:
         >>> import torch
@@ -77,12 +80,14 @@ def tabulate(
     """
     points = check_size("points", points, least=2)
     if not isinstance(margin, Real) or not 0 <= margin < 100:
-        raise QKANError(f"margin={margin!r}: a part of the range, such as 0.1.")
+        raise QKANError(f"margin={margin!r}; wanted a fraction of the range, such as 0.1.")
     backend = as_backend(backend)
     _refuse_arccos(model)
     recorded = checked_circuits(model, x)
     if not x.numel():
-        raise QKANError("tabulate needs samples to know the ranges of the inputs; found none.")
+        raise QKANError(
+            "tabulate: x has no sample; pass samples that show the ranges of the inputs."
+        )
     by_layer: dict[int, list[LayerCircuits]] = {}
     for circuits in recorded:
         by_layer.setdefault(id(circuits.layer), []).append(circuits)
@@ -100,13 +105,13 @@ def tabulate(
 
 @dataclass(frozen=True, eq=False)
 class LayerTable:
-    """The measured edges of one layer and what follows from them.
+    """The measured edges of one layer, and the fit to them.
 
     Attributes:
-        grid: (m points as rows) what was measured, and with what errors.
-        frequencies: (e, f), padded with NaN.
-        solve: (e, c, m) from measured values to coefficients.
-        kept: (e, c, k) orthonormal directions that the points decide; 0 where truncated.
+        grid: The measured values and their errors, with the m points as rows.
+        frequencies: (e, f) frequencies, padded with NaN.
+        solve: (e, c, m) matrices from measured values to coefficients.
+        kept: (e, c, k) orthonormal directions that the points determine; 0 for truncated ones.
     """
 
     grid: EdgeEstimates
@@ -116,7 +121,7 @@ class LayerTable:
 
     @classmethod
     def fit(cls, grid: EdgeEstimates) -> LayerTable:
-        """Least squares for each edge, directions dropped that noise would decide."""
+        """Fit each edge by least squares, without the directions that noise would determine."""
         circuits = grid.circuits.detached()
         frequencies = _frequencies(circuits)
         known = ~grid.z.isnan()
@@ -124,7 +129,7 @@ class LayerTable:
         noise = torch.where(known, grid.stderr, 0).square().sum(0) / known.sum(0).clamp(min=1)
         count = _coefficients(frequencies)
         u, s, vh = torch.linalg.svd(features, full_matrices=False)
-        # a direction's noise, σ²/s², against what |φ| ≤ 1 lets it be on average, 1/c
+        # compare a direction's noise, σ²/s², with its average size under |φ| ≤ 1, 1/c
         kept = s > (noise.clamp(min=_ROUNDING**2) * count).sqrt()[:, None]
         inverse = torch.where(kept, 1 / torch.where(kept, s, 1.0), 0.0)
         directions = vh.transpose(1, 2) * kept[:, None]
@@ -132,10 +137,10 @@ class LayerTable:
         return cls(grid, frequencies, solve, directions)
 
     def read(self, circuits: LayerCircuits) -> EdgeEstimates:
-        """Estimates at the inputs of a layer's call, with the errors of points and truncation.
+        """Return estimates at the inputs of a layer's call, with errors of points and truncation.
 
         Raises:
-            QKANError: An input outside what was measured, or edges that were trained since.
+            QKANError: An input is outside the measured range, or edges were trained since.
         """
         self._require_same(circuits)
         self._require_measured(circuits)
@@ -162,8 +167,8 @@ class LayerTable:
         names = ("theta", "scale", "shift", "edges")
         if not all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in names):
             raise QKANError(
-                f"Layer {circuits.name}: its angles or its mask changed after they were measured, "
-                "or which of its amplitudes are 0; tabulate the model again."
+                f"Layer {circuits.name}: the angles, the mask, or the set of amplitudes that are 0 "
+                "changed after the measurement; tabulate the model again."
             )
 
     def _require_measured(self, circuits: LayerCircuits) -> None:
@@ -173,8 +178,8 @@ class LayerTable:
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
             raise QKANError(
-                f"Layer {circuits.name}: sample {row} reaches input {column} as "
-                f"{circuits.inputs[row, column].item():.6g}, and its edges were measured on "
+                f"Layer {circuits.name}: for sample {row}, input {column} is "
+                f"{circuits.inputs[row, column].item():.6g}, but its edges were measured on "
                 f"[{low[column].item():.6g}, {high[column].item():.6g}]. Tabulate with inputs that "
                 "reach further, or with a larger margin."
             )
@@ -182,15 +187,15 @@ class LayerTable:
 
 @dataclass(frozen=True, eq=False)
 class EdgeTables:
-    """A model whose edges were measured once; call it with inputs.
+    """A model whose edges were measured once; call it with inputs to get its outputs.
 
     Attributes:
-        model: The model, as it was when it was measured.
+        model: The model, which must not be trained after the measurement.
         backend: The device's name.
-        shots: Shots a value.
-        tables: By the identity of the layer.
-        jobs: Ids of the jobs behind it.
-        seconds: Time on the device that was billed.
+        shots: The number of shots for each value.
+        tables: The tables by the `id` of their layers.
+        jobs: The ids of its jobs.
+        seconds: The billed time on the device.
     """
 
     model: nn.Module
@@ -207,10 +212,11 @@ class EdgeTables:
         )
 
     def __call__(self, x: Tensor) -> DeviceResult:
-        """The model's outputs at x (…, in) with standard errors; nothing is submitted.
+        """Return the model's outputs at x (…, in) with standard errors; nothing is submitted.
 
         Raises:
-            QKANError: An input of a layer outside what was measured: it names layer and sample.
+            QKANError: An input of a layer is outside the measured range; the message names layer
+                and sample.
         """
         check_input(x)
         sizes = [table.solve.numel() // table.solve.shape[-1] for table in self.tables.values()]
@@ -239,21 +245,22 @@ def _refuse_arccos(model: nn.Module) -> None:
         if layer.circuit.uses_arccos:
             raise QKANError(
                 f"Layer {name} encodes x through an arccos, so its activations have no finite "
-                "frequency spectrum and a table cannot tell them from points; use run."
+                "frequency spectrum and do not follow from a few points; use run."
             )
 
 
 def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircuits:
-    """A layer's circuits at the Chebyshev points of its inputs' ranges over all calls."""
+    """Return a layer's circuits at the Chebyshev points of its inputs' ranges over all calls."""
     widths = sorted({circuits.inputs.shape[-1] for circuits in calls})
     if len(widths) > 1:
         raise QKANError(
             f"Activation {calls[0].name} is called with {' and '.join(map(str, widths))} features, "
-            "so its inputs have no ranges of their own; use run, or give each place its own DARUAN."
+            "so the ranges of its inputs are not defined; use run, or a separate DARUAN for each "
+            "place."
         )
     seen = torch.cat([circuits.inputs for circuits in calls]).detach().double()
     low, high = seen.aminmax(dim=0)
-    # an input that never changes still gets a range, for what a device makes of it
+    # an input that never changes still gets a range, since on a device it does change
     half = (high - low) / 2 + margin * (high - low).clamp(min=0.1)
     angles = torch.pi * torch.arange(points, dtype=torch.double, device=seen.device) / (points - 1)
     inputs = (low + high) / 2 + half * angles.cos()[:, None]
@@ -262,7 +269,7 @@ def _grid(calls: list[LayerCircuits], points: int, margin: float) -> LayerCircui
 
 
 def _frequencies(circuits: LayerCircuits) -> Tensor:
-    """(e, f) frequencies of each edge, 0 among them, padded with NaN."""
+    """Return the frequencies (e, f) of each edge, including 0, padded with NaN."""
     circuit, fixed = circuits.circuit, circuits.layer.fixed_scale
     scales = circuits.scale.cpu().tolist()
     rows = [_spectrum(circuit, fixed or tuple(scale)) for scale in scales]
@@ -278,12 +285,12 @@ def _spectrum(circuit: Circuit, scale: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _coefficients(frequencies: Tensor) -> Tensor:
-    """(e,) the number of coefficients of each edge."""
+    """Return the number of coefficients (e,) of each edge."""
     return 2.0 * (~frequencies.isnan()).sum(-1) - 1
 
 
 def _features(x: Tensor, frequencies: Tensor) -> Tensor:
-    """(n, e, c): 1, then √2·cos ωx and √2·sin ωx; 0 where a frequency is padding."""
+    """Return (n, e, c): 1, then √2·cos ωx and √2·sin ωx; 0 for padding."""
     angles = x[..., None] * frequencies[:, 1:]
     waves = 2**0.5 * torch.cat([angles.cos(), angles.sin()], -1).nan_to_num(0.0)
     return torch.cat([torch.ones_like(x)[..., None], waves], -1)

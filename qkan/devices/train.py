@@ -37,31 +37,32 @@ def on_device(
     gradient: str = "parameter-shift",
     store: str | os.PathLike[str] | None = None,
 ) -> OnDevice:
-    """Let a model's circuits run on a device inside a `with`, forward and backward.
+    """Make a model's circuits run on a device inside a `with` block, forward and backward.
 
     Gradients are measured by parameter shift, ∂φ/∂α = (φ(α + π/2) - φ(α - π/2))/2 for the angle α
-    of each rotation of the lowered circuit, all edges and samples at once. This takes two row sets
-    for each rotation that carries a parameter or x, gates that merge counted once ("pz" at 3
-    repetitions: 16), in the same job as the forward pass. From ∂φ/∂α follow those of theta, scale
-    (times x), shift and x (times scale), so networks of several layers train; where |e| ≥ 1 an
-    arccos has the derivative 0. Every feature of a `DARUAN` is measured, also where its amplitude
-    is 0, for the amplitude has a gradient there. Weights, bases and whatever stands between the
-    layers are differentiated in torch. There are first derivatives only.
+    of each rotation of the lowered circuit, for all edges and samples at once. This takes two more
+    measurements for each rotation that depends on a parameter or x (16 for "pz" with 3
+    repetitions), in the same job as the forward pass. The derivatives by theta, scale, shift and x
+    follow from ∂φ/∂α, so networks of several layers can be trained; for |e| ≥ 1 the derivative of
+    an arccos is 0. Every feature of a `DARUAN` is measured, even if its amplitude is 0, since the
+    amplitude has a gradient there. Weights, base activations and modules between the layers are
+    differentiated in torch. There are first derivatives only.
 
     Args:
-        model: Any module with `QKANLayer`s or `DARUAN`s in it; `fit`, an optimizer or plain calls
-            use it as always.
+        model: Any module with `QKANLayer`s or `DARUAN`s in it; use it with `fit`, an optimizer or
+            by plain calls, as always.
         backend: The device.
-        gradient: "parameter-shift", or "hybrid": forward on the device, backward through its
-            closed form by the calibration (as in `noisy`), which needs no further shots.
+        gradient: "parameter-shift", or "hybrid" for a backward pass through the device's closed
+            form from its calibration (as in `noisy`), which needs no further shots.
         store: The run's directory, as in `run`.
 
     Returns:
-        A context; inside it `model(x)` measures. It counts `jobs` and `seconds`.
+        A context, inside which `model(x)` measures. It counts `jobs` and `seconds`.
 
     Raises:
-        QKANError: A model without circuits or already on a device; an unknown gradient; inside,
-            a NaN or an infinity (named) or values that a failed job did not bring.
+        QKANError: The model has no circuits or is on a device already; `gradient` is unknown;
+            inside the block, a value is NaN or infinite (the message names it) or missing because
+            of a failed job.
 
     Source: parameter shift, arXiv 1811.11184.
     """
@@ -71,10 +72,10 @@ def on_device(
 
 
 class OnDevice:
-    """A model on a device: `with on_device(model, backend) as device: fit(model, …)`.
+    """A model on a device, used as `with on_device(model, backend) as device: fit(model, …)`.
 
     Attributes:
-        model: The model; between the ends of the `with` its activations are measured.
+        model: The model; inside the `with` block its activations are measured.
         backend: The device.
     """
 
@@ -85,7 +86,7 @@ class OnDevice:
         self._gradient, self._store = gradient, store
         self._stack: ExitStack | None = None
         self._run: Run | None = None
-        # φ as the device would give it without shots; of an ideal device, exactly
+        # φ as the device would measure it with infinitely many shots; exact for an ideal device
         ideal = gradient != "hybrid" or backend.calibration().is_missing
         self._simulate: Evaluate = (
             LayerCircuits.simulate if ideal else noisy_expectation(backend, fused=backend.fused)
@@ -106,7 +107,7 @@ class OnDevice:
             self._stack = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The model's output, measured; only inside the `with`."""
+        """Return the measured output of the model; only inside the `with` block."""
         if self._stack is None:
             raise QKANError("The model is not on the device; use `with on_device(…) as device:`.")
         out: Tensor = self.model(x)
@@ -114,21 +115,21 @@ class OnDevice:
 
     @property
     def jobs(self) -> tuple[str, ...]:
-        """Ids of the jobs submitted so far."""
+        """The ids of the jobs submitted so far."""
         return self._opened().jobs
 
     @property
     def seconds(self) -> float:
-        """Time on the device that is billed so far."""
+        """The time on the device billed so far."""
         return self._opened().seconds
 
     def _opened(self) -> Run:
         if self._run is None:
-            raise QKANError("No run was opened yet; use `with on_device(…) as device:`.")
+            raise QKANError("There is no run yet; use `with on_device(…) as device:`.")
         return self._run
 
     def _activate(self, circuits: LayerCircuits) -> Tensor:
-        """The readout of measured values, with the derivatives that were asked for."""
+        """The readout of measured values, with the derivatives that are needed."""
         check_circuits(circuits)
         if not circuits.values:
             return circuits.x * 0
@@ -153,7 +154,7 @@ class OnDevice:
 
 
 def _angle(circuits: LayerCircuits, rotation: Rotation) -> Tensor:
-    """The angle of a rotation on every edge, (n, e), differentiable."""
+    """Return the angle of a rotation on every edge, (n, e), differentiable."""
     theta, shift = circuits.theta[None], circuits.shift[None]
     scale = circuits.layer.fixed_scale or circuits.scale[None]
     return rotation_angle(rotation, circuits.x, theta, scale, shift).squeeze(-2)

@@ -1,1 +1,1 @@
-"""The feed-forward blocks of other people's networks: replace them, distil into them."""
+"""Replace the feed-forward blocks and activations of a network, and distil into the new ones."""

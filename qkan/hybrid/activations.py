@@ -1,4 +1,4 @@
-"""`replace_activation`: the activations of a model exchanged for ones that learn, all or none."""
+"""`replace_activation`: exchange the activations of a model for trainable ones, all or none."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .replace import Replaced
 from .swap import Swap
 
 MakeActivation = Callable[[int | None, Any], nn.Module]
-"""From the number of features, None where it is not known, and the old activation to a new one."""
+"""A function of the number of features, or None, and the old activation; it returns a new one."""
 
 WhereActivation = str | Callable[[str, Any], bool]
-"""A pattern of names, or a test of a name and the activation of that name."""
+"""A pattern of names, or a function that is true for a name and its activation."""
 
 _NAMES = ("act", "gelu", "nonlinear")
 """Parts of the names of attributes that hold an activation which is a function."""
 
 _OTHERS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
-"""Classes that torch keeps among its activations, and that mix features or halve their number."""
+"""Classes in torch's module of activations that mix features or halve their number."""
 
 _CALLED = ("gelu", "relu", "silu", "swish", "mish", "activation")
 """Parts of the names of classes of a model's own activations, such as BloomGelu."""
@@ -48,11 +48,11 @@ def replace_activation(
     """Exchange the activations of a model, in place, for modules that `make` builds.
 
     By default each becomes a `DARUAN` with the old activation as its base and an amplitude of 0, so
-    that the model computes what it did, to the bit, until it is trained: `param_groups(model, lr)`
-    gives the angles their own learning rate. An activation is a module such as `torch.nn.GELU` or
-    one of transformers' `ACT2FN`, or a function that an attribute holds. In a block with a gate it
-    is the gate's. An activation that a forward method calls by itself, such as `F.gelu` written
-    there, cannot be reached.
+    that the model's output does not change by a single bit before it is trained.
+    `param_groups(model, lr)` gives the angles their own learning rate. An activation is a module
+    such as `torch.nn.GELU` or one of transformers' `ACT2FN`, or a function that an attribute holds.
+    In a block with a gate, the gate's activation is exchanged. A function that a forward method
+    calls directly, such as `F.gelu`, cannot be exchanged.
 
     In a model of transformers, `model.config.qkan` says what was replaced, so that
     `save_pretrained` keeps it and `qkan.from_pretrained` builds it again; pass the whole model. A
@@ -61,20 +61,23 @@ def replace_activation(
 
     Args:
         model: Any module, on any device, of any real dtype; the new modules follow it in both.
-        make: From the number of features and the old activation to a new module. The number is
-            that of the linear maps beside it, and None where none is known. None stands for a
-            DARUAN with eight groups, and with one where the number is None.
-        where: Which activations. None for those of the feed-forward blocks that `ffn_names` lists,
-            and for all in a model that has none; a name or a pattern of names such as
-            "*.h.0.mlp.act"; or a function of a name and an activation.
+        make: A function of the number of features and the old activation that returns the new
+            module. The number is the width of the linear maps beside the activation, or None where
+            it is not known. The default makes a DARUAN with eight groups, or with one group where
+            the number is not known.
+        where: Which activations to exchange. None means those of the feed-forward blocks that
+            `ffn_names` lists, or all activations of a model without such blocks. Otherwise a name,
+            a pattern of names such as "*.h.0.mlp.act", or a function that is true for a name and
+            its activation.
 
     Returns:
-        The names of the new modules, with `before`, `after` (parameters) and `undo()`.
+        The names of the new modules, with the numbers of parameters `before` and `after`, and
+        `undo()`.
 
     Raises:
-        QKANError: No activation, or a block in which none can be reached; a model in
-            DistributedDataParallel; a new module that does not keep the shape of its input. The
-            message names it, and the model is unchanged.
+        QKANError: There is no activation, or none can be reached in a block; the model is inside
+            DistributedDataParallel; a new module changes the shape of its input. The message names
+            the module, and the model is unchanged.
 
     Example:
         >>> import torch
@@ -87,12 +90,14 @@ def replace_activation(
         >>> replaced.undo()
     """
     if not isinstance(model, nn.Module):
-        raise QKANError(f"replace_activation: the model is a {type(model).__name__}, no module.")
+        raise QKANError(
+            f"replace_activation: the model is a {type(model).__name__}, not a torch.nn.Module."
+        )
     if isinstance(make, nn.Module) or not (make is None or callable(make)):
         raise QKANError(
-            f"replace_activation: make is a {type(make).__name__} itself; pass a function that "
-            "builds a new module for each activation, such as "
-            "lambda features, base: DARUAN(features, group=8, base=base)."
+            f"replace_activation: make is a {type(make).__name__}; pass a function that builds a "
+            "new module for each activation, such as lambda features, base: DARUAN(features, "
+            "group=8, base=base)."
         )
     for module in model.modules():
         check_unwrapped(module, "replace_activation")
@@ -116,8 +121,8 @@ class Place(Block):
     """An attribute of a module that holds an activation.
 
     Attributes:
-        features: The size of the last axis of its input, None where it is not known.
-        like: A parameter of the device and dtype of its input, None in a model without any.
+        features: The size of the last axis of its input, or None where it is not known.
+        like: A parameter with the device and dtype of its input, or None in a model without any.
     """
 
     features: int | None = None
@@ -157,7 +162,7 @@ def is_activation(name: str, value: object) -> bool:
 
 
 def _places_in(owner: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """The attributes of a module itself that hold an activation, but what one is made of."""
+    """The attributes of a module that hold an activation, without those inside an activation."""
     if isinstance(module, DARUAN) or is_activation("", module):
         return
     for name, value in [*module._modules.items(), *vars(module).items()]:
@@ -167,7 +172,7 @@ def _places_in(owner: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, 
 
 def _block_places(block: Block) -> list[Place]:
     """The activations of a feed-forward block."""
-    # where the block is part of a larger layer, that one's other parts are none of its business
+    # where the block is part of a larger layer, the other parts of that layer are left alone
     found = [*_places_in(block.owner, block.module)] if block.kind.slot else []
     for inner, module in block.slot.named_modules():
         path = (block.owner, block.kind.slot, inner)
@@ -225,8 +230,9 @@ def _chosen(model: nn.Module, where: WhereActivation | None) -> list[Place]:
             if not _block_places(block):
                 raise QKANError(
                     f"replace_activation: no activation can be reached in {block.name}, a "
-                    f"{type(block.module).__name__}: its forward calls it by itself, or it has "
-                    "none. Leave this block out by where, or write the activation as a module."
+                    f"{type(block.module).__name__}: its forward method calls the function "
+                    "directly, or it has none. Leave this block out with where=, or write the "
+                    "activation as a module."
                 )
         names = {place.name for block in blocks for place in _block_places(block)}
         chosen = [place for place in places if place.name in names]
@@ -245,17 +251,17 @@ def _chosen(model: nn.Module, where: WhereActivation | None) -> list[Place]:
         names_found = [place.name for place in places]
         hint = (
             did_you_mean(where, names_found) if isinstance(where, str) and places
-            else f"There are: {', '.join(names_found[:6])}." if places
+            else f"It has: {', '.join(names_found[:6])}." if places
             else "Write it as a module, such as torch.nn.GELU(), that forward calls."
         )  # fmt: skip
         raise QKANError(
-            f"replace_activation: no such activation in a {type(model).__name__}. {hint}"
+            f"replace_activation: found no such activation in a {type(model).__name__}. {hint}"
         )
     return chosen
 
 
 def _check_new(model: nn.Module, place: Place, new: object, others: list[nn.Module]) -> None:
-    """Raise unless a new activation is a module of its own that keeps the shape of its input."""
+    """Raise unless a new activation is a new module that keeps the shape of its input."""
     if not isinstance(new, nn.Module):
         raise QKANError(
             f"replace_activation: make returned a {type(new).__name__} for {place.name}; return a "
@@ -265,8 +271,8 @@ def _check_new(model: nn.Module, place: Place, new: object, others: list[nn.Modu
     held -= {id(p) for module in place.parts for p in module.parameters()}
     if any(id(p) in held for p in new.parameters()) or any(new is other for other in others):
         raise QKANError(
-            f"replace_activation: make returned for {place.name} what is in the model already, or "
-            "what it had returned before; build a new module in each call."
+            f"replace_activation: make returned for {place.name} a module that is in the model "
+            "already, or that it had returned before; build a new module in each call."
         )
     like = place.weight
     new.to(like.device, like.dtype if like.is_floating_point() else None)
@@ -291,10 +297,10 @@ def _check_new(model: nn.Module, place: Place, new: object, others: list[nn.Modu
 
 
 def rebuild(model: nn.Module, entries: dict[str, dict[str, Any]]) -> set[nn.Module]:
-    """Put activations of these descriptions, without values, where their names say.
+    """Build the described activations, without values, and put them where their names say.
 
     Raises:
-        LookupError: There is no activation of a name.
+        LookupError: The model has no activation of one of the names.
     """
     places = {place.name: place for place in _places(model, find_blocks(model))}
     replacements: list[tuple[Block, nn.Module]] = []

@@ -1,8 +1,8 @@
-"""The hook by which `AutoModel.from_pretrained` in transformers builds replaced modules.
+"""The hook by which `AutoModel.from_pretrained` of transformers builds replaced modules.
 
-transformers lets a package exchange modules before weights are loaded: a quantiser, which
-config.json names. Nothing is quantised here. `qkan` has this module imported as soon as the
-quantisers of transformers are.
+In transformers, a quantiser that config.json names may exchange modules before the weights are
+loaded. This module registers itself as such a quantiser, but quantises nothing. It is imported as
+soon as the quantisers of transformers are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .pretrained import check_record, exchange, settle
 
 @register_quantization_config(METHOD)
 class ReplacedModules(QuantizationConfigMixin):
-    """What stands in config.json for the hook; the modules themselves are in the record beside."""
+    """The entry in config.json that names the hook; the record beside it describes the modules."""
 
     def __init__(self, **unused: object) -> None:
         self.quant_method = METHOD  # type: ignore[assignment]
@@ -28,16 +28,16 @@ class ReplacedModules(QuantizationConfigMixin):
 
 @register_quantizer(METHOD)
 class ReplacedModulesLoader(HfQuantizer):
-    """It builds the modules of the record while a model is loaded, and leaves no trace."""
+    """Builds the modules of the record while a model is loaded, and then removes itself."""
 
     is_trainable = True
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
-        """Return true, for the model is saved as any other."""
+        """Return True, since the model is saved like any other."""
         return True
 
     def update_attn_implementation(self, config: Any) -> Any:
-        """Check the record and take the guard away, before weights are looked for."""
+        """Check the record and remove the guard, before the weights are looked for."""
         check_record(config.name_or_path or "this folder", config)
         return unguarded(config)
 

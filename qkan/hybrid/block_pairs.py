@@ -1,7 +1,7 @@
-"""Pairs of a teacher's block and the student's module that learns to do what the block does.
+"""Pairs of a teacher's block and the student's module that learns to replace it.
 
-Nothing is stored: while the teacher computes, each of its blocks hands its input and output to the
-student's module, which takes the gradient at once.
+Nothing is stored: as soon as the teacher has computed a block, the gradient of the student's module
+is taken from the block's input and output.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .comparison import counted_rows, relative_error
 
 @dataclass(eq=False)
 class BlockPair:
-    """A block of the teacher, and the student's module that learns to do the same.
+    """A block of the teacher, and the student's module that learns to replace it.
 
     Attributes:
         name: The block's name.
         reads: The teacher's module whose input is the block's.
         writes: The teacher's module whose output is the block's.
         student: The module that learns.
-        old: Computes what the teacher's block does, with the block's own parameters.
-        inputs: How many of the tensors that the teacher's module is called with are the student's
-            too; None for all, as experts take the router's choice.
-        mask: Tokens that count in the current batch, flat; None when all do.
+        old: The function that the teacher's block computes, with the block's own parameters.
+        inputs: How many of the arguments of the teacher's module the student's module takes too;
+            None for all, as with experts, which also take the router's choice.
+        mask: Which tokens of the current batch count, as a flat tensor; None when all do.
         calls: How often the teacher used the block in the current batch.
-        error: Sum over the calls of the relative squared error.
+        error: The sum over the calls of the relative squared error.
     """
 
     name: str
@@ -56,7 +56,7 @@ class BlockPair:
         self._inputs.clear()
 
     def finish(self) -> float:
-        """Turn the sum over the calls into their mean, and return the mean error."""
+        """Divide the gradient and the error by the number of calls, and return the mean error."""
         if not self.calls:
             raise QKANError(
                 f"distill_ffn: the teacher's forward did not pass through {self.name}, so there is "
@@ -70,7 +70,7 @@ class BlockPair:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """While this lasts, every use of the block adds to the gradients of the student."""
+        """Add to the student's gradients at every use of the teacher's block while this lasts."""
         with (
             self.reads.register_forward_pre_hook(self._see_input, with_kwargs=True),
             self.writes.register_forward_hook(self._see_output),
@@ -79,7 +79,7 @@ class BlockPair:
 
     @contextmanager
     def guiding(self, alpha: float) -> Iterator[None]:
-        """While this lasts, the student's module returns alpha·old(x) + (1 - alpha)·new(x)."""
+        """Make the student's module return alpha·old(x) + (1 - alpha)·new(x) while this lasts."""
         like = next(self.reads.parameters())
 
         def mix(module: nn.Module, args: Any, kwargs: Any, new: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class BlockPair:
         if not isinstance(output, Tensor):
             raise QKANError(
                 f"distill_ffn: {self.name} returns a {type(output).__name__} in the teacher; only "
-                "blocks that return a tensor can be learnt."
+                "a block that returns a tensor can be distilled."
             )
         like = next(self.student.parameters())
         x, *rest, wanted = (t.detach().to(like.device) for t in (*self._inputs.pop(), output))
@@ -109,8 +109,8 @@ class BlockPair:
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise QKANError(
                     f"distill_ffn: {self.name} maps {tuple(x.shape)} to {tuple(wanted.shape)} in "
-                    f"the teacher and to {shape} in the student; they must be the same model but "
-                    "for the replaced blocks."
+                    f"the teacher and to {shape} in the student; apart from the replaced blocks "
+                    "they must be the same model."
                 )
             error = relative_error(*counted_rows(self.mask, f"{self.name} saw", found, wanted))
             error.backward()
@@ -123,7 +123,7 @@ def find_pairs(
 ) -> list[BlockPair]:
     """Pair the teacher's blocks with the student's modules of those names.
 
-    Without names they are the feed-forward blocks at whose place the student has another class.
+    Without names, these are the feed-forward blocks whose class differs in the student.
     """
     blocks = {block.name: block for block in find_blocks(teacher)}
     if names is None:
@@ -136,8 +136,9 @@ def find_pairs(
     names = [names] if isinstance(names, str) else names
     if not names:
         raise QKANError(
-            f"distill_ffn: no block of the {type(student).__name__} is replaced, as far as the "
-            "teacher's blocks tell; call replace_ffn(student, …) first, or pass the names."
+            f"distill_ffn: found no replaced block in the {type(student).__name__}: every "
+            "feed-forward block has the same class as in the teacher. Call replace_ffn(student, …) "
+            "first, or pass names=."
         )
     return [_pair(teacher, student, blocks, name) for name in dict.fromkeys(names)]
 
@@ -170,7 +171,7 @@ def _found(model: nn.Module, who: str, name: str) -> str:
     found = resolved(model, name)
     if found is None:
         raise QKANError(
-            f"distill_ffn: the {who}, a {type(model).__name__}, has no module {name!r}; teacher "
-            "and student must be the same model but for the replaced blocks."
+            f"distill_ffn: the {who}, a {type(model).__name__}, has no module {name!r}; apart from "
+            "the replaced blocks, teacher and student must be the same model."
         )
     return found

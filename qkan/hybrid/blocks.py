@@ -1,8 +1,8 @@
-"""Where feed-forward blocks stand in models: the kinds of blocks as data, and what finds them.
+"""The kinds of feed-forward blocks as data, and the functions that find blocks in a model.
 
 A kind names parts by attribute, so that no library of models is imported. A block that is a module
 of its own is exchanged as a whole. Where its linear maps are parts of a larger layer, the new
-module takes the place of the first one and the rest of the block passes on what it gets.
+module takes the place of the first map and the other parts return their input.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from .experts import QKANExperts
 
 _SIZES = (("in_features", "out_features"), ("nx", "nf"))
-"""What linear maps call their inputs and outputs; the second is the Conv1D of transformers."""
+"""The attributes with the sizes of a linear map; the second pair is that of Conv1D."""
 
 
 class Switch(NamedTuple):
-    """An attribute of the modules of one class around a block, false while it is replaced."""
+    """An attribute of the modules of one class that contain a block; false while it is replaced."""
 
     of: type[nn.Module]
     attribute: str
@@ -33,14 +33,14 @@ class BlockKind:
 
     Attributes:
         first: Paths of the linear maps that read the block's input.
-        last: Path of the linear map that makes its output.
+        last: Path of the linear map that computes its output.
         slot: Path that the new module takes; "" when the block is the module itself.
-        passing: Paths of what else is in the block, which then passes on what it gets.
-        numbers: Attributes, where the module has them, with the values that they then take.
-        switch: What is switched off around the module.
+        passing: Paths of the other parts of the block, which then return their input.
+        numbers: Attributes of the module, where it has them, and the values that they then take.
+        switch: An attribute of the modules around this one that is then switched off.
         of: The module's class.
-        beside: What else the module has; tells layers apart that share names.
-        known: Whether how the module is called is known, too.
+        beside: Attributes that the module must have besides, to tell apart layers that share names.
+        known: Whether the arguments of the module's forward method are known, too.
     """
 
     first: tuple[str, ...]
@@ -74,7 +74,7 @@ class BlockKind:
 def _encoder_layer(of: type[nn.Module]) -> BlockKind:
     return BlockKind(
         ("linear1",), "linear2", slot="linear1", passing=("activation", "dropout", "linear2"),
-        # 0 says neither ReLU nor GELU; for those the fast path computes the block by itself
+        # 0 means neither ReLU nor GELU, for which the fast path would compute the block itself
         numbers=(("activation_relu_or_gelu", 0),),
         switch=Switch(nn.TransformerEncoder, "use_nested_tensor"), of=of,
     )  # fmt: skip
@@ -83,33 +83,33 @@ def _encoder_layer(of: type[nn.Module]) -> BlockKind:
 BLOCK_KINDS = (
     BlockKind(("c_fc",), "c_proj"),  # GPT-2, GPT-Neo
     BlockKind(("gate_proj", "up_proj"), "down_proj"),  # Llama, Mistral, Qwen, Gemma
-    BlockKind(("up_proj",), "down_proj"),  # those without a gate
-    BlockKind(("gate_up_proj",), "down_proj"),  # those with gate and map in one
-    BlockKind(("w1", "w3"), "w2"),  # Llama's own code
+    BlockKind(("up_proj",), "down_proj"),  # models without a gate
+    BlockKind(("gate_up_proj",), "down_proj"),  # models with both maps in one matrix
+    BlockKind(("w1", "w3"), "w2"),  # Llama, the original code
     BlockKind(("fc1",), "fc2"),  # timm's Mlp; ViT, CLIP, Phi
     BlockKind(("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon
     BlockKind(("fc_in",), "fc_out"),  # GPT-J
     BlockKind(("lin1",), "lin2"),  # DistilBERT
     BlockKind(("Wi",), "Wo"),  # ModernBERT
     BlockKind(("intermediate_dense",), "output_dense"),  # Wav2Vec2, HuBERT, WavLM and others
-    BlockKind(("linear_fc1",), "linear_fc2"),  # the towers of Qwen's models that see
+    BlockKind(("linear_fc1",), "linear_fc2"),  # the vision towers of Qwen's models
     BlockKind(("fc_1", "fc_2"), "proj"),  # litgpt with a gate
     BlockKind(("fc",), "proj"),  # litgpt without a gate
     BlockKind(("wi_0", "wi_1"), "wo"),  # T5 with a gate
     BlockKind(("wi",), "wo"),  # T5 without a gate
-    # BLOOM and MPT, which are given the residual and add it
+    # BLOOM and MPT, whose blocks take the residual as an argument and add it
     BlockKind(
         ("dense_h_to_4h",), "dense_4h_to_h", slot="dense_h_to_4h",
         passing=("gelu_impl", "dense_4h_to_h"),
-        # above 1 the weight of the last map may be used without calling it
+        # above 1, the block may use the weight of its last map without calling the map
         numbers=(("pretraining_tp", 1),), beside=("hidden_dropout",),
     ),
     BlockKind(
         ("up_proj",), "down_proj", slot="up_proj", passing=("act", "down_proj"),
         beside=("hidden_dropout",),
     ),
-    # XLNet and Funnel, which add the residual and normalise; XLNet's one dropout is between the
-    # maps and behind them, so that it now comes twice behind the block
+    # XLNet and Funnel, which add the residual and normalise; XLNet uses one dropout between the
+    # maps and after them, so that it is now applied twice after the block
     BlockKind(
         ("layer_1",), "layer_2", slot="layer_1", passing=("activation_function", "layer_2"),
         beside=("layer_norm", "dropout"),
@@ -136,7 +136,7 @@ BLOCK_KINDS = (
     _encoder_layer(nn.TransformerDecoderLayer),
     BlockKind(("linear1",), "linear2"),
 )  # fmt: skip
-"""All kinds that are known, in the order in which they are tried."""
+"""All known kinds, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class Block:
         return first[0], last[1]
 
     def replacement(self, make: Callable[[int], nn.Module]) -> nn.Module:
-        """The new module, by what makes one from a number of inputs."""
+        """The new module that `make` builds for the block's number of inputs."""
         return make(self.sizes[0])
 
     def _named(self, path: str) -> str:
@@ -200,7 +200,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class ExpertBank(Block):
-    """Routed experts whose weights are held together, of three dimensions, by one module."""
+    """Routed experts whose weights one module holds together, as tensors of three dimensions."""
 
     @property
     def weight(self) -> Tensor:
@@ -211,7 +211,7 @@ class ExpertBank(Block):
 
     @property
     def linears(self) -> dict[str, nn.Module]:
-        """An empty dict, for the maps are no modules."""
+        """An empty dict, since the experts' maps are not modules."""
         return {}
 
     @property
@@ -222,19 +222,19 @@ class ExpertBank(Block):
         return size, size
 
     def replacement(self, make: Callable[[int], nn.Module]) -> nn.Module:
-        """A bank of new modules, one an expert."""
+        """A bank of new modules, one for each expert."""
         each = [make(self.sizes[0]) for _ in range(len(self.weight))]
         wrong = [one for one in each if not isinstance(one, nn.Module)]
-        # what is no module is reported as it is for other blocks
+        # a result that is not a module is reported as for other blocks
         return wrong[0] if wrong else QKANExperts(each)
 
 
 _BANK = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias"}
-"""What the parameters of a bank of experts are called in transformers."""
+"""The names of the parameters of a bank of experts in transformers."""
 
 
 def _bank_size(module: nn.Module) -> int | None:
-    """The inputs of an expert, if a module is a bank of experts that is called by a router."""
+    """The number of inputs of an expert, or None unless the module is a bank of routed experts."""
     down, count = attribute(module, "down_proj"), attribute(module, "num_experts")
     if not isinstance(down, nn.Parameter) or down.ndim != 3 or len(down) != count:
         return None
@@ -265,7 +265,7 @@ def _holds_experts(module: nn.Module) -> bool:
 
 
 def find_blocks(model: nn.Module) -> list[Block]:
-    """All blocks in the model that are of a known kind, in the order of its modules."""
+    """All blocks of a known kind in the model, in the order of its modules."""
     found: list[Block] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
@@ -282,13 +282,13 @@ def find_blocks(model: nn.Module) -> list[Block]:
 
 
 def block_of(name: str, module: nn.Module) -> Block | None:
-    """Any module as a block from its first linear map to its last one; None without such maps."""
+    """Any module as a block from its first linear map to its last; None if it has no linear map."""
     maps = [path for path, inner in module.named_modules() if linear_sizes(inner) is not None]
     return Block(name, module, BlockKind((maps[0],), maps[-1], known=False)) if maps else None
 
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Inputs and outputs of a linear map, whatever holds its weight; None for another module."""
+    """The numbers of inputs and outputs of a linear map of any kind; None for another module."""
     if getattr(module, "weight", getattr(module, "qweight", None)) is None:
         return None
     for names in _SIZES:
@@ -299,7 +299,7 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
 
 
 def attribute(module: nn.Module, path: str) -> object:
-    """What stands at a path of attributes, or None."""
+    """The object at a path of attributes, or None."""
     found: object = module
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -313,13 +313,13 @@ def child(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def _owns_all(maps: list[nn.Module], module: nn.Module) -> bool:
-    """Whether all parameters of a module belong to those maps."""
+    """Whether all parameters of a module belong to the given maps."""
     own = {parameter for linear in maps for parameter in linear.parameters()}
     return all(parameter in own for parameter in module.parameters())
 
 
 def _takes_one_tensor(module: nn.Module) -> bool:
-    """Whether forward needs one argument and no more."""
+    """Whether the module's forward method needs exactly one argument."""
     needed = [
         parameter
         for parameter in inspect.signature(type(module).forward).parameters.values()

@@ -15,7 +15,7 @@ from .experts import QKANExperts
 from .probe import around, evaluated, extra_arguments
 
 _WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel")
-"""Classes that keep account of the parameters that a model had when they were put around it."""
+"""Classes that remember the parameters that a model had when they were wrapped around it."""
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -48,13 +48,13 @@ def check_blocks(model: nn.Module, blocks: Sequence[Block], *, frozen: bool) -> 
 
 
 def check_unwrapped(module: nn.Module, caller: str) -> None:
-    """Raise if a module is one that distributes the parameters which it found in a model."""
+    """Raise if a module is a wrapper that distributes the parameters of a model."""
     kind = type(module).__name__
     if kind in _WRAPPERS:
         raise QKANError(
-            f"{caller}: a {kind} is around blocks of the model; it knows the parameters that "
-            "were there when it was built, and would not bring the gradients of new ones together "
-            "over the processes. Replace in the model first, and wrap it after."
+            f"{caller}: a {kind} contains blocks of the model. It knows the parameters that it was "
+            "built with and would not average the gradients of new ones over the processes. "
+            "Replace in the model first, and wrap it afterwards."
         )
 
 
@@ -66,8 +66,8 @@ def _holds_tensors(module: nn.Module) -> bool:
 def _check_linear(name: str, linear: nn.Module) -> None:
     if hasattr(linear, "base_layer"):
         raise QKANError(
-            f"replace_ffn: {name} has an adapter on it ({type(linear).__name__}), which would be "
-            "lost; replace first and add adapters after, or merge them with merge_and_unload()."
+            f"replace_ffn: {name} has an adapter ({type(linear).__name__}), which would be lost; "
+            "replace first and add adapters afterwards, or merge them with merge_and_unload()."
         )
     _check_weight(name, linear, getattr(linear, "weight", None))
 
@@ -77,17 +77,18 @@ def _check_weight(name: str, linear: nn.Module, weight: object) -> None:
         found = weight.dtype if isinstance(weight, Tensor) else "packed"
         raise QKANError(
             f"replace_ffn: {name} is quantised ({type(linear).__name__}, {found}); load the model "
-            "in real floats, replace, and quantise what is left."
+            "in a floating-point dtype, replace, and quantise the rest afterwards."
         )
     if type(weight.data) is not Tensor:
         raise QKANError(
-            f"replace_ffn: the weight of {name} is a {type(weight.data).__name__}, quantised or "
-            "distributed; replace in a model of ordinary tensors, before it is sharded."
+            f"replace_ffn: the weight of {name} is a {type(weight.data).__name__}, which is "
+            "quantised or distributed; replace in a model of ordinary tensors, before it is "
+            "sharded."
         )
     if weight.is_meta and hasattr(linear, "_hf_hook"):
         raise QKANError(
             f"replace_ffn: the weight of {name} is offloaded; load the model without offloading, "
-            "replace, and dispatch it after."
+            "replace, and dispatch it afterwards."
         )
 
 
@@ -103,19 +104,19 @@ def _check_parameters(block: Block, parts: Sequence[nn.Module], uses: Uses, froz
             )
     if not frozen and not any(parameter.requires_grad for parameter in own):
         raise QKANError(
-            f"replace_ffn: {block.name} is frozen, all of its parameters have requires_grad=False, "
-            "and the new module will be trainable. If only the new modules are to be trained, "
-            "pass frozen=True; otherwise unfreeze the model with requires_grad_()."
+            f"replace_ffn: {block.name} is frozen: all of its parameters have requires_grad=False, "
+            "but the new module will be trainable. To train only the new modules, pass "
+            "frozen=True; otherwise unfreeze the model with requires_grad_()."
         )
 
 
 def check_new_modules(model: nn.Module, replacements: Sequence[tuple[Block, nn.Module]]) -> None:
-    """Raise `QKANError` unless each new module is one and fits where its block stood.
+    """Raise `QKANError` unless each new module is a module that fits in the place of its block.
 
     The new modules also get the device, dtype and mode of their blocks.
 
     Args:
-        model: The model, which has none of them yet.
+        model: The model, which does not contain the new modules yet.
         replacements: Blocks with their new modules.
     """
     held: set[object] = {*model.modules(), *model.parameters()}
@@ -140,18 +141,18 @@ def _check_is_new(block: Block, new: object, held: set[object]) -> set[object]:
             f"replace_ffn: make({block.sizes[0]}) returned a {type(new).__name__} for "
             f"{block.name}; return a torch.nn.Module."
         )
-    # an activation without parameters may be everywhere
+    # an activation without parameters may be used in several places
     parts = {new, *new.parameters()}
     if parts & held:
         raise QKANError(
-            f"replace_ffn: make returned for {block.name} what is in the model already, or "
-            "what it had returned before; build a new module in each call."
+            f"replace_ffn: make returned for {block.name} a module that is in the model already, "
+            "or that it had returned before; build a new module in each call."
         )
     return parts
 
 
 def _check_same_task(block: Block, new: nn.Module) -> None:
-    """Raise where a block that is a whole module does or is told more than the new one would."""
+    """Raise if the old module computes more, or takes more arguments, than the new one would."""
     kind = type(block.module).__name__
     if not block.kind.known:
         _check_call(block, block.module, f"the {kind}")
@@ -160,9 +161,10 @@ def _check_same_task(block: Block, new: nn.Module) -> None:
     missing = extra_arguments(block.module, new)
     if missing:
         raise QKANError(
-            f"replace_ffn: the {kind} at {block.name} may be given {', '.join(missing)} as well, "
-            f"which the forward of the new {type(new).__name__} does not take; make a module whose "
-            "forward takes them, or **kwargs, and knows what to do with them."
+            f"replace_ffn: the {kind} at {block.name} may also be called with "
+            f"{', '.join(missing)}, which the forward method of the new {type(new).__name__} does "
+            "not take; make a module whose forward method takes and handles these arguments, or "
+            "**kwargs."
         )
     more = None if block.weight.is_meta else around(block, block.weight)
     if more is not None:
@@ -173,7 +175,7 @@ def _check_same_task(block: Block, new: nn.Module) -> None:
 
 
 def _check_call(block: Block, module: nn.Module, what: str) -> None:
-    """Raise unless the module maps the block's inputs to its outputs; on "meta" nothing runs."""
+    """Raise unless the module maps the block's inputs to its outputs; skip the call on "meta"."""
     like = block.weight
     if like.is_meta:
         return

@@ -13,14 +13,14 @@ from qkan.circuits import did_you_mean
 from qkan.errors import QKANError
 
 Mask = Callable[[Any], Tensor | None]
-"""From a batch to a bool tensor that holds for the tokens that count; None when all do."""
+"""A function of a batch: a bool tensor that is true for the tokens that count, or None."""
 
 OutputLoss = Callable[[Any, Any, Any], Tensor]
-"""(the student's output, the teacher's, the batch) -> a scalar to minimise."""
+"""A function of the student's output, the teacher's output and the batch: a scalar loss."""
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch, moved to its device: a mapping as keywords, a row as arguments."""
+    """Move a batch to the model's device, and call the model with its keywords or arguments."""
     device = next(model.parameters()).device
 
     def moved(value: Any) -> Any:
@@ -34,12 +34,12 @@ def call(model: nn.Module, batch: Any) -> Any:
         return model(moved(batch))
     raise QKANError(
         f"distill_ffn: a batch is a {type(batch).__name__}; wanted a tensor, a tuple of the "
-        "model's arguments, or a mapping of its keywords."
+        "model's arguments, or a mapping of its keyword arguments."
     )
 
 
 def find_mask(teacher: nn.Module, batch: Any, name: str, mask: Mask | None) -> Tensor | None:
-    """Which tokens of a batch count, flat, for the block of that name or, named "", the output."""
+    """Which tokens of a batch count for the block of that name, or for the output, named ""."""
     if mask is not None:
         found = mask(batch)
         if found is not None and (not isinstance(found, Tensor) or found.dtype != torch.bool):
@@ -56,7 +56,7 @@ def find_mask(teacher: nn.Module, batch: Any, name: str, mask: Mask | None) -> T
 def counted_rows(
     mask: Tensor | None, what: str, found: Tensor, wanted: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Two tensors (…, n) as rows (t, n) of the tokens that count; `what` begins a message."""
+    """Return two tensors (…, n) as rows (t, n) of the tokens that count; `what` begins an error."""
     found, wanted = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (found, wanted))
     if mask is None:
         return found, wanted
@@ -77,14 +77,14 @@ def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
-    """KL(teacher ‖ student) of the logits, the mean over rows (t, n), in nats."""
+    """KL(teacher ‖ student) of logits in nats, the mean over rows (t, n)."""
     own, other = (logits.float().log_softmax(-1) for logits in (found, wanted))
     total = F.kl_div(own, other, reduction="sum", log_target=True)
     return total / max(len(found), 1)
 
 
 def _cosine_distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """1 - cosine of the two, the mean over rows (t, n)."""
+    """1 - the cosine similarity, the mean over rows (t, n)."""
     return (1 - F.cosine_similarity(found.float(), wanted.float())).sum() / max(len(found), 1)
 
 
@@ -101,8 +101,8 @@ def output_loss(
         return loss
     if loss is not None and loss not in _LOSSES:
         raise QKANError(
-            f"distill_ffn: unknown loss {loss!r}. {did_you_mean(loss, _LOSSES)} Or a function of "
-            "the student's output, the teacher's and the batch."
+            f"distill_ffn: unknown loss {loss!r}. {did_you_mean(loss, _LOSSES)} Or pass a function "
+            "of the student's output, the teacher's output and the batch."
         )
 
     def compare(found: Any, wanted: Any, batch: Any) -> Tensor:
@@ -110,11 +110,12 @@ def output_loss(
         _, other = _main_output(wanted)
         if own.shape != other.shape:
             raise QKANError(
-                f"distill_ffn: the student's {kind} are {tuple(own.shape)} and the teacher's "
-                f"{tuple(other.shape)}; pass loss=, a function of both outputs and the batch."
+                f"distill_ffn: the student's {kind} have shape {tuple(own.shape)} and the "
+                f"teacher's {tuple(other.shape)}; pass loss=, a function of both outputs and the "
+                "batch."
             )
         name = loss or ("kl" if kind == "logits" and own.shape[-1] > 1 else "mse")
-        # a classifier's output, one row a sequence, has no tokens
+        # a classifier's output has one row for each sequence, and no tokens
         mask = masked(batch) if own.ndim > 2 else None
         return _LOSSES[name](*counted_rows(mask, f"the {kind} have", own, other.to(own.device)))
 
@@ -122,7 +123,7 @@ def output_loss(
 
 
 def _main_output(output: Any) -> tuple[str, Tensor]:
-    """The tensor in a model's output that stands for it, and what it is called."""
+    """The tensor that represents a model's output, and its name."""
     for name in ("logits", "last_hidden_state"):
         found = getattr(output, name, None)
         if isinstance(found, Tensor):

@@ -1,4 +1,4 @@
-"""`distill_ffn`: replaced blocks learn what the blocks did whose place they took."""
+"""`distill_ffn`: train replaced blocks to compute what the old blocks computed."""
 
 from __future__ import annotations
 
@@ -50,62 +50,67 @@ def distill_ffn(
     progress: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Distillation:
-    """Teach the replaced blocks of a student, in place, what the teacher's own blocks do.
+    """Train the replaced blocks of a student, in place, to compute what the teacher's blocks do.
 
-    First, block by block: the teacher runs a batch, and each replaced block takes the gradient of
-    its relative squared error Σ (student(x) - teacher(x))² / Σ teacher(x)², where x is what the
-    teacher's block was given, as soon as the teacher has computed it; nothing is stored. All
-    blocks learn in the same pass; one that a model uses several times, as ALBERT does, learns from
-    the mean over its uses. Then, if asked, end to end: the loss between both models' outputs.
+    The first stage goes block by block. The teacher runs a batch, and as soon as it has computed a
+    block for the input x, the replaced block takes the gradient of its relative squared error Σ
+    (student(x) - teacher(x))² / Σ teacher(x)²; nothing is stored. All blocks learn in the same
+    pass. A block that a model uses several times, as ALBERT does, learns from the mean over its
+    uses. The second stage, which is optional, goes end to end: it minimises the loss between both
+    models' outputs.
 
-    Tokens whose outputs are many times larger than the others', as models like BERT have them, rule
-    the relative error; blocks that are near in it may still give poor outputs together until the
-    second stage. A step of the first stage is a whole pass of the teacher: where time is short,
-    write inputs and outputs of the blocks down once, `fit` each block to them with a loss of your
+    In models like BERT a few tokens have much larger outputs than the others and dominate the
+    relative error, so blocks with a small error may still give poor outputs together before the
+    second stage. A step of the first stage is a whole pass of the teacher. Where time is short,
+    store the inputs and outputs of the blocks once, `fit` each block to them with a loss of your
     own, and pass steps=0; `experiments/language/students.py` does so.
 
     Padding does not count: tokens where a batch's "attention_mask" (b, s) is 0, or
     "decoder_attention_mask" in the decoder of an encoder-decoder model.
 
     The teacher runs in evaluation mode and is not changed. Replaced blocks train in training mode,
-    the rest of the student is in the mode it was found in; all modes are put back. An error leaves
-    the student as it was before the step it arose in; Ctrl-C ends the run where it is.
+    and the rest of the student stays in its mode; all modes are restored at the end. After an error
+    the student is as it was before the step that failed. Ctrl-C ends the run after the last step.
 
     Args:
-        teacher: The model as it was.
+        teacher: The model with its old blocks.
         student: The same model with replaced blocks, such as `replace_ffn` makes of a copy.
-        batches: Batches that can be gone through again and again, such as a DataLoader or a list,
-            each a mapping of the model's keywords, a tuple of its arguments, or a tensor.
-        names: Of the replaced blocks, such as what `replace_ffn` returned. None takes those that
-            are of another class than the teacher's feed-forward blocks.
-        steps: Batches of the first stage; None takes each batch once.
-        end_to_end_steps: Batches of the second stage; None for none.
+        batches: Batches that can be iterated over repeatedly, such as a DataLoader or a list. A
+            batch is a mapping of the model's keyword arguments, a tuple of its arguments, or a
+            tensor.
+        names: The names of the replaced blocks, such as `replace_ffn` returns them. None takes the
+            feed-forward blocks of the teacher whose class differs in the student.
+        steps: The number of batches in the first stage; None takes each batch once.
+        end_to_end_steps: The number of batches in the second stage; None leaves that stage out.
         self_guided: The share of the second stage, 0 to 1, in which the old blocks help: a replaced
-            block then returns α·old(x) + (1 - α)·new(x), and α falls to 0 along a cosine. Only the
-            new block learns of the two. After that, and whenever the run ends, the student has the
-            new blocks alone. Pass 1.0, or 0.5 for a second half without help.
-        train: What learns in the second stage: "replaced" or "all".
-        loss: Of the second stage: "kl" (of logits, teacher to student, in nats), "mse" (relative,
-            as above), "cosine" (1 - cosine, a token's mean), or a function of the student's
-            output, the teacher's and the batch. None is "kl" for logits, else "mse".
-        optimizer: As in `fit`, but no LBFGS and no optimizer object.
-        lr: Learning rate. None is 1e-3 for AdamW and 1e-2 for Adam.
-        end_to_end_lr: That of the second stage; as `lr` when None.
-        scheduler: "cosine", over the steps of each stage, or what makes one from an optimizer.
-        mask: From a batch to a bool tensor of the tokens that count, in place of the rule above.
-        seed: Rules the order of the batches as far as they draw it from torch's generator, as a
-            shuffling DataLoader does; None draws one.
-        progress: Whether to show a bar, in a terminal or notebook.
-        checkpoint: A file to keep the state in, now and then and at the end. If it exists, the run
-            goes on from it, bit for bit as if it had never stopped, with equal arguments.
+            block then returns α·old(x) + (1 - α)·new(x), where only the new block learns and α
+            falls to 0 along a cosine. Afterwards, and whenever the run ends, the student has the
+            new blocks alone. With 0.5, the second half of the stage goes without help.
+        train: Which modules learn in the second stage: the "replaced" ones or "all".
+        loss: The loss of the second stage: "kl" (the divergence of logits from teacher to student
+            in nats), "mse" (relative, as above), "cosine" (1 - the cosine similarity, the mean over
+            tokens), or a function of the student's output, the teacher's output and the batch. None
+            means "kl" for logits and "mse" otherwise.
+        optimizer: A name or a function as in `fit`, but neither LBFGS nor an optimizer object.
+        lr: The learning rate. None means 1e-3 for AdamW and 1e-2 for Adam.
+        end_to_end_lr: The learning rate of the second stage; None means `lr`.
+        scheduler: "cosine", over the steps of each stage, or a function from an optimizer to a
+            scheduler.
+        mask: A function from a batch to a bool tensor that is true for the tokens that count, in
+            place of the rule above.
+        seed: Determines the order of batches that is drawn from torch's generator, as by a
+            shuffling DataLoader; None draws a seed.
+        progress: Whether to show a progress bar, in a terminal or notebook.
+        checkpoint: A file for the state, written now and then and at the end. If it exists, a run
+            with equal arguments resumes from it, with the same bits as without the interruption.
 
     Returns:
-        The errors of each block, the losses and the times, one a step.
+        The errors of each block, the losses and the times, one for each step.
 
     Raises:
-        QKANError: No replaced block, or one that the teacher lacks; arguments or batches that
-            cannot be right; a one-shot iterator that ran out; a checkpoint of another run; an
-            error or gradient that is not finite. The message names the block and the step.
+        QKANError: No block is replaced, or the teacher lacks one; an argument or a batch is wrong;
+            a one-shot iterator ran out; the checkpoint belongs to another run; an error or a
+            gradient is not finite. The message names the block and the step.
 
     Example:
         >>> import copy, torch
@@ -119,8 +124,9 @@ def distill_ffn(
         >>> {name: len(errors) for name, errors in history.layers.items()}
         {'layers.0.linear1': 6, 'layers.1.linear1': 6}
 
-    Source: activations matched layer by layer, FitNets (arXiv 1412.6550); outputs, Hinton et al.
-    (arXiv 1503.02531); self-guided training, arXiv 2406.16450, where the old block learns too.
+    Source: FitNets (arXiv 1412.6550) for activations matched layer by layer; Hinton et al. (arXiv
+    1503.02531) for outputs; arXiv 2406.16450 for self-guided training, where the old block learns
+    too.
     """
     _check_models(teacher, student, train)
     if end_to_end_steps is None:
@@ -168,13 +174,15 @@ def distill_ffn(
 def _check_models(teacher: nn.Module, student: nn.Module, train: str) -> None:
     for who, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, nn.Module):
-            raise QKANError(f"distill_ffn: the {who} is {type(model).__name__}, no nn.Module.")
+            raise QKANError(
+                f"distill_ffn: the {who} is a {type(model).__name__}, not a torch.nn.Module."
+            )
     check_choice("train", train, ("replaced", "all"))
     shared = {*teacher.parameters()} & {*student.parameters()}
     if teacher is student or (train == "all" and shared):
         raise QKANError(
-            "distill_ffn: the teacher would learn too, for the student has its parameters; "
-            "replace in a copy, copy.deepcopy(teacher)."
+            "distill_ffn: the student shares parameters with the teacher, which would learn too; "
+            "make the student from a copy, copy.deepcopy(teacher)."
         )
 
 
@@ -182,7 +190,7 @@ def _check_steps(batches: Iterable[Any], steps: int | None, end_to_end_steps: in
     """Return the steps of the first stage."""
     if not isinstance(batches, Iterable) or isinstance(batches, torch.Tensor | Mapping | str):
         raise QKANError(
-            f"distill_ffn: batches is {type(batches).__name__}: pass a list of batches or a "
+            f"distill_ffn: batches is a {type(batches).__name__}; pass a list of batches or a "
             "DataLoader."
         )
     if steps is None:
@@ -191,15 +199,17 @@ def _check_steps(batches: Iterable[Any], steps: int | None, end_to_end_steps: in
         steps = len(batches)
     steps = check_size("steps", steps, least=0)
     if steps + check_size("end_to_end_steps", end_to_end_steps, least=0) == 0:
-        raise QKANError("distill_ffn: no step to take: batches is empty, or both steps are 0.")
+        raise QKANError(
+            "distill_ffn: there is no step to take: batches is empty, or both stages have 0 steps."
+        )
     return steps
 
 
 def _check_share(self_guided: float) -> float:
     if isinstance(self_guided, bool | str) or not 0 <= self_guided <= 1:
         raise QKANError(
-            f"distill_ffn: self_guided={self_guided!r}: the share of the second stage in which the "
-            "old blocks help, a number from 0 to 1."
+            f"distill_ffn: self_guided={self_guided!r}; wanted the share of the second stage in "
+            "which the old blocks help, a number from 0 to 1."
         )
     return self_guided
 
@@ -209,7 +219,8 @@ def _check_unset(**options: object) -> None:
     names = [name for name, value in options.items() if value not in (None, "replaced")]
     if names:
         raise QKANError(
-            f"distill_ffn: {', '.join(names)} belong to the second stage; pass end_to_end_steps."
+            f"distill_ffn: {', '.join(names)} only have an effect in the second stage; pass "
+            "end_to_end_steps too, or leave them out."
         )
 
 
@@ -218,8 +229,8 @@ def _make_optimizer(
 ) -> torch.optim.Optimizer:
     if isinstance(optimizer, torch.optim.Optimizer):
         raise QKANError(
-            "distill_ffn: an optimizer object holds parameters of its own choice; pass a name, "
-            "or a function from parameters to an optimizer."
+            "distill_ffn: an optimizer object has its own choice of parameters; pass a name, or a "
+            "function from parameters to an optimizer."
         )
     made = make_optimizer(optimizer, trained, lr)
     if isinstance(made, torch.optim.LBFGS):
@@ -243,7 +254,7 @@ def _make_scheduler(
 def _describe(
     teacher: nn.Module, student: nn.Module, batches: Iterable[Any], stages: Sequence[Stage]
 ) -> dict[str, str]:
-    """A description of everything that must be the same when a run goes on."""
+    """A description of everything that must be the same when a run is resumed."""
     found = {
         "teacher": describe_model(teacher),
         "student": describe_model(student),

@@ -1,4 +1,4 @@
-"""`QKANExperts`: a bank of routed experts, one module an expert, computed together."""
+"""`QKANExperts`: a bank of routed experts, one module for each, computed together."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from qkan.surgery.fold import FoldedLayer, fourier_request, refuse_fold
 class QKANExperts(nn.ModuleList):
     """A mixture of experts behind a router that is not part of it.
 
-    out[t] = Σ_s weights[t,s] · f(x[t]), f the expert of number indices[t,s]; an index beyond the
-    last expert counts nothing. It takes the place of what transformers calls `experts`: router,
-    capacity and the loss that balances them stay as they are.
+    out[t] = Σ_s weights[t,s] · f(x[t]), where f is the expert with the number indices[t,s]; an
+    index beyond the last expert adds nothing. It replaces the module that transformers calls
+    `experts`; the router, the capacity and the balancing loss stay as they are.
 
-    Tokens are sorted by expert. `HQKAN`s of equal sizes and options, whose scales are fixed
-    integers, with engine "auto" and without groups, are computed together: the coefficients of all
-    experts at once, then each of their three products expert by expert. So they are after `fold`,
-    which knows the coefficients. Others are called one after the other.
+    Tokens are sorted by expert. Experts that are `HQKAN`s of equal sizes and options, with scales
+    that are fixed integers, engine "auto" and no groups, are computed together: the coefficients of
+    all experts at once, then each of their three products expert by expert. After `fold` they are
+    computed together too. Other experts are called one after the other.
 
     Args:
         experts: Modules from (…, n) to (…, n), such as `HQKAN`s.
@@ -37,7 +37,7 @@ class QKANExperts(nn.ModuleList):
         x (t, n), indices (t, s) integers, weights (t, s) → (t, n), in the dtype of x.
 
     Raises:
-        QKANError: No expert.
+        QKANError: There is no expert.
 
     Example:
         >>> import torch
@@ -51,7 +51,7 @@ class QKANExperts(nn.ModuleList):
     def __init__(self, experts: Sequence[nn.Module]) -> None:
         super().__init__(experts)
         if not len(self):
-            raise QKANError("QKANExperts: no expert; pass one module for each.")
+            raise QKANError("QKANExperts: found no expert; pass one module for each expert.")
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Start every expert anew."""
@@ -59,10 +59,10 @@ class QKANExperts(nn.ModuleList):
             cast(Any, expert).reset_parameters(generator)
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-        """(t, n), (t, s), (t, s) → (t, n)."""
+        """Map (t, n), (t, s), (t, s) → (t, n)."""
         flat = top_k_index.flatten().clamp(max=len(self))
         counts = torch.bincount(flat, minlength=len(self) + 1)[: len(self)].tolist()
-        # stable, so that sums over a token's experts have one order
+        # a stable sort keeps the order in which a token's experts are summed
         rows = flat.argsort(stable=True)[: sum(counts)]
         tokens = rows // top_k_index.shape[-1]
         chosen = [(self[n], count) for n, count in enumerate(counts) if count]
@@ -79,7 +79,7 @@ class QKANExperts(nn.ModuleList):
         return out.index_add(0, tokens, found.to(out.dtype))
 
     def config(self) -> dict[str, Any] | None:
-        """What `from_config` needs to build the bank again; None unless all experts are HQKANs."""
+        """Return the values for `from_config`; None unless all experts are HQKANs."""
         if not all(type(expert) is HQKAN for expert in self):
             return None
         configs = [cast(HQKAN, expert).config() for expert in self]
@@ -94,7 +94,7 @@ class QKANExperts(nn.ModuleList):
 
 
 def _signature(layer: nn.Module) -> tuple[object, ...] | None:
-    """What a layer shares with those it can be computed together with; None if it cannot."""
+    """The properties that layers computed together must share; None for a layer that cannot be."""
     if isinstance(layer, FoldedLayer) and not is_hooked(layer):
         if layer.curves is not None or layer.unfolded is not None:
             return None
@@ -122,7 +122,7 @@ def _alike(experts: Sequence[nn.Module]) -> bool:
 
 
 def _together(experts: list[HQKAN], x: Tensor, sizes: list[int]) -> Tensor:
-    """The outputs of experts for rows x (r, n): the first sizes[0] are for the first expert."""
+    """The outputs of experts for rows x (r, n), of which the first sizes[0] are the first one's."""
     hidden = _linear([expert.down for expert in experts], x, sizes)
     for place in range(len(experts[0].qkan.layers)):
         layers = [expert.qkan.layers[place] for expert in experts]
@@ -140,7 +140,7 @@ def _linear(maps: list[nn.Linear], x: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _folded_layer(layers: list[FoldedLayer], x: Tensor, sizes: list[int]) -> Tensor:
-    """What `FoldedLayer`s of one signature compute, with the waves of all rows at once."""
+    """The outputs of `FoldedLayer`s of one signature, with the waves of all rows at once."""
     first = layers[0]
     rows = first.waves(x).flatten(1).split(sizes)
     parts = [torch.addmm(e.constant, row, e.product) for e, row in zip(layers, rows, strict=True)]
@@ -154,7 +154,7 @@ def _folded_layer(layers: list[FoldedLayer], x: Tensor, sizes: list[int]) -> Ten
 
 
 def _layer(layers: list[QKANLayer], x: Tensor, sizes: list[int]) -> Tensor:
-    """What `QKANLayer`s of one signature compute, with the coefficients of all edges at once."""
+    """The outputs of `QKANLayer`s of one signature, with the coefficients of all edges at once."""
     first, count = layers[0], len(layers)
     wide = compute_dtype(first.weight.dtype, "z")
     theta, scale, shift = (

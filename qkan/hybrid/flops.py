@@ -1,4 +1,4 @@
-"""What a module costs: its parameters, and its arithmetic for one token."""
+"""The costs of a module: its parameters, and its arithmetic for one token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ENCODING = 4
 
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:
-    """The number of parameters that these modules hold themselves, each counted once."""
+    """The number of parameters of these modules without their children, each counted once."""
     modules = [*modules]
     own = {parameter for module in modules for parameter in module.parameters(recurse=False)}
     duplicates = (getattr(module, "duplicate_parameters", int)() for module in modules)
@@ -25,8 +25,9 @@ def count_flops(modules: Iterable[nn.Module]) -> int:
     """The additions and multiplications of these modules, without their children, for one token.
 
     A matrix of n entries counts 2n. An edge of a `QKANLayer` with fixed scales counts 4 for each
-    frequency that its circuit has, the products with the Fourier coefficients; otherwise 6 for
-    each rotation and 4 for each encoding. Biases, norms and elementwise functions are left out.
+    frequency of its circuit, for the products with the Fourier coefficients. With trained scales it
+    counts 6 for each rotation and 4 for each encoding. Biases, norms and elementwise functions are
+    left out.
     """
     return sum(_flops(module) for module in modules)
 

@@ -1,4 +1,4 @@
-"""`from_pretrained`: a transformers model with replaced blocks, from the folder it was saved to."""
+"""`from_pretrained`: load a transformers model with replaced blocks from its folder."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _WHERE_FROM = (
     "trust_remote_code",
 )  # fmt: skip
 _OURS = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"""Options for transformers that make it say what does not fit."""
+"""Options that make transformers report weights that do not fit."""
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What building a module from an edited configuration can raise."""
+"""The exceptions that building a module from an edited configuration can raise."""
 
 
 def from_pretrained(
@@ -35,28 +35,28 @@ def from_pretrained(
 ) -> nn.Module:
     """Build a model that `save_pretrained` wrote after `replace_ffn`, with its new modules.
 
-    `config.json` says what stands where; the weights are loaded by transformers, and every one
-    must be there. A class other than the one that was saved, such as one for a task, may have
-    weights that were not: they start anew, those that it has no place for are left out, and a
-    warning lists both. The weights of new modules must be there in any case.
+    `config.json` describes the new modules and their places. transformers loads the weights, and
+    none may be missing. With a `model_class` other than the saved one, such as a class for a task,
+    weights that were not saved start anew, saved ones without a place are left out, and a warning
+    lists both. The weights of the new modules must always be there.
 
-    Once qkan is imported, `AutoModel.from_pretrained` and its kin build the new modules as well. A
-    process that has not imported it cannot, and would start the old blocks anew; such a folder
-    therefore stops it with an error. The extra `transformers` is needed.
+    Once qkan is imported, `AutoModel.from_pretrained` and its relatives build the new modules as
+    well. A process that has not imported qkan would start the old blocks anew; the folder therefore
+    makes transformers stop with an error there. The extra `transformers` is needed.
 
     Args:
-        path: The folder, or the name of a repository, as in transformers.
+        path: A folder, or the name of a repository, as in transformers.
         model_class: The class to build; None takes the one that was saved.
-        **options: Those of that class's own `from_pretrained`, such as `dtype`, `device_map` or
-            `revision`, which are passed on to it as they are.
+        **options: Options of that class's own `from_pretrained`, such as `dtype`, `device_map` or
+            `revision`, which are passed on unchanged.
 
     Returns:
-        The model in evaluation mode, of the class itself.
+        The model in evaluation mode, an instance of the class itself.
 
     Raises:
-        QKANError: Nothing was replaced in that model; a new module of a class that this package
-            cannot build from its configuration; another architecture; weights that are missing,
-            too many or of another shape. The message names them.
+        QKANError: Nothing was replaced in that model; a new module has a class that this package
+            cannot build from a configuration; the architecture differs; weights are missing,
+            surplus or of another shape. The message names them.
         ImportError: transformers is not installed.
 
     Warns:
@@ -81,8 +81,8 @@ def from_pretrained(
     for name in (*_OURS, "config"):
         if name in options:
             raise QKANError(
-                f"from_pretrained: {name} cannot be set; config.json says what is built, and every "
-                "weight must fit."
+                f"from_pretrained: {name} cannot be set; config.json determines what is built, and "
+                "every weight must fit."
             )
     transformers = require("transformers", "transformers")
     source = {name: options[name] for name in _WHERE_FROM if name in options}
@@ -90,7 +90,7 @@ def from_pretrained(
     check_record(path, config)
     built: Any = model_class or _architecture(path, config, transformers)
 
-    # transformers fills the weights of a class, and knows how to rename them on the way
+    # transformers loads the weights of a class, and knows how to rename them on the way
     model, info = _with_modules(built).from_pretrained(path, **options, **_OURS)
     model.__class__ = built
     settle(model)
@@ -133,7 +133,7 @@ def settle(model: nn.Module) -> None:
 
 
 def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.Module) -> None:
-    """Start a module as its model does; parts of replaced blocks, which are gone, are skipped."""
+    """Initialise a module as its model does, and skip parts of replaced blocks, which are gone."""
     try:
         start(module)
     except AttributeError:
@@ -142,7 +142,7 @@ def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.M
 
 
 def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
-    """Raise where weights do not fit; warn where another class may lack them."""
+    """Raise if weights do not fit; warn if they do not because the class is another one."""
     wrong = {what: sorted(map(str, names)) for what, names in info.items() if names}
     name = type(model).__name__
     own = tuple(f"{resolved(model, block)}." for block in model.config.qkan["modules"])
@@ -150,8 +150,8 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
     elsewhere = wrong.keys() <= {"missing_keys", "unexpected_keys"} and not lacking
     if wrong and (name in (model.config.architectures or [name]) or not elsewhere):
         raise QKANError(
-            f"from_pretrained: the weights in {path} are not those of the {name} that "
-            f"its config.json describes. Found {wrong}. {_advice(own, lacking, wrong)}"
+            f"from_pretrained: the weights in {path} do not fit the {name} that its config.json "
+            f"describes. Found {wrong}. {_advice(own, lacking, wrong)}"
         )
     if wrong:
         parts = {"missing_keys": "start anew", "unexpected_keys": "were left out"}
@@ -168,15 +168,15 @@ def _advice(own: tuple[str, ...], lacking: list[str], wrong: dict[str, list[str]
     others = [key for key in wrong.get("unexpected_keys", ()) if key.startswith(own)]
     if any(".parametrizations." in key for key in others):
         return (
-            "They were saved while modules were parametrised, which no configuration describes. "
+            "They were saved while modules were parametrised, which config.json does not describe. "
             "Call torch.nn.utils.parametrize.remove_parametrizations before save_pretrained; or "
             "build the model, replace and parametrise as before, and use load_state_dict."
         )
     if others and all(any(key.startswith(name) for key in lacking) for name in own):
         return (
-            "They are those of the blocks that were there before: a model that is built from the "
-            "configuration of a replaced one has the old blocks, and not the new ones. Load it "
-            "with transformers, or delete 'qkan' from config.json."
+            "They belong to the old blocks: a model that is built anew from the configuration of a "
+            "model with replaced blocks has the old blocks, not the new ones. Load it with "
+            "transformers, or delete 'qkan' from config.json."
         )
     return "Pass the class that was saved as model_class, or save the model again."
 
@@ -188,7 +188,7 @@ def _config_class(model_class: Any, transformers: Any) -> Any:
         found: Any = model_class
         return found.config_class
     raise QKANError(
-        f"from_pretrained: model_class={model_class!r}: pass a class of models, such as "
+        f"from_pretrained: model_class={model_class!r}; pass a class of models, such as "
         "transformers.GPT2LMHeadModel, or leave it out."
     )
 
@@ -198,13 +198,13 @@ def check_record(path: str | os.PathLike[str], config: Any) -> None:
     record = getattr(config, "qkan", None)
     if record is None:
         raise QKANError(
-            f"from_pretrained: the config.json of {path} has no 'qkan', so nothing was replaced in "
-            "that model as a whole; load it with transformers."
+            f"from_pretrained: the config.json of {path} has no entry 'qkan', so replace_ffn was "
+            "not called on that whole model; load it with transformers."
         )
     if not isinstance(record, dict) or not {"format", "modules"} <= record.keys():
         raise QKANError(
-            f"from_pretrained: 'qkan' in the config.json of {path} was edited or damaged; wanted "
-            f"format and modules, found {record!s:.80}"
+            f"from_pretrained: the entry 'qkan' in the config.json of {path} was edited or "
+            f"damaged; wanted format and modules, found {record!s:.80}"
         )
     if record["format"] > FORMAT:
         raise QKANError(
@@ -214,8 +214,8 @@ def check_record(path: str | os.PathLike[str], config: Any) -> None:
     for name, entry in record["modules"].items():
         if entry["config"] is None:
             raise QKANError(
-                f"from_pretrained: {name} of {path} is a {entry['kind']}, which is not built from "
-                "a configuration. Build the model, replace its blocks as before, and load the "
+                f"from_pretrained: {name} of {path} is a {entry['kind']}, which cannot be built "
+                "from a configuration. Build the model, replace its blocks as before, and load the "
                 "weights with load_state_dict."
             )
 
@@ -225,14 +225,14 @@ def _architecture(path: str | os.PathLike[str], config: Any, transformers: Any) 
     found = getattr(transformers, names[0], None)
     if found is None:
         raise QKANError(
-            f"from_pretrained: {path} holds a {names[0]}, no class of transformers; pass the class "
-            "itself as model_class."
+            f"from_pretrained: {path} holds a {names[0]}, which is not a class of transformers; "
+            "pass the class itself as model_class."
         )
     return found
 
 
 def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Module]:
-    """Put modules of these descriptions, without values, where the record says; return them."""
+    """Build the described modules, without values, put them where the record says, return them."""
     learning = {n: entry for n, entry in modules.items() if entry["kind"] == "DARUAN"}
     new = _rebuild_activations(model, learning)
     blocks = {block.name: block for block in find_blocks(model)}
@@ -246,8 +246,8 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
         )
         if block is None:
             raise QKANError(
-                f"from_pretrained: {type(model).__name__} has no block {written}, which was "
-                "replaced in the model that was saved; pass that one's class as model_class."
+                f"from_pretrained: a {type(model).__name__} has no block {written}, which was "
+                "replaced in the saved model; pass the class of that model as model_class."
             )
         if entry["kind"] not in KINDS:
             raise QKANError(
@@ -266,7 +266,7 @@ def _rebuild(model: nn.Module, modules: dict[str, dict[str, Any]]) -> set[nn.Mod
 
 
 def _rebuild_activations(model: nn.Module, entries: dict[str, dict[str, Any]]) -> set[nn.Module]:
-    """Put activations that learn where the record says, with the old ones as their bases."""
+    """Put trainable activations where the record says, with the old ones as their bases."""
     found = {}
     for written, entry in entries.items():
         owner, _, name = written.rpartition(".")

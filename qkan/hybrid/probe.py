@@ -1,4 +1,4 @@
-"""What a module does around its linear maps, found out by a call with a few random tokens."""
+"""Find out by a call with a few random tokens what a module does around its linear maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qkan.nn.watch import evaluating
 from .blocks import Block, block_of
 
 _NEAR = 0.05
-"""Relative difference: far above rounding in bfloat16, far below what a residual makes."""
+"""A relative difference far above rounding in bfloat16 and far below that of a residual."""
 
 
 def evaluated(module: nn.Module, x: Tensor) -> Any:
@@ -24,13 +24,13 @@ def evaluated(module: nn.Module, x: Tensor) -> Any:
 
 
 def around(block: Block, like: Tensor) -> str | None:
-    """What a module does besides the work of its linear maps, which a new one would not do.
+    """Say what a module does besides its linear maps, which a new module would not do.
 
-    The module's output must grow as that of its last linear map does, which it does not where a
-    residual is added or the sum is normalised; and the first maps must see the module's input.
+    The module's output must be proportional to that of its last linear map, which it is not where a
+    residual is added or the sum is normalised; and the first maps must read the module's input.
 
     Returns:
-        Words for a message; None where the module does nothing else, or cannot be called so.
+        A phrase for a message; None if the module does nothing else, or cannot be called like this.
     """
     *first, last = block.linears.values()
     x, doubled, inputs = _tokens(block, like), list[Tensor](), list[Tensor]()
@@ -50,7 +50,7 @@ def around(block: Block, like: Tensor) -> str | None:
                 hooks.enter_context(linear.register_forward_pre_hook(see))
             out = evaluated(block.module, x)
     except Exception:
-        # whether it can be called at all is asked elsewhere, where that matters
+        # another check asks whether the module can be called at all
         return None
     found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
     if found != (2, 3, block.sizes[1]):
@@ -66,7 +66,7 @@ def around(block: Block, like: Tensor) -> str | None:
 
 
 def extra_arguments(module: nn.Module, new: nn.Module) -> list[str]:
-    """Arguments that a module's forward takes beside the first, and the new one's does not."""
+    """Arguments after the first that a module's forward method takes and the new one's does not."""
     wanted, taken = (
         [*inspect.signature(function).parameters.values()][1:]
         for function in (type(module).forward, type(new).forward)
@@ -85,7 +85,7 @@ def extra_arguments(module: nn.Module, new: nn.Module) -> list[str]:
 
 
 def candidates(model: nn.Module, like: Tensor) -> list[str]:
-    """Modules that a `where` may name: innermost ones from (…, n) to (…, n), token by token."""
+    """The innermost modules that map (…, n) to (…, n) token by token, which `where` may name."""
     found: list[str] = []
     for name, module in reversed([*model.named_modules()]):
         block = block_of(name, module) if name else None
@@ -98,7 +98,7 @@ def candidates(model: nn.Module, like: Tensor) -> list[str]:
 
 
 def _by_token(block: Block, like: Tensor) -> bool:
-    """Whether the module maps tokens of its input, each by itself."""
+    """Whether the module maps each token of its input independently of the others."""
     x = _tokens(block, like)
     try:
         out, part = evaluated(block.module, x), evaluated(block.module, x[:, 1:])

@@ -1,4 +1,4 @@
-"""`replace_ffn`: feed-forward blocks of a model exchanged for other modules, all or none."""
+"""`replace_ffn`: exchange the feed-forward blocks of a model for other modules, all or none."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .flops import count_flops, count_parameters
 from .swap import Swap
 
 Make = Callable[[int], nn.Module]
-"""From the inputs of a block to the module that replaces it."""
+"""A function of a block's number of inputs that returns the module that replaces it."""
 
 
 def ffn_names(model: nn.Module) -> list[str]:
-    """The names of the blocks that `replace_ffn` exchanges, to go through them one by one.
+    """Return the names of the blocks that `replace_ffn` exchanges, in the order of the modules.
 
     Example:
         >>> import torch
@@ -37,11 +37,11 @@ def replace_ffn(
 ) -> Replaced:
     """Exchange the feed-forward blocks of a model, in place, for modules that `make` builds.
 
-    Known kinds are those of GPT-2, Llama and its kin with a gate, BERT, ALBERT, ViT, OPT, BART,
-    T5, GPT-NeoX, DistilBERT and others in transformers, a class like timm's Mlp, and the layers
-    of `torch.nn.TransformerEncoder` and `TransformerDecoder`; any other module that maps (…, n)
-    to (…, n) by a test of your own. Everything is checked before anything is changed. Residuals,
-    norms and the dropout outside a block stay; what is inside goes with it.
+    Known kinds are the blocks of GPT-2, Llama and similar models with a gate, BERT, ALBERT, ViT,
+    OPT, BART, T5, GPT-NeoX, DistilBERT and others in transformers, timm's Mlp, and the layers of
+    `torch.nn.TransformerEncoder` and `TransformerDecoder`. With a function as `where`, any other
+    module that maps (…, n) to (…, n) can be exchanged. Everything is checked before anything is
+    changed. Residuals, norms and dropout outside a block stay; what is inside goes with it.
 
     Where the block's two linear maps are parts of a larger layer, the new module takes the place
     of the first (BERT: `intermediate`; ALBERT: `ffn`; the encoder layer: `linear1`) and the rest
@@ -51,26 +51,27 @@ def replace_ffn(
 
     In a model of transformers, `model.config.qkan` says what was replaced by what, so that
     `save_pretrained` keeps it and `qkan.from_pretrained` builds it again; pass the whole model.
-    `torch.optim` groups without weight decay on angles come from `param_groups(model, lr)`.
+    `param_groups(model, lr)` gives the groups for an optimizer without weight decay on angles.
 
     Args:
         model: Any module, on any device, of any real dtype; the new modules follow it in both.
-        make: From a block's in_features to a new module, such as `HQKAN`.
-        where: Which blocks. None for all; a name of `ffn_names` or a pattern of names such as
-            "*.h.0.mlp"; or a function of a name and a module that holds for blocks, or for other
-            modules to be replaced.
-        frozen: Whether blocks may be frozen. The new modules are trainable in any case.
+        make: A function of a block's number of inputs that returns a new module, such as `HQKAN`.
+        where: Which blocks to exchange. None means all. Otherwise a name of `ffn_names`, a pattern
+            of names such as "*.h.0.mlp", or a function that is true for the name and module of
+            blocks, or of other modules to be replaced.
+        frozen: Whether the old blocks may be frozen. The new modules are always trainable.
 
     Returns:
-        The names of the new modules, with `before`, `after` (parameters), `flops` and `undo()`.
+        The names of the new modules, with the numbers of parameters `before` and `after`, `flops`
+        and `undo()`.
 
     Raises:
-        QKANError: No block; `where` holds for more than blocks; a linear map that is quantised,
-            sharded or has an adapter; a weight tied to another module; a frozen block; a block
-            that adds a residual or normalises by itself, that returns more than one tensor, or that
-            takes arguments which the new module does not; a model in DistributedDataParallel; a new
-            module that does not map the block's inputs to its outputs. The message names it, and
-            the model is unchanged.
+        QKANError: There is no block; `where` holds for more than blocks; a linear map is quantised,
+            sharded or has an adapter; a weight is tied to another module; a block is frozen; a
+            block adds a residual or normalises by itself, returns more than one tensor, or takes
+            arguments which the new module does not; the model is inside DistributedDataParallel; a
+            new module does not map the block's inputs to its outputs. The message names the module,
+            and the model is unchanged.
 
     Example:
         >>> import torch
@@ -84,8 +85,9 @@ def replace_ffn(
     """
     if isinstance(make, nn.Module) or not callable(make):
         raise QKANError(
-            f"make is a {type(make).__name__} itself: pass a function that builds a new module for "
-            "each block, of the size it is called with, such as lambda n: HQKAN(n, latent=16)."
+            f"replace_ffn: make is a {type(make).__name__}; pass a function that builds a new "
+            "module for each block from the block's number of inputs, such as lambda n: HQKAN(n, "
+            "latent=16)."
         )
     blocks = chosen_blocks(model, where)
     check_blocks(model, blocks, frozen=frozen)
@@ -98,18 +100,18 @@ def replace_ffn(
 
 
 class Replaced(Sequence[str]):
-    """What `replace_ffn` did: the names of the new modules, the costs before and after, `undo`.
+    """The result of `replace_ffn`: the names of the new modules, both costs, and `undo`.
 
-    It keeps the old blocks in memory; let go of it when they are not wanted back.
+    It keeps the old blocks in memory; delete it when you no longer want to put them back.
 
     Attributes:
         before: Parameters of the blocks that were there.
-        after: Parameters of the new modules, without those that only duplicate another one.
-        flops: Additions and multiplications for one token, before and after, each block once.
-            A matrix of n entries counts 2n; an edge of a `QKANLayer` 4 for each frequency of a
-            fixed encoding, otherwise 6 for each rotation and 4 for each encoding. Experts are all
-            counted, also those that a token does not reach.
-        left: Names of modules that hold the weights of experts and stay as they were, for their
+        after: Parameters of the new modules, where duplicates of another parameter do not count.
+        flops: Additions and multiplications for one token, before and after; each block counts
+            once. A matrix of n entries counts 2n. An edge of a `QKANLayer` counts 4 for each
+            frequency of a fixed encoding, otherwise 6 for each rotation and 4 for each encoding.
+            All experts count, also those that a token does not reach.
+        left: Names of modules that hold the weights of experts and were not replaced, because their
             kind is not known.
     """
 
@@ -148,11 +150,10 @@ class Replaced(Sequence[str]):
     def undo(self) -> None:
         """Put the blocks back: the same modules with the same parameters.
 
-        What was done to the new modules since is done to them: evaluation or training mode, and
-        the move of a model to another device or dtype.
+        They take the mode, device and dtype that the new modules have by now.
 
         Raises:
-            QKANError: A new module is no longer where it was put; the blocks are back already.
+            QKANError: A new module is no longer where it was put, or the blocks are back already.
         """
         if not self._swap.done:
             raise QKANError("undo: these blocks are back in the model already.")
@@ -165,11 +166,11 @@ class Replaced(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        """The name of a new module."""
+        """Return the name of a new module, or the names of several."""
         return [*self._rows][index]
 
     def __len__(self) -> int:
-        """How many were replaced."""
+        """Return the number of new modules."""
         return len(self._rows)
 
     def __repr__(self) -> str:
@@ -181,5 +182,5 @@ class Replaced(Sequence[str]):
 
 
 def _described(old: object) -> str:
-    """What stood in the place of a new module: the class of a module, the name of a function."""
+    """The class of a module, or the name of a function, that a new module has replaced."""
     return type(old).__name__ if isinstance(old, nn.Module) else getattr(old, "__name__", "?")

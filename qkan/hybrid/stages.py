@@ -35,8 +35,7 @@ class Distillation:
         end_to_end: The loss between the outputs at each step of the second stage, on the step's
             batch and before the step.
         guidance: The share α of the old blocks at each step of the second stage.
-        seconds: Since the start, up to the end of each step of both stages; an interruption does
-            not count.
+        seconds: Time from the start to the end of each step of both stages, without interruptions.
 
     Example:
         >>> Distillation({"h.0.mlp": [1.0, 0.25], "h.1.mlp": [1.0, 0.5]}, [], [0.1, 0.2])
@@ -60,7 +59,7 @@ class Distillation:
         return f"Distillation({', '.join(parts)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values, by attribute."""
+        """Return all attributes as a dict of JSON values."""
         return asdict(self)
 
 
@@ -70,9 +69,9 @@ class Stage(ABC):
 
     Attributes:
         trained: The module that learns.
-        optimizer: Of its parameters.
-        scheduler: Of the optimizer.
-        steps: How many to take in all.
+        optimizer: The optimizer of its parameters.
+        scheduler: The scheduler of the optimizer, or None.
+        steps: The number of steps to take in all.
         teacher: The model to learn from.
         taken: Steps that have been taken.
     """
@@ -96,7 +95,7 @@ class Stage(ABC):
         """Take one step and return the losses before it.
 
         Raises:
-            QKANError: A loss or gradient that is not finite; no parameter has moved then.
+            QKANError: A loss or a gradient is not finite; no parameter has changed then.
         """
         self.optimizer.zero_grad()
         losses = self.gradients(batch)
@@ -107,8 +106,8 @@ class Stage(ABC):
             found = ", ".join(wrong[:3]) or "a gradient"
             self.optimizer.zero_grad()
             raise QKANError(
-                f"distill_ffn: not finite at step {number}: {found}. The student is as it was "
-                "before that step. Lower lr, or look at the batch and the models."
+                f"distill_ffn: at step {number} these are not finite: {found}. The student is as "
+                "it was before that step. Lower lr, or look at the batch and the models."
             )
         self.optimizer.step()
         if self.scheduler is not None:
@@ -157,7 +156,7 @@ class OutputStage(Stage):
         """The share of the old blocks in the next step, from near 1 to 0 along a cosine."""
         if self.taken >= self.guided:
             return 0.0
-        # neither 1, for the new blocks would not learn, nor 0 within the guided steps
+        # never 1, since the new blocks would not learn then, and never 0 within the guided steps
         return (1 + math.cos(math.pi * (self.taken + 1) / (self.guided + 1))) / 2
 
     @override
@@ -173,8 +172,8 @@ class OutputStage(Stage):
             loss = self.loss(call(self.student, batch), wanted, batch)
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 raise QKANError(
-                    "distill_ffn: the loss is no scalar tensor that depends on the student; "
-                    f"found {type(loss).__name__} {getattr(loss, 'shape', '')}."
+                    "distill_ffn: the loss must be a scalar tensor that depends on the student; "
+                    f"found a {type(loss).__name__} {getattr(loss, 'shape', '')}."
                 )
             loss.reshape(()).backward()
         return {"loss": loss.item()}
@@ -200,11 +199,11 @@ def _only_trainable(trained: nn.Module, model: nn.Module) -> Iterator[None]:
 
 
 class Stream(Batches):
-    """An endless row of batches of any kind, pass after pass, that can be put back at any place.
+    """An endless sequence of batches of any kind, pass after pass, that can resume at any place.
 
     Args:
-        source: Batches, to be gone through again and again.
-        generator: Rules the order, where the source draws it from torch's global generator.
+        source: Batches that can be iterated over repeatedly.
+        generator: Determines the order, where the source draws it from torch's global generator.
     """
 
     def __init__(self, source: Iterable[Any], generator: torch.Generator) -> None:
@@ -232,7 +231,7 @@ class DistillLoop(Loop):
     """The loop behind `distill_ffn`: the steps of its stages, one stage after the other.
 
     Attributes:
-        stages: In their order.
+        stages: The stages in their order.
         batches: The data of all stages.
         replaced: The new modules, which train in training mode.
         checkpoint: The file of the state.
@@ -295,7 +294,7 @@ class DistillLoop(Loop):
         return self.history
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from what the checkpoint's file holds."""
+        """Resume from the contents of the checkpoint's file."""
         state = saved["state"]
         self.at = (state["stage"], state["taken"])
         self.restore_common(state, state)
@@ -315,7 +314,7 @@ class DistillLoop(Loop):
 
 @contextmanager
 def module_by_module() -> Iterator[None]:
-    """Make torch's encoder layers call their modules while this lasts, and not a fused kernel."""
+    """Make torch's encoder layers call their modules, not a fused kernel, while this lasts."""
     found = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

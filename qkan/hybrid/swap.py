@@ -1,4 +1,4 @@
-"""Exchanging modules in a model: all attributes are set, or none, and all can be set back."""
+"""Exchange modules in a model: either all attributes are set or none, and all can be restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .blocks import Block, child
 
 
 class Change(NamedTuple):
-    """An attribute of a module, and what it is set to."""
+    """An attribute of a module, and its new value."""
 
     holder: nn.Module
     attribute: str
@@ -39,7 +39,7 @@ class Swap:
         return bool(self._done)
 
     def apply(self) -> None:
-        """Set all attributes; an error on the way sets back those that were set."""
+        """Set all attributes; an error restores those that were set before it."""
         try:
             for change in self._changes:
                 old = getattr(change.holder, change.attribute)
@@ -52,7 +52,7 @@ class Swap:
             raise
 
     def undo(self) -> None:
-        """Set all attributes back; the blocks get the mode, device and dtype that they missed."""
+        """Restore all attributes; the blocks get the mode, device and dtype of the new modules."""
         for change, _ in self._done:
             found = getattr(change.holder, change.attribute, None)
             if isinstance(change.value, nn.Module) and found is not change.value:
@@ -80,14 +80,14 @@ def _state(module: nn.Module) -> tuple[bool, list[Any]]:
 
 
 def _set(holder: nn.Module, name: str, value: object) -> None:
-    """Set an attribute, also where a module takes the place of a function or the reverse."""
+    """Set an attribute, even where a module replaces a function or a function replaces a module."""
     if name in holder._modules and not isinstance(value, nn.Module):
         delattr(holder, name)
     setattr(holder, name, value)
 
 
 def passed(x: Tensor) -> Tensor:
-    """Return x; it takes the place of a function of a block that was replaced."""
+    """Return x; this replaces a function of a block that was replaced."""
     return x
 
 
@@ -103,7 +103,7 @@ def _changes(model: nn.Module, block: Block, new: nn.Module) -> list[Change]:
 
 
 def _holders(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The modules that hold this one, and what they call it."""
+    """The modules that hold this one, each with the name of its attribute."""
     return [
         (holder, name)
         for holder in model.modules()
@@ -118,7 +118,7 @@ def _at(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 def _turn_switches(model: nn.Module, block: Block) -> None:
-    """Switch off what would compute replaced blocks itself; on again when the last one is back."""
+    """Switch fast paths around a replaced block off, and on again when the last block is back."""
     switch = block.kind.switch
     if switch is None:
         return
@@ -128,7 +128,7 @@ def _turn_switches(model: nn.Module, block: Block) -> None:
             continue
         layers = [layer for layer in around.modules() if isinstance(layer, block.kind.of)]
         if all(map(block.kind.fits, layers)):
-            # kept by the model itself, for replacements may be undone in any order
+            # the model itself keeps the count, since replacements may be undone in any order
             if hasattr(around, kept):
                 setattr(around, name, getattr(around, kept))
                 delattr(around, kept)

@@ -1,1 +1,1 @@
-"""What a trained model says: importance, plots, formulas, Fisher information."""
+"""Understand a trained model: importance, plots, formulas, Fisher information."""

@@ -1,4 +1,4 @@
-"""A `DARUAN` read: the layer that has its circuits, the range of its inputs, its formula."""
+"""Inspect a `DARUAN`: the layer with its circuits, the range of its inputs, its formula."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .edges import check_finite
 from .formula import EdgeFormula, Formula
 
 _REACH = (-4.0, 4.0)
-"""The range of inputs where no data are given."""
+"""The range of inputs if no data are given."""
 _MODULES: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
     nn.ReLU: "relu",
@@ -31,10 +31,10 @@ _POINTS = 200
 
 
 def exact_activation(model: nn.Module, what: str) -> DARUAN | None:
-    """A copy of a `DARUAN` in double precision on the CPU; None for another model.
+    """Return a copy of a `DARUAN` in double precision on the CPU, or None for another model.
 
     Raises:
-        QKANError: A parameter that is not finite.
+        QKANError: A parameter is not finite.
     """
     model = unwrapped(model)
     if not isinstance(model, DARUAN):
@@ -44,7 +44,7 @@ def exact_activation(model: nn.Module, what: str) -> DARUAN | None:
 
 
 def layer_of(activation: DARUAN) -> QKANLayer:
-    """A layer with one output and the circuit of each group on the edge of an input of its own."""
+    """Return a layer with one output, and one input for the circuit of each group."""
     layer = QKANLayer(
         activation.group, 1, ansatz=activation.circuit, encoding=activation.encoding, base=None,
         dtype=activation.theta.dtype, reps=activation.circuit.num_encodings,
@@ -57,10 +57,10 @@ def layer_of(activation: DARUAN) -> QKANLayer:
 
 
 def spans(activation: DARUAN, x: Tensor | None, what: str) -> Tensor:
-    """The least and the largest input of each group, (2, g); ±4 where no data are given.
+    """Return the least and the largest input of each group, (2, g); ±4 if no data are given.
 
     Raises:
-        QKANError: Data of another width or dtype, no data, or numbers that are not finite.
+        QKANError: The data are empty, not finite, or of another width or dtype.
     """
     g = activation.group
     if x is None:
@@ -76,22 +76,24 @@ def spans(activation: DARUAN, x: Tensor | None, what: str) -> Tensor:
     flat = x.detach().cpu().double()
     flat = flat.reshape(-1, 1) if width is None else flat.reshape(-1, width)
     if not flat.isfinite().all():
-        raise QKANError(f"{what}: x has values that are not finite; clean the data.")
+        raise QKANError(
+            f"{what}: x has values that are not finite; leave such samples out or fill them in."
+        )
     low, high = flat.aminmax(dim=0)
     owner = torch.arange(flat.shape[1]) * g // flat.shape[1]
     groups = [(low[owner == n].min(), high[owner == n].max()) for n in range(g)]
     ends = torch.tensor(groups, dtype=torch.float64).T
-    # what never changes is drawn over a small range around it
+    # an input that never changes gets a small range around its value
     room = torch.tensor([[-0.5], [0.5]], dtype=torch.float64)
     return ends + room * (ends[0] == ends[1])
 
 
 def curves(activation: DARUAN, ranges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, base and the whole of every group over its range: (n, g) each."""
+    """Return inputs, base and activation of every group over its range, (n, g) each."""
     share = torch.linspace(0, 1, _POINTS, dtype=torch.float64)[:, None]
     x = ranges[0] + share * (ranges[1] - ranges[0])
     bare = copy.deepcopy(activation)
-    bare.features = bare.group  # one feature a group
+    bare.features = bare.group  # one feature for each group
     bare.eval()
     with torch.no_grad():
         whole = bare(x)
@@ -102,7 +104,7 @@ def curves(activation: DARUAN, ranges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def activation_formula(
     activation: DARUAN, x: Tensor | None, digits: int | None, name: str
 ) -> Formula:
-    """The activation of every group as a function of one input, exact but for `digits`."""
+    """Return the activation of every group as a function of one input, exact or rounded."""
     sympy = require("sympy", "symbolic")
     from .edge_formula import Range, number, rounded
 
@@ -143,7 +145,7 @@ def activation_formula(
 
 
 def _base(activation: DARUAN, t: Any) -> Any:
-    """The base as an expression; one that has no formula here is a function of its own name."""
+    """The base as an expression; a base without a known formula is a function of its own name."""
     sympy = require("sympy", "symbolic")
     base = activation.base
     if base is None:

@@ -1,4 +1,4 @@
-"""The curves of an activation drawn: its base, what its circuits add, and their sum."""
+"""Draw the curves of an activation: its base, the part of its circuits, and their sum."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def draw_activation(
     Args:
         figure_class: matplotlib's `Figure`.
         curves: Inputs, base and sum, (n, g) each.
-        shown: How many groups are drawn.
-        amplitudes: Of every group.
+        shown: The number of groups that are drawn.
+        amplitudes: The amplitude of every group.
     """
     x, base, whole = (values.numpy() for values in curves)
     columns = min(_COLUMNS, shown)

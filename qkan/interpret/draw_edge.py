@@ -1,4 +1,4 @@
-"""One edge drawn: its circuit with values, its spectrum, its path on the Bloch sphere."""
+"""Draw one edge: its circuit with values, its spectrum, its path on the Bloch sphere."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ROLES = {
     "trainable": ("trained angle θ", "#fbe3b3"),
     "fixed": ("fixed gate", "#e9e9e9"),
 }
-"""What a gate holds, with the words and the colour for it."""
+"""The kinds of angles that a gate may have, with a label and a colour for each."""
 _SHORT_NAME = 8
-"""Letters of an input's name that stand beside a point."""
+"""The most letters of an input's name that are written beside a point."""
 _ROW = 8
-"""Gates in a row."""
+"""The number of gates in a row."""
 _APART, _DOWN = 1.55, -1.9
-"""From one gate to the next, and from one row to the next."""
+"""The distances from one gate to the next, and from one row to the next."""
 
 
 def draw_circuit(
@@ -62,7 +62,7 @@ def draw_circuit(
 
 
 def gate_texts(gate: Gate, edge: tuple[Tensor, Tensor, Tensor]) -> tuple[str, str]:
-    """What stands in a gate's box, and the values below it."""
+    """The text in a gate's box, and the values below it."""
     theta, scale, shift = (value.tolist() for value in edge)
     if gate.angle is None:
         return gate.name, ""
@@ -128,7 +128,7 @@ def draw_bloch(
         steps, cmap="viridis", array=(x[:-1] + x[1:]) / 2, linewidth=3, zorder=5
     )
     ax.add_collection3d(lines, autolim=False)
-    # a long name would run over the sphere; the colour bar has it too
+    # a long name would cover the sphere, and the colour bar has it too
     named = f"{text[1]} = " if len(text[1]) <= _SHORT_NAME else ""
     # one label is above and one below, because a path may be closed
     for n, marker, side in ((0, "o", "bottom"), (-1, "s", "top")):

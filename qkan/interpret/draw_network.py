@@ -1,4 +1,4 @@
-"""A network drawn from bottom to top: nodes, and on every edge its activation in a box."""
+"""Draw a network from bottom to top: nodes, and on every edge its activation in a box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#6b6b6b", "#222222"
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
-    # ink on paper, whatever style is set around it
+    # dark lines on white, whatever style is set around this function
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "white"),
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color",
@@ -20,16 +20,16 @@ STYLE = {
     ),
 }  # fmt: skip
 _LEVEL = 2.3
-"""Inches from one row of nodes to the next."""
+"""The distance in inches from one row of nodes to the next."""
 _MARGIN = 0.55
 _LETTER = 0.085
-"""Inches that a letter of a name takes, at most."""
+"""The largest width of a letter in inches."""
 _LONGEST = 24
-"""Letters of a name that are shown."""
+"""The most letters of a name that are shown."""
 _FINE = 12
-"""Boxes in a row up to which they carry numbers."""
+"""The most boxes in a row that have numbers on their axes."""
 _MANY = 20
-"""Nodes in a row beyond which only those with an edge have a name."""
+"""With more nodes in a row than this, only those with an edge get a name."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Curve:
     """One edge to draw.
 
     Attributes:
-        output: Node o it leads to.
-        input: Node i it comes from.
+        output: The node o that it leads to.
+        input: The node i that it comes from.
         importance: Its score.
         x: (n,) positions in the units of its input node.
-        y: (n,) its output.
-        label: The form it was recognised as, or nothing.
+        y: (n,) outputs of the edge.
+        label: The name of the elementary form that fits it, or "".
     """
 
     output: int
@@ -58,10 +58,10 @@ class Level:
     """One layer to draw.
 
     Attributes:
-        inputs: Number of nodes below.
-        outputs: Number of nodes above.
-        edges: Those that are not pruned, the most important first.
-        most: How many of them are shown.
+        inputs: The number of nodes below.
+        outputs: The number of nodes above.
+        edges: The edges that are not pruned, the most important first.
+        most: The number of edges that are shown.
     """
 
     inputs: int
@@ -75,7 +75,7 @@ class Level:
         return self.edges[: self.most]
 
     def note(self, number: int) -> str:
-        """What is not shown of layer `number`, where that is something."""
+        """A note that says how many edges of layer `number` are not shown, or ""."""
         if len(self.edges) <= self.most:
             return ""
         total = sum(edge.importance for edge in self.edges)
@@ -88,12 +88,13 @@ class Level:
 
 @dataclass(frozen=True)
 class _Names:
-    """Names in a row as they are written.
+    """The names of a row of nodes in the form in which they are written.
 
     Attributes:
         texts: The names, long ones shortened.
-        upright: Whether they stand on end, because they are longer than the nodes are apart.
-        room: Inches that they need beyond the nodes.
+        upright: Whether they are written vertically, because they are wider than the nodes are
+            apart.
+        room: The room that they need beyond the nodes, in inches.
     """
 
     texts: Sequence[str]
@@ -102,9 +103,9 @@ class _Names:
 
     @classmethod
     def fitting(cls, names: Sequence[str], apart: float) -> _Names:
-        """Names of nodes that are so many inches apart."""
+        """Return the names of nodes that are `apart` inches apart."""
         texts = [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names]
-        # the length of a name in LaTeX says nothing of its width
+        # the length of a name in LaTeX says nothing about its width
         longest = max([len(text) for text in texts if not text.startswith("$")], default=1)
         upright = longest * _LETTER > apart or len(names) > _MANY
         return cls(texts, upright, max(_MARGIN, 0.3 + longest * _LETTER) if upright else _MARGIN)
@@ -116,13 +117,13 @@ def draw_network(
     names: tuple[Sequence[str], Sequence[str]],
     title: str,
 ) -> Any:
-    """Draw all levels on one new figure.
+    """Draw all levels in one new figure.
 
     Args:
         figure_class: matplotlib's `Figure`.
-        levels: The layers, first one first.
-        names: Names of the inputs and of the outputs.
-        title: What stands above the network, or nothing.
+        levels: The layers, the first one first.
+        names: The names of the inputs and of the outputs.
+        title: The text above the network, or "".
     """
     most = max(len(level.shown) for level in levels)
     nodes = [levels[0].inputs, *(level.outputs for level in levels)]
@@ -158,7 +159,7 @@ def draw_network(
 
 
 def _places(count: int, width: float) -> list[float]:
-    """Positions of so many things in a row."""
+    """The positions of `count` things in a row."""
     room = width - 2 * 0.5
     return [0.5 + room * (n + 0.5) / count for n in range(count)]
 
@@ -169,8 +170,8 @@ def _draw_level(
     """Draw the boxes of one layer and their lines.
 
     Args:
-        figure: Where the boxes go.
-        canvas: Its axes in inches, where the lines go.
+        figure: The figure for the boxes.
+        canvas: Its axes in inches, for the lines.
         level: The layer.
         between: The height of the nodes below, their positions, and those of the nodes above.
     """
@@ -194,7 +195,7 @@ def _draw_level(
 
 
 def _draw_box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
-    """Draw one activation, with numbers where they can be read."""
+    """Draw one activation, with numbers if there is room for them."""
     ax.plot(curve.x, curve.y, color=BLUE, alpha=alpha, linewidth=1.6 if fine else 1.0)
     low, high = float(curve.x[0]), float(curve.x[-1])
     bottom, top = float(curve.y.min()), float(curve.y.max())
@@ -222,7 +223,7 @@ def _draw_box(ax: Any, curve: Curve, alpha: float, *, fine: bool) -> None:
 def _write_names(
     canvas: Any, names: _Names, row: Sequence[float], y: float, side: str, used: set[int]
 ) -> None:
-    """Write the names of a row of nodes, of those with edges where they are many."""
+    """Write the names of a row of nodes; in a long row only of those with an edge."""
     style = {"fontsize": 9, "rotation": 90} if names.upright else {"fontsize": 11}
     for place, (x, name) in enumerate(zip(row, names.texts, strict=True)):
         if place in used or len(row) <= _MANY:
@@ -230,7 +231,7 @@ def _write_names(
 
 
 def short(value: float) -> str:
-    """A number of two or three characters where possible, with a true minus."""
+    """A number in two or three characters where possible, with a minus sign of typography."""
     if 100 <= abs(value) < 1e5:
         return f"{value:.0f}".replace("-", "−")
     text = f"{value:.2g}" if abs(value) >= 0.005 or value == 0 else f"{value:.0e}"
@@ -238,7 +239,7 @@ def short(value: float) -> str:
 
 
 def grid_of(values: Tensor, points: int = 160) -> Tensor:
-    """(points, i) positions over the range of each node's values (b, i)."""
+    """Return (points, i) positions over the range of each node's values (b, i)."""
     low, high = values.aminmax(dim=0)
     room = (high == low) * (0.5 + 0.01 * low.abs())
     share = torch.linspace(0, 1, points, dtype=values.dtype).unsqueeze(-1)

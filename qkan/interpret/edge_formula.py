@@ -1,6 +1,6 @@
-"""One edge written down: its exact series or closed form, cut and rounded under a proven bound.
+"""Write the formula of one edge: its exact series or closed form, simplified within a bound.
 
-This module needs sympy, so it is imported where a formula is written.
+This module needs sympy, so it is imported only when a formula is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sympy: Any = require("sympy", "symbolic")
 
 @dataclass(frozen=True)
 class Range:
-    """Where an edge's input lies: at most `half` away from `middle`."""
+    """The range of an edge's input: at most `half` away from `middle`."""
 
     middle: float
     half: float
@@ -35,15 +35,15 @@ class Range:
 
 @dataclass(frozen=True)
 class ExactEdge:
-    """One edge's parameters as numbers, and what follows from them.
+    """The parameters of one edge as numbers, and properties that follow from them.
 
     Attributes:
         layer: The layer that the edge is in.
         theta: (k,) radians.
         scale: (u,).
         shift: (u,) radians.
-        weight: The weight, 0 where the edge is masked.
-        base_weight: The base weight, 0 where the edge is masked.
+        weight: The weight, 0 if the edge is masked.
+        base_weight: The base weight, 0 if the edge is masked.
     """
 
     layer: QKANLayer
@@ -67,7 +67,7 @@ class ExactEdge:
         )
 
     def slack(self, error: float) -> float:
-        """How far the edge can move when its input moves by at most `error`."""
+        """Return how far the edge's output can move when its input moves by at most `error`."""
         if error == 0 or math.isinf(error):
             return error
         base = 0.0
@@ -82,17 +82,17 @@ class ExactEdge:
         return base + abs(self.weight) * self.read_error(min(moved, 2.0))
 
     def read_error(self, error: float) -> float:
-        """The error of the readout that an error of ⟨M⟩ makes: for the amplitude √(2·error)."""
+        """Return the error of the readout for an error of ⟨M⟩: √(2·error) for the amplitude."""
         # |√a - √b| ≤ √|a - b|, twice
         return math.sqrt(2 * error) if self.layer.readout == "amplitude" else error
 
     def read_budget(self, budget: float) -> float:
-        """The error of ⟨M⟩ that the edge's budget leaves: the inverse of `read_error`."""
+        """Return the error of ⟨M⟩ within the edge's budget: the inverse of `read_error`."""
         share = budget / max(abs(self.weight), 1e-300)
         return share**2 / 2 if self.layer.readout == "amplitude" else share
 
     def closed_form(self, t: Any, where: Range) -> Any:
-        """φ as the expression of its circuit, clamped where an arccos would leave its domain."""
+        """Return φ as an expression, clamped where an arccos would leave its domain."""
         middle = self.scale * where.middle + self.shift
         clamp = bool((np.abs(middle) + np.abs(self.scale) * where.half > 1).any())
         theta, scale, shift = (v.tolist() for v in (self.theta, self.scale, self.shift))
@@ -100,18 +100,19 @@ class ExactEdge:
 
 
 def drop_small_terms(terms: np.ndarray, budget: float, where: Range) -> tuple[np.ndarray, float]:
-    """Drop small harmonics, or merge them with a near one, while the error is within the budget.
+    """Drop small harmonics, or merge them with a near one, within an error budget.
 
-    A harmonic of amplitude A costs A when dropped, and A·|Δk|·half when it takes the frequency of
-    a neighbour and keeps its phase at the middle of the range. The cheapest goes first.
+    Dropping a harmonic of amplitude A costs A. Moving it by Δk to the frequency of a neighbour,
+    with the same phase at the middle of the range, costs A·|Δk|·half. The cheapest change goes
+    first.
 
     Args:
         terms: (n, 3) frequency, cosine, sine.
-        budget: The most that the series may change anywhere in the range.
+        budget: The largest change of the series that is allowed anywhere in the range.
         where: The range.
 
     Returns:
-        The terms left, and the bound on the change that was spent.
+        The remaining terms, and the bound on the change that was made.
     """
     terms, spent = terms.copy(), 0.0
     while len(terms):
@@ -130,18 +131,18 @@ def drop_small_terms(terms: np.ndarray, budget: float, where: Range) -> tuple[np
 
 
 def _retuned(term: np.ndarray, change: float, middle: float) -> np.ndarray:
-    """Cosine and sine coefficients at another frequency, equal at the middle of the range."""
+    """The coefficients at another frequency that agree with a term at the middle of the range."""
     value = (term[1] - 1j * term[2]) * np.exp(-1j * change * middle)
     return np.array([value.real, -value.imag])
 
 
 def short(value: float, digits: int | None) -> float:
-    """A number of so many decimals, or of all where `digits` is None."""
+    """Round a number to so many decimals; None keeps them all."""
     return value if digits is None else round(value, digits)
 
 
 def rounded(terms: np.ndarray, digits: int | None, where: Range) -> tuple[np.ndarray, float]:
-    """Round all numbers to so many decimals; return them and a bound on the change in the range."""
+    """Round all numbers; return them and a bound on the change of the series in the range."""
     if digits is None or not len(terms):
         return terms, 0.0
     found = terms.round(digits)
@@ -154,14 +155,14 @@ def rounded(terms: np.ndarray, digits: int | None, where: Range) -> tuple[np.nda
 def write_edge(
     edge: ExactEdge, t: Any, where: Range, budget: float, digits: int | None
 ) -> tuple[str, Any, float]:
-    """Write an edge down.
+    """Write the formula of an edge.
 
     Args:
         edge: Its parameters.
         t: The expression of its input, as the layer sees it.
         where: The range of that input.
-        budget: How far the edge may be changed by leaving out terms.
-        digits: Decimals to round to, or None.
+        budget: The largest change of the edge that is allowed by leaving out terms.
+        digits: The number of decimals to round to, or None.
 
     Returns:
         Its kind, its expression, and the bound on its error in the range.
@@ -202,5 +203,5 @@ def _sum(terms: np.ndarray, t: Any) -> Any:
 
 
 def number(value: float) -> Any:
-    """A sympy number, whole where the value is."""
+    """A sympy number, which is an integer if the value is whole."""
     return sympy.Integer(value) if float(value).is_integer() else sympy.Float(value)

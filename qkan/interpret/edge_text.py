@@ -1,6 +1,6 @@
-"""One edge as a line of text: as short as stays close to its curve, with the difference measured.
+"""Write one edge as a short line of text that stays close to its curve, and measure how close.
 
-This module needs sympy, so it is imported where a formula is written.
+This module needs sympy, so it is imported only when a formula is written.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .edge_formula import ExactEdge, Range, drop_small_terms, number, sympy, wri
 from .formula import EdgeFormula, evaluate
 
 _CLOSE = 0.01
-"""How far a text may be from its curve, as a share of the curve's height."""
+"""The largest difference of a text from its curve, as a share of the curve's height."""
 _DIGITS = (4, 6, 9, 12, 17)
-"""Digits of the numbers in a text, tried from the left: dates, for one, need many."""
+"""The numbers of digits to try, from the left; inputs such as dates need many digits."""
 Values = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a curve lies, in the user's units.
+    """A curve in the user's units.
 
     Attributes:
-        constant: The layer reads constant + slope·x of an input x.
+        constant: The layer's input is constant + slope·x for an input x of the user.
         slope: See `constant`; not 0.
-        size: The output where the layer gives 1.
+        size: The output in the user's units when the layer's output is 1.
         x: (n,) inputs.
         y: (n,) outputs of the edge.
     """
@@ -51,7 +51,7 @@ def edge_text(edge: ExactEdge, place: Place, form: EdgeFormula | None = None) ->
     Args:
         edge: Its parameters.
         place: Its curve.
-        form: What `symbolic` recognised it as, in the units that the network reads; or None.
+        form: The formula that `symbolic` found, in the units of the network; or None.
 
     Returns:
         The text, and the largest difference from the curve at the points of `place`.
@@ -75,7 +75,7 @@ def _in_units(form: EdgeFormula, place: Place) -> Any:
 
 
 def _own_text(edge: ExactEdge, place: Place, digits: int) -> tuple[str, Values]:
-    """The edge's waves, or the closed form of its circuit, with its base by its name."""
+    """The edge's waves, or the closed form of its circuit, plus its base by name."""
     seen = sorted(place.constant + place.slope * place.x[[0, -1]])
     where = Range(float(sum(seen)) / 2, float(seen[1] - seen[0]) / 2)
     budget = _CLOSE * float(np.ptp(place.y)) / place.size
@@ -126,12 +126,12 @@ def _waves(terms: np.ndarray, place: Place, digits: int) -> tuple[str, Values]:
         waves = found[:, 0] * np.cos(found[:, 1] * x[:, None] + found[:, 2])
         return np.asarray(waves.sum(-1))
 
-    # the constant last, as one writes it by hand
+    # the constant comes last, as in handwriting
     return _sum([*(p for p in parts if "cos" in p), *(p for p in parts if "cos" not in p)]), values
 
 
 def expression_text(expr: Any, digits: int = 4) -> tuple[str, Values]:
-    """A sympy expression in x as text, with so many digits of its numbers, and its values."""
+    """Return a sympy expression in x as text, with rounded numbers, and its values."""
     floats = expr.atoms(sympy.Float)
     short = expr.xreplace({value: sympy.Float(value, digits) for value in floats})
     exact = short.xreplace({v: sympy.Float(str(v), 17) for v in short.atoms(sympy.Float)})
@@ -141,7 +141,7 @@ def expression_text(expr: Any, digits: int = 4) -> tuple[str, Values]:
 
 
 def _line(constant: float, slope: float, digits: int) -> str:
-    """Slope·x + constant."""
+    """The text of slope·x + constant."""
     factor = "x" if slope == 1 else f"{_written(slope, digits)}·x"
     return _sum([factor, *([_written(constant, digits)] if constant else [])])
 

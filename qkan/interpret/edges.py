@@ -1,4 +1,4 @@
-"""The edges of a model one by one: their parameters, and what each adds to its output.
+"""The edges of a model one by one: their parameters and their outputs.
 
 Letters: b samples, o outputs, i inputs, k theta slots, u encodings.
 """
@@ -22,11 +22,11 @@ from qkan.simulators import expectation
 
 
 def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
-    """The `QKANLayer`s in a model by their names, each once.
+    """Return the `QKANLayer`s in a model by name, each once.
 
     Raises:
-        QKANError: There is none, or one of a `FastWeightQKAN`; the message begins with `what`, the
-            name of the caller.
+        QKANError: There is none, or one belongs to a `FastWeightQKAN`; the message begins with
+            `what`, the name of the caller.
     """
     reject_fast_weights(model, what)
     found = {name: part for name, part in model.named_modules() if isinstance(part, QKANLayer)}
@@ -34,31 +34,31 @@ def layers_by_name(model: nn.Module, what: str) -> dict[str, QKANLayer]:
         hint = ""
         if any(isinstance(part, DARUAN) for part in model.modules()):
             hint = (
-                " A DARUAN has no edges: it is one activation for each group of features. Use "
+                " A DARUAN has no edges, but one activation for each group of features. Use "
                 "importance to see how much each adds, fold to make it faster, or plot."
             )
-        raise QKANError(f"{what}: {type(model).__name__} has no QKANLayer in it.{hint}")
+        raise QKANError(f"{what}: the {type(model).__name__} contains no QKANLayer.{hint}")
     return found
 
 
 def check_single(model: nn.Module, what: str) -> None:
-    """Raise `QKANError`, which names the layer, if one reads several observables."""
+    """Raise a `QKANError` that names the layer if one reads several observables."""
     for name, layer in model.named_modules():
         if isinstance(layer, QKANLayer):
             check_one_observable(
                 f"{what}: {name or type(layer).__name__}", layer.circuit,
-                "It takes layers of one: QKANLayer(…, observable='X') of the same options computes "
-                "that part of the outputs, with the same state_dict.",
+                "Layers with one observable are needed: QKANLayer(…, observable='X') with the same "
+                "options and the same state_dict computes that part of the outputs.",
             )  # fmt: skip
 
 
 def check_finite(model: nn.Module, what: str) -> None:
-    """Raise `QKANError`, which names the parameter, unless all numbers of a model are finite."""
+    """Raise a `QKANError` that names the parameter unless all values of a model are finite."""
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise QKANError(
-                f"{what}: {name} has values that are not finite; go back to parameters from "
-                "before the training diverged."
+                f"{what}: {name} has values that are not finite; use parameters from before the "
+                "training diverged."
             )
 
 
@@ -66,15 +66,15 @@ def exact_network(model: nn.Module, what: str) -> QKAN:
     """Copy a `QKAN` or a `QKANLayer` as a `QKAN` in double precision on the CPU.
 
     Raises:
-        QKANError: Any other model, or a parameter that is not finite; the message names the layer.
+        QKANError: The model is another one, or a parameter is not finite; the message names it.
     """
     model = unwrapped(model)
     if not isinstance(model, QKAN | QKANLayer):
         raise QKANError(
-            f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as "
-            "the one inside it."
+            f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as the "
+            "one inside it."
             + (
-                " A DARUAN has no edges that a spline could take the place of."
+                " A DARUAN has no edges that a spline could replace."
                 if isinstance(model, DARUAN)
                 else ""
             )
@@ -91,7 +91,8 @@ def check_inputs(network: QKAN, x: Tensor, what: str) -> Tensor:
     """Return data x (…, i) as (b, i) in double precision on the CPU.
 
     Raises:
-        QKANError: No tensor of real floats, no sample, another width, or values not finite.
+        QKANError: x is not a tensor of real floats, has no sample or another width, or is not
+            finite.
     """
     wanted = network.widths[0]
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
@@ -106,13 +107,13 @@ def check_inputs(network: QKAN, x: Tensor, what: str) -> Tensor:
     if len(bad):
         raise QKANError(
             f"{what}: x is not finite at sample {int(bad[0, 0])}, input {int(bad[0, 1])}, so "
-            "layers.0 cannot be evaluated; clean the data."
+            "layers.0 cannot be evaluated; leave such samples out or fill them in."
         )
     return flat
 
 
 def spread_points(network: QKAN) -> Tensor:
-    """Points (500, i) over the network's input range, or over ±π/2 without one; never others."""
+    """Return (500, i) fixed points over the network's input range, or over ±π/2 without one."""
     low, high = network.input_range or (-math.pi / 2, math.pi / 2)
     generator = torch.Generator().manual_seed(0)
     share = torch.rand(500, network.widths[0], generator=generator, dtype=torch.float64)
@@ -120,9 +121,9 @@ def spread_points(network: QKAN) -> Tensor:
 
 
 def node_values(network: QKAN, x: Tensor) -> list[Tensor]:
-    """The inputs of every layer and, last, the outputs: (b, widths[n]) each.
+    """Return the inputs of every layer and, last, the outputs: (b, widths[n]) each.
 
-    The first are x itself, in the user's units, before `input_range` maps them.
+    The first entry is x itself, in the user's units, before `input_range` maps it.
     """
     values = [x]
     for number, layer in enumerate(network.layers):
@@ -131,17 +132,17 @@ def node_values(network: QKAN, x: Tensor) -> list[Tensor]:
 
 
 def as_seen(network: QKAN, number: int, values: Tensor) -> Tensor:
-    """Values of the nodes before a layer as that layer reads them: the first behind the range."""
+    """Return the inputs of a layer; those of the first layer are mapped by `input_range`."""
     return values if number else network.map_input(values)
 
 
 def bias_of(layer: QKANLayer) -> Tensor:
-    """The biases (o,), zeros where the layer has none."""
+    """Return the biases (o,), or zeros if the layer has none."""
     return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
 
 
 def edge_angles(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
-    """Theta (o, i, k), scale and shift (o, i, u), differentiable; with groups o is 1."""
+    """Return theta (o, i, k), scale and shift (o, i, u), differentiable; with groups o is 1."""
     if layer.group is None:
         return layer.theta, layer.scale, layer.shift
     theta, scale, shift = (
@@ -151,14 +152,14 @@ def edge_angles(layer: QKANLayer) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def edge_parameters(layer: QKANLayer, output: int, input: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Theta (k,), scale and shift (u,) of one edge, detached."""
+    """Return theta (k,), scale and shift (u,) of one edge, detached."""
     # with groups the outputs share one row
     theta, scale, shift = (v.detach()[output % len(v), input] for v in edge_angles(layer))
     return theta, scale, shift
 
 
 def edge_weights(layer: QKANLayer) -> tuple[Tensor, Tensor]:
-    """Weight and base weight (o, i) as they act, mask included; zeros without a base."""
+    """Return weight and base weight (o, i) times the mask; base weights are 0 without a base."""
     weight = layer.weight.detach() * layer.mask
     if layer.base_weight is None:
         return weight, torch.zeros_like(weight)
@@ -166,16 +167,17 @@ def edge_weights(layer: QKANLayer) -> tuple[Tensor, Tensor]:
 
 
 def activations(layer: QKANLayer, x: Tensor) -> Tensor:
-    """Readout of φ on every edge for x (b, i), (b, o, i), differentiable; with groups o is 1."""
+    """Return the readout of φ on every edge for x (b, i), (b, o, i); with groups o is 1."""
     dtype = compute_dtype(layer.weight.dtype, layer.readout)
     values = expectation(layer.circuit, *(t.to(dtype) for t in (x, *edge_angles(layer))))
     return amplitude(values) if layer.readout == "amplitude" else values
 
 
 def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
-    """mask·(weight·φ + base_weight·base) of every edge, (b, o, i), for x (b, i); differentiable.
+    """Return mask·(weight·φ + base_weight·base) of every edge, (b, o, i), for x (b, i).
 
-    Their sum over i plus the bias is the layer's output. This stores all of them.
+    Their sum over i plus the bias is the layer's output. They are differentiable, and all of them
+    are kept in memory.
     """
     values = layer.weight * activations(layer, x)
     if layer.base is not None and layer.base_weight is not None:
@@ -185,11 +187,11 @@ def edge_outputs(layer: QKANLayer, x: Tensor) -> Tensor:
 
 
 def chosen_outputs(layer: QKANLayer, x: Tensor, places: Tensor) -> Tensor:
-    """The outputs (b, n) of n edges for x (b, i), as `edge_outputs` has them, and of no others.
+    """Return the outputs (b, n) of n chosen edges for x (b, i), as `edge_outputs` computes them.
 
     Args:
-        layer: Where the edges are.
-        x: What the layer reads.
+        layer: The layer with the edges.
+        x: The layer's input.
         places: (n, 2) output and input of each edge.
     """
     if not len(places):

@@ -1,4 +1,4 @@
-"""`explain`: which engine runs each layer of a model, and why not the others."""
+"""`explain`: which engine runs each layer of a model, and why the others do not."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from qkan.simulators import explain as explain_request
 
 
 def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
-    """Run the model once and say, for each of its `QKANLayer`s, what `engine="auto"` takes.
+    """Run the model once and say, for each of its `QKANLayer`s, what `engine="auto"` chooses.
 
-    Of a `DARUAN`, and of a layer with groups and many inputs on a CPU, it says what evaluates the
-    circuits: at the few phases that give the sinusoids which one compiled pass then adds, or at all
-    inputs where there is no short sum of sinusoids. The last line names which of both.
+    For a `DARUAN`, and for a layer with groups and many inputs on a CPU, it says which engine
+    evaluates the circuits. If φ is a short sum of sinusoids, that is done at a few phases only, and
+    one compiled pass evaluates the sinusoids; otherwise it is done at all inputs. The last line
+    says which of the two.
 
     Args:
         model: Any module with `QKANLayer`s or `DARUAN`s in it.
-        x: A batch of the size and dtype to ask about.
+        x: A batch of the size and dtype in question.
 
     Returns:
-        Layer names with their explanations; `print` one to see each engine's estimated time or its
-        reason to refuse.
+        An explanation for each layer name; `print` one to see each engine's estimated time or its
+        reason for refusing.
 
     Raises:
-        QKANError: The model has no such part.
+        QKANError: The model ran no such layer.
 
     Example:
         >>> import torch
         >>> from qkan import QKAN, explain
         >>> found = explain(QKAN([4, 3], ansatz="px"), torch.rand(8, 4))
         >>> [verdict for name, verdict in found["layers.0"].verdicts if name == "fourier"]
-        ['refuses: an arccos encoding makes φ no trigonometric polynomial in x']
+        ['refuses: with an arccos encoding φ is not a trigonometric polynomial in x']
     """
     model = unwrapped(model)
     found: dict[str, Explanation] = {}
@@ -52,19 +53,22 @@ def explain(model: nn.Module, x: Tensor) -> dict[str, Explanation]:
     with on_layer_input(model, note, (QKANLayer, DARUAN)), torch.no_grad():
         model(x)
     if not found:
-        raise QKANError(f"explain: {type(model).__name__} ran no QKANLayer and no DARUAN.")
+        raise QKANError(
+            f"explain: the {type(model).__name__} ran no QKANLayer and no DARUAN, so there is "
+            "nothing to explain; pass a model with such a layer."
+        )
     return found
 
 
 def explain_layer(layer: QKANLayer, x: Tensor) -> Explanation:
-    """Say what `engine="auto"` takes for one layer and inputs x (b, i), without running it."""
+    """Say what `engine="auto"` chooses for one layer and inputs x (b, i), without running it."""
     return explain_request(
         request_of(layer, x.to(compute_dtype(layer.weight.dtype, layer.readout)))
     )
 
 
 def request_of(layer: QKANLayer, x: Tensor) -> Request:
-    """What a layer asks of an engine for inputs x (b, i)."""
+    """Return the request of a layer to an engine for inputs x (b, i)."""
     shared = layer.group is not None
     found = layer_request(x, layer.theta, layer.program, layer.fixed_scale, layer.readout, shared)
     return found._replace(batched_theta=True) if isinstance(layer, FastLayer) else found

@@ -1,4 +1,4 @@
-"""A figure that a notebook shows; imported where one is drawn, for it needs matplotlib."""
+"""A figure that a notebook shows; imported only for drawing, since it needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 
 class NotebookFigure(Figure):
-    """A matplotlib `Figure` that is shown as a cell's last line, with or without pyplot."""
+    """A matplotlib `Figure` that a notebook shows as a cell's last line, even without pyplot."""
 
     def savefig(self, *args: Any, **options: Any) -> None:
-        """Write it as matplotlib does, on its own background rather than that of a style."""
+        """Write the figure as matplotlib does, but with its own background instead of a style's."""
         super().savefig(*args, **{"facecolor": self.get_facecolor(), **options})
 
     def _repr_png_(self) -> bytes:

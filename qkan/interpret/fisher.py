@@ -1,4 +1,4 @@
-"""`fisher_information` and `redundancy`: how many of the parameters move the function at all."""
+"""`fisher_information` and `redundancy`: how many parameters change the function at all."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 
 _TOLERANCE = 1e-12
-"""Singular values, and norms of columns, that are at most this share of the largest count as 0."""
+"""Singular values and norms of columns up to this share of the largest one count as 0."""
 _POINTS = 257
-"""Inputs of a circuit where none are given."""
+"""The number of inputs of a circuit if none are given."""
 _SPREAD = 0.3
-"""Standard deviation of what a draw adds to the parameters."""
+"""The standard deviation of the numbers that a draw adds to the parameters."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,12 +32,14 @@ class Redundancy:
     """How many parameters a function has, how many of them it needs, and which depend on others.
 
     Attributes:
-        parameters: Number of trainable parameters p.
-        rank: Rank of the Fisher information: directions in which the function changes.
-        names: (p,) of the parameters, such as "theta[3]", in the order of the matrix.
-        eigenvalues: (p,) of the Fisher information, descending, at the draw that decided the rank.
-        groups: Parameters that depend on each other, and how many of them are enough; 0 where
-            a parameter has no effect. Independent parameters are in no group.
+        parameters: The number of trainable parameters p.
+        rank: The rank of the Fisher information: the number of directions in which the function can
+            change.
+        names: (p,) names of the parameters, such as "theta[3]", in the order of the matrix.
+        eigenvalues: (p,) eigenvalues of the Fisher information, descending, at the draw with the
+            highest rank.
+        groups: For each group of parameters that depend on each other, how many of them are enough;
+            0 for a parameter without effect. Independent parameters are in no group.
     """
 
     parameters: int
@@ -48,7 +50,7 @@ class Redundancy:
 
     @property
     def redundant(self) -> int:
-        """How many parameters could go without the function losing anything."""
+        """The number of parameters that could be removed without loss for the function."""
         return self.parameters - self.rank
 
     def __repr__(self) -> str:
@@ -66,27 +68,27 @@ def fisher_information(
     encoding: str | Sequence[float] = "trainable",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fisher information of a regression with Gaussian noise of variance 1.
+    """Return the Fisher information of a regression with Gaussian noise of variance 1.
 
-    F = E_x Σ_o J_o J_oᵀ with J_o = ∂f_o(x)/∂(parameters), the mean over the inputs given: the
-    matrix behind the effective dimension of arXiv 2011.00027 and the redundancies of
-    arXiv 2103.15191. Computed in float64, with dropout off; the model itself is not changed.
+    F = E_x Σ_o J_o J_oᵀ with J_o = ∂f_o(x)/∂(parameters), the mean over the given inputs: the
+    matrix behind the effective dimension of arXiv 2011.00027 and the redundancies of arXiv
+    2103.15191. It is computed in float64 without dropout; the model itself is not changed.
 
     Args:
-        model: A module, at its parameters; or a circuit, whose parameters are theta, scale and
-            shift as `QKANLayer` has them, started as there.
-        x: The inputs, (n, …) as the model takes them, or (n,) for a circuit. None for a circuit
-            spreads 257 of them over [-2π, 2π], or over [-1, 1] where an encoding is an arccos.
-        encoding: For a circuit, as in `QKANLayer`.
-        generator: For a circuit's start.
+        model: A module with its current parameters; or a circuit, whose parameters theta, scale and
+            shift begin as in a `QKANLayer`.
+        x: The inputs, (n, …) as the model takes them, or (n,) for a circuit. For a circuit, None
+            takes 257 points spread over [-2π, 2π], or over [-1, 1] with an arccos encoding.
+        encoding: The encoding of a circuit, as in `QKANLayer`; not for a module.
+        generator: Draws the parameters of a circuit.
 
     Returns:
-        (p, p) in float64, symmetric; the trainable parameters in the order of
-        `named_parameters()`, each flattened. It holds p·n·o numbers on the way.
+        (p, p) in float64, symmetric, for the trainable parameters in the order of
+        `named_parameters()`, each flattened. Computing it takes memory for p·n·o numbers.
 
     Raises:
-        QKANError: A module without x, inputs that do not fit, nothing to train, derivatives that
-            are not finite.
+        QKANError: A module is passed without x, the inputs do not fit, there is no trainable
+            parameter, or a derivative is not finite.
 
     Example:
         >>> import torch
@@ -109,22 +111,22 @@ def redundancy(
     draws: int = 3,
     generator: torch.Generator | None = None,
 ) -> Redundancy:
-    """Count the directions in which a model's function can change, and name what is superfluous.
+    """Count the directions in which a model's function can change, and name redundant parameters.
 
-    They are the rank of `fisher_information` at random parameters. Almost everywhere that is the
-    same and nowhere higher, so the highest of a few draws counts. A draw adds normal numbers of
-    standard deviation 0.3 to the parameters. Singular values of J below 1e-12 of the largest count
-    as 0. With a module the rank cannot exceed (inputs n) · (outputs o).
+    Their number is the rank of `fisher_information` at random parameters. The rank is the same
+    almost everywhere and higher nowhere, so the highest of a few draws counts. A draw adds normal
+    numbers of standard deviation 0.3 to the parameters. Singular values of J below 1e-12 of the
+    largest count as 0. For a module the rank cannot exceed (inputs n) · (outputs o).
 
-    `effective_parameters` leaves out the shifts that duplicate a theta, and is quick; the rank
-    is never above it, and is below where a circuit has angles that only act together.
+    `effective_parameters` is quick and leaves out only the shifts that duplicate a theta. The rank
+    is never above it, and is below it if some angles of a circuit only act together.
 
     Args:
         model: As in `fisher_information`.
         x: As in `fisher_information`.
-        encoding: For a circuit, as in `QKANLayer`.
-        draws: How often the rank is taken.
-        generator: For the draws; seeded with 0 when None.
+        encoding: The encoding of a circuit, as in `QKANLayer`; not for a module.
+        draws: The number of draws.
+        generator: The generator for the draws; None takes one with the seed 0.
 
     Raises:
         QKANError: As in `fisher_information`.
@@ -154,14 +156,14 @@ def _problem(
     encoding: str | Sequence[float],
     generator: torch.Generator | None,
 ) -> tuple[nn.Module, Tensor]:
-    """A copy of the model in float64, and its inputs."""
+    """Return a copy of the model in float64, and its inputs."""
     if isinstance(model, Circuit):
         return _edge(model, encoding, generator), _inputs(model, x)
     if x is None:
         raise QKANError("A module needs its inputs: pass x, such as a few rows of the data.")
     if encoding != "trainable":
         raise QKANError("encoding= is for a circuit; a module has its own.")
-    # inputs that are tokens stay whole numbers
+    # tokens as inputs stay whole numbers
     inputs = x.double() if x.is_floating_point() else x
     return copy.deepcopy(unwrapped(model)).double().eval(), inputs
 
@@ -184,12 +186,12 @@ def _inputs(circuit: Circuit, x: Tensor | None) -> Tensor:
         reach = 1.0 if circuit.uses_arccos else 2 * math.pi
         x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
     if x.ndim == 0 or not 0 < x.numel() == len(x):
-        raise QKANError(f"x has shape {tuple(x.shape)}: a circuit has one input, pass (n,).")
+        raise QKANError(f"x has shape {tuple(x.shape)}, but a circuit has one input; pass (n,).")
     return x.double().reshape(-1, 1)
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    """The trainable parameters by name; `QKANError` where there is none."""
+    """Return the trainable parameters by name; raise `QKANError` if there are none."""
     found = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     if not sum(p.numel() for p in found.values()):
         raise QKANError("The model has no trainable parameter, so there is nothing to count.")
@@ -206,7 +208,7 @@ def _jacobian(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _moved(model: nn.Module, generator: torch.Generator) -> nn.Module:
-    """A copy at parameters beside the model's."""
+    """Return a copy with random numbers added to the parameters."""
     moved = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in moved.parameters():
@@ -223,7 +225,7 @@ def _ranked(jacobian: Tensor) -> tuple[int, Tensor, Tensor]:
 
 
 def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[str, ...], int]:
-    """The smallest sets of columns that depend on nothing outside their set."""
+    """Return the smallest sets of columns that depend on no column outside their set."""
     from scipy.cluster.hierarchy import DisjointSet
     from scipy.linalg import qr, solve_triangular
 
@@ -232,7 +234,7 @@ def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[s
     columns = jacobian / size.where(~idle, math.inf)
     triangle, order = qr(columns.cpu().numpy(), mode="r", pivoting=True)
     independent, dependent = order[:rank].tolist(), order[rank:].tolist()
-    # each dependent column is a sum of some independent ones; those that share one belong together
+    # each dependent column is a sum of independent ones; columns that share one belong together
     needs = abs(solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])) > 1e-6
     sets = DisjointSet(range(len(names)))
     for i, d in zip(*needs.nonzero(), strict=True):
@@ -246,7 +248,7 @@ def _groups(jacobian: Tensor, rank: int, names: tuple[str, ...]) -> dict[tuple[s
 
 
 def _names(model: nn.Module, strip: bool) -> list[str]:
-    """One name a number, such as "layers.0.theta[1,0,3]"; without the edge of a lone circuit."""
+    """Return a name for each number, such as "layers.0.theta[1,0,3]", for a circuit "theta[3]"."""
     names = []
     for name, value in _trainable(model).items():
         for index in itertools.product(*map(range, value.shape[2:] if strip else value.shape)):

@@ -1,9 +1,9 @@
-"""Elementary functions to recognise: a library of forms a·f(b·x + c) + d, fitted by scipy.
+"""A library of elementary functions, fitted by scipy as forms a·f(b·x + c) + d.
 
-Each form frees only those of b and c that its shape needs: of exp(b·x + c) the c is a factor, of
-(b·x + c)² the b is one. The linear a and d are solved for exactly at every trial of b and c
-(variable projection, Golub and Pereyra 1973), and the arguments of log, √ and 1/u never touch the
-border of their domain within the data.
+Only those of b and c are free that change the form's shape: in exp(b·x + c), c is only a factor,
+and in (b·x + c)², b is. The linear a and d are solved exactly for every trial of b and c (variable
+projection, Golub and Pereyra 1973), and the arguments of log, √ and 1/u stay inside their domain on
+the data.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import numpy as np
 from qkan.errors import QKANError
 
 _FINEST = 3
-"""Starts that are refined, best first."""
+"""The number of starts that are refined, the best ones first."""
 _TOO_LARGE = 100.0
 """A fit whose constant exceeds the data by this factor is ranked last."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """An elementary function and how it may be moved.
+    """An elementary function, and which of b and c are free.
 
     Attributes:
-        name: What users write in `forms=`.
-        function: From a numpy array to one.
-        build: From the sympy module and an expression u to f(u).
+        name: The name in `forms=`.
+        function: A function from a numpy array to a numpy array.
+        build: A function from the sympy module and an expression u to f(u).
         moves: "none" (u = x), "centre" (x + c), "rate" (b·x), "pole" (±x + c > 0 on the data), or
             "wave" and "step" (b·x + c with b and c free; started as frequencies and phases, or as
             widths and centres).
-        complexity: Its cost in the ranking: each unit must reduce the error by a factor of 4.
+        complexity: The cost in the ranking; each unit must reduce the error by a factor of 4.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Fitted:
-    """a·f(b·x + c) + d with its errors on the data it was fitted to."""
+    """A function a·f(b·x + c) + d with its errors on the data to which it was fitted."""
 
     form: Form
     a: float
@@ -57,11 +57,11 @@ class Fitted:
     worst: float
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Values at x, any shape."""
+        """Return the values at x, of any shape."""
         return self.a * self.form.function(self.b * x + self.c) + self.d
 
     def expr(self, sympy: Any, x: Any) -> Any:
-        """The sympy expression of this at x; an exact 1 or 0 among b and c is left out."""
+        """Return the sympy expression at x, without b or c where they are exactly 1 or 0."""
         u = (x if self.b == 1 else sympy.Float(self.b) * x) + (sympy.Float(self.c) if self.c else 0)
         return sympy.Float(self.a) * self.form.build(sympy, u) + sympy.Float(self.d)
 
@@ -94,10 +94,10 @@ FORMS: dict[str, Form] = {
 
 
 def resolve_forms(forms: str | Iterable[str | Form]) -> list[Form]:
-    """Return the forms of the library for "elementary", or those named, or a user's own.
+    """Return the forms of the library for "elementary", or the named ones, or a user's own forms.
 
     Raises:
-        QKANError: An unknown name, or no form at all.
+        QKANError: A name is unknown, or there is no form.
     """
     if forms == "elementary":
         return list(FORMS.values())
@@ -111,10 +111,10 @@ def resolve_forms(forms: str | Iterable[str | Form]) -> list[Form]:
 
 
 def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
-    """Fit a, b, c, d of one form by least squares.
+    """Fit a, b, c and d of one form by least squares.
 
     Args:
-        form: Any.
+        form: The form.
         x: (n,).
         y: (n,).
     """
@@ -131,14 +131,14 @@ def fit_form(form: Form, x: np.ndarray, y: np.ndarray) -> Fitted:
     b, c = min(found, key=lambda bc: _residual(form, t, y, *bc)[0])
     b, c = b / half, c - b * middle / half
     if form.moves in ("none", "centre", "pole"):
-        # f(u·s) differs from f(u) by a factor or a constant only: keep the slope 1 or -1
+        # f(u·s) differs from f(u) only by a factor or a constant, so the slope stays 1 or -1
         b, c = math.copysign(1.0, b), c * half
     _, a, d, error = _residual(form, x, y, b, c)
     return Fitted(form, a, b, c, d, float(np.sqrt(np.mean(error**2))), float(np.abs(error).max()))
 
 
 _FREE = {"none": (), "centre": (1,), "rate": (0,), "pole": (1,), "wave": (0, 1), "step": (0, 1)}
-"""Which of (b, c) the refinement moves."""
+"""The indices of those of (b, c) that the refinement changes."""
 
 
 _STARTS: dict[str, list[tuple[float, float]]] = {
@@ -195,14 +195,14 @@ def _refined(
 def rank(
     forms: Iterable[Form], x: np.ndarray, y: np.ndarray, scale: float, floor: float = 1e-10
 ) -> list[Fitted]:
-    """Fit all forms, and sort them by log4 of the error relative to `scale` plus the complexity.
+    """Fit all forms, and sort them by log4(error / scale) + complexity.
 
     Args:
         forms: The forms to fit.
         x: (n,).
         y: (n,).
-        scale: What errors are measured by, such as the spread of the node the edge leads to.
-        floor: Relative errors below it count as equal, so that the simpler form wins.
+        scale: The unit of errors, such as the spread of the node to which the edge leads.
+        floor: Relative errors below this count as equal, so that the simpler form wins.
     """
     if x.max() == x.min():
         forms = [FORMS["constant"]]
@@ -210,7 +210,7 @@ def rank(
     height = _TOO_LARGE * max(float(np.abs(y).max()), 1e-300)
 
     def score(fit: Fitted) -> tuple[bool, float]:
-        # a form whose terms are large and cancel only imitates another form
+        # a form with large terms that cancel only imitates another form
         cancels = max(abs(fit.d), abs(fit.a) / _TOO_LARGE) > height
         error = max(fit.rmse / scale, floor)
         return cancels, math.log(error, 4) + fit.form.complexity

@@ -1,4 +1,4 @@
-"""`Formula`: what `symbolic` returns, to read, print, evaluate and export."""
+"""`Formula`: the result of `symbolic`, to read, print, evaluate and export."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from qkan.errors import QKANError
 from .forms import Fitted
 
 _SHOWN = 100
-"""Characters of an expression that an edge shows of itself."""
+"""The most characters of an expression that the representation of an edge shows."""
 
 
 @dataclass(repr=False)
 class EdgeFormula:
-    """One edge as part of a formula.
+    """The formula of one edge.
 
     Attributes:
-        layer: Its layer, from 0 on.
+        layer: The number of its layer, from 0 on.
         output: Its output node o.
         input: Its input node i.
         name: "series", "closed form", "none" when masked, or the name of an elementary form.
         expr: The sympy expression in the symbol of its input node.
-        rmse: Root mean square difference from the edge over the data.
-        bound: What |expr - edge| cannot exceed for inputs in the data's range; None for a form,
-            which is only known to fit the data.
-        candidates: Every form tried, best first.
+        rmse: The root mean square difference from the edge over the data.
+        bound: A bound on |expr - edge| for inputs in the data's range; None for a form, which is
+            only known to fit the data.
+        candidates: All forms that were tried, the best one first.
     """
 
     layer: int
@@ -53,19 +53,19 @@ class EdgeFormula:
 
 @dataclass
 class Formula:
-    """A model as a formula: definitions layer by layer, the outputs last.
+    """A model as a formula: definitions layer by layer, with the outputs last.
 
     Attributes:
         inputs: The symbols of the inputs.
-        layers: For each layer the symbols of its nodes with their expressions in the symbols of
-            the layer before. One layer only, when the formula was composed and fitted again.
+        layers: For each layer, the symbols of its nodes with their expressions in the symbols of
+            the layer before. There is only one layer if the formula was composed and fitted again.
         edges: The formula of each edge.
-        bound: What the formula's error cannot exceed for inputs in the data's range, apart from
-            floating-point rounding; None when an edge is a fitted form.
-        error: Largest absolute difference from the model on the data.
-        rmse: Root mean square difference from the model on the data.
-        fitted: Where the formula was composed: each output with its numbers as they were fitted,
-            before any was set to a simple value or rounded.
+        bound: A bound on the formula's error for inputs in the data's range, apart from
+            floating-point rounding; None if an edge is a fitted form.
+        error: The largest absolute difference from the model on the data.
+        rmse: The root mean square difference from the model on the data.
+        fitted: If the formula was composed, each output with its numbers as fitted, before any was
+            set to a simple value or rounded.
     """
 
     inputs: tuple[Any, ...]
@@ -83,7 +83,7 @@ class Formula:
 
     @property
     def exprs(self) -> tuple[Any, ...]:
-        """Each output in the inputs alone."""
+        """Each output as an expression in the inputs alone."""
         known: dict[Any, Any] = {}
         for nodes in self.layers:
             known = {symbol: expr.xreplace(known) for symbol, expr in nodes}
@@ -91,15 +91,16 @@ class Formula:
 
     @property
     def expr(self) -> Any:
-        """The expression of the only output, or the tuple of all."""
+        """The expression of the only output, or the tuple of all expressions."""
         exprs = self.exprs
         return exprs[0] if len(exprs) == 1 else exprs
 
     def __call__(self, x: Any) -> Any:
-        """Evaluate in double precision: x (…, i), a tensor or array → (…, o), of the same kind.
+        """Evaluate in double precision: map x (…, i), a tensor or an array, → (…, o) of the same
+        kind.
 
         Raises:
-            QKANError: Another width, or a sample outside the domain of a log, a root or a
+            QKANError: x has another width, or a sample is outside the domain of a log, a root or a
                 reciprocal; the message names it.
         """
         array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
@@ -122,10 +123,10 @@ class Formula:
         self.rmse = float(np.sqrt(np.mean(difference**2)))
 
     def latex(self, *, composed: bool = False) -> str:
-        """Return LaTeX with one definition a line, or with one line an output.
+        """Return LaTeX with one line for each definition, or for each output.
 
         Args:
-            composed: Whether to write each output in the inputs alone, which can be long.
+            composed: Whether to write each output in terms of the inputs alone, which can be long.
         """
         sympy = require("sympy", "symbolic")
         layers = [list(zip(self.outputs, self.exprs, strict=True))] if composed else self.layers
@@ -137,7 +138,7 @@ class Formula:
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def table(self) -> str:
-        """Return a table of the edges: what each became, its error, and the next best forms."""
+        """Return a table of the edges: the form of each, its error, and the next best forms."""
         rows = [("edge", "is", "rmse", "bound", "next best")]
         for edge in self.edges:
             others = [
@@ -160,15 +161,15 @@ class Formula:
 
     def _repr_latex_(self) -> str | None:
         latex = self.latex()
-        # where there is no LaTeX, a notebook shows the shortened text
+        # without LaTeX, a notebook shows the shortened text
         return f"$\\displaystyle {latex}$" if len(latex) <= LONG else None
 
 
 def evaluate(symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:
-    """Values (b,) of an expression at x (b, i).
+    """Return the values (b,) of an expression at x (b, i).
 
     Raises:
-        QKANError: A sample outside the domain of a part of it.
+        QKANError: A sample is outside the domain of a part of the expression.
     """
     sympy = require("sympy", "symbolic")
 
@@ -189,14 +190,14 @@ def evaluate(symbols: tuple[Any, ...], expr: Any, x: np.ndarray) -> np.ndarray:
             n = int((~allowed).argmax())
             raise QKANError(
                 f"Sample {n} is outside the formula's domain: {part} at {inner} = {values[n]:.6g}. "
-                "Forms hold in the range of the data they were fitted to; stay inside, or pass "
-                "symbolic(…) data that covers it."
+                "Forms are valid in the range of the data to which they were fitted; stay inside, "
+                "or pass symbolic(…) data that cover it."
             )
     return values_of(expr)
 
 
 def _has_domain(part: Any) -> bool:
-    """Whether part of an expression is a log, a root or a reciprocal of something that varies."""
+    """Whether a part of an expression is a log, a root or a reciprocal of a variable term."""
     if not part.free_symbols:
         return False
     if part.is_Pow:

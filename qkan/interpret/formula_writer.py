@@ -1,6 +1,6 @@
-"""Writes a model down layer by layer, and carries ranges and error bounds along.
+"""Write the formula of a model layer by layer, with ranges and error bounds.
 
-This module needs sympy, so it is imported where a formula is written.
+This module needs sympy, so it is imported only when a formula is written.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from .search import search
 sympy: Any = require("sympy", "symbolic")
 
 _POINTS = 400
-"""Samples of an edge that a form is fitted to."""
+"""The number of samples of an edge to which a form is fitted."""
 _TINY = 1e-300
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a formula may change.
+    """The options of `symbolic`.
 
     Attributes:
-        tolerance: How far an edge may be changed, relative to the spread of the node it leads to.
-        digits: Decimals to round numbers to, or None.
-        library: The forms to recognise, or None.
-        search: Whether to search for a formula where none of them fits.
+        tolerance: The largest change of an edge, relative to the spread of the node to which it
+            leads.
+        digits: The number of decimals to round to, or None.
+        library: The elementary forms to try, or None.
+        search: Whether to search for a formula if none of them fits.
     """
 
     tolerance: float
@@ -48,12 +49,12 @@ class Settings:
 
 
 class Writer:
-    """Writes one network down, on one set of data.
+    """Writes the formula of one network on one set of data.
 
     Args:
-        network: As `exact_network` returns it.
+        network: The network, as `exact_network` returns it.
         values: The values of every node, as `node_values` returns them.
-        settings: What may be changed.
+        settings: The options.
     """
 
     def __init__(self, network: QKAN, values: list[Tensor], settings: Settings) -> None:
@@ -62,7 +63,7 @@ class Writer:
         self.edges: list[EdgeFormula] = []
 
     def write(self, inputs: tuple[Any, ...]) -> Formula:
-        """The formula in these symbols of the inputs, its error not measured yet."""
+        """Return the formula in these symbols of the inputs; its error is not measured yet."""
         written, symbols = [], inputs
         errors = [0.0] * len(inputs)
         for n, layer in enumerate(self.network.rows):
@@ -74,7 +75,7 @@ class Writer:
         return Formula(inputs, written, self.edges, bound)
 
     def _symbols(self, n: int, layer: QKANLayer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Names for the outputs of a layer: h_layer_node, of the last one f."""
+        """Symbols for the outputs of a layer: h_layer_node, or f for the last layer."""
         taken = {symbol.name.partition("_")[0] for symbol in inputs}
         hidden = n < len(self.network.layers) - 1
         letter = next(c for c in ("h" if hidden else "f", "z", "u", "v", "w") if c not in taken)
@@ -86,7 +87,7 @@ class Writer:
     def _layer(
         self, n: int, layer: QKANLayer, symbols: tuple[Any, ...], errors: list[float]
     ) -> list[tuple[Any, float]]:
-        """Each output's expression with the bound on its error; infinite where none is known."""
+        """Each output's expression with a bound on its error, which is infinite if unknown."""
         outputs, biases = edge_outputs(layer, self.seen[n]).numpy(), bias_of(layer).tolist()
         nodes = []
         for o in range(layer.out_features):
@@ -111,7 +112,7 @@ class Writer:
         before: float,
         y: np.ndarray,
     ) -> EdgeFormula:
-        """One edge, as a form if one fits, else written out.
+        """Return the formula of one edge: a form if one fits, otherwise the exact expression.
 
         Args:
             place: Layer, output and input.
@@ -145,7 +146,7 @@ class Writer:
         return EdgeFormula(*place, name, expr, rmse, bound, candidates)
 
     def _mapped(self, symbol: Any) -> Any:
-        """An input as the first layer sees it."""
+        """An input as `input_range` maps it for the first layer."""
         if self.network.input_range is None:
             return symbol
         low, high = (sympy.nsimplify(v, rational=True) for v in self.network.input_range)
@@ -159,7 +160,7 @@ def _evenly_ranked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _range(values: Tensor, error: float) -> Range:
-    """Where a node's values lie, with room for an error on them."""
+    """The range of a node's values, widened by the bound on their error."""
     low, high = torch.aminmax(values)
     half = float(high - low) / 2 + (0.0 if math.isinf(error) else error)
     return Range(float(high + low) / 2, max(half, 1e-12))

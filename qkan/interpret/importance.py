@@ -1,4 +1,4 @@
-"""How much each edge and node matters on data, and a penalty that makes fewer of them matter.
+"""Scores of how much each edge and node matters on data, and a penalty for sparsity.
 
 Letters: b samples, o outputs, i inputs.
 """
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 SCORES = ("attribution", "variance")
 _EDGES_AT_ONCE = 1 << 22
-"""Outputs of edges that are held at once."""
+"""The most outputs of edges that are held in memory at once."""
 _SHOWN = 5
-"""Edges that an `Importance` shows of itself."""
+"""The number of edges that the representation of an `Importance` shows."""
 
 Chain = list[tuple[str, QKANLayer]]
-"""Layers with their names, of which each one's outputs are the next one's inputs and no more."""
+"""Layers with names, where the outputs of each are only the inputs of the next."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Importance:
-    """What matters in one layer.
+    """The scores of one layer.
 
     Attributes:
-        edges: (o, i) scores, 0 on pruned edges.
-        inputs: (i,) scores of the nodes that the layer reads.
-        mean: (o, i) mean output of each edge over the samples.
+        edges: (o, i) scores of the edges, 0 on pruned ones.
+        inputs: (i,) scores of the layer's inputs.
+        mean: (o, i) mean outputs of the edges over the samples.
     """
 
     edges: Tensor
@@ -60,16 +60,16 @@ class Importance:
         return f"Importance({ins} inputs, {outs} outputs; most important edges {named})"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the scores of all edges as shades, outputs over inputs.
+        """Draw the scores of all edges as a shaded matrix, outputs over inputs.
 
         Args:
-            ax: Where to draw; a new figure when None.
+            ax: The axes to draw on; those of a new figure when None.
 
         Returns:
             The axes.
 
         Raises:
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         ticker = require("matplotlib.ticker", "plot")
         ax = new_axes() if ax is None else ax
@@ -82,19 +82,19 @@ class Importance:
 
 
 class Scores(dict[str, Importance]):
-    """The importance in every layer of a model, by the layer's name."""
+    """The importance scores of every layer of a model, by the layer's name."""
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {found!r}" for name, found in self.items()) or "no layer"
 
     def plot(self) -> Any:
-        """Draw the scores of all edges of every layer, the first layer first.
+        """Draw the scores of all edges, one matrix for each layer.
 
         Returns:
             A matplotlib `Figure`.
 
         Raises:
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         figure = new_axes(len(self)).figure
         for ax, (name, found) in zip(figure.axes, self.items(), strict=True):
@@ -103,32 +103,33 @@ class Scores(dict[str, Importance]):
 
 
 def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Scores:
-    """Score every edge of every `QKANLayer` in a model on data.
+    """Return a score on data for every edge of every `QKANLayer` in a model.
 
-    With s the standard deviation over samples, of an edge's output weight·φ + base_weight·base or
-    of the node that sums them:
+    Let s be the standard deviation over samples, of an edge's output weight·φ + base_weight·base or
+    of the node that sums these outputs:
 
     * "attribution": edge[o,i] = node[o]·s_edge[o,i] / s_node[o] and node[i] = Σ_o edge[o,i], from
-      the outputs, whose nodes have 1, back to the inputs of the row of layers (KAN 2.0, arXiv
-      2408.10205). What leads to no output scores nothing.
+      the outputs, whose nodes have the score 1, back to the inputs of the row of layers (KAN 2.0,
+      arXiv 2408.10205). An edge that leads to no output has the score 0.
     * "variance": edge[o,i] = s_edge[o,i]² / Σ_i s_edge[o,i]², the share in its own node, and
       node[i] = max_o edge[o,i].
 
-    A `DARUAN` is scored by its groups, as if each were an input of one output: the share that the
-    spread of amplitude·φ has beside that of the base, of their sum or of the sum of squares. Before
-    training, while the amplitudes are 0, the scores are 0.
+    A `DARUAN` gets a score for each group, as if each were an input of one output: the spread of
+    amplitude·φ as a share of its sum with the spread of the base, or of their sum of squares for
+    "variance". While the amplitudes are 0, before training, the scores are 0.
 
     Args:
-        model: A `QKANLayer` or `DARUAN`, or any module with such in it. Layers of a `QKAN` and
+        model: A `QKANLayer` or a `DARUAN`, or any module that contains them. Layers of a `QKAN` and
             neighbours in an `nn.Sequential` form rows; any other layer is a row of its own.
-        x: The model's input, a sample of the data; at least two samples.
-        score: One of the above.
+        x: The model's input, with at least two samples.
+        score: "attribution" or "variance".
 
     Returns:
-        Scores by layer name: a dict that is also drawn, by its `plot()`.
+        The scores by layer name, a dict with a method `plot()`.
 
     Raises:
-        QKANError: No such layer; a model or x with NaN; fewer than two samples; an unknown score.
+        QKANError: There is no such layer; the model or x contains NaN; there are fewer than two
+            samples; the score is unknown.
 
     Example:
         >>> import torch
@@ -165,7 +166,7 @@ def importance(model: nn.Module, x: Tensor, *, score: str = "attribution") -> Sc
 
 @torch.no_grad()
 def _group_scores(activation: DARUAN, x: Tensor, power: int) -> Importance:
-    """How much the circuits of an activation add to its base on inputs x (b, f), group by group."""
+    """Scores of the circuits of an activation beside its base for inputs x (b, f), by group."""
     base = base_values(activation.base, x).double()
     added = activation(x).double() - base
     owner = torch.arange(x.shape[-1], device=x.device) * activation.group // x.shape[-1]
@@ -176,19 +177,19 @@ def _group_scores(activation: DARUAN, x: Tensor, power: int) -> Importance:
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """The part divided by the whole, 0 where the whole is 0."""
+    """The part divided by the whole, or 0 where the whole is 0."""
     return torch.where(whole > 0, part / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0.0)
 
 
 @torch.no_grad()
 def _statistics(layer: QKANLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and standard deviation of edges (o, i), standard deviation of nodes (o,), in float64."""
+    """Mean and standard deviation of edges (o, i), and the latter of nodes (o,), in float64."""
     edges = layer.out_features * layer.in_features
     first = edge_outputs(layer, x[:1]).double()
-    # the last column is the node's, which sums its edges
+    # the last column belongs to the node, which sums its edges
     sums, squares = first.new_zeros(2, layer.out_features, layer.in_features + 1)
     for rows in x.split(max(1, _EDGES_AT_ONCE // edges)):
-        # differences from the first sample: a large mean then takes no digits from a small spread
+        # differences from the first sample, so that a large mean costs a small spread no digits
         values = edge_outputs(layer, rows).double() - first
         values = torch.cat([values, values.sum(-1, keepdim=True)], -1)
         sums += values.sum(0)
@@ -199,7 +200,7 @@ def _statistics(layer: QKANLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def chains(model: nn.Module) -> list[Chain]:
-    """All layers of a model in rows; a layer that is used in two places is a row of its own."""
+    """Return all layers of a model in rows; a layer that is used twice is a row of its own."""
     named = [(n, m) for n, m in model.named_modules(remove_duplicate=False)]
     uses = [id(m) for _, m in named if isinstance(m, QKANLayer)]
     found: list[Chain] = []
@@ -222,16 +223,19 @@ def chains(model: nn.Module) -> list[Chain]:
 
 @torch.no_grad()
 def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Run the model once, in evaluation mode: what each of its layers reads, (b, i).
+    """Run the model once in evaluation mode, and return the input (b, i) of each of its layers.
 
     Raises:
-        QKANError: No layer ran; x is no tensor of two samples or more; NaN anywhere.
+        QKANError: No layer ran; x is not a tensor of at least two samples; a value is NaN.
     """
     if not isinstance(x, Tensor) or x.ndim == 0:
-        raise QKANError(f"x is {type(x).__name__}: pass a torch tensor, one row a sample.")
+        raise QKANError(
+            f"x is of type {type(x).__name__}; pass a torch tensor with one row for each sample."
+        )
     if x.ndim < 2 or x[..., 0].numel() < 2:
         raise QKANError(
-            f"x has shape {tuple(x.shape)}: scores need a spread, so at least two samples (b, i)."
+            f"x has shape {tuple(x.shape)}, but scores need a spread; pass at least two samples "
+            "(b, i)."
         )
     if not x.isfinite().all():
         raise QKANError("x has values that are NaN or infinite; leave such samples out.")
@@ -241,13 +245,14 @@ def layer_inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         model(x)
     if not seen:
         raise QKANError(
-            f"{type(model).__name__} ran no QKANLayer and no DARUAN, so there is nothing to score."
+            f"The {type(model).__name__} ran no QKANLayer and no DARUAN, so there is nothing to "
+            "score."
         )
     for name, inputs in seen.items():
         if not all(value.isfinite().all() for value in inputs):
             raise QKANError(
-                f"{name or type(model).__name__} is given NaN or inf by what comes before it; "
-                "look at the model and the data there."
+                f"The input of {name or type(model).__name__} contains NaN or infinity; check the "
+                "model before it, and the data."
             )
     return {name: torch.cat(inputs) for name, inputs in seen.items()}
 
@@ -257,21 +262,22 @@ def _collecting(
     seen: dict[str, list[Tensor]],
     kinds: tuple[type[nn.Module], ...] = (QKANLayer,),
 ) -> AbstractContextManager[None]:
-    """Collect the inputs of each layer, as rows, while the context is open."""
+    """Collect the inputs of each layer as rows while this lasts."""
     return on_layer_input(model, lambda name, _, x: seen.setdefault(name, []).append(x), kinds)
 
 
 def sparsity(magnitudes: Sequence[Tensor], *, l1: float = 1.0, entropy: float = 2.0) -> Tensor:
-    """Σ_layers (l1·Σ m + entropy·S), with m ≥ 0 the mean magnitude of each edge's output.
+    """Return Σ_layers (l1·Σ m + entropy·S), where m ≥ 0 is the mean magnitude of an edge's output.
 
-    S = -Σ p log p with p = m / Σ m: large outputs cost, and so do many edges that share the work
-    (arXiv 2404.19756, section 2.5).
+    S = -Σ p log p with p = m / Σ m. Large outputs cost, and so do many edges of similar size (arXiv
+    2404.19756, section 2.5).
     """
     total = magnitudes[0].new_zeros(())
     for sizes in magnitudes:
         whole = sizes.sum()
         tiny = torch.finfo(sizes.dtype).tiny
-        # an edge below tiny adds nothing and gets no gradient: at 0 that of p log p is infinite
+        # an edge below tiny adds nothing and gets no gradient, since that of p log p is infinite at
+        # 0
         p = (sizes / whole.clamp_min(tiny)).clamp_min(tiny)
         total = total + l1 * whole - entropy * (p * p.log()).sum()
     return total
@@ -286,24 +292,24 @@ def sparse_loss(
     l1: float = 1.0,
     entropy: float = 2.0,
 ) -> Iterator[Loss]:
-    """Give a loss for `fit` that also asks for few and small edges, in training mode only.
+    """Yield a loss for `fit` with a penalty for many or large edges, in training mode only.
 
-    It is loss + strength·Σ_layers (l1·Σ m + entropy·S), with m[o,i] the mean of |output| of an
+    It is loss + strength·Σ_layers (l1·Σ m + entropy·S), where m[o,i] is the mean of |output| of an
     edge over the batch and S = -Σ p log p, p = m / Σ m (arXiv 2404.19756, section 2.5). The
-    gradient reaches all parameters through the outputs, and the layers before through the inputs.
-    Pruned edges cost nothing. The outputs of all edges, (b, o, i), are kept, so the batch must fit
-    into memory.
+    gradient reaches all parameters, those of earlier layers through the inputs. Pruned edges cost
+    nothing. The outputs of all edges, (b, o, i), are kept, so a batch of them must fit into memory.
 
     Args:
-        model: A module with `QKANLayer`s in it, whose inputs are noted while the `with` is open.
-        strength: Factor of the penalty; 1e-3 to 1e-2 prunes at targets of size 1.
+        model: A module with `QKANLayer`s in it, whose inputs are recorded in the `with` block.
+        strength: The factor of the penalty; 1e-3 to 1e-2 is enough for pruning with targets of size
+            1.
         loss: As in `fit`.
-        l1: Factor of the sizes.
-        entropy: Factor of their entropy.
+        l1: The factor of the magnitudes.
+        entropy: The factor of their entropy.
 
     Raises:
-        QKANError: A factor that is negative or not finite; a model without layers; a call before
-            the model ran.
+        QKANError: A factor is negative or not finite; the model has no layers; the loss was called
+            before the model.
 
     Example:
         >>> import torch
@@ -314,7 +320,7 @@ def sparse_loss(
     """
     for name, value in (("strength", strength), ("l1", l1), ("entropy", entropy)):
         if not 0 <= value < float("inf"):
-            raise QKANError(f"sparse_loss: {name}={value!r}: a number, 0 or more.")
+            raise QKANError(f"sparse_loss: {name}={value!r}; wanted a finite number, 0 or more.")
     layers = layers_by_name(model, "sparse_loss")
     check_single(model, "sparse_loss")
     plain = make_loss(loss)
@@ -327,7 +333,10 @@ def sparse_loss(
         if not model.training:
             return value
         if not inputs:
-            raise QKANError("sparse_loss: call the model, then the loss, once each a step.")
+            raise QKANError(
+                "sparse_loss: the loss was called without a call of the model before; call first "
+                "the model and then the loss, once in each step."
+            )
         sizes = [edge_outputs(layers[name], x).abs().mean(0) for name, x in inputs.items()]
         kept = [size[layers[name].mask != 0] for name, size in zip(inputs, sizes, strict=True)]
         return value + strength * sparsity(kept, l1=l1, entropy=entropy)

@@ -1,7 +1,7 @@
-"""Pictures of a network with its activations, and of single edges in three ways.
+"""Draw a network with its activations, and single edges in three ways.
 
-Every function returns a matplotlib `Figure` of its own, made without pyplot: save it with
-`figure.savefig("network.pdf")`, or leave it as the last line of a notebook cell.
+Every function returns a new matplotlib `Figure`, which is made without pyplot: save it with
+`figure.savefig("network.pdf")`, or make it the last line of a notebook cell.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .formula import Formula
 from .importance import importance
 
 _LONG_TITLE = 120
-"""Characters of LaTeX that a title may have."""
+"""The most characters of LaTeX in a title."""
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 Edge = tuple[int, int, int]
 """Layer, output and input."""
@@ -55,31 +55,32 @@ def plot(
     """Draw a network from its inputs at the bottom to its outputs at the top.
 
     The box on an edge shows what the edge adds to its node, weight and base activation included,
-    over the range of inputs that the data bring it, in the units of the data. Every box has a scale
-    of its own. The darker an edge, the more it matters: its attribution (see `importance`) relative
-    to the largest in its layer. Pruned edges are left out. An untrained model is drawn too.
+    over the range of its inputs on the data, in the units of the data. Every box has its own scale.
+    A darker edge matters more: the shade is its attribution (see `importance`) relative to the
+    largest one in its layer. Pruned edges are left out. An untrained model can be drawn, too.
 
-    Of a `DARUAN` each group's curve is drawn: its base, what its circuit adds, and their sum.
+    For a `DARUAN`, the curve of each group is drawn: its base, what its circuit adds, and their
+    sum.
 
     Args:
         model: A `QKAN` or a `QKANLayer`; a `TableModel`, which is drawn in the units of its table;
             or a `DARUAN`.
-        x: (…, i) data, two samples or more. For a `DARUAN` they set the range of each group, which
-            is ±4 when None.
-        names: Names of the inputs; when None those of a table's columns, or x₁, x₂, ….
-        outputs: Names of the outputs; when None those of a table's targets or classes, or f.
-        formula: What `symbolic` returned for this model: its forms are written over their boxes,
-            and the formula on top where it is short.
-        most: How many boxes a layer has at most; of more edges the most important are shown, and
-            a note says how many there are. Of a `DARUAN` the first groups are shown.
+        x: (…, i) data, at least two samples. For a `DARUAN` they give the range of each group,
+            which is ±4 when None.
+        names: The names of the inputs; None takes those of a table's columns, or x₁, x₂, ….
+        outputs: The names of the outputs; None takes those of a table's targets or classes, or f.
+        formula: The result of `symbolic` for this model. Its forms are written over the boxes, and
+            a short formula is written on top.
+        most: The most boxes of a layer. Of more edges the most important ones are shown, and a note
+            says how many there are. Of a `DARUAN` the first groups are shown.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
-            names and a formula that do not fit; the message says which.
-        ImportError: matplotlib is absent; the extra "plot" installs it.
+        QKANError: The model is of another kind, the data have another width, a value is not finite,
+            or names or formula do not fit; the message says which.
+        ImportError: matplotlib is not installed; the extra "plot" installs it.
 
     Example:
         >>> import torch
@@ -97,7 +98,9 @@ def plot(
         )  # fmt: skip
     network, units = _opened(model, "plot")
     if x is None:
-        raise QKANError(f"plot: a {type(model).__name__} is drawn over data; pass plot(model, x).")
+        raise QKANError(
+            f"plot: a {type(model).__name__} is drawn over data; pass them as plot(model, x)."
+        )
     layers = network.rows
     if units is not None:
         names = units.inputs if names is None else names
@@ -176,22 +179,22 @@ def plot_spectrum(model: nn.Module, edge: Edge = (0, 0, 0)) -> Any:
 def plot_bloch(
     model: nn.Module, x: Tensor, edge: Edge = (0, 0, 0), *, name: str | None = None
 ) -> Any:
-    """Draw where one edge's qubit ends on the Bloch sphere as its input runs over its range.
+    """Draw the path of one edge's final Bloch vector as its input runs over its range.
 
     φ is the component of the path along the arrow.
 
     Args:
         model: A `QKAN`, a `QKANLayer` or a `DARUAN`; or a `TableModel`, in the units of its table.
-        x: (…, i) data, which sets the range.
+        x: (…, i) data, which give the range.
         edge: Layer, output and input, each from 0 on; (0, 0, group) of a `DARUAN`.
-        name: Name of the edge's input; when None that of a table's column, or x.
+        name: The name of the edge's input; None takes that of a table's column, or x.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        QKANError: No such edge, a model that is no QKAN, data of another width, or numbers that are
-            not finite.
+        QKANError: There is no such edge, the model is of another kind, the data have another width,
+            or a value is not finite.
     """
     network, units = _opened(model, "plot_bloch")
     layer, parameters = _edge(network, edge, "plot_bloch")
@@ -215,7 +218,7 @@ def plot_bloch(
 
 
 def _opened(model: nn.Module, what: str) -> tuple[QKAN, DataUnits | None]:
-    """The network of a model in double precision, and the units of its data where it knows them."""
+    """Return a model's network in double precision, and the units of its data if known."""
     activation = exact_activation(model, what)
     if activation is not None:
         return exact_network(layer_of(activation), what), None
@@ -224,7 +227,7 @@ def _opened(model: nn.Module, what: str) -> tuple[QKAN, DataUnits | None]:
 
 
 def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[Tensor]:
-    """The values of all nodes of the model's network, for data x (…, i) in the user's units."""
+    """Return the values of all nodes of the network, for data x (…, i) in the user's units."""
     activation = exact_activation(model, what)
     if activation is not None:
         return [spans(activation, x, what)]
@@ -233,19 +236,19 @@ def _node_values(model: nn.Module, network: QKAN, x: Tensor, what: str) -> list[
 
 
 def _edge(network: QKAN, edge: Edge, what: str) -> tuple[QKANLayer, tuple[Tensor, Tensor, Tensor]]:
-    """The layer of an edge, and its theta (k,), scale and shift (u,)."""
+    """Return the layer of an edge, and its theta (k,), scale and shift (u,)."""
     layers, (n, o, i) = network.rows, edge
     sizes = [(layer.out_features, layer.in_features) for layer in layers]
     if not (0 <= n < len(layers) and 0 <= o < sizes[n][0] and 0 <= i < sizes[n][1]):
         raise QKANError(
-            f"{what}: edge={edge} is (layer, output, input), but the layers have "
+            f"{what}: there is no edge={edge}, which means (layer, output, input); the layers have "
             f"(outputs, inputs) {sizes}."
         )
     return layers[n], edge_parameters(layers[n], o, i)
 
 
 def _drawn(draw: Callable[..., Any], *contents: Any) -> Any:
-    """A figure in the package's own style, whatever style is set around it."""
+    """Return a figure in the package's own style, whatever style is set."""
     with require("matplotlib", "plot").rc_context(STYLE):
         from .figure import NotebookFigure
 
@@ -258,25 +261,26 @@ def _place(edge: Edge) -> str:
 
 
 def names_of(option: str, names: Sequence[str] | None, count: int, letter: str) -> list[str]:
-    """The names given, checked, or the letter with numbers from 1 on."""
+    """Return the given names, checked, or the letter with numbers from 1 on."""
     if names is None:
         lowered = str.maketrans("0123456789", _LOWERED)
         numbers = [f"{n + 1}".translate(lowered) for n in range(count)]
         return [letter] if count == 1 else [letter + number for number in numbers]
     if len(names) != count:
-        raise QKANError(f"{option}={list(names)}: wanted {count} names.")
+        raise QKANError(f"{option}={list(names)}; wanted {count} names.")
     return [str(name) for name in names]
 
 
 def labels_of(formula: Formula | None, layers: list[QKANLayer], what: str) -> dict[Edge, str]:
-    """The names of the forms that edges were recognised as, by edge.
+    """Return the names of the elementary forms in a formula, by edge.
 
     Raises:
-        QKANError: The formula is none, or one of another network; the message begins with `what`.
+        QKANError: The formula is not a formula, or one of another network; the message begins with
+            `what`.
     """
     if formula is not None and not isinstance(formula, Formula):
         found = type(formula).__name__
-        raise QKANError(f"{what}: formula is {found}; pass what symbolic(model, x) returned.")
+        raise QKANError(f"{what}: formula is {found}; pass the result of symbolic(model, x).")
     labels: dict[Edge, str] = {}
     for edge in () if formula is None else formula.edges:
         if edge.layer >= len(layers) or edge.output >= layers[edge.layer].out_features:
@@ -290,7 +294,7 @@ def labels_of(formula: Formula | None, layers: list[QKANLayer], what: str) -> di
 
 
 def _title(formula: Formula | None) -> str:
-    """The composed formula where it is one short line."""
+    """The composed formula if it fits in one short line, otherwise ""."""
     if formula is None or len(formula.layers) > 1 or len(formula.outputs) > 1:
         return ""
     latex = require("sympy", "symbolic").latex(formula.expr)

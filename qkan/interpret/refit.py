@@ -1,10 +1,10 @@
-"""A composed formula made short: merged affinely, its numbers fitted again and set to simple ones.
+"""Shorten a composed formula: merge constants, fit its numbers again, and simplify them.
 
-Every number in a formula is a parameter; together they are fitted to the model's outputs. Then,
-nearest first, each is tried at a simple value (a whole or half number, a multiple of π/2) with all
-others fitted again, and stays there if the error hardly grows.
+All numbers in a formula are parameters that are fitted together to the model's outputs. Then each
+number is set to a simple value (a whole or half number, a multiple of π/2), the nearest first, and
+all others are fitted again; it keeps that value if the error hardly grows.
 
-This module needs sympy, so it is imported where a formula is refitted.
+This module needs sympy, so it is imported only when a formula is refitted.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from qkan.circuits import require
 sympy: Any = require("sympy", "symbolic")
 
 _MOST_NUMBERS = 60
-"""A formula of more numbers than these is left as composed."""
+"""A formula with more numbers than this is not fitted again."""
 _NEAR = 0.1
-"""How far a simple value may be from the number that it replaces, relative to itself."""
+"""The largest relative distance of a simple value from the number that it replaces."""
 _GROWTH = 1.05
-"""How much one simple number may cost in root mean square error, as a factor."""
+"""The largest factor by which one simple value may raise the root mean square error."""
 
 
 @dataclass
 class _Fit:
-    """Numbers of a formula, which of them are free, and the error they leave."""
+    """The numbers of a formula, which of them are free, and their error."""
 
     values: np.ndarray
     free: np.ndarray
@@ -37,7 +37,7 @@ class _Fit:
 
 
 def merge_constants(expr: Any) -> Any:
-    """Take constants out of exponents, and half turns out of phases."""
+    """Take constants out of exponents, and multiples of π out of phases."""
 
     def split(u: Any) -> Any:
         number, rest = u.as_coeff_Add()
@@ -57,7 +57,7 @@ def merge_constants(expr: Any) -> Any:
 def refit(
     expr: Any, symbols: tuple[Any, ...], data: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Any, Any]:
-    """Fit all numbers of an expression to data, and set those to simple values that allow it.
+    """Fit all numbers of an expression to data, and set them to simple values where possible.
 
     Args:
         expr: An expression in `symbols`.
@@ -65,8 +65,8 @@ def refit(
         data: x (b, i) and y (b,).
 
     Returns:
-        The expression with its numbers fitted, and with some of these set to simple values. Both
-        are only merged, and not fitted, where there are too many numbers or none.
+        The expression with its numbers fitted, and the same with some of them set to simple values.
+        With too many numbers or none, both only have their constants merged.
     """
     expr = merge_constants(expr)
     skeleton, numbers = _skeleton(expr)
@@ -88,14 +88,14 @@ def refit(
 
 
 def _with_numbers(skeleton: Any, parameters: list[Any], fit: _Fit) -> Any:
-    """The expression with numbers for its symbols, exact ones for those that were set."""
+    """Replace symbols by numbers, which are exact for those that were set to simple values."""
     numbers = zip(parameters, fit.values.tolist(), fit.free, strict=True)
-    # a number that is still free stays a float even where it looks whole
+    # a number that is still free remains a float even if it looks whole
     return skeleton.xreplace({p: sympy.Float(v) if free else _simple(v) for p, v, free in numbers})
 
 
 def _skeleton(expr: Any) -> tuple[Any, dict[Any, float]]:
-    """The expression with a symbol in place of each float, and the floats by symbol."""
+    """Replace each float of an expression by a symbol; return the floats by symbol as well."""
     numbers: dict[Any, float] = {}
 
     def walk(node: Any) -> Any:
@@ -150,7 +150,7 @@ def _simplified(residual: Any, fit: _Fit) -> _Fit:
 
 
 def _simple_values(value: float) -> list[float]:
-    """Whole and half numbers and multiples of π/2 within a tenth of the value."""
+    """Whole and half numbers and multiples of π/2 near the value."""
     near = [round(2 * value) / 2, round(2 * value / math.pi) * math.pi / 2]
     return [
         simple
@@ -160,7 +160,7 @@ def _simple_values(value: float) -> list[float]:
 
 
 def round_numbers(expr: Any, digits: int | None) -> Any:
-    """Round every float of an expression to so many decimals; those that round to 0 vanish."""
+    """Round every float of an expression to so many decimals, and drop those that become 0."""
     if digits is None:
         return expr
     short = {f: sympy.Float(round(float(f), digits)) for f in expr.atoms(sympy.Float)}

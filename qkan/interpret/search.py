@@ -1,4 +1,4 @@
-"""A formula for one edge by genetic programming, for what no elementary form fits."""
+"""Find a formula for an edge that no elementary form fits, by genetic programming."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from qkan.circuits import require
 
 SYMBOLS = "add,sub,mul,div,exp,log,sin,cos,sqrt,square,constant,variable"
-"""What a formula may be made of."""
+"""The symbols that a formula may contain."""
 _LONGEST = 16
 _GENERATIONS = 60
 _POPULATION = 400
@@ -18,8 +18,9 @@ _POPULATION = 400
 def search(x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, float]:
     """Search for a short formula of one variable.
 
-    Of what it finds, pyoperon takes the formula with the shortest description of itself and its
-    errors. It runs in one thread with a fixed seed, so the same data give the same formula.
+    Among the formulas that pyoperon finds, the one with the least description length, of itself and
+    of its errors, is chosen. It runs in one thread with a fixed seed, so the same data give the
+    same formula.
 
     Args:
         x: (n,).
@@ -30,7 +31,7 @@ def search(x: np.ndarray, y: np.ndarray, symbol: Any) -> tuple[Any, float]:
         The sympy expression, and its root mean square error on the data.
 
     Raises:
-        ImportError: pyoperon is absent.
+        ImportError: pyoperon is not installed.
     """
     sympy = require("sympy", "symbolic")
     regressor = require("pyoperon.sklearn", "operon").SymbolicRegressor(

@@ -1,4 +1,4 @@
-"""`view`: a model as one page for a browser, to point at its edges and to step through its data."""
+"""`view`: a page for a browser that shows the edges of a model and the rows of its data."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from .plot import labels_of, names_of
 from .view_data import Subject, circuit_data, edge_data, network_data
 
 _HEIGHT = 760
-"""Pixels that a notebook gives the page."""
+"""The height of the page in a notebook, in pixels."""
 _BLOCK = (
-    "This is the QKAN inside the HQKAN. Its inputs are what the first linear map makes of the "
-    "data, and a second linear map makes the outputs of the block."
+    "This is the QKAN inside the HQKAN. Its inputs are the outputs of the first linear map, and a "
+    "second linear map computes the outputs of the block from its outputs."
 )
 
 
 class View:
-    """A page that shows a model: a notebook shows it, and `save` writes it to a file.
+    """A page that shows a model, for a notebook or, by `save`, for a file.
 
     Attributes:
-        html: The page. It is complete in itself and asks nothing of any host.
-        title: What it shows.
+        html: The page. It is complete in itself and loads nothing from any host.
+        title: The title of the page.
     """
 
     def __init__(self, title: str, data: dict[str, Any]) -> None:
         self.title = title
-        # within a script element only "<" could end it, and names come from data
+        # names come from data, and only "<" could end the script element
         try:
             content = json.dumps({"title": title, **data}, ensure_ascii=False, allow_nan=False)
         except ValueError as error:
             raise QKANError(
-                "view: the model's outputs are too large for a number; look at the sizes of its "
-                "parameters and of x."
+                "view: the model's outputs are too large for a floating-point number; check its "
+                "parameters and x."
             ) from error
         page, style, script = (
             files("qkan.interpret").joinpath(f"view.{kind}").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ class View:
         )
         page = page.replace("{{style}}", style).replace("{{script}}", script)
         head, tail = page.replace("{{title}}", html.escape(title)).split("{{data}}")
-        # a name that is no text, as half of a pair of surrogates, becomes a question mark
+        # a character that cannot be encoded, such as a lone surrogate, becomes a question mark
         content = content.replace("<", "\\u003c").encode(errors="replace").decode()
         self.html = head + content + tail
 
@@ -68,13 +68,13 @@ class View:
         """Write the page to a file, which any browser opens.
 
         Args:
-            path: The file; one that is there is replaced.
+            path: The file; an existing file is replaced.
 
         Returns:
             The path.
 
         Raises:
-            QKANError: The path is a folder, or lies in none.
+            QKANError: The path is a folder, or its folder does not exist.
         """
         write_whole(Path(path), self.html.encode())
         return Path(path)
@@ -83,7 +83,7 @@ class View:
         return f'View({self.title}; .save("network.html") writes it for a browser)'
 
     def _repr_html_(self) -> str:
-        # a frame of its own: pages do not meet each other, nor the notebook
+        # a frame keeps the pages apart from each other and from the notebook
         return (
             f'<iframe title="{html.escape(self.title)}" sandbox="allow-scripts" '
             f'style="width:100%;height:{_HEIGHT}px;border:0" '
@@ -102,37 +102,37 @@ def view(
     most: int = 60,
     rows: int = 100,
 ) -> View:
-    """Show a model as one page for a browser, to point at its edges and to step through its data.
+    """Show a model as a page for a browser, to look at its edges and to step through its data.
 
-    The network is a graph from its inputs on the left to its outputs on the right. The edge that
-    is pointed at, tapped or reached by the arrow keys shows its curve, its formula, its spectrum
-    and its circuit with its values. A slider runs over rows of x: each edge then shows what it
-    adds to its node for this row, compared with its average over the data.
+    The network is a graph from its inputs on the left to its outputs on the right. Point at an
+    edge, tap it or select it by the arrow keys to see its curve, its formula, its spectrum and its
+    circuit with values. A slider runs over rows of x: each edge then shows what it adds to its node
+    for this row, compared with its average over the data.
 
-    The page is one file without anything from another host. A notebook shows it as the last line
+    The page is one file that loads nothing from another host. A notebook shows it as the last line
     of a cell. The formulas need the extra "symbolic".
 
     Args:
-        model: A `QKAN`, a `QKANLayer`, or an `HQKAN`, whose QKAN is shown over the latent values
-            that x has there; a `TableModel` or an estimator, in the names and units of its table;
-            or a `DARUAN`, whose groups are shown without rows.
-        x: (…, i) data, two samples or more. For a `DARUAN` they set the range of each group, which
-            is ±4 when None.
-        path: A file to write the page to; `View.save` does the same later.
-        names: Names of the inputs; when None those of a table's columns, or x₁, x₂, ….
-        outputs: Names of the outputs; when None those of a table's targets or classes, or f.
-        formula: What `symbolic` returned for this model: the forms that it found are shown instead
-            of the exact waves. In the units of a table it is the formula of the network inside.
-        most: How many edges of a layer are shown at most: the most important ones (see
+        model: A `QKAN`, a `QKANLayer`, or an `HQKAN`, whose QKAN is shown over the latent values of
+            x; a `TableModel` or an estimator, with the names and units of its table; or a `DARUAN`,
+            whose groups are shown without rows.
+        x: (…, i) data, at least two samples. For a `DARUAN` they give the range of each group,
+            which is ±4 when None.
+        path: A file to which the page is written, as by `View.save`.
+        names: The names of the inputs; None takes those of a table's columns, or x₁, x₂, ….
+        outputs: The names of the outputs; None takes those of a table's targets or classes, or f.
+        formula: The result of `symbolic` for this model, or for the network inside a table model.
+            Its forms are shown instead of the exact waves.
+        most: The most edges of a layer that are shown. The most important ones are chosen (see
             `importance`), and the page says how many others there are.
-        rows: How many rows of x the slider has at most, evenly spaced.
+        rows: The most rows of x on the slider; they are evenly spaced.
 
     Returns:
         The page, a `View`.
 
     Raises:
-        QKANError: A model of another kind, data of another width, numbers that are not finite, or
-            names and a formula that do not fit; the message says which.
+        QKANError: The model is of another kind, the data have another width, a value is not finite,
+            or names or formula do not fit; the message says which.
 
     Example:
         >>> import torch
@@ -162,13 +162,13 @@ def _subject(
     names: tuple[Sequence[str] | None, Sequence[str] | None],
     formula: Formula | None,
 ) -> tuple[Subject, str, list[str]]:
-    """The network that is shown, a title, and what the reader of the page must know."""
+    """Return the network to show, a title, and notes for the reader of the page."""
     inner = unwrapped(model)
     units = inner.data_units() if isinstance(inner, InDataUnits) else None
     network = _network(inner if units is None else units.network)
     if x is None:
         kind = type(inner).__name__
-        raise QKANError(f"view: this {kind} is shown over data; pass view(model, x).")
+        raise QKANError(f"view: this {kind} is shown over data; pass them as view(model, x).")
     data, shown = _values(inner, network, x)
     labels_of(formula, network.rows, "view")
     inputs, outputs = names
@@ -188,22 +188,24 @@ def _subject(
 
 
 def _values(inner: Any, network: QKAN, x: Any) -> tuple[Tensor, Tensor]:
-    """What the network reads of data x (…, i), and what the last nodes show in the user's units."""
+    """Return the network's inputs for data x (…, i), and its outputs in the user's units."""
     read = _latent(inner, x) if isinstance(inner, HQKAN) else x
     scaled = isinstance(inner, InDataUnits)
     data = check_inputs(network, inner.standardised(x) if scaled else read, "view")
     if len(data) < 2:
-        raise QKANError("view: x has one sample; pass two or more, which give every edge a range.")
+        raise QKANError(
+            "view: x has one sample, but every edge needs a range; pass at least two samples."
+        )
     with torch.no_grad():
         shown: Tensor = inner(x.reshape(-1, x.shape[-1])) if scaled else network(data)
     return data, shown.cpu().double()
 
 
 def _network(model: Any) -> QKAN:
-    """The network to show, in double precision.
+    """Return the network to show, in double precision.
 
     Raises:
-        QKANError: A model of another kind, or one with other modules between its layers.
+        QKANError: The model is of another kind, or has other modules between its layers.
     """
     found = model.qkan if isinstance(model, HQKAN) else model
     if not isinstance(found, nn.Module):
@@ -214,14 +216,14 @@ def _network(model: Any) -> QKAN:
     if isinstance(found, LayerRow) and len(found.rows) < len(found.layers):
         other = next(part for part in found.layers if not isinstance(part, found.layer_type))
         raise QKANError(
-            f"view: between the layers of the model stands a {type(other).__name__}, which a view "
-            "does not show; view each QKANLayer over its own inputs."
+            f"view: there is a {type(other).__name__} between the layers of the model, which view "
+            "cannot show; view each QKANLayer over its own inputs."
         )
     return exact_network(found, "view")
 
 
 def _latent(model: HQKAN, x: Any) -> Tensor:
-    """What the QKAN inside an HQKAN reads for data x (…, in_features)."""
+    """Return the inputs of the QKAN inside an HQKAN for data x (…, in_features)."""
     if not isinstance(x, Tensor) or x.shape[-1:] != (model.in_features,):
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"view: x is {found}; pass a torch tensor (…, {model.in_features}).")
@@ -231,7 +233,7 @@ def _latent(model: HQKAN, x: Any) -> Tensor:
 
 
 def _activation_view(model: nn.Module, x: Tensor | None, most: int) -> View:
-    """The groups of a `DARUAN`, each an edge from its input to its output."""
+    """Return a view of the groups of a `DARUAN`, each as an edge from its input to its output."""
     activation = exact_activation(model, "view")
     assert activation is not None
     ranges = spans(activation, x, "view")
@@ -254,14 +256,14 @@ def _activation_view(model: nn.Module, x: Tensor | None, most: int) -> View:
         {"edges": edges, "total": activation.group, "share": share,
          "circuit": circuit_data(activation.circuit)}
     ]  # fmt: skip
-    notes = ["Each curve is a group's: the base activation plus what its circuit adds."]
+    notes = ["Each curve belongs to one group: the base activation plus what its circuit adds."]
     columns = [column | {"names": end} for end in names]
     content = {"columns": columns, "layers": layers, "rows": [], "samples": 0, "notes": notes}
     return View(title, content)
 
 
 def _group_formula(formula: Formula | str, g: int) -> dict[str, Any]:
-    """The formula of one group as text, or the message that says why there is none."""
+    """The formula of one group as text, or a message that says why there is none."""
     if isinstance(formula, str):
         return {"formula": None, "note": formula}
     from .edge_text import expression_text

@@ -1,4 +1,4 @@
-"""What the page of `view` shows, as JSON values: nodes, edges, and what single rows do.
+"""The contents of the page of `view` as JSON values: nodes, edges, and values for single rows.
 
 Letters: b samples, o outputs, i inputs, n edges.
 """
@@ -27,23 +27,23 @@ from .formula import Formula
 from .importance import importance
 
 _POINTS = 61
-"""Points of a curve."""
+"""The number of points of a curve."""
 _SCORED = 1000
-"""Rows that the importance is computed from, at most."""
+"""The most rows from which the importance is computed."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with the data that it is shown on.
+    """A network with the data over which it is shown.
 
     Attributes:
-        network: As `exact_network` returns it.
-        x: (b, i) what the network reads.
-        outputs: (b, o) what the last nodes show, in the user's units.
-        names: Names of the inputs and of the outputs.
+        network: The network, as `exact_network` returns it.
+        x: (b, i) inputs of the network.
+        outputs: (b, o) outputs in the user's units.
+        names: The names of the inputs and of the outputs.
         units: The units of a table, or None.
-        formula: What `symbolic` returned for this model, or None.
+        formula: The result of `symbolic` for this model, or None.
     """
 
     network: QKAN
@@ -54,7 +54,7 @@ class Subject:
     formula: Formula | None = None
 
     def input_scale(self, number: int, i: int) -> tuple[float, float]:
-        """Constant and slope of what layer `number` reads of input i in the user's units."""
+        """Return constant and slope; the layer's input i is constant + slope·(user's input)."""
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
         constant, high = as_seen(self.network, number, ends).tolist()
         slope = high - constant
@@ -64,13 +64,13 @@ class Subject:
         return constant, slope
 
     def output_scale(self, number: int, o: int) -> float:
-        """The size of output o of layer `number` in the user's units, where the layer gives 1."""
+        """Return output o of layer `number` in the user's units when the layer's output is 1."""
         last = number == len(self.network.rows) - 1
         return float(self.units.target_scale[o]) if last and self.units is not None else 1.0
 
 
 def network_data(subject: Subject, most: int, rows: int) -> Json:
-    """The page's data for a network: at most `most` edges a layer and `rows` rows of its data."""
+    """Return the page's data: at most `most` edges of each layer and `rows` rows of the data."""
     network, x = subject.network, subject.x
     scored = x[:: -(-len(x) // _SCORED)]
     scores = importance(network, scored)
@@ -100,7 +100,7 @@ def network_data(subject: Subject, most: int, rows: int) -> Json:
 
 
 def _column(subject: Subject, number: int, shown: list[int], values: Tensor) -> Json:
-    """The nodes of one column that an edge is shown at, with their values on the rows shown."""
+    """The nodes of one column with a shown edge, with their values on the shown rows."""
     count = subject.network.widths[number]
     ends = {0: subject.names[0], len(subject.network.rows): subject.names[1]}
     names = ends.get(number) or [f"h{number}.{node + 1}" for node in range(count)]
@@ -115,7 +115,7 @@ def _column(subject: Subject, number: int, shown: list[int], values: Tensor) -> 
 def _layer_data(
     subject: Subject, n: int, places: Tensor, score: Tensor, values: Tensor, picked: Tensor
 ) -> Json:
-    """The chosen edges (n, 2) of one layer, from the most important to the least."""
+    """The chosen edges (n, 2) of one layer, the most important first."""
     network, layer = subject.network, subject.network.rows[n]
     seen = as_seen(network, n, values)
     grid = grid_of(values, _POINTS)
@@ -145,12 +145,12 @@ def _layer_data(
 
 
 def circuit_data(circuit: Circuit) -> Json:
-    """What all edges of a layer have in common: the role of each gate, and what is measured."""
+    """Return what all edges of a layer share: the role of each gate, and the observable."""
     return {"roles": [role(gate) for gate in circuit.gates], "measured": circuit.draw()._measured()}
 
 
 def edge_data(layer: QKANLayer, place: tuple[int, int], input_scale: tuple[float, float]) -> Json:
-    """The gates of one edge with their values, and its spectrum in the user's units."""
+    """Return the gates of one edge with their values, and its spectrum in the user's units."""
     parameters = edge_parameters(layer, *place)
     gates = [gate_texts(gate, parameters) for gate in layer.circuit.gates]
     spectrum = None
@@ -166,7 +166,7 @@ def edge_data(layer: QKANLayer, place: tuple[int, int], input_scale: tuple[float
 
 
 def _formula(subject: Subject, place: tuple[int, int, int], ends: Tensor, y: Tensor) -> Json:
-    """One edge as text: the form that `symbolic` found for it, or else its own waves."""
+    """One edge as text: the form that `symbolic` found, or otherwise its own waves."""
     n, o, i = place
     try:
         from .edge_formula import ExactEdge
@@ -184,7 +184,7 @@ def _formula(subject: Subject, place: tuple[int, int, int], ends: Tensor, y: Ten
 
 
 def _numbers(values: Any) -> list[float]:
-    """Numbers to a hundred-thousandth of their spread, which is less than a screen shows."""
+    """Round numbers to a hundred-thousandth of their spread, which is finer than a screen."""
     found = [float(value) for value in values.tolist()]
     spread = max(found, default=0.0) - min(found, default=0.0)
     if not 0 < spread < math.inf:

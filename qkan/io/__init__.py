@@ -1,1 +1,1 @@
-"""What enters and leaves: files of models, of other packages, and the Feynman equations."""
+"""Files of models, formats of other packages, and the Feynman equations."""

@@ -1,10 +1,11 @@
 """`feynman`: the 120 equations of AI Feynman as data to fit.
 
-They stand in feynman_equations.csv: name, output, formula in sympy's syntax, and the ranges that
-the variables are drawn from, in order: "m1 m2 1 2, x1 3 4" is m1 and m2 in [1, 2], x1 in [3, 4].
-Equations 1 to 100 have the numbers of the Feynman Lectures, those after are the bonus equations.
-Source: Udrescu and Tegmark 2020, AI Feynman, tables 4 to 6 (arXiv 1905.11481). There `h/(2*pi)` is
-the reduced Planck constant; III.9.52 has sinc here, which is finite where omega = omega_0.
+feynman_equations.csv lists them: name, output, formula in sympy's syntax, and the ranges from which
+the variables are drawn, in order: "m1 m2 1 2, x1 3 4" means m1 and m2 in [1, 2], x1 in [3, 4].
+Equations 1 to 100 have the numbers of the Feynman Lectures, and the others are the bonus equations.
+Source: Udrescu and Tegmark 2020, AI Feynman, tables 4 to 6 (arXiv 1905.11481). The reduced Planck
+constant of these tables is written `h/(2*pi)`; III.9.52 has sinc here, which is finite at omega =
+omega_0.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class FeynmanEquation:
 
     Attributes:
         number: 1 to 120.
-        name: The number in the Feynman Lectures, such as "I.16.6"; from 101 on a title or the
-            number in another book.
-        output: The name of the quantity that it gives.
+        name: The number in the Feynman Lectures, such as "I.16.6"; for equations from 101 on, a
+            title or the number in another book.
+        output: The name of the quantity on the left-hand side.
         formula: The right-hand side, in sympy's syntax.
-        variables: Their names, in the order of the columns of x.
+        variables: The names of the variables, in the order of the columns of x.
         ranges: (low, high) of each variable.
     """
 
@@ -60,14 +61,14 @@ class FeynmanEquation:
     def expression(self) -> Any:
         """The right-hand side as a sympy expression in `symbols`; needs sympy."""
         sympy = require("sympy", "symbolic")
-        # some names mean something else to sympy, as I and beta do
+        # some names, such as I and beta, have another meaning in sympy
         return sympy.sympify(self.formula, dict(zip(self.variables, self.symbols, strict=True)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Evaluate the expression at x (…, v), real floats with a column for each variable: (…, 1).
+        """Evaluate the expression at x (…, v), with a column for each variable, to get (…, 1).
 
         Raises:
-            QKANError: Another number of columns, or no real floats.
+            QKANError: x has another number of columns, or is not a tensor of real floats.
         """
         if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
             found = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -96,10 +97,12 @@ class FeynmanEquation:
             dtype: Torch's default dtype when None.
 
         Raises:
-            QKANError: n is no number of samples.
+            QKANError: n is not a whole number of at least 1.
         """
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise QKANError(f"{self.name}: sample({n!r}): a whole number of samples, 1 or more.")
+            raise QKANError(
+                f"{self.name}: sample({n!r}); wanted a whole number of samples, 1 or more."
+            )
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         low, high = torch.tensor(self.ranges, **options).unbind(-1)
         unit = torch.rand(n, len(self.variables), generator=generator, **options)
@@ -118,7 +121,7 @@ def feynman(equation: str | int) -> FeynmanEquation:
 
     Raises:
         QKANError: No equation has that name or number; the message suggests the nearest name.
-        ImportError: On use, where sympy is absent; the message has the line that installs it.
+        ImportError: On use, if sympy is not installed; the message says how to install it.
 
     Example:
         >>> import torch
@@ -135,15 +138,20 @@ def feynman(equation: str | int) -> FeynmanEquation:
     table = _table()
     if isinstance(equation, int) and not isinstance(equation, bool):
         if not 1 <= equation <= len(table):
-            raise QKANError(f"feynman({equation}): the equations have numbers 1 to {len(table)}.")
+            raise QKANError(
+                f"feynman({equation}): there is no such equation; the numbers go from 1 to "
+                f"{len(table)}."
+            )
         return list(table.values())[equation - 1]
     if equation not in table:
-        raise QKANError(f"feynman({equation!r}): no such equation. {did_you_mean(equation, table)}")
+        raise QKANError(
+            f"feynman({equation!r}): there is no such equation. {did_you_mean(equation, table)}"
+        )
     return table[equation]
 
 
 def feynman_names() -> tuple[str, ...]:
-    """The names of all equations, in the order of their numbers.
+    """Return the names of all equations, in the order of their numbers.
 
     Example:
         >>> names = feynman_names()
@@ -172,7 +180,7 @@ def _table() -> dict[str, FeynmanEquation]:
 
 @functools.cache
 def _compiled(equation: FeynmanEquation) -> Callable[..., Tensor]:
-    """The expression as a function of one tensor a variable."""
+    """The expression as a function of one tensor for each variable."""
     sympy = require("sympy", "symbolic")
     names: dict[str, Any] = {name: _elementwise(name) for name in _FUNCTIONS}
     names |= {"pi": math.pi, "sinc": lambda value: torch.sinc(value / math.pi)}
@@ -181,5 +189,5 @@ def _compiled(equation: FeynmanEquation) -> Callable[..., Tensor]:
 
 
 def _elementwise(name: str) -> Callable[[Any], Any]:
-    """A function for tensors and for the plain numbers of a formula."""
+    """A function that takes tensors, and also the numbers in a formula."""
     return lambda value: getattr(torch if isinstance(value, Tensor) else math, name)(value)

@@ -1,4 +1,4 @@
-"""`save` and `load`: a model in one safetensors file that any process can read.
+"""`save` and `load`: write a model to one safetensors file, and read it in any process.
 
 The file's tensors are the state_dict. One entry of its metadata is JSON with the format, the
 version of the package, the kind of model and its `config()`; a circuit is written as its gates.
@@ -24,11 +24,11 @@ from qkan.errors import QKANError
 from qkan.nn.watch import unwrapped
 
 FORMAT = 1
-"""The format of the files that `save` writes; `load` reads this one and all before it."""
+"""The format of the files that `save` writes; `load` reads this one and all earlier ones."""
 
 _KEY = "qkan"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# what building from an edited config or assigning edited tensors can raise
+# the exceptions that building from an edited config or assigning edited tensors can raise
 _MISFITS = (
     ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError,
     ValueError,
@@ -38,18 +38,18 @@ _MISFITS = (
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model, its options and its circuit to one safetensors file.
 
-    The file appears whole or not at all, and an older one of that name stays until then. It holds
-    no code: a circuit of your own is written as its gates. Tied parameters come back equal but no
-    longer tied; which parameters were frozen is not kept.
+    The file is written as a whole or not at all, and an older file of that name is only replaced at
+    the end. It contains no code: a circuit of your own is written as its gates. After loading, tied
+    parameters are equal but no longer tied, and no parameter is frozen.
 
     Args:
-        model: A model of one of the classes that `load` reads, itself and no subclass, on any
+        model: An instance of one of the classes that `load` reads, not of a subclass, on any
             device, of any dtype.
-        path: The file; its folder must exist. ".safetensors" is the usual ending.
+        path: The file, usually with the ending ".safetensors"; its folder must exist.
 
     Raises:
-        QKANError: Another kind of model; a parameter that is NaN, infinite or on "meta"; a layer
-            that was replaced or reparametrized; no such folder.
+        QKANError: The model is of another kind; a parameter is NaN, infinite or on "meta"; a layer
+            was replaced or reparametrised; the folder does not exist.
 
     Example:
         >>> import tempfile
@@ -67,10 +67,12 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         described: Any = model
         config = described.config()
         tensors = {name: _copy(name, value) for name, value in model.state_dict().items()}
-        # what could not be loaded must not be written
+        # a model that could not be loaded must not be written
         _rebuild(kind, config, tensors)
     except _MISFITS as error:
-        raise QKANError(f"save: this {kind} would not load again: {error}") from error
+        raise QKANError(
+            f"save: this {kind} could not be loaded again, so it was not written: {error}"
+        ) from error
     header = {"format": FORMAT, "version": __version__, "kind": kind, "config": config}
     write_whole(Path(path), to_bytes(tensors, metadata={_KEY: json.dumps(header, allow_nan=False)}))
 
@@ -83,23 +85,26 @@ def load(
 ) -> nn.Module:
     """Read a model that `save` wrote; its outputs are the same to the last bit.
 
-    Nothing is unpickled and no text is evaluated, so a file from a stranger runs no code. An ansatz
-    of your own need not be registered; if it is, the loaded circuit can also be extended.
+    Nothing is unpickled and no text is evaluated, so a file from a stranger cannot run code. An
+    ansatz of your own need not be registered; if it is, the loaded circuit can also be extended.
 
     Args:
         path: The file.
         device: The model's device; torch's default device when None.
-        dtype: The dtype of all parameters, a real float; as saved when None.
+        dtype: The floating-point dtype of all parameters; as saved when None.
 
     Returns:
         The model, of the class that was saved, with every parameter trainable.
 
     Raises:
-        QKANError: No such file; a file cut short or written by something else; a newer format;
-            a description that does not fit the tensors; a parameter that is NaN or infinite.
+        QKANError: There is no such file; it is truncated or was written by something else; its
+            format is newer; its description does not fit its tensors; a parameter is NaN or
+            infinite.
     """
     if dtype is not None and not dtype.is_floating_point:
-        raise QKANError(f"load: dtype={dtype}; a model has real floats, such as torch.float32.")
+        raise QKANError(
+            f"load: dtype={dtype}; wanted a real floating-point dtype, such as torch.float32."
+        )
     factory_of(device, dtype)
     path = Path(path)
     header, tensors = _read(path)
@@ -136,10 +141,10 @@ def _copy(name: str, value: Tensor) -> Tensor:
 
 
 def _rebuild(kind: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
-    """Build the described model with these very tensors, not copies, as its parameters."""
+    """Build the described model with these tensors themselves, not copies, as its parameters."""
     for name, tensor in tensors.items():
         _require_finite(name, tensor)
-    # on "meta" the start draws no random numbers and takes no memory
+    # on "meta", initial values draw no random numbers and take no memory
     model: nn.Module = class_of(kind).from_config(config, device="meta")
     model.load_state_dict(tensors, assign=True)
     return model
@@ -147,17 +152,17 @@ def _rebuild(kind: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> n
 
 def _require_finite(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in _DTYPES:
-        raise QKANError(f"{name} is {tensor.dtype}; a model has real floats of 16 to 64 bits.")
+        raise QKANError(f"{name} is {tensor.dtype}; wanted real floats of 16 to 64 bits.")
     bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:
         raise QKANError(
-            f"{name} has {bad} values of {tensor.numel()} that are NaN or infinite; "
-            "go back to a model from before the training diverged."
+            f"{name} has {bad} values of {tensor.numel()} that are NaN or infinite; use a model "
+            "from before the training diverged."
         )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the header and the tensors of a file, the tensors copied out of the mapped file."""
+    """Read the header and the tensors of a file; the tensors are copied from the mapped file."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise QKANError(f"load: {path} {found}; pass the file that save wrote.")
@@ -168,8 +173,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             return header, {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         raise QKANError(
-            f"load: {path} is no complete safetensors file ({error}). It was cut short, so copy "
-            "it again; or torch.save wrote it, so build the model and use load_state_dict."
+            f"load: {path} is not a complete safetensors file ({error}). If it is truncated, copy "
+            "it again; if torch.save wrote it, build the model and use load_state_dict."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`from_qkan`: a model of this package from a checkpoint of the package qkan 0.2.3."""
+"""`from_qkan`: convert a checkpoint of the package qkan 0.2.3 to a model of this package."""
 
 from __future__ import annotations
 
@@ -47,30 +47,31 @@ def from_qkan(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> QK
     qkan computes Σ_i mask·postact_weights·(post + postact_bias) + mask·base_weight·base(x), where
     `post` is its φ: |α| - |β|, or ⟨Z⟩ if fast_measure is False. So `theta` keeps its order,
     `preacts_weight` and `preacts_bias` become scale and shift, `postact_weights` the weight, and
-    the biases one bias for each output. qkan reads the preacts only if they are trainable (and for
-    rpz), else the encoding is "linear". It repeats its g groups over the inputs, i mod g, so each
-    input gets one activation.
+    the biases one bias for each output. qkan uses the preacts only if they are trainable (and for
+    rpz), otherwise the encoding is "linear". It repeats its g groups over the inputs, i mod g, so
+    each input gets an activation of its own here.
 
-    Three things differ. qkan runs `real` in bfloat16; the import computes what qkan does with
-    c_dtype=torch.complex64. Its `px` is NaN where |e| > 1; here e is clamped. |α| - |β| is computed
-    from ⟨Z⟩, whose float32 rounding it magnifies to at most 3e-4 within 2e-5 of ±1; `.double()`
-    removes that. After prune_input pass x[:, input_id], as qkan does itself.
+    Three things differ. qkan runs `real` in bfloat16, but this model computes what qkan computes
+    with c_dtype=torch.complex64. Its `px` is NaN where |e| > 1; here e is clamped. |α| - |β| is
+    computed from ⟨Z⟩, which within 2e-5 of ±1 magnifies float32 rounding to at most 3e-4;
+    `.double()` removes that error. After prune_input, pass x[:, input_id], as qkan does itself.
 
     Args:
-        state_dict: What `model.state_dict()` gave there, of a `QKAN` or of one `QKANLayer`.
-        config: The arguments that the model was constructed with, by qkan's own names, such as
-            {"width": [2, 5, 1], "reps": 3, "preact_trainable": True}; or {"in_dim": …,
-            "out_dim": …} for a layer. An argument that is left out has qkan's default. Arguments
-            that do not change what a checkpoint computes (device, seed, p_dim, …) are accepted.
+        state_dict: The `model.state_dict()` of qkan's `QKAN`, or of one `QKANLayer`.
+        config: The arguments with which the model was constructed, by qkan's own names, such as
+            {"width": [2, 5, 1], "reps": 3, "preact_trainable": True}; or {"in_dim": …, "out_dim":
+            …} for a layer. An argument that is left out has qkan's default. Arguments that do not
+            change the outputs of a checkpoint (device, seed, p_dim, …) are accepted.
 
     Returns:
-        A `QKAN`, or a `QKANLayer`, on the device and of the dtype of theta, with every parameter
-        trainable. A base or a bias that qkan did not train and that is all zero is left out.
+        A `QKAN` or a `QKANLayer` with the device and dtype of theta and with every parameter
+        trainable. Base weights or biases that qkan did not train and that are all zero are left
+        out.
 
     Raises:
-        QKANError: An unknown argument (the message suggests the nearest); an argument that no model
-            here can follow, with what to do instead; tensors that are missing, unknown, of another
-            shape, or not finite.
+        QKANError: An argument is unknown (the message suggests the nearest one) or has no
+            counterpart here (the message says what to do instead); a tensor is missing, unknown, of
+            another shape, or not finite.
 
     Example:
         >>> import torch
@@ -123,13 +124,13 @@ def _is_size(value: object) -> bool:
 
 
 def _refuse_structure(options: dict[str, Any]) -> None:
-    """Raise if anything around the layers has no place in a `QKAN`."""
+    """Raise if a part around the layers has no counterpart in a `QKAN`."""
     reasons = {
-        "is_map": "it ends in Linear, SiLU, Linear. Import the layers before them with width[:-1] "
-        "and their part of the state_dict, and put torch.nn.Linear behind",
-        "is_batchnorm": "it has a BatchNorm1d before every layer. Import each layer alone with "
-        "in_dim, out_dim, and put torch.nn.BatchNorm1d before it",
-        "norm_out": "it normalizes its output. Leave norm_out away, and apply "
+        "is_map": "the model ends in Linear, SiLU, Linear. Convert the layers before them with "
+        "width[:-1] and their part of the state_dict, and put torch.nn.Linear after them",
+        "is_batchnorm": "the model has a BatchNorm1d before every layer. Convert each layer alone "
+        "with in_dim, out_dim, and put torch.nn.BatchNorm1d before it",
+        "norm_out": "the model normalises its output. Leave norm_out out, and apply "
         f"torch.nn.functional.normalize(model(x), p={options.get('norm_out')}, dim=-1)",
     }
     for name, reason in reasons.items():
@@ -138,7 +139,7 @@ def _refuse_structure(options: dict[str, Any]) -> None:
 
 
 def _refuse_circuit(options: dict[str, Any]) -> None:
-    """Raise if the circuit or the solver computes what this package cannot know."""
+    """Raise if this package cannot know what the circuit or the solver computes."""
     solver, name = options["solver"], options["ansatz"]
     if callable(solver) or callable(name):
         raise QKANError(
@@ -203,7 +204,7 @@ class _Part:
 
     @property
     def edges(self) -> tuple[int, int]:
-        """(o, i)."""
+        """The shape (o, i)."""
         return self.out_features, self.in_features
 
     @property
@@ -217,12 +218,12 @@ class _Part:
         if lead == self.edges or (tiled and all(map(_is_size, lead))):
             return lead
         raise QKANError(
-            f"from_qkan: group={group!r}: qkan runs -1, a number of groups, (groups,), "
-            f"(1, groups) or (out_dim, in_dim); here the layer is {self.edges}."
+            f"from_qkan: group={group!r}; qkan takes -1, a number of groups, (groups,), (1, "
+            f"groups) or (out_dim, in_dim), and this layer is {self.edges}."
         )
 
     def take(self, name: str, shape: tuple[int, ...], flat: tuple[int, ...]) -> Tensor:
-        """The tensor of that name; it has `shape`, or with p_dim=2 the shape `flat`."""
+        """Return the tensor of that name; it has `shape`, or with p_dim=2 the shape `flat`."""
         tensor, key = self.state_dict[self.prefix + name], self.prefix + name
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             found = getattr(tensor, "dtype", type(tensor).__name__)
@@ -242,7 +243,7 @@ class _Part:
         return tensor.detach().reshape(shape)
 
     def per_edge(self, name: str) -> Tensor:
-        """The tensor of that name with one number for each edge, (o, i)."""
+        """Return the tensor of that name with one number for each edge, (o, i)."""
         return self.take(name, self.edges, (self.in_features * self.out_features,))
 
     def shared(self, name: str, *steps: int) -> Tensor:
@@ -275,7 +276,7 @@ def _layer(part: _Part) -> QKANLayer:
         group=None if theta.ndim == 3 else len(theta), base=base, bias="bias" in tensors,
         readout="amplitude" if options["fast_measure"] else "z", device="meta",
     )  # fmt: skip
-    # on "meta" the start draws no random numbers; copies, so that no memory is shared
+    # on "meta", initial values draw no random numbers; tensors are copied, so no memory is shared
     copies = {name: tensor.to(theta.dtype, copy=True) for name, tensor in tensors.items()}
     layer.load_state_dict(copies, assign=True)
     return layer
@@ -292,8 +293,8 @@ def _encoding(part: _Part) -> tuple[str, Tensor, Tensor]:
         return "trainable" if bool((scale != 1).any()) else "linear", scale, shift
     if moved and not options["preact_init"] and "preact_trainable" not in options["stated"]:
         raise QKANError(
-            f"from_qkan: {part.prefix}preacts are not at their start, but the config does not say "
-            "preact_trainable. Pass preact_trainable=True if they were trained, or "
+            f"from_qkan: {part.prefix}preacts differ from their initial values, but the config "
+            "does not say preact_trainable. Pass preact_trainable=True if they were trained, or "
             "preact_trainable=False, with which qkan ignores them."
         )
     return "linear", torch.ones_like(scale), torch.zeros_like(shift)
@@ -308,7 +309,7 @@ def _base(part: _Part) -> str | None:
     if name is None or getattr(kind, "approximate", "none") != "none":
         known = sorted({*_BASES, "torch.nn.Identity()"})
         raise QKANError(
-            f"from_qkan: base_activation={kind!r} has no counterpart here; there are "
+            f"from_qkan: base_activation={kind!r} has no counterpart here; available are "
             f"{', '.join(known)}. With base weights of zero and ba_trainable=False it is left out."
         )
     return name

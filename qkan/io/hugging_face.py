@@ -1,11 +1,11 @@
-"""What `model.config.qkan` of a transformers model says about its replaced blocks.
+"""The record of replaced blocks in `model.config.qkan` of a transformers model.
 
-`from_pretrained` builds the blocks again from this record: {"format": 1, "read_with": …,
-"modules": {name: {"kind": class, "config": …}}}. The config is None for a class that cannot be
-built from one, and read_with tells people who open the file how to load it.
+`from_pretrained` builds the blocks again from this record: {"format": 1, "read_with": …, "modules":
+{name: {"kind": class, "config": …}}}. The config is None for a class that cannot be built from one,
+and read_with tells readers of the file how to load it.
 
-A model with a record has a `save_pretrained` of its own, which calls that of its class and then
-makes the folder one that no other loader reads without a word; see `save`.
+A model with a record has its own `save_pretrained`, which calls that of its class and then changes
+the folder so that a loader without this package stops with an error; see `save`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from qkan.errors import QKANError
 from .model_card import METHOD, finish
 
 FORMAT = 2
-"""The record's version; `from_pretrained` reads this one and all before."""
+"""The version of the record; `from_pretrained` reads this one and all earlier ones."""
 
 READ_WITH = (
-    "qkan.from_pretrained(folder), or AutoModel.from_pretrained and its kin in transformers after "
-    "import qkan. Without it they would build the blocks that were replaced, with random weights, "
-    "so that transformers_weights stops them with an error."
+    "qkan.from_pretrained(folder), or AutoModel.from_pretrained and its relatives in transformers "
+    "after import qkan. Without that import they would build the old blocks with random weights; "
+    "transformers_weights therefore stops them with an error."
 )
 
 Record = dict[str, dict[str, Any]]
@@ -38,10 +38,10 @@ Record = dict[str, dict[str, Any]]
 
 
 def own_config(model: nn.Module) -> None:
-    """Give a model a configuration of its own where it shares one with another replaced model.
+    """Give a model its own configuration if it shares one with another replaced model.
 
-    Models built from one configuration object hold that very object, and what it says of the
-    replaced blocks of one would be lost with those of the next.
+    Models that are built from one configuration object all refer to that object, so the record of
+    one model would overwrite that of another.
     """
     for _, outer in _outermost(model):
         shared, record = outer.config, _current(outer)
@@ -54,7 +54,7 @@ def own_config(model: nn.Module) -> None:
 
 
 def add(model: nn.Module, names: Iterable[str]) -> None:
-    """Describe the modules of these names in the configuration of the model they belong to."""
+    """Describe the modules of these names in the configuration of their model."""
     for prefix, outer in _outermost(model):
         own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         if own:
@@ -62,7 +62,7 @@ def add(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def remove(model: nn.Module, names: Iterable[str]) -> None:
-    """Take the modules of these names out of the configuration."""
+    """Remove the modules of these names from the configuration."""
     for prefix, outer in _outermost(model):
         gone = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
         _write(outer, {n: entry for n, entry in _current(outer).items() if n not in gone})
@@ -76,7 +76,7 @@ def update(model: nn.Module) -> None:
 
 
 def recorded(model: nn.Module) -> set[str]:
-    """The names, in this model, of all modules that are described."""
+    """Return the names, in this model, of all described modules."""
     return {
         f"{prefix}{resolved(outer, name)}"
         for prefix, outer in _outermost(model)
@@ -85,19 +85,19 @@ def recorded(model: nn.Module) -> set[str]:
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """The kind of a module, and its configuration if `from_pretrained` can build it from that."""
+    """Return the kind of a module, and its configuration if the module can be built from it."""
     known: Any = module
     described = kind_of(module) is not None and not _is_folded(module)
     return {"kind": type(module).__name__, "config": known.config() if described else None}
 
 
 def _is_folded(module: nn.Module) -> bool:
-    """Whether a module has lost its circuits to `fold`, which stands above this room."""
+    """Whether `fold`, which this room may not import, has removed the circuits of a module."""
     return any(type(part).__name__.startswith("Folded") for part in module.modules())
 
 
 def resolved(model: nn.Module, name: str) -> str | None:
-    """The name in this model of a module of that name in a model around it or inside it."""
+    """Return the name in this model of a module that has this name in an outer or inner model."""
     prefix = getattr(model, "base_model_prefix", "") + "."
     for found in (name, name.removeprefix(prefix), prefix + name):
         try:
@@ -109,7 +109,7 @@ def resolved(model: nn.Module, name: str) -> str | None:
 
 
 def _outermost(model: nn.Module) -> list[tuple[str, Any]]:
-    """The transformers models that are no part of another one, and what their names begin with."""
+    """The transformers models that are not part of another one, with prefixes of names."""
     modeling = sys.modules.get("transformers.modeling_utils")
     found: list[tuple[str, Any]] = []
     if modeling is None:
@@ -123,14 +123,14 @@ def _outermost(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _written(outer: Any) -> Record:
-    """What the configuration says."""
+    """The record in the configuration."""
     found = getattr(outer.config, "qkan", None)
     record: Record = found.get("modules", {}) if isinstance(found, dict) else {}
     return record
 
 
 def _current(outer: Any) -> Record:
-    """The record of the modules that are still of the kind it says, described as they are now."""
+    """The record of the modules that still have the recorded kind, with their present options."""
     record: Record = {}
     for name, entry in _written(outer).items():
         found = resolved(outer, name)
@@ -145,7 +145,7 @@ def _write(outer: Any, record: Record) -> None:
     sharing = (part for part in outer.modules() if getattr(part, "config", None) is outer.config)
     for part in sharing:
         if record and hasattr(type(part), "save_pretrained"):
-            # a partial, because it can be copied and pickled together with its model
+            # a partial can be copied and pickled together with its model
             part.save_pretrained = functools.partial(save, part)
         else:
             vars(part).pop("save_pretrained", None)
@@ -159,10 +159,10 @@ def _describe_in(config: Any, record: Record) -> None:
 
 
 def save(model: Any, folder: str | os.PathLike[str], *args: Any, **options: Any) -> None:
-    """Save a model with replaced modules, as `save_pretrained` of its class does, and say so.
+    """Save a model with replaced modules by `save_pretrained` of its class, with their record.
 
-    `config.json` gets the record of the modules as they are now, and names the method by which
-    transformers asks this package for them; README.md says how to load the folder.
+    `config.json` gets the record of the modules as they are now, and the name of the hook by which
+    transformers calls this package; README.md says how to load the folder.
 
     Args:
         model: A model of transformers.
@@ -178,8 +178,8 @@ def save(model: Any, folder: str | os.PathLike[str], *args: Any, **options: Any)
         found = resolved(model, name)
         if found is not None and _is_folded(model.get_submodule(found)):
             raise QKANError(
-                f"save_pretrained: {name} was folded and keeps no circuit that could be built "
-                "again; save the model that was folded, and fold it after it is loaded."
+                f"save_pretrained: {name} was folded and keeps no circuit from which it could be "
+                "built again; save the model that was folded, and fold it after loading."
             )
     passing = ("qkan", "quantization_config")
     kept = {name: vars(config)[name] for name in passing if name in vars(config)}

@@ -1,4 +1,4 @@
-"""Spline KANs in the file formats of pykan 0.2.8 and efficient-kan, without either package."""
+"""Read and write spline KANs in the formats of pykan 0.2.8 and efficient-kan, without either."""
 
 from __future__ import annotations
 
@@ -42,19 +42,20 @@ def pykan_state_dict(kan: SplineKAN) -> dict[str, Tensor]:
 
 
 def save_pykan(kan: SplineKAN, path: str | Path) -> Path:
-    """Write what `kan.MultKAN.loadckpt(path)` reads: path_config.yml, path_state, path_cache_data.
+    """Write the files of `kan.MultKAN.loadckpt(path)`: path_config.yml, path_state,
+    path_cache_data.
 
     pykan computes in torch's default dtype; set it to float64 before loading to keep all digits.
 
     Raises:
-        QKANError: Layers with different sizes of grids, degrees or base activations.
+        QKANError: The layers have different sizes of grids, degrees or base activations.
     """
     rows = kan.rows
     kinds = {(layer.coef.shape[2] - layer.degree, layer.degree, layer.base) for layer in rows}
     if len(kinds) > 1:
         raise QKANError(
-            f"save_pykan: layers with (grid, degree, base) {sorted(kinds, key=str)}; a pykan "
-            "model has the same in all layers."
+            f"save_pykan: the layers have (grid, degree, base) {sorted(kinds, key=str)}, but a "
+            "pykan model has the same in all layers."
         )
     grid, degree, base = kinds.pop()
     config: dict[str, Any] = {
@@ -96,12 +97,15 @@ def efficient_state_dict(kan: SplineKAN) -> dict[str, Tensor]:
     in their domain.
 
     Raises:
-        QKANError: A base activation other than silu.
+        QKANError: The base activation is another one than silu.
     """
     state: dict[str, Tensor] = {}
     for n, layer in enumerate(kan.rows):
         if layer.base not in ("silu", None):
-            raise QKANError(f"efficient_state_dict: base {layer.base!r}; efficient-kan has silu.")
+            raise QKANError(
+                f"efficient_state_dict: the base activation is {layer.base!r}, but efficient-kan "
+                "has silu only."
+            )
         coef = layer.coef.detach()
         base = torch.zeros_like(coef[..., 0]) if layer.base_weight is None else layer.base_weight
         state |= {
@@ -122,8 +126,8 @@ def read_kan(source: SplineKAN | nn.Module | Mapping[str, Tensor] | str | Path) 
             state_dict of either, whose base activation is then taken to be silu; a `SplineKAN`.
 
     Raises:
-        QKANError: Another source; multiplication nodes, symbolic edges, or a base activation that
-            is neither silu, identity nor zero.
+        QKANError: The source is of another kind, or has multiplication nodes, symbolic edges, or a
+            base activation that is neither silu, identity nor zero.
     """
     if isinstance(source, SplineKAN):
         return source
@@ -135,8 +139,8 @@ def read_kan(source: SplineKAN | nn.Module | Mapping[str, Tensor] | str | Path) 
     if isinstance(source, Mapping):
         return _from_state(source, "silu")
     raise QKANError(
-        f"read_kan: {type(source).__name__}; pass a pykan model or the path of its checkpoint, an "
-        "efficient-kan model, or a state_dict."
+        f"read_kan: the source is a {type(source).__name__}; pass a pykan model or the path of its "
+        "checkpoint, an efficient-kan model, or a state_dict."
     )
 
 
@@ -144,7 +148,8 @@ def _read_checkpoint(path: Path) -> SplineKAN:
     config, state = _beside(path, "_config.yml"), _beside(path, "_state")
     if not config.exists() or not state.exists():
         raise QKANError(
-            f"read_kan: {config} or {state} is absent; pass the path that saveckpt was given."
+            f"read_kan: {config} or {state} does not exist; pass the path that was passed to "
+            "saveckpt."
         )
     found = re.search(r"^\W*base_fun_name\W*:\W*(\w+)", config.read_text(), re.MULTILINE)
     return _from_state(
@@ -154,7 +159,9 @@ def _read_checkpoint(path: Path) -> SplineKAN:
 
 def _from_state(state: Mapping[str, Tensor], base: str) -> SplineKAN:
     if base not in _PYKAN_BASES:
-        raise QKANError(f"read_kan: base activation {base!r}; known: {', '.join(_PYKAN_BASES)}.")
+        raise QKANError(
+            f"read_kan: the base activation is {base!r}; known are {', '.join(_PYKAN_BASES)}."
+        )
     if "act_fun.0.coef" in state:
         build = _pykan_layer
         count = sum(name.endswith(".coef") for name in state)
@@ -163,8 +170,8 @@ def _from_state(state: Mapping[str, Tensor], base: str) -> SplineKAN:
         count = sum(name.endswith(".spline_weight") for name in state)
     else:
         raise QKANError(
-            f"read_kan: neither act_fun.0.coef nor layers.0.spline_weight among {[*state][:5]} …; "
-            "this is no state_dict of pykan or efficient-kan."
+            "read_kan: there is neither act_fun.0.coef nor layers.0.spline_weight among "
+            f"{[*state][:5]} …; pass a state_dict of pykan or efficient-kan."
         )
     return SplineKAN([build(state, n, _PYKAN_BASES[base]) for n in range(count)])
 
@@ -174,11 +181,14 @@ def _pykan_layer(state: Mapping[str, Tensor], n: int, base: str | None) -> Splin
         return state[f"act_fun.{n}.{name}"].detach()
 
     if state[f"symbolic_fun.{n}.mask"].any():
-        raise QKANError(f"read_kan: layer {n} has symbolic edges; pass the model as it was before.")
+        raise QKANError(f"read_kan: layer {n} has symbolic edges; pass a model without them.")
     scale, bias = state[f"node_scale_{n}"].detach(), state[f"node_bias_{n}"].detach()
     inner, offset = state[f"subnode_scale_{n}"].detach(), state[f"subnode_bias_{n}"].detach()
     if len(scale) != len(inner):
-        raise QKANError(f"read_kan: layer {n} has multiplication nodes; a QKAN has sums only.")
+        raise QKANError(
+            f"read_kan: layer {n} has multiplication nodes, but a QKAN has sums only; pass a model "
+            "without them."
+        )
     mask = part("mask").T * (scale * inner)[:, None]
     coef = part("coef").transpose(0, 1) * (part("scale_sp").T * mask)[..., None]
     weight = None if base is None else part("scale_base").T * mask

@@ -1,9 +1,8 @@
-"""What makes the folder of a model with replaced modules safe from loaders that do not know them.
+"""Protect the folder of a model with replaced modules from loaders that do not know them.
 
-transformers would build the blocks that were replaced and give them random weights. So config.json
-names a file of weights that is not there, whose name says what to do: a loader that follows the
-file ends in an error. `qkan.from_pretrained`, and the hook behind `AutoModel` once qkan is
-imported, leave that name out.
+transformers alone would build the old blocks with random weights. So config.json names a missing
+file of weights, whose name says what to do: a loader that looks for it stops with an error.
+`qkan.from_pretrained`, and the hook of `AutoModel` once qkan is imported, ignore that name.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 METHOD = "qkan"
-"""What "quant_method" in config.json says, the name of the hook in transformers."""
+"""The value of "quant_method" in config.json, the name of the hook in transformers."""
 
 GUARD = "import-qkan-first_or-load-with-qkan.from_pretrained.safetensors"
-"""The file of weights that config.json names and that is not there."""
+"""The missing file of weights that config.json names."""
 
 _TITLE = "## Load this model with qkan"
 
@@ -33,11 +32,11 @@ import qkan
 model = qkan.from_pretrained("{folder}")
 ```
 
-After `import qkan`, `AutoModel.from_pretrained` and its kin build these modules too. Without it
-they would build the modules that were replaced, **with random weights**. That is why `config.json`
-names a file of weights that does not exist: a loader that does not know qkan stops with an error.
-Do not remove that line, nor "quantization_config", which is how transformers finds qkan; nothing is
-quantised.
+After `import qkan`, `AutoModel.from_pretrained` and its relatives build these modules, too. Without
+that import they would build the modules that were replaced, **with random weights**. That is why
+`config.json` names a file of weights that does not exist: a loader that does not know qkan stops
+with an error. Do not remove that line, nor "quantization_config", by which transformers finds qkan;
+nothing is quantised.
 
 | module | is now |
 | --- | --- |
@@ -54,11 +53,11 @@ tags:
 
 
 def finish(folder: str | os.PathLike[str], record: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the guard into config.json, and the way to load the folder into README.md.
+    """Write the guard into config.json, and how to load the folder into README.md.
 
     Args:
-        folder: What `save_pretrained` has written; without a config.json nothing is done.
-        record: From the names of modules to their descriptions.
+        folder: The folder that `save_pretrained` wrote; without a config.json nothing is done.
+        record: The descriptions of modules by name.
     """
     settings, card = Path(folder) / "config.json", Path(folder) / "README.md"
     if not settings.is_file():

@@ -1,1 +1,1 @@
-"""The modules that compute: layers, networks, HQKAN, attention, convolution, spline KANs."""
+"""The torch modules: layers, networks, HQKAN, attention, convolution, recurrent ones, KANs."""

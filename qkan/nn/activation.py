@@ -1,4 +1,4 @@
-"""`DARUAN`: an activation that learns, a known one plus a single-qubit circuit."""
+"""`DARUAN`: a trainable activation, the sum of a known one and a single-qubit circuit."""
 
 from __future__ import annotations
 
@@ -50,39 +50,39 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**BASES, "relu2": _relu2}
 """Activations by name, as torch computes them; "relu2" is ReLU squared."""
 
 Base = str | nn.Module | Callable[[Tensor], Tensor]
-"""A name in `ACTIVATIONS`, or what computes an activation: a module or a function."""
+"""A name in `ACTIVATIONS`, or a module or function that computes an activation."""
 
 _REPS = 1
 
 
 class DARUAN(nn.Module):
-    """An activation that learns: y = base(x) + amplitude_g·φ_g(x), elementwise.
+    """A trainable activation: y = base(x) + amplitude_g·φ_g(x), elementwise.
 
     φ_g(x) = ⟨Z⟩ of a data re-uploading circuit with the angles scale·x + shift (arXiv 2509.14026),
-    one circuit for each of g groups of features. The amplitude begins at 0, so that a model in
-    which it takes the place of `base` begins as exactly what it was. Train the angles faster than
-    the weights: `param_groups(model, lr)` does.
+    one circuit for each of g groups of features. The amplitude begins at 0, so that a model does
+    not change when this module replaces `base`. Train the angles faster than the weights, as with
+    `param_groups(model, lr)`.
 
-    One qubit is classically simulable. Without an arccos encoding φ is a short sum of sinusoids,
-    and that is how it is computed: the circuit is evaluated at a few phases, whatever the size of
-    x, and one compiled pass adds the sinusoids to every input. With one repetition and a trained
-    scale φ is one sinusoid and a constant.
+    One qubit is classically simulable. Without an arccos encoding φ is a short sum of sinusoids and
+    is computed as such: the circuit is evaluated at a few phases, whatever the size of x, and one
+    compiled pass evaluates the sinusoids for every input. With one repetition and a trained scale φ
+    is one sinusoid and a constant.
 
     Args:
-        features: Size f of the last axis of x. None, with group=1 alone, for any size.
-        group: Number g of activations; feature i uses number ⌊i·g/f⌋. "inputs" stands for one a
-            feature.
-        base: The activation that is there: "gelu", "silu", "relu", "relu2" (ReLU squared), "tanh"
-            or "identity"; a module or a function, which goes on being called as it is; None for
-            the circuit alone.
+        features: Size f of the last axis of x. None, which needs group=1, allows any size.
+        group: Number g of activations; feature i uses activation ⌊i·g/f⌋. "inputs" means one
+            activation for each feature.
+        base: The activation to which the circuit is added: "gelu", "silu", "relu", "relu2" (ReLU
+            squared), "tanh" or "identity"; a module or a function, which is called unchanged; None
+            for the circuit alone.
         ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
-            the number of repetitions to one.
+            the number of repetitions to a circuit.
         reps: Repetitions of a named ansatz.
         encoding: "trainable", "linear", "binary", "ternary", or numbers, as in `QKANLayer`.
-        observable: What is measured, one observable of those that `QKANLayer` takes.
-        amplitude: Where every amplitude begins.
+        observable: What is measured: a single observable as in `QKANLayer`.
+        amplitude: The initial value of every amplitude.
         engine: Which simulator evaluates the circuit: "auto" or one of `engines()`.
-        generator: For the start; torch's default one when None.
+        generator: Draws the initial values; torch's default one when None.
         device: As in `torch.nn.Linear`.
         dtype: As in `torch.nn.Linear`.
 
@@ -92,14 +92,14 @@ class DARUAN(nn.Module):
         shift: (g, u) radians; a buffer of zeros where it would duplicate a theta.
         amplitude: (g,).
         base: The name, module or function.
-        activations: Computes φ in place of an engine while a device or a test stands in; else None.
-        readout: What is read from the circuit, always its expectation value.
+        activations: A function that computes φ in place of an engine, as a device does; else None.
+        readout: Always "z", the expectation value.
 
     Shapes:
         x (…, f) → (…, f).
 
     Raises:
-        QKANError: An option that cannot be right; an input that does not fit.
+        QKANError: An option is wrong, or the input does not fit.
 
     Example:
         >>> import torch
@@ -141,13 +141,13 @@ class DARUAN(nn.Module):
             check_choice("base", base, [*ACTIVATIONS])
         elif base is not None and not callable(base):
             raise QKANError(
-                f"base={base!r}: a name of {', '.join(ACTIVATIONS)}, a module or a function from a "
-                "tensor to one, or None."
+                f"base={base!r}; wanted one of {', '.join(ACTIVATIONS)}, a module, a function from "
+                "a tensor to a tensor, or None."
             )
         if features is None and group != 1:
             raise QKANError(
-                f"DARUAN: group={group!r} shares {group} activations among the features, so it "
-                "needs their number; pass features, or group=1."
+                f"DARUAN: group={group!r} divides the features into groups, so it needs their "
+                "number; pass features, or group=1."
             )
         self.features = None if features is None else check_size("features", features)
         self.group = check_group(group, self.features or 1) or 1
@@ -170,13 +170,13 @@ class DARUAN(nn.Module):
         self.amplitude = nn.Parameter(torch.empty(g, **factory))
 
     def plan_waves(self) -> None:
-        """Find out whether the circuit is a short sum of waves, and how to compute that."""
+        """Find out whether the circuit is a short sum of sinusoids, and how to compute it."""
         count = count_waves(self.program, self.fixed_scale)
         self._is_sum = count is not None and count <= MOST_WAVES
         self._recipe = wave_recipe(self.program, self.fixed_scale) if self._is_sum else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew: theta ~ U(-π/2, π/2), scale 1 or fixed, shift 0, every amplitude as given."""
+        """Draw theta ~ U(-π/2, π/2); scale is 1 or fixed, shift is 0, amplitudes are as given."""
         if self.theta.is_meta:
             return
         with torch.no_grad():
@@ -186,11 +186,11 @@ class DARUAN(nn.Module):
             self.amplitude.fill_(self.start)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, f) → (…, f)."""
+        """Map (…, f) → (…, f)."""
         if self.features is None and isinstance(x, Tensor) and x.ndim == 0:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         last = x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1
-        # to a tracer sizes are tensors, and a check of them a warning
+        # while tracing, sizes are tensors, and a check of them would warn
         if not is_tracing():
             check_features(x, last if self.features is None else self.features, self.theta.dtype)
         compute = compute_dtype(self.theta.dtype, "z")
@@ -208,15 +208,15 @@ class DARUAN(nn.Module):
         return base + added.view(x.shape).to(base.dtype)
 
     def waves(self, dtype: torch.dtype | None = None) -> Tensor | None:
-        """Return amplitude·φ as the sum of sinusoids that it is, differentiable.
+        """Return amplitude·φ as a sum of sinusoids, differentiable in the parameters.
 
         Args:
-            dtype: In which it is computed; that of the parameters when None.
+            dtype: The dtype of the computation; that of the parameters when None.
 
         Returns:
-            (1 + 3n, g): a constant, then frequency, cosine and sine of each of n waves, of which
-            `base` knows nothing. None where there is no such sum of few waves: with an arccos
-            encoding, and for a circuit of very many frequencies.
+            (1 + 3n, g): a constant, then the frequency and the coefficients of cosine and sine of
+            each of n waves, without `base`. None where there is no such sum of few waves: with an
+            arccos encoding, and for a circuit with very many frequencies.
 
         Example:
             >>> from qkan import DARUAN
@@ -235,16 +235,16 @@ class DARUAN(nn.Module):
         )  # fmt: skip
 
     def _values(self, x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """φ of every input, (b, 1, f), by an engine or by what stands in for one."""
+        """φ of every input, (b, 1, f), by an engine or by the function that replaces one."""
         if self.activations is not None:
             return self.activations(x, theta, scale, shift)
         call = layer_call(self.program, LayerTensors(x, theta, scale, shift), self.fixed_scale)
         return run(select(self.engine, call.request), call)
 
     def request(self, x: Tensor) -> Request:
-        """Return what the activation asks of its engine for inputs x (b, f).
+        """Return the request of the activation to its engine for inputs x (b, f).
 
-        Where it is a sum of waves, that is the circuit at the few phases that give them.
+        For a sum of waves, it asks for the circuit at the few phases that determine them.
         """
         compute = compute_dtype(self.theta.dtype, "z")
         if self._is_sum:
@@ -255,7 +255,7 @@ class DARUAN(nn.Module):
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this activation again, as JSON values.
+        """Return what `from_config` needs to build this activation again, as JSON values.
 
         A base that is a module or a function is described by its name, and has to be passed to
         `from_config`.
@@ -281,25 +281,25 @@ class DARUAN(nn.Module):
 
         Args:
             config: The description.
-            base: What was there, where it is a module or a function; not asked for otherwise.
+            base: The base, if it is a module or a function; otherwise it is ignored.
             **factory: Device and dtype.
 
         Raises:
-            QKANError: The base was a module or a function, and none is passed.
+            QKANError: The base was a module or a function, and it is not passed.
         """
         options = {name: value for name, value in config.items() if name != "circuit"}
         if isinstance(options["base"], dict):
             if base is None:
                 raise QKANError(
                     f"DARUAN: its base is {options['base']['passed']}, a module or a function, "
-                    f"which a file does not hold. Build it with one of {', '.join(ACTIVATIONS)} as "
-                    "base; or keep its state_dict, build the model and load that."
+                    f"which a file cannot hold. Build it with one of {', '.join(ACTIVATIONS)} as "
+                    "base; or save its state_dict, build the model again and load that."
                 )
             options["base"] = base
         return cls(**options, ansatz=from_json(config["circuit"]), **factory)
 
     def duplicate_parameters(self) -> int:
-        """Trainable shifts that the circuit merges with a theta, which moves the same angle."""
+        """The number of trainable shifts that a theta duplicates, since both move one angle."""
         return len(self.program.merged_shifts) * self.group if self.shift.requires_grad else 0
 
     def extra_repr(self) -> str:
@@ -314,10 +314,10 @@ class DARUAN(nn.Module):
 
 
 def base_values(base: Base | None, x: Tensor) -> Tensor:
-    """Return the base of an activation at x; zeros where there is none.
+    """Return the base of an activation at x, or zeros if there is none.
 
-    A base that works in place, such as `nn.ReLU(inplace=True)` or `torch.relu_`, is given a copy:
-    the circuit needs x as it was.
+    A base that works in place, such as `nn.ReLU(inplace=True)` or `torch.relu_`, gets a copy, since
+    the circuit needs x unchanged.
     """
     if base is None:
         return torch.zeros_like(x)
@@ -328,8 +328,8 @@ def base_values(base: Base | None, x: Tensor) -> Tensor:
 
 
 def with_waves(holder: nn.Module, base: Base | None, x: Tensor, terms: Tensor) -> Tensor:
-    """Return base(x) plus the sum of sinusoids of these terms, whose recipe the holder has."""
-    # a compiler gets plain operators, and would take the recipe for an input
+    """Return base(x) plus the sinusoids of these terms; the holder has the plan for them."""
+    # a compiler gets plain operators, since it would take the plan for an input
     if not has_values(x):
         return add_waves(x, base_values(base, x), terms)
     known = _known_base(base)
@@ -338,9 +338,9 @@ def with_waves(holder: nn.Module, base: Base | None, x: Tensor, terms: Tensor) -
 
 
 def _known_base(base: Base | None) -> Known | None:
-    """Return how an activation and its derivative are computed, where nothing but torch does it.
+    """Return an activation's value and derivative as known formulas, if it is a known activation.
 
-    A module is called all the same. None where its hooks or options do more.
+    None for a module whose hooks or options do more. A known module is called all the same.
     """
     if base is None:
         return Known(torch.zeros_like, lambda grad, x: torch.zeros_like(x))
@@ -353,7 +353,7 @@ def _known_base(base: Base | None) -> Known | None:
 
 
 def _does_more(base: nn.Module) -> bool:
-    """Whether a call of a module does more than its class by itself, or something else."""
+    """Whether a call of a module does anything else than its class says."""
     options = getattr(base, "inplace", False), getattr(base, "approximate", "none") != "none"
     hooks = is_hooked(base), nn.modules.module._has_any_global_hook()
     return "forward" in vars(base) or any(options) or any(hooks)

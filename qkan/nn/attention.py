@@ -1,4 +1,4 @@
-"""`QKANAttention`: attention whose scores pass learnable activations instead of a softmax."""
+"""`QKANAttention`: attention with learnable activations of the scores in place of a softmax."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .layer import LayerOptions, QKANLayer, reject_unknown
 
 
 class QKANAttention(nn.Module):
-    """Multi-head attention with a learnable function of each row of scores, of low rank.
+    """Multi-head attention with a learnable low-rank function of each row of scores.
 
     For each head, with the scores s[q,k] = query_q·key_k/√d of the keys that query q may attend
     to, and s[q,k] = 0 at all other places up to `length`:
@@ -26,24 +26,25 @@ class QKANAttention(nn.Module):
         a[q,k] = Σ_p up[k,p]·h[q,p] + up_bias[k]  for keys that q may attend to, else 0
         out[q] = Σ_k a[q,k]·value_k
 
-    in place of a = softmax(s) (KArAt, arXiv 2503.10632, with circuits for its functions). With
+    in place of a = softmax(s) (KArAt, arXiv 2503.10632, here with circuits as functions). With
     `keep_softmax` a = softmax(s + Σ_p up·h + up_bias) over those keys. A key that a query may not
-    attend to has no influence on that query's output, nor has the amount of padding. Activations
-    belong to positions, which is why the module has a `length`.
+    attend to has no influence on that query's output, and neither has the amount of padding. Each
+    position has its own activations, which is why the module has a `length`.
 
-    The projections start as in `torch.nn.MultiheadAttention`. Without the softmax up_bias is
-    1/length, the mean over the keys, and up adds weights of the size 1/length. With it up and
-    up_bias are 0, so that the module begins as a `torch.nn.MultiheadAttention` of equal weights,
-    whose names are the same: `load_state_dict(attention.state_dict(), strict=False)`.
+    The projections start as in `torch.nn.MultiheadAttention`. Without the softmax, up_bias begins
+    at 1/length, the mean over the keys, and up adds weights of the size 1/length. With the softmax,
+    up and up_bias begin at 0, so that the module computes what a `torch.nn.MultiheadAttention` with
+    the same projections computes. Their names are the same:
+    `load_state_dict(attention.state_dict(), strict=False)`.
 
     Args:
-        embed_dim: Features of queries, keys, values and outputs.
-        num_heads: Heads, which divide the features.
-        length: The most keys there can be.
-        rank: Outputs of each head's layer.
+        embed_dim: Number of features of queries, keys, values and outputs.
+        num_heads: Number of heads, a divisor of embed_dim.
+        length: The largest number of keys.
+        rank: Number of outputs of each head's layer.
         dropout: Probability that an attention weight is zeroed while training.
-        keep_softmax: Whether the layer corrects the scores and a softmax follows.
-        **options: Those of every `QKANLayer`, by name; `bias` holds for the linear maps too.
+        keep_softmax: Whether the layer only corrects the scores, and a softmax follows.
+        **options: Options of every `QKANLayer`, by name; `bias` applies to the linear maps too.
 
     Attributes:
         in_proj_weight: (3·embed_dim, embed_dim): queries, keys, values.
@@ -57,7 +58,7 @@ class QKANAttention(nn.Module):
         (b, q, embed_dim), as `torch.nn.MultiheadAttention` with batch_first=True.
 
     Raises:
-        QKANError: A size or option that cannot be right; inputs or masks that do not fit.
+        QKANError: A size or an option is wrong, or inputs or masks do not fit.
 
     Example:
         >>> import torch
@@ -70,7 +71,7 @@ class QKANAttention(nn.Module):
     """
 
     batch_first = True
-    # torch's encoder layers read it, and call the module's forward where it is false
+    # torch's encoder layers read this, and call the module's forward method where it is false
     _qkv_same_embed_dim = False
     in_proj_bias: nn.Parameter | None
 
@@ -140,24 +141,24 @@ class QKANAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend.
+        """Compute the attention of the queries to the keys.
 
         Args:
             query: (b, q, n), or (q, n).
             key: (b, k, n), or (k, n).
-            value: As key.
+            value: The shape of key.
             key_padding_mask: (b, k), or (k,): true, or -inf, where a key is padding; other numbers
                 are added to the scores.
             need_weights: Whether to return the weights a.
             attn_mask: (q, k) or (b·heads, q, k): true, or -inf, where a query may not attend; other
                 numbers are added to the scores.
             average_attn_weights: Whether to return their mean over the heads.
-            is_causal: Whether query q may only attend to the keys up to its own place.
+            is_causal: Whether query q may only attend to the keys up to its own position.
 
         Returns:
-            The outputs, and the weights (b, q, k) or (b, heads, q, k), b left out as in the inputs,
-            or None.
-            A query with no key to attend to has weights of 0.
+            The outputs, and the weights (b, q, k) or (b, heads, q, k), or None without
+            `need_weights`; without b where the inputs are. A query without a key to attend to has
+            weights of 0.
         """
         batched = query.ndim == 3
         if not batched:
@@ -227,11 +228,11 @@ class QKANAttention(nn.Module):
         b, k = shapes[0][0], shapes[1][1] if key.ndim == 3 else 0
         if shapes[0][2:] != (n,) or not shapes[1] == shapes[2] == (b, k, n):
             raise QKANError(
-                f"query, key, value are {', '.join(map(str, shapes))}; wanted (b, q, {n}), "
-                f"(b, k, {n}) and (b, k, {n}), or all three without b."
+                f"query, key and value have the shapes {', '.join(map(str, shapes))}; wanted (b, "
+                f"q, {n}), (b, k, {n}) and (b, k, {n}), or all three without b."
             )
         if k > self.length:
-            raise QKANError(f"{k} keys, but the module was built for length={self.length}.")
+            raise QKANError(f"The input has {k} keys, more than length={self.length}.")
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this module again, as JSON values."""
@@ -264,10 +265,10 @@ class QKANAttention(nn.Module):
 def _shaped(
     name: str, mask: Tensor | None, shapes: dict[tuple[int, ...], tuple[int, ...]]
 ) -> Tensor | None:
-    """Reshape a mask of a known shape to the shape that stands beside it in `shapes`."""
+    """Reshape a mask to the shape that `shapes` gives for its own."""
     if mask is None:
         return None
     found = tuple(mask.shape)
     if found not in shapes:
-        raise QKANError(f"{name} is {found}; wanted {' or '.join(map(str, shapes))}.")
+        raise QKANError(f"{name} is {found}; wanted the shape {' or '.join(map(str, shapes))}.")
     return mask.reshape(shapes[found])

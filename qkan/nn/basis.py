@@ -30,7 +30,7 @@ Coefficients = dict[str, Tensor]
 
 
 class Basis(ABC):
-    """A family of functions of one variable, of which every edge has its own coefficients.
+    """A family of functions of one variable; every edge has its own coefficients.
 
     Attributes:
         name: The name in `basis=` and in the files of saved models.
@@ -40,7 +40,7 @@ class Basis(ABC):
 
     @property
     def duplicates(self) -> int:
-        """How many numbers of an edge another one could replace, such as a factor the weight."""
+        """The number of coefficients of an edge that others duplicate, such as a common factor."""
         return 1
 
     @abstractmethod
@@ -94,7 +94,7 @@ class DaruanBasis(Basis):
     name = "daruan"
 
     def __post_init__(self) -> None:
-        # a wrong option is refused here, not at the first call
+        # raises here for a wrong option, rather than at the first call
         assert self._circuit.num_encodings == len(self._fixed or range(self.reps))
         check_layer_options("KAN", {"ansatz": self._circuit})
 
@@ -149,13 +149,13 @@ class DaruanBasis(Basis):
 
 @dataclass(frozen=True)
 class Spline(_Linear):
-    """B-splines on equidistant knots; 0 far outside their range, where the base activation acts.
+    """B-splines on equidistant knots; far outside their range they are 0.
 
     Args:
-        intervals: Of the grid between `low` and `high`.
-        degree: 3 for cubic ones.
-        low: Where the grid begins.
-        high: Where it ends; the default reaches beyond the ±π/2 that `input_range` maps to.
+        intervals: The number of intervals of the grid between `low` and `high`.
+        degree: The degree of the splines; 3 for cubic ones.
+        low: The beginning of the grid.
+        high: The end of the grid; the default reaches beyond the ±π/2 that `input_range` maps to.
 
     Source: KAN, arXiv 2404.19756.
     """
@@ -188,7 +188,7 @@ class Spline(_Linear):
 
 @dataclass(frozen=True)
 class Fourier(_Linear):
-    """Σ_k a_k cos kx + b_k sin kx for k = 1 … harmonics; the bias is their constant.
+    """Σ_k a_k cos kx + b_k sin kx for k = 1 … harmonics; the layer's bias is the constant term.
 
     Source: FourierKAN, arXiv 2406.01034.
     """
@@ -217,10 +217,10 @@ class Fourier(_Linear):
 
 @dataclass(frozen=True)
 class Rational(Basis):
-    """P(x) / (1 + |Q(x)|), Q without a constant: no pole anywhere.
+    """P(x) / (1 + |Q(x)|), where Q has no constant term; it has no poles.
 
-    Every edge has a denominator of its own, so this keeps (b, o, i) values, and is for small
-    layers. Source: Padé activation units, arXiv 1907.06732.
+    Every edge has its own denominator, so a layer keeps (b, o, i) values in memory; use it for
+    small layers. Source: Padé activation units, arXiv 1907.06732.
 
     Args:
         numerator: Degree of P.
@@ -273,14 +273,14 @@ Daruan = DaruanBasis
 """The name of `DaruanBasis` in version 0.1.0, which its pickles hold."""
 
 BasisLike = str | Basis | Sequence[str | Basis]
-"""A name, a basis with options, or several to choose between."""
+"""A name, a basis with options, or several of them to choose between."""
 
 
 def make_bases(basis: BasisLike) -> tuple[Basis, ...]:
     """Return the bases that `basis=` asks for."""
     wanted = [basis] if isinstance(basis, str | Basis) else list(basis)
     if not wanted:
-        raise QKANError(f"basis={basis!r}: name at least one of {', '.join(KINDS)}.")
+        raise QKANError(f"basis={basis!r}; name at least one of {', '.join(KINDS)}.")
     return tuple(map(_one_basis, wanted))
 
 
@@ -292,10 +292,10 @@ def _one_basis(basis: str | Basis) -> Basis:
 
 
 def to_json(basis: Basis) -> dict[str, Any]:
-    """A basis of `KINDS` as JSON values: its name and options."""
+    """Return a basis of `KINDS` as JSON values: its name and options."""
     return {"name": basis.name, **asdict(basis)}  # type: ignore[call-overload]
 
 
 def from_json(data: dict[str, Any]) -> Basis:
-    """The basis that `to_json` described."""
+    """Build the basis that `to_json` described."""
     return KINDS[data["name"]](**{key: value for key, value in data.items() if key != "name"})

@@ -15,34 +15,35 @@ from qkan.errors import QKANError
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
 Pair = tuple[int, int]
-"""Along height and width."""
+"""One number along the height and one along the width."""
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate",
                  "circular": "circular"}  # fmt: skip
-"""Padding modes by name, and what `torch.nn.functional.pad` calls them."""
+"""Padding modes by name, each with its name in `torch.nn.functional.pad`."""
 
 
 class QKANConv2d(nn.Module):
     """A two-dimensional convolution with a learnable activation on every tap of the kernel.
 
-    A `QKANLayer` slides over the image: out[n,o,y,x] = Σ_i weight[o,i]·φ_oi(patch_i)
-    + Σ_i base_weight[o,i]·base(patch_i) + bias[o], where patch holds the in_channels·kh·kw inputs
-    under the kernel at (y, x), channel by channel and each row by row. Padded places are inputs
+    A `QKANLayer` slides over the image: out[n,o,y,x] = Σ_i weight[o,i]·φ_oi(patch_i) + Σ_i
+    base_weight[o,i]·base(patch_i) + bias[o], where patch holds the in_channels·kh·kw inputs under
+    the kernel at (y, x), channel by channel and each channel row by row. Padded values are inputs
     like others, and φ(0) need not be 0.
 
-    `group` counts activations over the patch: group=in_channels gives each channel one, "inputs"
-    gives one to each channel and place of the kernel. The groups of `torch.nn.Conv2d`, which cut
-    the channels, have no counterpart.
+    `group` divides the patch: group=in_channels gives each channel one activation, and "inputs"
+    gives one to each tap of each channel. The groups of `torch.nn.Conv2d`, which divide the
+    channels, have no counterpart.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the output.
         kernel_size: One number or (height, width).
         stride: One number or (height, width).
-        padding: At both ends of each side, one number or (height, width); "same" or "valid".
-        dilation: Distance of the kernel's taps, one number or (height, width).
+        padding: Padding at both ends of each side, one number or (height, width); or "same" or
+            "valid".
+        dilation: Distance between the taps of the kernel, one number or (height, width).
         padding_mode: "zeros", "reflect", "replicate" or "circular".
-        **options: Those of every `QKANLayer`, by name.
+        **options: Options of every `QKANLayer`, by name.
 
     Attributes:
         layer: The `QKANLayer`, in_channels·kh·kw → out_channels.
@@ -52,7 +53,7 @@ class QKANConv2d(nn.Module):
         `torch.nn.Conv2d` of the same sizes.
 
     Raises:
-        QKANError: A size or option that cannot be right; an input that does not fit.
+        QKANError: A size or an option is wrong, or the input does not fit.
 
     Example:
         >>> import torch
@@ -97,7 +98,7 @@ class QKANConv2d(nn.Module):
         if self.padding == "valid":
             return 0, 0, 0, 0
         if self.stride != (1, 1):
-            raise QKANError(f"padding='same' beside stride={self.stride}: it needs a stride of 1.")
+            raise QKANError(f"padding='same' needs stride=1, but stride={self.stride}.")
         h, w = (
             dilation * (size - 1)
             for dilation, size in zip(self.dilation, self.kernel_size, strict=True)
@@ -105,11 +106,11 @@ class QKANConv2d(nn.Module):
         return w // 2, w - w // 2, h // 2, h - h // 2
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, as `QKANLayer.reset_parameters` describes."""
+        """Draw new values, as `QKANLayer.reset_parameters` describes."""
         self.layer.reset_parameters(generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in_channels, h, w) → (n, out_channels, h', w'), or both without n."""
+        """Map (n, in_channels, h, w) → (n, out_channels, h', w'), or both without n."""
         if not isinstance(x, Tensor) or x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
             found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise QKANError(
@@ -160,7 +161,7 @@ class QKANConv2d(nn.Module):
 def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
     numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(numbers) != 2:
-        raise QKANError(f"{name}={value!r}: a number, or a pair (height, width).")
+        raise QKANError(f"{name}={value!r}; wanted a number, or a pair (height, width).")
     height, width = (
         check_size(name, n, "Or a pair (height, width).", least=least) for n in numbers
     )

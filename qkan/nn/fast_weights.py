@@ -1,4 +1,4 @@
-"""`FastWeightQKAN`: a slow network writes the angles of a fast layer, step by step."""
+"""`FastWeightQKAN`: a slow network changes the angles of a fast layer at every step."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .hqkan import HQKAN
 from .layer import LayerOptions, QKANLayer, reject_unknown
 
 PROGRAMS = ("theta", "scale", "shift", "weight")
-"""The parameters of a fast layer that a slow network can write."""
+"""The parameters of a fast layer that a slow network can change."""
 SLOW = ("linear", "qkan")
 START = 0.5
-"""How large changes are at the start, in radians, for features of size 1."""
+"""The size of changes at the start, in radians, for features of size 1."""
 SHORTEST = 16
-"""Sequences up to this length are one chunk unless `chunk` says otherwise."""
+"""Sequences up to this length are one chunk unless `chunk` is given."""
 
 
 class FastLayer(QKANLayer):
-    """A `QKANLayer` some of whose parameters are changed for every sample.
+    """A `QKANLayer` with parameters that are changed for every sample.
 
     Attributes:
         programs: The names of the parameters that are changed.
@@ -40,12 +40,12 @@ class FastLayer(QKANLayer):
 
     @property
     def sizes(self) -> list[int]:
-        """How many numbers of an edge each of the programs changes."""
+        """The number of parameters of an edge for each name in `programs`."""
         k, u = self.circuit.num_theta, self.circuit.num_encodings
         return [{"theta": k, "weight": 1}.get(name, u) for name in self.programs]
 
     def changed(self, changes: Tensor) -> dict[str, Tensor]:
-        """The changed parameters by name, (…, o, i, k) and the like, for changes (…, o, i, n)."""
+        """The parameters plus their changes (…, o, i, n), by name, such as theta (…, o, i, k)."""
         parts = zip(self.programs, changes.split(self.sizes, -1), strict=True)
         return {
             name: getattr(self, name) + (part.squeeze(-1) if name == "weight" else part)
@@ -53,7 +53,7 @@ class FastLayer(QKANLayer):
         }
 
     def forward(self, x: Tensor, changes: Tensor) -> Tensor:  # type: ignore[override]
-        """(b, i) with changes (b, o, i, n) → (b, o)."""
+        """Map (b, i), with changes (b, o, i, n), → (b, o)."""
         own = {name: getattr(self, name) for name in PROGRAMS} | self.changed(changes)
         return qkan_layer(
             x, **own, base_weight=self.base_weight, bias=self.bias, mask=self.mask,
@@ -65,8 +65,8 @@ class FastLayer(QKANLayer):
 class FastWeightQKAN(nn.Module):
     """A recurrent layer whose memory is the angles of a `QKANLayer`: a fast-weight programmer.
 
-    The slow network reads the input of a step and writes a change of the fast layer's angles; a
-    gate says how much of the changes before is kept. Every sample and step has angles of its own:
+    The slow network reads the input of a step and computes a change of the fast layer's angles; a
+    gate says how much of the earlier changes is kept. Every sample and step has its own angles:
 
         z_t = slow(x_t)                                features, h of them
         g_t = sigmoid(gate(z_t))                       one number
@@ -74,46 +74,46 @@ class FastWeightQKAN(nn.Module):
         y_t = fast(x_t), with theta + Δ_t in the place of theta
 
     which is θ_t = (1 − g_t)·δ_t + g_t·θ_{t−1} for δ_t = theta + head(z_t) and θ_0 = theta (gated
-    fast weights, arXiv 2605.06734). There is no other hidden state: nothing that the fast layer
-    computes comes back, and a gate that read Δ_{t−1} would not allow what follows. Written as
-    pairs (g, (1 − g)·δ), steps can be put together in any order, so that the steps of a chunk are
-    computed at once. Only the changes at the ends of chunks are kept for the backward pass, which
-    computes the others again: memory grows with batch · chunk · edges. With `final=True` the last
-    changes are a weighted sum over all steps, and only one set of angles a sample is ever made.
+    fast weights, arXiv 2605.06734). There is no other hidden state: neither the gate nor the slow
+    network reads Δ_{t−1} or an output. The recursion over pairs (g, (1 − g)·δ) is therefore
+    associative, and the steps of a chunk are computed at once. Only the changes at the ends of
+    chunks are kept for the backward pass, which computes the others again: memory grows with batch
+    · chunk · edges. With `final=True` the last changes are computed as a weighted sum over all
+    steps, with only one set of angles for each sample.
 
     Args:
-        in_features: Inputs i of each step, of the slow network and of the fast layer.
-        out_features: Outputs o of each step.
-        hidden: Features h of the slow network.
+        in_features: Number i of inputs of each step, for the slow network and the fast layer.
+        out_features: Number o of outputs of each step.
+        hidden: Number h of features that the slow network computes.
         slow: "linear" for `torch.nn.Linear`, "qkan" for an `HQKAN` with a `QKAN` of h nodes inside
             and the same layer options; or a module of your own from (…, i) to (…, h), which is
-            given the whole sequences (b, t, i).
-        programs: What is written: names among "theta", "scale", "shift" and "weight".
-        rank: None for a linear head, h → o·i·n numbers. Else the changes are sums of that many
-            products of one number for each output and parameter and one for each input, which
-            takes h·rank·(o·n + i) parameters instead of h·o·i·n.
-        gate: "scalar" for a gate that reads the features; or a number below 1, the share
-            of the changes that every step keeps.
-        memory: How many steps the gate remembers at the start: it begins as 1 − 1/memory.
-        final: Whether only the output of the last step is wanted.
+            called with the whole sequences (b, t, i).
+        programs: Which parameters are changed: names among "theta", "scale", "shift" and "weight".
+        rank: None for a linear head, h → o·i·n numbers. With a number, the changes are sums of that
+            many products of a factor for each output and parameter and a factor for each input, so
+            that the head has h·rank·(o·n + i) parameters instead of h·o·i·n.
+        gate: "scalar" for a gate that depends on the features; or a number from 0 to below 1, the
+            share of the changes that every step keeps.
+        memory: The number of steps that the gate remembers at the start, where it is 1 − 1/memory.
+        final: Whether to return the output of the last step only.
         batch_first: Whether sequences are (b, t, i) instead of (t, b, i), as in `torch.nn.LSTM`.
-        chunk: Steps that are computed at once; √t when None, at least 16. As many as the sequence
-            has is fastest where memory allows.
-        **options: Those of every `QKANLayer` but `group`, by name.
+        chunk: Number of steps that are computed at once; √t when None, but at least 16. The length
+            of the sequence is fastest where memory allows.
+        **options: Options of every `QKANLayer` except `group`, by name.
 
     Attributes:
         slow: The slow network.
         gate: Linear, h → 1; None for a constant gate.
-        head: Linear, h → the numbers of the changes, without a bias: theta is one.
+        head: Linear, h → the changes, without a bias, since theta plays that part.
         fast: The fast layer, with its parameters before any change.
 
     Shapes:
         x (t, b, i), or (b, t, i) with `batch_first`, or (t, i) → outputs (t, b, o), (b, t, o) or
-        (t, o), with `final` without t; and the changes Δ after the last step, (b, o, i, n) or
-        (o, i, n), where n counts the numbers of an edge that are programmed.
+        (t, o), with `final` without t; and the changes Δ after the last step, (b, o, i, n) or (o,
+        i, n), where n counts the parameters of an edge that are changed.
 
     Raises:
-        QKANError: A size or an option that cannot be right; an input or a state that does not fit.
+        QKANError: A size or an option is wrong, or an input or a state does not fit.
 
     Example:
         >>> import torch
@@ -150,7 +150,7 @@ class FastWeightQKAN(nn.Module):
         super().__init__()
         reject_unknown(options)
         if options.get("group") is not None:
-            raise QKANError("group: every edge is programmed by itself here; leave group out.")
+            raise QKANError("group: here every edge has its own changes; leave group out.")
         if not isinstance(slow, nn.Module):
             check_choice("slow", slow, SLOW, "Or a module from (…, in_features) to (…, hidden).")
         self.in_features = check_size("in_features", in_features)
@@ -188,7 +188,7 @@ class FastWeightQKAN(nn.Module):
 
     @torch.no_grad()
     def _begin(self, generator: torch.Generator | None) -> None:
-        """Draw the linear maps: features of size 1 for inputs of size 1, and changes of `START`."""
+        """Draw linear maps whose features have size 1 for inputs of size 1."""
         last = self.slow.up if isinstance(self.slow, HQKAN) else self.slow
         if type(last) is nn.Linear:
             last.weight.normal_(std=1 / math.sqrt(last.in_features), generator=generator)
@@ -216,24 +216,25 @@ class FastWeightQKAN(nn.Module):
             place.mul_(size * unit)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run over a sequence.
+        """Compute the outputs of a sequence.
 
-        A value that is not finite stays in its sample, and in its step and those after it.
+        A value that is not finite only affects its own sample, in its own step and later ones.
 
         Args:
             x: (t, b, i), or (b, t, i) with `batch_first`, or (t, i).
-            state: The changes that another call has returned, to go on from there; zeros when None.
+            state: The changes that an earlier call has returned, to continue from; zeros when None.
 
         Returns:
-            The outputs of all steps, or with `final` of the last one, and the changes after it.
+            The outputs of all steps, or of the last one with `final`, and the changes after the
+            last step.
         """
         sequence, before = self._arranged(x, state)
         hidden = self.slow(sequence)
         wanted = (*sequence.shape[:2], self.hidden)
         if hidden.shape != wanted:
             raise QKANError(
-                f"slow: the module returned {tuple(hidden.shape)} for {tuple(sequence.shape)}; "
-                f"wanted (…, hidden), which is {wanted}."
+                f"slow: the module returned the shape {tuple(hidden.shape)} for an input "
+                f"{tuple(sequence.shape)}; wanted (…, hidden), which is {wanted}."
             )
         with without_autocast(hidden):
             parts = self._gates(hidden)
@@ -264,7 +265,7 @@ class FastWeightQKAN(nn.Module):
         wanted = edge if x.ndim == 2 else (sequence.shape[0], *edge)
         if not isinstance(state, Tensor) or state.shape != wanted:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-            raise QKANError(f"state is {found}; wanted {wanted}, as a call returns it.")
+            raise QKANError(f"state is {found}; wanted a tensor {wanted}, as a call returns it.")
         if state.dtype != self.head.weight.dtype:
             raise QKANError(
                 f"state is {state.dtype} and the parameters are {self.head.weight.dtype}; "
@@ -273,7 +274,7 @@ class FastWeightQKAN(nn.Module):
         return sequence, state[None] if x.ndim == 2 else state
 
     def _gates(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The features, finite, and the logarithms of g and of 1 − g, (b, t)."""
+        """The features, made finite, and the logarithms of g and of 1 − g, (b, t)."""
         hidden = hidden.to(self.head.weight.dtype)
         wide = compute_dtype(hidden.dtype, "z")
         if self.gate is None:
@@ -281,14 +282,14 @@ class FastWeightQKAN(nn.Module):
             logits = hidden.new_full(hidden.shape[:2], kept, dtype=wide)
         else:
             logits = self.gate(hidden).squeeze(-1).to(wide)
-        # 0·NaN is NaN, so features that are not finite would reach the steps before them through
-        # weights of 0; as a gate they spoil their own step and those after it
+        # 0·NaN is NaN, so features that are not finite would reach earlier steps through weights of
+        # 0; through the gate they reach only their own step and later ones
         logits = logits + (hidden * 0).sum(-1)
         hidden = hidden.nan_to_num(0.0, 0.0, 0.0).to(wide)
         return hidden, F.logsigmoid(logits), F.logsigmoid(-logits)
 
     def _emitted(self, hidden: Tensor) -> Tensor:
-        """What the head writes for features (…, h): changes (…, o, i, n)."""
+        """The head's changes (…, o, i, n) for features (…, h)."""
         if self.rank is None:
             edge = (self.out_features, self.in_features, -1)
             changes: Tensor = self.head(hidden.to(self.head.weight.dtype)).unflatten(-1, edge)
@@ -296,7 +297,7 @@ class FastWeightQKAN(nn.Module):
         return torch.einsum("...onr,...ir->...oin", *self._factors(hidden))
 
     def _factors(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors (…, o, n, r) and (…, i, r) of what the head writes, where it has a rank."""
+        """The factors (…, o, n, r) and (…, i, r) of the head's changes, where it has a rank."""
         rank = cast(int, self.rank)
         split = rank * self.out_features * sum(self.fast.sizes)
         left, right = self.head(hidden.to(self.head.weight.dtype)).tensor_split([split], -1)
@@ -308,13 +309,13 @@ class FastWeightQKAN(nn.Module):
     def _chunks(
         self, run: Callable[..., tuple[Tensor, Tensor]], parts: tuple[Tensor, ...], before: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """What `run` returns for every chunk of `parts`, (b, t, …), and the changes at the end."""
+        """The results of `run` for every chunk of `parts`, (b, t, …), and the last changes."""
         steps = parts[0].shape[1]
         chunk = self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
         if self.final and self.rank is None:
-            # no more than the mean of the features is made of all steps
+            # of all steps only the mean of the features is needed
             chunk = steps
-        # torch.func differentiates by itself and cannot compute anything a second time
+        # torch.func differentiates by itself and cannot recompute a chunk
         plain = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
         outs, again = [], steps > chunk and torch.is_grad_enabled() and plain
         for part in zip(*(part.split(chunk, 1) for part in parts), strict=True):
@@ -330,12 +331,12 @@ class FastWeightQKAN(nn.Module):
     def _last(
         self, hidden: Tensor, kept: Tensor, written: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The changes after a chunk, (b, o, i, n): a weighted sum over its steps; twice."""
+        """The changes after a chunk, (b, o, i, n), a weighted sum over its steps, twice."""
         with without_autocast(hidden):
             after = F.pad(kept[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
             weights = (after + written).exp()
             if self.rank is None:
-                # the head is linear, so it is enough to write the mean of the features once
+                # the head is linear, so it is enough to apply it to the mean of the features
                 changes = self._emitted((weights.unsqueeze(1) @ hidden).squeeze(1))
             else:
                 left, right = self._factors(hidden)
@@ -363,7 +364,11 @@ class FastWeightQKAN(nn.Module):
         return out, changes[:, -1].clone()
 
     def programmed(self, state: Tensor) -> dict[str, Tensor]:
-        """Return the fast layer's parameters by name, as changes (…, o, i, n) make them."""
+        """Return the fast layer's parameters plus the changes (…, o, i, n), by name.
+
+        Raises:
+            QKANError: The changes have another shape.
+        """
         edge = (self.out_features, self.in_features, sum(self.fast.sizes))
         if not isinstance(state, Tensor) or state.shape[-3:] != edge:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
@@ -371,7 +376,7 @@ class FastWeightQKAN(nn.Module):
         return self.fast.changed(state)
 
     def duplicate_parameters(self) -> int:
-        """Count the head's parameters for shifts that do what those for a theta do."""
+        """Count the head's parameters for shifts that those for a theta duplicate."""
         if not {"theta", "shift"} <= {*self.fast.programs}:
             return 0
         merged = len(self.fast.program.merged_shifts) * self.hidden * self.out_features
@@ -385,8 +390,8 @@ class FastWeightQKAN(nn.Module):
         """
         if not isinstance(self.slow, nn.Linear | HQKAN):
             raise QKANError(
-                f"The slow network is a {type(self.slow).__name__} of your own, which no file "
-                "describes: save the state_dict, and build the model again to load it."
+                f"The slow network is a {type(self.slow).__name__} of your own, which a file "
+                "cannot describe; save the state_dict, and build the model again to load it."
             )
         names = ("in_features", "out_features", "hidden", "rank", "memory", "final", "batch_first")
         return {
@@ -429,10 +434,10 @@ class FastWeightQKAN(nn.Module):
 
 
 def _step_weights(kept: Tensor, written: Tensor) -> Tensor:
-    """How much of what step s wrote is left at step t, (b, t, s).
+    """Return how much of the change of step s is left at step t, (b, t, s).
 
-    The weights are (1 − g_s)·g_{s+1}·…·g_t for s ≤ t. Sums of logarithms of those gates alone keep
-    them exact; the difference of two long sums would not.
+    The weights are (1 − g_s)·g_{s+1}·…·g_t for s ≤ t. They are exact because only the logarithms of
+    those gates are added; a difference of two long sums would not be.
 
     Args:
         kept: (b, t) logarithms of the gates g.
@@ -446,30 +451,30 @@ def _step_weights(kept: Tensor, written: Tensor) -> Tensor:
 
 
 def _check_gate(gate: str | float) -> float | None:
-    """Return a constant gate as a number, None for one that reads the features."""
+    """Return a constant gate as a number, and None for one that depends on the features."""
     if isinstance(gate, str):
         check_choice("gate", gate, ["scalar"], "Or a number below 1.")
         return None
     if isinstance(gate, bool) or not isinstance(gate, int | float) or not 0 <= gate < 1:
-        raise QKANError(f"gate={gate!r}: 'scalar', or a number of 0 or more and below 1.")
+        raise QKANError(f"gate={gate!r}; wanted 'scalar', or a number of 0 or more and below 1.")
     return float(gate)
 
 
 def _check_memory(memory: float) -> float:
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory >= 1:
-        raise QKANError(f"memory={memory!r}: a number of steps, 1 or more.")
+        raise QKANError(f"memory={memory!r}; wanted a number of steps, 1 or more.")
     if math.isinf(memory):
-        raise QKANError("memory=inf: the gate could learn nothing; pass a finite number of steps.")
+        raise QKANError("memory=inf: such a gate cannot learn; pass a finite number of steps.")
     return float(memory)
 
 
 def _check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str, ...]:
-    """Return the names of what is programmed in the order of `PROGRAMS`."""
+    """Return the names of the changed parameters in the order of `PROGRAMS`."""
     asked = [programs] if isinstance(programs, str) else [*programs]
     for name in asked:
         check_choice("programs", name, PROGRAMS)
     if not asked or len({*asked}) < len(asked):
-        raise QKANError(f"programs={programs!r}: one or more of {', '.join(PROGRAMS)}, each once.")
+        raise QKANError(f"programs={programs!r}; wanted some of {', '.join(PROGRAMS)}, each once.")
     if "scale" in asked and fast.fixed_scale is not None:
         raise QKANError(
             f"programs: encoding={fast.encoding!r} fixes the scales; leave 'scale' out, or pass "

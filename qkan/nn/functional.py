@@ -1,4 +1,4 @@
-"""`qkan_layer`: what a layer computes, as a function of plain tensors.
+"""`qkan_layer`: the computation of a layer as a function of plain tensors.
 
 Letters: b samples, o outputs, i inputs, g groups, k theta slots, u encodings.
 """
@@ -38,11 +38,11 @@ from qkan.simulators.waves import (
 )
 
 READOUTS = ("z", "amplitude")
-"""Readouts by name: the expectation value itself, or |α| - |β|, which qkan 0.2.3 reads."""
+"""Readouts by name: the expectation value itself, or |α| - |β|, the readout of qkan 0.2.3."""
 
 Activations = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""From x (b, i), theta (o, i, k), scale and shift (o, i, u) to readout(φ), (b, o, i); with groups
-o is 1, for all outputs share them. Several observables are an axis a at the end."""
+"""A function of x (b, i), theta (o, i, k), scale and shift (o, i, u): readout(φ), (b, o, i). With
+groups o is 1, since all outputs share them. Several observables add an axis a at the end."""
 
 
 def qkan_layer(
@@ -65,10 +65,10 @@ def qkan_layer(
     """out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
 
     Args:
-        x: (…, i), real floats, any memory layout.
+        x: (…, i), of a floating-point dtype, in any memory layout.
         theta: (o, i, k) radians; or (…, o, i, k) with the leading dimensions of x, where every
-            sample has its own; or (g, k), where input i uses group ⌊i·g/in_features⌋ and each
-            activation is evaluated once per sample and input.
+            sample has its own angles; or (g, k), where input i uses group ⌊i·g/in_features⌋ and
+            each activation is evaluated once for each sample and input.
         scale: (o, i, u), or (…, o, i, u), or (g, u).
         shift: (o, i, u) radians, or (…, o, i, u), or (g, u).
         weight: (o, i), or (…, o, i).
@@ -76,21 +76,23 @@ def qkan_layer(
         bias: (o,), or None.
         mask: (o, i) of zeros and ones that multiplies both edge terms, or None.
         program: The lowered circuit, `circuit.program`.
-        fixed_scale: The values of `scale` when they are the same fixed ones on every edge.
+        fixed_scale: The values of `scale` if they are fixed and equal on every edge.
         base: A name in `BASES`, or None.
         readout: A name in `READOUTS`.
         engine: "auto" or one of `engines()`.
-        activations: Computes the activations in place of an engine, as a device does.
+        activations: A function that computes the activations in place of an engine, as a device
+            does.
 
     Returns:
         (…, o), or (…, o, a) where the program reads several observables. Half precision is computed
-        in float32, the amplitude readout in float64; both are returned in the dtype of the weight.
+        in float32 and the amplitude readout in float64; both are returned in the dtype of the
+        weight.
 
     Raises:
         QKANError: x does not fit the parameters, or they do not fit each other.
         SimulatorError: The named engine refuses.
     """
-    # a tracer sees sizes as tensors, and would warn of a check of them
+    # while tracing, sizes are tensors, and a check of them would warn
     if not is_tracing():
         own = _check(x, theta, scale, shift, weight, program)
         _check_beside(weight, base_weight, bias, mask)
@@ -161,9 +163,9 @@ def _quantum(
 
 
 def sums_waves(x: Tensor, program: Program, fixed_scale: tuple[float, ...] | None) -> bool:
-    """Whether shared activations of inputs x are computed as the sums of waves that they are.
+    """Whether shared activations of inputs x are computed as sums of waves.
 
-    For few inputs the sums cost more to find than the circuits to evaluate.
+    For few inputs, finding the waves costs more than evaluating the circuits.
     """
     if not x.is_cpu or x.dtype not in DTYPES or not INSTALLED or x.numel() < _MANY:
         return False
@@ -180,7 +182,7 @@ def layer_request(
     shared: bool,
     base: str | None = None,
 ) -> Request:
-    """Return what a layer asks of its engine for inputs x (b, i)."""
+    """Return the request of a layer to its engine for inputs x (b, i)."""
     if shared and readout == "z" and sums_waves(x, program, fixed_scale):
         return wave_request(program, theta.to(x.dtype), fixed_scale)
     outs, per_edge = (1 if shared else theta.shape[0]), shared or readout != "z"
@@ -207,7 +209,7 @@ def amplitude(z: Tensor) -> Tensor:
 
 def _safe_root(p: Tensor) -> Tensor:
     positive = p > 0
-    # the second branch keeps NaN and gives 0 where rounding left p just below 0
+    # the second branch keeps NaN and gives 0 where rounding has left p just below 0
     return torch.where(positive, torch.where(positive, p, 1.0).sqrt(), 0 * p.detach())
 
 
@@ -221,7 +223,7 @@ def expand_groups(shared: Tensor, in_features: int) -> Tensor:
 
 
 _MANY = 1 << 14
-"""Inputs from which on shared activations are computed as sums of waves."""
+"""The number of inputs from which on shared activations are computed as sums of waves."""
 
 
 def _in_autocast(x: Tensor) -> bool:
@@ -248,14 +250,14 @@ def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
 
 
 def _rows(tensor: Tensor, own: int) -> Tensor:
-    """Flatten the leading dimensions of parameters that every sample has of its own."""
+    """Flatten the leading dimensions of parameters that differ between samples."""
     return tensor if tensor.ndim <= own + 1 else tensor.flatten(0, -own - 1)
 
 
 def _check(
     x: Tensor, theta: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, program: Program
 ) -> bool:
-    """Check x and the parameters, and return whether every sample has parameters of its own."""
+    """Check x and the parameters, and return whether every sample has its own parameters."""
     check_features(x, weight.shape[-1], weight.dtype)
     k, u = program.num_theta, program.num_encodings
     rows, edges = theta.shape[:-1], weight.shape[-2:]
@@ -281,7 +283,7 @@ def _check(
 def _check_beside(
     weight: Tensor, base_weight: Tensor | None, bias: Tensor | None, mask: Tensor | None
 ) -> None:
-    """Check what is the same for every sample; an engine would broadcast it without a word."""
+    """Check the tensors that all samples share, which an engine would silently broadcast."""
     edges = weight.shape[-2:]
     wanted = (("base_weight", base_weight, edges), ("bias", bias, edges[:1]), ("mask", mask, edges))
     for name, tensor, shape in wanted:

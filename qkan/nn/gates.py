@@ -1,4 +1,4 @@
-"""What recurrent modules share: their options, the circuits of their gates, a direction's run."""
+"""The parts that recurrent modules share: options, circuits of the gates, and one direction."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class GateOptions(TypedDict, total=False):
 
 
 def lstm_gates(z: Tensor) -> Tensor:
-    """Return the gates of an LSTM, input, forget, cell and output, of z (…, 4h) → (…, 4h)."""
+    """Return the input, forget, cell and output gates of an LSTM: z (…, 4h) → (…, 4h)."""
     return base_gates(z, 0, GATES["LSTM"])
 
 
 def gru_gates(z: Tensor) -> Tensor:
-    """Return the gates of a GRU, reset, update and new, of z (…, 3h) → (…, 3h)."""
+    """Return the reset, update and new gates of a GRU: z (…, 3h) → (…, 3h)."""
     return base_gates(z, 0, GATES["GRU"])
 
 
@@ -60,12 +60,12 @@ def check_options(options: dict[str, Any]) -> None:
 def gate_of(
     kind: str, inputs: int, hidden: int, options: dict[str, Any], factory: dict[str, Any]
 ) -> DARUAN | QKANLayer:
-    """Build what learns in the gates of one cell, which changes nothing at the start.
+    """Build the trainable part of the gates of one cell, which adds 0 at the start.
 
     Args:
         kind: "LSTM" or "GRU".
-        inputs: Size of the cell's input.
-        hidden: Size of its state.
+        inputs: The size of the cell's input.
+        hidden: The size of its state.
         options: Those of `GateOptions`.
         factory: Device and dtype.
     """
@@ -86,7 +86,7 @@ def gate_of(
 
 
 def reset_gate(gate: nn.Module, generator: torch.Generator | None) -> None:
-    """Start what learns in a cell's gates anew."""
+    """Draw new values for the trainable part of a cell's gates."""
     if isinstance(gate, DARUAN | QKANLayer):
         gate.reset_parameters(generator)
         _silence(gate)
@@ -102,12 +102,12 @@ def described(gate: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
     """Return a module's options of its gates as JSON values.
 
     Raises:
-        QKANError: Something else has taken the place of the circuits.
+        QKANError: The circuits have been replaced by something else.
     """
     if not isinstance(gate, DARUAN | QKANLayer):
         raise QKANError(
-            f"The gates are a {type(gate).__name__}, which the description of a recurrent module "
-            "does not know. Save the model before it is folded, or keep its state_dict."
+            f"The gates are a {type(gate).__name__}, which the configuration of a recurrent module "
+            "cannot describe. Save the model before it is folded, or save its state_dict."
         )
     encoding = gate.encoding if isinstance(gate.encoding, str) else [*gate.encoding]
     return {
@@ -117,14 +117,14 @@ def described(gate: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_description(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the keywords that build what a description with `described` in it described."""
+    """Return the keywords for a constructor from a configuration that contains `described`."""
     circuit = from_json(config["circuit"])
     named = {name: value for name, value in config.items() if name != "circuit"}
     return {**named, "ansatz": circuit, "reps": circuit.num_encodings}
 
 
 def is_gate(activation: DARUAN) -> bool:
-    """Whether an activation makes the gates of a recurrent module, which no other can do."""
+    """Whether an activation belongs to the gates of a recurrent module."""
     return activation.base in _BASES.values()
 
 
@@ -133,8 +133,8 @@ class Direction:
 
     Args:
         kind: "LSTM" or "GRU".
-        gate: What learns in its gates.
-        weights: weight_ih, weight_hh, and bias_ih and bias_hh or None twice.
+        gate: The trainable part of its gates.
+        weights: weight_ih, weight_hh, and bias_ih and bias_hh, which may both be None.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Direction:
         self.bias, self.cell = bias, Cell(kind, recurrent, own)
 
     def run(self, x: Tensor, h: Tensor, c: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
-        """From x (n, i), h and c (b, h) to the hidden states (n, h), and the last h and c."""
+        """Return the hidden states (n, h) and the last h and c for x (n, i), h and c (b, h)."""
         z, gate = F.linear(x, self.weight, self.bias), self.gate
         terms = self._terms()
         if terms is not None:
@@ -171,12 +171,12 @@ class Direction:
         return out, h, c
 
     def _terms(self) -> Tensor | None:
-        """The waves of the gates; None where the module has to be called, or has none."""
+        """The waves of the gates; None where the module must be called instead, or has none."""
         gate = self.gate
         if is_hooked(gate) or getattr(gate, "base", None) is not _BASES[self.kind]:
             return None
         if not isinstance(gate, DARUAN):
-            # what `fold` makes of a DARUAN
+            # the module that `fold` makes of a DARUAN
             waves = getattr(gate, "waves", None)
             return waves if isinstance(waves, Tensor) else None
         if gate.activations is not None or type(gate).forward is not DARUAN.forward:
@@ -184,7 +184,7 @@ class Direction:
         return gate.waves(compute_dtype(gate.theta.dtype, "z"))
 
     def _of_module(self, z: Tensor, first: int, last: int) -> Tensor:
-        """Evaluate some of the gates by calling the module, which takes all of them."""
+        """Evaluate some of the gates by calling the module, which needs the inputs of all gates."""
         count = GATES[self.kind]
         width = z.shape[-1] // (last - first)
         padded = F.pad(z, (first * width, (count - last) * width))

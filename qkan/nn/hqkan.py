@@ -1,4 +1,4 @@
-"""`HQKAN`: a QKAN in a small latent space, the drop-in for a feed-forward block."""
+"""`HQKAN`: a QKAN in a small latent space, a drop-in replacement for a feed-forward block."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ START_SIZE = 0.1
 
 
 class HQKAN(nn.Module):
-    """Linear → QKAN → Linear, which stands in for a transformer's feed-forward block.
+    """Linear → QKAN → Linear, a drop-in replacement for a transformer's feed-forward block.
 
     out = dropout(up(qkan(down(x)))), where `qkan` has `depth` layers of `latent` nodes; with a
     gate, out = dropout(up(qkan(down(x)) · (1 + gate(x)))).
 
-    At the start `down.weight` is normal with the standard deviation 1/(Ω·√in_features), where
-    Ω = Σ |scale| is the highest frequency of an edge. For inputs of variance 1 the fastest harmonic
-    then sees an angle of variance 1, whatever the encoding and the repetitions; on latent nodes of
-    variance 1 a circuit of many harmonics would be noise. The nodes between several layers are as
-    small. With `start="gelu"` or another activation they have variance 1, which such layers are
-    made for; with `base="gelu", start="base"`, too: the block then begins as a bottleneck MLP with
-    that activation exactly, and its circuits add nothing until they are trained. The output has a
-    root mean square near 0.1, so that beside a residual stream the block begins as a small change
-    and every parameter has a gradient. A gate begins as 1.
+    At the start `down.weight` is normal with the standard deviation 1/(Ω·√in_features), where Ω = Σ
+    |scale| is the highest frequency of an edge. For inputs of variance 1 the angle of the fastest
+    harmonic then has variance 1, whatever the encoding and the repetitions; with latent nodes of
+    variance 1, a circuit of many harmonics would look like noise. The nodes between several layers
+    are as small. With `start="gelu"` or another activation they have variance 1, for which such
+    layers are made, and also with `base="gelu", start="base"`: the block then begins exactly as a
+    bottleneck MLP with that activation, and its circuits add nothing until they are trained. The
+    output has a root mean square near 0.1, so that the block begins as a small change of a residual
+    stream and every parameter has a gradient. The factor 1 + gate(x) begins at 1.
 
-    The QKAN has latent² edges. For many latent nodes `group=` shares activations, or
-    `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n, group="inputs"))` does
-    without `up`: an MLP with learnt activations (`experiments/language/char_lm.py` has it too).
+    The QKAN has latent² edges. For many latent nodes, share activations with `group=`, or leave
+    `up` out: `torch.nn.Sequential(torch.nn.Linear(n, latent), QKANLayer(latent, n,
+    group="inputs"))` is an MLP with learnt activations (`experiments/language/char_lm.py` measures
+    it too).
 
     Args:
-        in_features: Inputs.
-        out_features: Outputs; as many as inputs when None.
-        latent: Nodes of the QKAN; ⌈log2 in_features⌉ when None, at least 1.
-        depth: Layers of the QKAN.
+        in_features: Number of inputs.
+        out_features: Number of outputs; as many as inputs when None.
+        latent: Number of nodes of the QKAN; ⌈log2 in_features⌉ when None, but at least 1.
+        depth: Number of layers of the QKAN.
         dropout: Probability that an output is zeroed while training.
         gate: Whether a linear function of the input multiplies the QKAN's outputs.
-        **options: Those of every `QKANLayer`, by name. `encoding` is "linear" here unless given:
-            a fixed encoding folds (`qkan.fold`), and `experiments/language/char_lm.py` compares
-            them all.
-            `bias` holds for the linear maps too.
+        **options: Options of every `QKANLayer`, by name. `encoding` is "linear" here unless given,
+            since a model with a fixed encoding can be folded (`qkan.fold`);
+            `experiments/language/char_lm.py` compares all encodings. `bias` applies to the linear
+            maps too.
 
     Attributes:
         down: Linear, in_features → latent.
@@ -62,7 +63,7 @@ class HQKAN(nn.Module):
         x (…, in_features) → (…, out_features), any leading dimensions, empty ones too.
 
     Raises:
-        QKANError: A size or an option that cannot be right.
+        QKANError: A size or an option is wrong.
 
     Example:
         >>> import torch
@@ -144,11 +145,11 @@ class HQKAN(nn.Module):
 
     @property
     def output_layer(self) -> nn.Module | None:
-        """The layer that computes the outputs; None where a dropout comes after it."""
+        """The layer that computes the outputs, or None if dropout follows it."""
         return self.up if self.dropout.p == 0 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
+        """Map (…, in_features) → (…, out_features)."""
         hidden = self.qkan(self.down(x))
         if self.gate is not None:
             hidden = hidden * (1 + self.gate(x))
@@ -178,12 +179,12 @@ class HQKAN(nn.Module):
         return block
 
     def extra_repr(self) -> str:
-        """The sizes."""
+        """Return the sizes."""
         return f"{self.in_features}, {self.out_features}"
 
 
 def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.Linear:
-    """Make a linear map without drawing torch's start, which is not the one wanted."""
+    """Make a linear map without torch's initial values, which are replaced anyway."""
     device = options.get("device")
     device = torch.get_default_device() if device is None else device
     made = nn.Linear(in_features, out_features, **{**options, "device": "meta"})
@@ -194,7 +195,7 @@ def _linear(in_features: int, out_features: int, options: dict[str, Any]) -> nn.
 
 
 def frequency(layer: QKANLayer) -> float:
-    """Return the highest frequency Σ |scale| of an edge at the start; 1 for a named start."""
+    """Return the highest frequency Σ |scale| of an edge at the start; 1 unless that is random."""
     if layer.start != "random":
         return 1.0
     scale = layer.fixed_scale or (1.0,) * layer.circuit.num_encodings

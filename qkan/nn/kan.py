@@ -1,7 +1,7 @@
-"""`KANLayer`, `KAN`: a `QKANLayer` and a `QKAN` with a choice of functions on the edges.
+"""`KANLayer` and `KAN`: like `QKANLayer` and `QKAN`, with a choice of functions on the edges.
 
-They are controls for experiments: formula, shapes and start are those of `QKANLayer`, so that at
-equal `effective_parameters` only the functions on the edges differ.
+They are controls for experiments: the formula, the shapes and the initial values are those of
+`QKANLayer`, so that at equal `effective_parameters` only the functions on the edges differ.
 """
 
 from __future__ import annotations
@@ -36,23 +36,24 @@ class KANOptions(TypedDict, total=False):
 class KANLayer(nn.Module):
     """out[b,o] = Σ_i weight[o,i]·f_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
 
-    With several bases f_oi = Σ_n p_oin·f^n_oi with p = softmax(gate), so that training can move
-    each edge to the one it needs; `harden` then keeps that one alone (S-KAN, arXiv 2408.08338).
+    With several bases f_oi = Σ_n p_oin·f^n_oi, where p = softmax(gate), so that training can choose
+    a basis for each edge; `harden` then keeps the basis with the largest share alone (S-KAN, arXiv
+    2408.08338).
 
     Args:
-        in_features: Inputs i.
-        out_features: Outputs o.
+        in_features: Number i of inputs.
+        out_features: Number o of outputs.
         basis: "daruan", "spline", "fourier", "rational", a basis with options such as
             `Spline(intervals=8)`, or a sequence of them for a gate over several.
-        base: Base activation as in `QKANLayer`.
+        base: The base activation, as in `QKANLayer`.
         bias: Whether to add a bias.
-        generator: For the start; torch's default one when None.
+        generator: Draws the initial values; torch's default one when None.
         device: As in `torch.nn.Linear`.
         dtype: As in `torch.nn.Linear`.
 
     Attributes:
         bases: The families that the edges choose from.
-        coefficients: Their tensors (o, i, …), one dictionary a basis.
+        coefficients: Their tensors (o, i, …), one dictionary for each basis.
         weight: (o, i).
         base_weight: (o, i), or None.
         bias: (o,), or None.
@@ -63,7 +64,7 @@ class KANLayer(nn.Module):
         x (…, in_features) → (…, out_features).
 
     Raises:
-        QKANError: An option that cannot be right; an input that does not fit.
+        QKANError: An option is wrong, or the input does not fit.
 
     Example:
         >>> import torch
@@ -119,7 +120,7 @@ class KANLayer(nn.Module):
 
     @property
     def hardened(self) -> bool:
-        """Whether each edge has only one basis."""
+        """Whether each edge has one basis only."""
         return not isinstance(self.gate, nn.Parameter)
 
     def shares(self) -> Tensor:
@@ -130,10 +131,10 @@ class KANLayer(nn.Module):
 
     @torch.no_grad()
     def harden(self) -> None:
-        """Give each edge, in place, the basis with its largest share alone.
+        """Keep, in place, only the basis with the largest share on each edge.
 
-        Bases that no edge keeps are dropped. Coefficients of bases that an edge does not keep
-        stay in their tensors, without effect and without gradient.
+        A basis that no edge keeps is removed. Otherwise its coefficients on the edges that do not
+        keep it stay in their tensors, without effect and without gradient.
         """
         if self.hardened:
             return
@@ -146,7 +147,7 @@ class KANLayer(nn.Module):
         self.register_buffer("gate", onehot if len(used) > 1 else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
+        """Map (…, in_features) → (…, out_features)."""
         check_features(x, self.in_features, self.weight.dtype)
         flat, weight = x.reshape(-1, self.in_features), self.weight * self.mask
         out = flat.new_zeros(()) if self.bias is None else self.bias
@@ -157,7 +158,7 @@ class KANLayer(nn.Module):
         return out.reshape(*x.shape[:-1], self.out_features)
 
     def functions(self, x: Tensor) -> Tensor:
-        """f_oi(x[b,i]) of every edge without its weight, (b, o, i), for x (b, i)."""
+        """Return f_oi(x[b,i]) of every edge without its weight, (b, o, i), for x (b, i)."""
         check_features(x, self.in_features, self.weight.dtype)
         parts = [share * basis.edges(x, values) for basis, values, share in self._parts()]
         return torch.stack(parts).sum(0)
@@ -168,12 +169,12 @@ class KANLayer(nn.Module):
         return list(zip(self.bases, values, self.shares().unbind(-1), strict=True))
 
     def duplicate_parameters(self) -> int:
-        """Count the parameters that do what another one does, or after `harden` nothing."""
+        """Count the parameters that duplicate another one or have no effect after `harden`."""
         edges = self.weight.numel()
         if self.gate is None:
             return edges * self.bases[0].duplicates
         if not self.hardened:
-            # of each edge one logit is redundant, and what each basis has twice
+            # of each edge one logit is redundant, and so are the duplicates of each basis
             return edges * (1 + sum(basis.duplicates for basis in self.bases))
         total = 0
         for basis, values, share in self._parts():
@@ -206,7 +207,7 @@ class KANLayer(nn.Module):
         return layer
 
     def extra_repr(self) -> str:
-        """Sizes, bases and base."""
+        """Return the sizes, the bases and the base activation."""
         names = ", ".join(map(repr, self.bases))
         return f"{self.in_features}, {self.out_features}, basis=[{names}], base={self.base!r}"
 
@@ -223,7 +224,7 @@ class KAN(LayerRow[KANLayer]):
         x (…, widths[0]) → (…, widths[-1]).
 
     Raises:
-        QKANError: Fewer than two widths, an empty input range, or a wrong option.
+        QKANError: There are fewer than two widths, the input range is empty, or an option is wrong.
 
     Example:
         >>> import torch

@@ -42,7 +42,7 @@ STARTS = ("random", "base", *BASES)
 
 
 class LayerOptions(TypedDict, total=False):
-    """The keyword options of `QKANLayer`, which every module built of layers takes too."""
+    """The keyword options of `QKANLayer`, which every module that is built of layers takes too."""
 
     ansatz: str | Circuit | Builder
     reps: int
@@ -63,35 +63,35 @@ class QKANLayer(nn.Module):
     """A layer of learnable activations: one single-qubit circuit on every (output, input) edge.
 
     out[b,o] = Σ_i weight[o,i]·φ_oi(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o], where
-    φ_oi(x) = ⟨M⟩ of the circuit with the edge's theta and the encodings scale·x + shift
-    (arXiv 2509.14026). A drop-in where `torch.nn.Linear` and an activation stand.
+    φ_oi(x) = ⟨M⟩ of the circuit with the edge's theta and the encodings scale·x + shift (arXiv
+    2509.14026). It can replace a `torch.nn.Linear` and the activation beside it.
 
     Args:
-        in_features: Inputs i.
-        out_features: Outputs o.
+        in_features: Number i of inputs.
+        out_features: Number o of outputs.
         ansatz: The circuit: a name from `ansatze()`, a `Circuit` of your own, or a function from
-            the number of repetitions to one, which other processes need not know by a name.
+            the number of repetitions to a circuit, which need not be registered under a name.
         reps: Repetitions of a named ansatz.
         encoding: "trainable" (scale and shift of every edge are parameters), or fixed scales:
-            "linear" (1), "binary" (2^u), "ternary" (3^u), or one number an encoding. With fixed
-            scales φ has the period 2π, so keep inputs within ±π; shift is a parameter unless the
-            circuit merges it with a theta that does the same.
-        group: Number g of activations shared by all outputs; input i uses number ⌊i·g/in⌋.
-            "inputs" stands for in_features, one an input; None gives every edge its own.
-        base: Base activation beside the quantum one: "silu", "gelu", "relu", "tanh",
-            "identity" or None.
-        readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), for
-            compatibility.
+            "linear" (1), "binary" (2^u), "ternary" (3^u), or one number for each encoding gate.
+            With fixed whole-numbered scales φ has the period 2π, so keep inputs within ±π; shift is
+            a parameter unless it would duplicate a theta.
+        group: Number g of activations that all outputs share; input i uses activation ⌊i·g/in⌋.
+            "inputs" means one activation for each input; None gives every edge its own.
+        base: The base activation beside the circuit: "silu", "gelu", "relu", "tanh", "identity" or
+            None.
+        readout: "z" for the expectation value; "amplitude" for √((1+z)/2) - √((1-z)/2), the readout
+            of qkan 0.2.3.
         observable: What is measured: "x", "y" or "z", a unit vector, or "trainable" for a direction
-            that is learnt, by two more thetas for each circuit. Or several of them, such as
-            ("x", "y", "z"), which are read from one state; outputs have an axis a of them then.
-            None is what the circuit says, Z for every named ansatz.
+            that is learnt with two more thetas for each circuit. Or several of them, such as ("x",
+            "y", "z"), which are read from one state; the outputs then have an axis a for them. None
+            means the circuit's own observable, Z for every named ansatz.
         engine: Which simulator computes it: "auto" or one of `engines()`.
         bias: Whether to add a bias.
-        start: "random"; or the activation that every φ begins as: "silu", "gelu", "relu", "tanh"
-            or "identity"; or "base" for the base activation alone, with circuits that add nothing
-            until they are trained; see `reset_parameters`.
-        generator: For the start; torch's default one when None.
+        start: The initial values: "random"; or an activation that every φ begins as: "silu",
+            "gelu", "relu", "tanh" or "identity"; or "base" for the base activation alone, with
+            circuits that add nothing until they are trained; see `reset_parameters`.
+        generator: Draws the initial values; torch's default one when None.
         device: As in `torch.nn.Linear`.
         dtype: As in `torch.nn.Linear`.
 
@@ -103,18 +103,18 @@ class QKANLayer(nn.Module):
         base_weight: (o, i), or None.
         bias: (o,), or None.
         mask: (o, i) of ones, zero on pruned edges; a buffer.
-        activations: Computes the activations in place of an engine while a device or a test
-            stands in; else None.
+        activations: A function that computes the activations in place of an engine, as a device
+            does; else None.
 
     Shapes:
-        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too. With
-        several observables → (…, out_features, a). All parameters are shared by them, bias and
-        base activation too: out[…, n] is what a layer with the one observable n and the same
-        state_dict computes.
+        x (…, in_features) → (…, out_features), any leading dimensions, empty ones too. With several
+        observables → (…, out_features, a). They share all parameters, bias and base activation
+        included: out[…, n] is the output of a layer with observable n alone and the same
+        state_dict.
 
     Raises:
-        QKANError: An option that cannot be right; an input that does not fit.
-        CircuitError: An observable that is none.
+        QKANError: An option is wrong, or the input does not fit.
+        CircuitError: The observable is not one of those above.
 
     Example:
         >>> import torch
@@ -160,7 +160,7 @@ class QKANLayer(nn.Module):
         check_choice("start", start, STARTS)
         if start == "base" and base is None:
             raise QKANError(
-                "start='base' lets the layer begin as its base activation, and base is None; pass "
+                "start='base' makes the layer begin as its base activation, but base is None; pass "
                 "base='gelu' or another, or start='random'."
             )
         self.in_features = check_size("in_features", in_features)
@@ -172,7 +172,7 @@ class QKANLayer(nn.Module):
         self.group = check_group(group, self.in_features)
         self.base, self.readout, self.engine, self.start = base, readout, engine, start
         if start != "random":
-            advice = f"Not all can begin so with start={start!r}; use start='random'."
+            advice = f"Not all can begin like this with start={start!r}; use start='random'."
             check_one_observable("QKANLayer", self.circuit, advice)
         self._allocate(bias, factory_of(device, dtype))
         self.reset_parameters(generator)
@@ -194,24 +194,24 @@ class QKANLayer(nn.Module):
         self.register_buffer("mask", torch.empty(*edges, **factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new values as `start` says, of a size that keeps E h² ≈ 1 for inputs ~ N(0, 1).
+        """Draw new values as `start` says, sized so that the output h has E h² ≈ 1 for x ~ N(0, 1).
 
-        With "random" theta ~ U(-π/2, π/2), scale is 1 or fixed, shift 0, weight = 1/√(v·in) with
-        v = E φ² under this start, base_weight = 1/in and bias 0. With groups weight is uniform with
-        that root mean square instead, for outputs that share all activations must differ in
-        something.
+        With "random", theta ~ U(-π/2, π/2), scale is 1 or fixed, shift is 0, weight is 1/√(v·in)
+        with v = E φ² for these values, base_weight is 1/in and bias is 0. With groups, weight is
+        uniform with that root mean square instead, since outputs that share all activations must
+        differ somehow.
 
-        With the name of an activation the layer begins as linear(act(x)), where linear is uniform
+        With the name of an activation, the layer begins as linear(act(x)), where linear is uniform
         with the variance 1/(v·in), v = E act², and has no bias. All φ have the angles of
-        `fit_activation`, weight = gain·linear.weight, and bias makes up for the offset; without a
+        `fit_activation`, weight is gain·linear.weight, and bias compensates the offset; without a
         bias the fit has no offset. base_weight begins at 0.
 
-        With "base" it begins as linear(base(x)) exactly, where linear is uniform with the variance
+        With "base", it begins exactly as linear(base(x)), where linear is uniform with the variance
         1/(v·in), v = E base², and has no bias: base_weight is linear.weight, the angles are those
-        of "random", and weight, the amplitude of the circuits, begins at 0.
+        of "random", and weight, the factor of the circuits, begins at 0.
 
         Raises:
-            QKANError: The circuit comes no nearer to the activation than an error of 0.1.
+            QKANError: The circuit cannot fit the activation with an error below 0.1.
         """
         if self.theta.is_meta:
             return
@@ -241,14 +241,14 @@ class QKANLayer(nn.Module):
                 self._begin_as_base(self._drawn(base_moment(self.base), generator), None)
 
     def _drawn(self, moment: float, generator: torch.Generator | None) -> Tensor:
-        """Draw a linear map (o, i) whose outputs have variance 1 for inputs of this E act²."""
+        """Draw a map (o, i) whose outputs have variance 1 for inputs of this second moment."""
         bound = math.sqrt(3 / (moment * self.in_features))
         drawn = torch.empty_like(self.weight, requires_grad=False)
         return drawn.uniform_(-bound, bound, generator=generator)
 
     @torch.no_grad()
     def _begin_as_base(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Set the layer to linear(base(x)) and its circuits' amplitudes to 0."""
+        """Set the layer to linear(base(x)) and the weights of its circuits to 0."""
         assert self.base_weight is not None
         self.weight.zero_()
         self.mask.fill_(1)
@@ -257,17 +257,17 @@ class QKANLayer(nn.Module):
             write(self.bias, torch.zeros_like(self.bias) if bias is None else bias)
 
     def begin_as(self, linear: nn.Linear) -> None:
-        """Take the place of a trained linear(act(x)), where `start` names the activation act.
+        """Make the layer compute a trained linear(act(x)), where `start` names the activation act.
 
-        The outputs are those of the pair up to the error of `fit_activation`, for inputs within its
-        reach: |x| ≤ 4, or |x| ≤ 2 with fixed scales. With start="base" act is the base activation,
-        and the outputs are those of the pair for all inputs.
+        The outputs equal linear(act(x)) up to the error of `fit_activation`, for inputs within its
+        reach: |x| ≤ 4, or |x| ≤ 2 with fixed scales. With start="base", act is the base activation,
+        and the outputs are equal for all inputs.
 
         Args:
-            linear: A map of the layer's sizes, which is copied.
+            linear: A linear map with the layer's sizes; its values are copied.
 
         Raises:
-            QKANError: The layer's start is random, the sizes differ, or the layer lacks a bias.
+            QKANError: The layer's start is "random", the sizes differ, or the layer lacks a bias.
 
         Example:
             >>> import torch
@@ -281,8 +281,8 @@ class QKANLayer(nn.Module):
         """
         if self.start == "random":
             raise QKANError(
-                "begin_as: the layer's start is 'random', so it begins as no known activation; "
-                "build it with start='gelu' or another, or with start='base'."
+                "begin_as: the layer was built with start='random', so it knows no activation to "
+                "begin as; build it with start='gelu' or another, or with start='base'."
             )
         sizes = (self.out_features, self.in_features)
         if not isinstance(linear, nn.Linear) or linear.weight.shape != sizes:
@@ -291,7 +291,7 @@ class QKANLayer(nn.Module):
                 f"got {linear!r}."
             )
         if linear.bias is not None and self.bias is None:
-            raise QKANError("begin_as: linear has a bias and the layer none; build it with bias.")
+            raise QKANError("begin_as: linear has a bias, the layer has none; use bias=True.")
         if self.start == "base":
             self._begin_as_base(linear.weight, linear.bias)
         else:
@@ -316,7 +316,7 @@ class QKANLayer(nn.Module):
             write(self.bias, fit.offset * weight.sum(1) + (0 if bias is None else bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features), or (…, out_features, a)."""
+        """Map (…, in_features) → (…, out_features), or (…, out_features, a)."""
         return qkan_layer(
             x, self.theta, self.scale, self.shift, self.weight, self.base_weight, self.bias,
             self.mask, program=self.program, fixed_scale=self.fixed_scale, base=self.base,
@@ -332,7 +332,7 @@ class QKANLayer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build this layer again, as JSON values."""
-        # a run on a device is recognised by a digest of this text, so the order stays what it is
+        # a run on a device is recognised by a digest of this text, so the order must not change
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
@@ -353,7 +353,7 @@ class QKANLayer(nn.Module):
         return cls(**options, ansatz=from_json(config["circuit"]), **factory)
 
     def extra_repr(self) -> str:
-        """The options that differ from the default, and the circuit's gates."""
+        """Return the options that differ from the default, and the circuit."""
         name = getattr(self.circuit.builder, "name", None)
         circuit = f"ansatz={name!r}, reps={self.circuit.num_encodings}" if name else "own circuit"
         parts = [f"{self.in_features}, {self.out_features}, {circuit}, encoding={self.encoding!r}"]
@@ -369,23 +369,23 @@ class QKANLayer(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         scale: Any = state_dict.get(prefix + "scale")
-        # a tensor that is fake, sharded or on the device "meta" has no numbers to compare
+        # a tensor that is fake, sharded or on the device "meta" has no values to compare
         ordinary = isinstance(scale, Tensor) and type(scale.data) is Tensor and not scale.is_meta
         if self.fixed_scale is not None and ordinary:
             expected = scale.new_tensor(self.fixed_scale).expand_as(scale)
             if not torch.allclose(scale, expected, rtol=torch.finfo(torch.bfloat16).eps):
                 raise QKANError(
-                    f"{prefix}scale in the state_dict is not this layer's fixed "
+                    f"{prefix}scale in the state_dict differs from this layer's fixed "
                     f"{self.fixed_scale}; build the layer with the encoding it was trained with."
                 )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def effective_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters, without those that only do what another one does.
+    """Count the trainable parameters, without those that duplicate another one.
 
-    A shift that the circuit merges with a theta moves the same angle; a comparison at equal numbers
-    of parameters must not count it. A module says how many it has by `duplicate_parameters()`.
+    A shift that the circuit merges with a theta moves the same angle, so comparisons at equal
+    numbers of parameters must not count it. A module's `duplicate_parameters()` gives their number.
 
     Example:
         >>> from qkan import QKANLayer

@@ -1,4 +1,4 @@
-"""`QKAN`: layers in a row."""
+"""`QKAN`: a sequence of layers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class LayerRow(nn.Module, Generic[Layer]):
-    """Layers in a row behind an input range: what `QKAN`, `KAN` and `SplineKAN` share.
+    """A sequence of layers after a map of the input range; the base of `QKAN`, `KAN`, `SplineKAN`.
 
     Args:
-        layers: Each one's outputs are the next one's inputs.
+        layers: Layers, each of which takes the outputs of the one before.
         input_range: (low, high) that is mapped to [-π/2, π/2], or None.
 
     Attributes:
@@ -47,12 +47,12 @@ class LayerRow(nn.Module, Generic[Layer]):
 
     @property
     def rows(self) -> list[Layer]:
-        """The layers of `layer_type`, without what a user put in between."""
+        """The layers of `layer_type`, without modules that a user has put between them."""
         return [layer for layer in self.layers if isinstance(layer, self.layer_type)]
 
     @property
     def widths(self) -> list[int]:
-        """Sizes of input, hidden layers and output."""
+        """The sizes of input, hidden layers and output."""
         rows: list[Any] = self.rows
         return [rows[0].in_features, *(layer.out_features for layer in rows)]
 
@@ -62,10 +62,10 @@ class LayerRow(nn.Module, Generic[Layer]):
         return self.layers[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, widths[0]) → (…, widths[-1])."""
+        """Map (…, widths[0]) → (…, widths[-1])."""
         if not isinstance(x, Tensor):
             raise QKANError(
-                f"The input is {type(x).__name__}: pass a torch tensor, "
+                f"The input is of type {type(x).__name__}; pass a torch tensor, "
                 f"{tensor_of('x', x, 'torch.float32')}."
             )
         if self.input_range is not None:
@@ -76,7 +76,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         return x
 
     def map_input(self, x: Tensor) -> Tensor:
-        """Return x as the first layer sees it, with `input_range` mapped to [-π/2, π/2]."""
+        """Return the input of the first layer: x with `input_range` mapped to [-π/2, π/2]."""
         if self.input_range is None:
             return x
         low, high = self.input_range
@@ -99,10 +99,10 @@ class LayerRow(nn.Module, Generic[Layer]):
     def from_layers(
         cls, layers: Sequence[Layer], *, input_range: tuple[float, float] | None = None
     ) -> Self:
-        """Put existing layers in a row; each one's outputs are the next one's inputs.
+        """Build a network of existing layers, each of which takes the outputs of the one before.
 
         Raises:
-            QKANError: No layer, or sizes that do not follow on each other.
+            QKANError: There is no layer, or the sizes of two neighbours do not match.
         """
         check_sizes(layers)
         for layer in layers:
@@ -113,7 +113,7 @@ class LayerRow(nn.Module, Generic[Layer]):
         return model
 
     def extra_repr(self) -> str:
-        """The widths, and the input range if there is one."""
+        """Return the widths, and the input range if there is one."""
         ranged = f", input_range={self.input_range}" if self.input_range is not None else ""
         return f"{self.widths}{ranged}"
 
@@ -122,7 +122,10 @@ def check_sizes(layers: Sequence[Any]) -> None:
     """Raise `QKANError` unless each layer has the outputs of the one before as its inputs."""
     sizes = [(layer.in_features, layer.out_features) for layer in layers]
     if not sizes or any(a[1] != b[0] for a, b in itertools.pairwise(sizes)):
-        raise QKANError(f"Layers of sizes {sizes} do not follow on each other.")
+        raise QKANError(
+            f"Layers of the sizes {sizes} do not match: pass at least one layer, and each with as "
+            "many inputs as the one before has outputs."
+        )
 
 
 def layer_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
@@ -140,10 +143,10 @@ class QKAN(LayerRow[QKANLayer]):
     """A Kolmogorov-Arnold network whose activations are single-qubit circuits.
 
     Args:
-        widths: Sizes of input, hidden layers and output, such as [2, 5, 1].
-        input_range: (low, high) of the data; inputs are then mapped linearly to [-π/2, π/2], half
-            a period of a fixed encoding, so that no function is forced to be periodic. None
-            passes them as they are.
+        widths: The sizes of input, hidden layers and output, such as [2, 5, 1].
+        input_range: (low, high) of the data; inputs are then mapped linearly to [-π/2, π/2], half a
+            period of a fixed encoding, so that no function is forced to be periodic. With None they
+            are used unchanged.
         **options: The options of every `QKANLayer`, by name.
 
     Attributes:
@@ -153,7 +156,7 @@ class QKAN(LayerRow[QKANLayer]):
         x (…, widths[0]) → (…, widths[-1]).
 
     Raises:
-        QKANError: Fewer than two widths, an empty input range, or a wrong option.
+        QKANError: There are fewer than two widths, the input range is empty, or an option is wrong.
 
     Example:
         >>> import torch
@@ -180,12 +183,12 @@ class QKAN(LayerRow[QKANLayer]):
 
 _range_warnings: ContextVar[bool] = ContextVar("_range_warnings", default=True)
 _OUTSIDE = 0.01
-"""No warning is given for this share of the inputs, nor for this share of the range beyond it."""
+"""No warning is given up to this share of the inputs, or this share of the range beyond it."""
 
 
 @contextmanager
 def no_range_warnings() -> Iterator[None]:
-    """Give no warnings of inputs outside `input_range` while this lasts, as in training."""
+    """Suppress warnings of inputs outside `input_range` while this lasts, as in training."""
     token = _range_warnings.set(False)
     try:
         yield
@@ -194,8 +197,8 @@ def no_range_warnings() -> Iterator[None]:
 
 
 def _warn_outside(x: Tensor, input_range: tuple[float, float], name: str) -> None:
-    """Warn of inputs far outside the range that the data were said to have."""
-    # on other devices and for a compiler the values are not at hand
+    """Warn of inputs far outside `input_range`."""
+    # on other devices and under a compiler the values are not available
     if (
         torch.compiler.is_compiling()
         or type(x) is not Tensor

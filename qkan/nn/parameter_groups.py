@@ -1,4 +1,4 @@
-"""`param_groups`: the parameter groups that AdamW needs, angles without weight decay."""
+"""`param_groups`: parameter groups for AdamW, with angles but without their weight decay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .layer import QKANLayer
 
 _ANGLES = ("theta", "scale", "shift")
 _FASTER = 10.0
-"""How much faster than weights the parameters of a `DARUAN` learn when nothing else is said."""
+"""The default ratio of the learning rates of a `DARUAN`'s parameters and of weights."""
 
 
 def param_groups(
@@ -26,19 +26,20 @@ def param_groups(
     """Put trainable parameters in groups: with weight decay, without it, and those of angles.
 
     Weight decay pulls a parameter to 0, which is no better than any other value of an angle. So
-    theta, scale and shift of every `QKANLayer` and of every circuit in a `KAN` are spared, and
-    parameters with fewer than two dimensions, such as biases and gains of norms. If an angle is
-    computed from parameters, by `torch.nn.utils.parametrize` or by a hook, those are spared.
+    theta, scale and shift of every `QKANLayer` and of every circuit in a `KAN` get none, and
+    neither do parameters with fewer than two dimensions, such as biases and the gains of norms. If
+    an angle is computed from parameters, by `torch.nn.utils.parametrize` or by a hook, those
+    parameters get none.
 
-    The angles, scales, shifts and amplitudes of a `DARUAN` learn faster than weights: at one rate
-    for all, an activation hardly moves while the weights are trained.
+    The angles, scales, shifts and amplitudes of a `DARUAN` get a higher learning rate than weights:
+    at the same rate, an activation hardly changes while the weights are trained.
 
     Args:
         model: Any module.
-        lr: Learning rate of the weights.
-        weight_decay: Of the first group.
-        angle_lr: Learning rate of the angles, scales, shifts and amplitudes of all circuits. None:
-            ten times lr for those of a `DARUAN`, and lr for those of layers.
+        lr: The learning rate of the weights.
+        weight_decay: The weight decay of the first group.
+        angle_lr: The learning rate of the angles, scales, shifts and amplitudes of all circuits.
+            None means ten times lr for those of a `DARUAN`, and lr for those of layers.
 
     Returns:
         Groups for any torch optimizer; an empty one is left out.
@@ -53,7 +54,7 @@ def param_groups(
     """
     number = isinstance(angle_lr, int | float) and not isinstance(angle_lr, bool)
     if angle_lr is not None and not (number and math.isfinite(angle_lr) and angle_lr > 0):
-        raise QKANError(f"angle_lr={angle_lr!r}: a finite number above 0, or None.")
+        raise QKANError(f"angle_lr={angle_lr!r}; wanted a finite number above 0, or None.")
     spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
     decayed: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []

@@ -1,4 +1,4 @@
-"""`QKANLSTM` and `QKANGRU`: torch's recurrent networks with gates that learn."""
+"""`QKANLSTM` and `QKANGRU`: torch's recurrent networks with trainable gates."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _Rows(NamedTuple):
     """An input as rows, one for each sample of each step.
 
     Attributes:
-        x: (n, i), the first step's samples, then the second's, and so on.
-        sizes: Samples of each step.
-        batch: Samples b.
-        order: Where the samples stood before they were sorted by length; None where they were not.
+        x: (n, i), the samples of the first step, then those of the second, and so on.
+        sizes: The number of samples in each step.
+        batch: The number of samples b.
+        order: The positions of the samples before they were sorted by length, or None.
     """
 
     x: Tensor
@@ -47,10 +47,10 @@ class _Rows(NamedTuple):
 
 
 class _Recurrent(nn.RNNBase):
-    """What both networks share."""
+    """The common base of both networks."""
 
     _count: int
-    """How many states there are."""
+    """The number of states."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class _Recurrent(nn.RNNBase):
         check_options({**options})
         if proj_size != 0:
             raise QKANError(
-                f"{name}: proj_size={proj_size!r}, but projections of the state are not offered; "
-                "leave it out, and let a torch.nn.Linear follow."
+                f"{name}: proj_size={proj_size!r}, but projections of the state are not available; "
+                "leave it out, and put a torch.nn.Linear after the network."
             )
         factory = factory_of(device, dtype)
         kind = name_of_kind(type(self))
@@ -95,15 +95,15 @@ class _Recurrent(nn.RNNBase):
         return ("", "_reverse") if self.bidirectional else ("",)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew: the weights as torch draws them, the gates as those of the classical cell."""
-        # torch's constructor comes here before there are gates
+        """Draw the weights as torch does, and set the gates to those of the classical cell."""
+        # torch's constructor calls this method before there are gates
         if hasattr(self, "gates"):
             reset_weights(self, generator)
             for gate in self.gates.values():
                 reset_gate(gate, generator)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        """From an input and states to the outputs, and the states after the last step."""
+        """Return the outputs and the last states for an input and the first states."""
         rows, batched = self._rows(input)
         states = self._states(rows, batched, hx)
         out, found = self._run(rows, states)
@@ -121,7 +121,7 @@ class _Recurrent(nn.RNNBase):
         return result, found[0] if self._count == 1 else (*found,)
 
     def _run(self, rows: _Rows, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Outputs of all rows, and the states after the last step, of every layer and direction."""
+        """The outputs of all rows, and the last states of every layer and direction."""
         x, last, number = rows.x, [], 0
         for layer in range(self.num_layers):
             outs = []
@@ -155,9 +155,9 @@ class _Recurrent(nn.RNNBase):
             if min(sizes, default=0) < 1 or list(sizes) != sorted(sizes, reverse=True):
                 found = _some(sizes) or "of no step"
                 raise QKANError(
-                    f"{name}: the packed sequence has the batch sizes {found}, "
-                    "which must not grow from step to step, nor be 0; make it by "
-                    "pack_padded_sequence(…, enforce_sorted=False)."
+                    f"{name}: the packed sequence has the batch sizes {found}, which must not grow "
+                    "from step to step, nor be 0; make it with pack_padded_sequence(…, "
+                    "enforce_sorted=False)."
                 )
             return _Rows(given.data, sizes, sizes[0], given.sorted_indices), True
         if not is_tracing():
@@ -175,7 +175,7 @@ class _Recurrent(nn.RNNBase):
         if not is_tracing() and length == 0:
             raise QKANError(
                 f"{name}: the input has shape {tuple(given.shape)}, a sequence of length 0; it "
-                "needs a step at least."
+                "needs at least one step."
             )
         return _Rows(x.reshape(-1, self.input_size), (batch,) * length, batch), batched
 
@@ -193,21 +193,21 @@ class _Recurrent(nn.RNNBase):
         return [self.permute_hidden(state, rows.order) for state in states]
 
     def _check_numbers(self, rows: _Rows, states: list[Tensor]) -> None:
-        """Raise `QKANError` where the input or a state that was passed has NaN or infinity in it.
+        """Raise `QKANError` if the input or a given state contains NaN or infinity.
 
-        Where parameters have diverged the outputs are NaN, which losses and `fit` know how to take.
+        If the parameters have diverged, the outputs are NaN, which losses and `fit` report.
         """
         name = type(self).__name__
         where = _first_bad(rows.x, rows)
         if where is not None:
             raise QKANError(
-                f"{name}: the input has NaN or an infinite number in {where}, counted from 0; mend "
-                "the data, or leave such samples out."
+                f"{name}: the input has NaN or an infinite number in {where}, counted from 0; "
+                "correct the data, or leave such samples out."
             )
         for letter, state in zip("hc", states, strict=False):
             if not bool(state.isfinite().all()):
                 raise QKANError(
-                    f"{name}: the state {letter} that was passed has NaN or infinity in it."
+                    f"{name}: the given state {letter} has NaN or infinity; pass a finite one."
                 )
 
     def config(self) -> dict[str, Any]:
@@ -226,14 +226,15 @@ class _Recurrent(nn.RNNBase):
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, **options: Unpack[GateOptions]) -> Any:
-        """Build the module that computes what a trained one of torch does, and goes on learning.
+        """Build a module that computes what a trained module of torch computes, to train it
+        further.
 
         Args:
             module: A `torch.nn.LSTM`, or for `QKANGRU` a `torch.nn.GRU`; its weights are copied.
             **options: As in the constructor.
 
         Raises:
-            QKANError: Another module, or one with projections.
+            QKANError: The module is of another class, or has projections.
         """
         wanted = getattr(nn, name_of_kind(cls))
         if type(module) is not wanted:
@@ -252,44 +253,44 @@ class _Recurrent(nn.RNNBase):
 
 
 class QKANLSTM(_Recurrent):
-    """`torch.nn.LSTM` whose gates learn; a model changes by one word.
+    """A `torch.nn.LSTM` with trainable gates and the same signature.
 
     Every layer and direction is a `QKANLSTMCell` with gates of its own, which begin as the
-    classical ones, to rounding: `load_state_dict(lstm.state_dict(), strict=False)` or `from_torch`
-    takes over a trained `torch.nn.LSTM`, whose outputs it then has. The circuits' waves depend on
-    the parameters alone, so they are found once a sequence; on a CPU a compiled call does all its
-    steps.
+    classical ones, up to rounding. After `load_state_dict(lstm.state_dict(), strict=False)` or
+    `from_torch` the outputs are those of a trained `torch.nn.LSTM`. The waves of the circuits
+    depend on the parameters alone, so they are computed once for each sequence; on a CPU one
+    compiled call computes all steps.
 
-    On a CPU an input with NaN raises an error that names the step. On other devices, where a look
-    at the numbers would have to wait for them, and compiled, NaN goes through as in torch. It does
-    so everywhere where it comes of the parameters.
+    On a CPU, an input with NaN raises an error that names the step. On other devices, where a check
+    would have to wait for the values, and under `torch.compile`, NaN is passed on as in torch. NaN
+    that comes from the parameters is always passed on.
 
     Args:
-        input_size: Inputs i.
+        input_size: Number i of inputs.
         hidden_size: Size h of the state.
-        num_layers: Layers l, one on top of the other.
+        num_layers: Number l of layers, each of which takes the outputs of the one before.
         bias: Whether there are biases.
-        batch_first: Whether inputs and outputs are (b, t, …), and not (t, b, …); states are not.
-        dropout: Probability by which outputs of all but the last layer are dropped in training.
+        batch_first: Whether inputs and outputs are (b, t, …) instead of (t, b, …); states are not.
+        dropout: Probability that an output of any layer but the last is zeroed while training.
         bidirectional: Whether each layer reads the sequence in both directions, d = 2.
-        proj_size: Not offered; there for torch's signature.
+        proj_size: Must be 0; it is here for torch's signature.
         device: As in `torch.nn.LSTM`.
         dtype: As in `torch.nn.LSTM`.
-        **options: Those of `QKANLSTMCell`: `gate`, `group`, `ansatz`, `reps`, `encoding`,
+        **options: Options of `QKANLSTMCell`: `gate`, `group`, `ansatz`, `reps`, `encoding`,
             `engine`, `generator`.
 
     Attributes:
-        weight_ih_l0: (4h, i), with weight_hh_l0, bias_ih_l0, bias_hh_l0 and those of other layers,
-            and of the other direction, named and shaped as in torch.
-        gates: By the ends of these names, such as "l0" and "l0_reverse", the `DARUAN` or
-            `QKANLayer` of each.
+        weight_ih_l0: (4h, i); weight_hh_l0, bias_ih_l0, bias_hh_l0 and the parameters of the other
+            layers and directions have the names and shapes of torch.
+        gates: The `DARUAN` or `QKANLayer` of each layer and direction, by the ends of these names,
+            such as "l0" and "l0_reverse".
 
     Shapes:
         x (t, b, i) and (h, c), each (l·d, b, h), → out (t, b, d·h), (h, c); or all without b; or a
-        `PackedSequence` → a `PackedSequence`. The states are zeros when left out.
+        `PackedSequence` → a `PackedSequence`. The states are zeros by default.
 
     Raises:
-        QKANError: An option, an input or a state that cannot be right; `proj_size`.
+        QKANError: An option, an input or a state is wrong, or `proj_size` is not 0.
 
     Example:
         >>> import torch
@@ -307,34 +308,34 @@ class QKANLSTM(_Recurrent):
 
 
 class QKANGRU(_Recurrent):
-    """`torch.nn.GRU` whose gates learn; a model changes by one word.
+    """A `torch.nn.GRU` with trainable gates and the same signature.
 
-    Every layer and direction is a `QKANGRUCell`; all else is as in `QKANLSTM`, but for the state,
-    which is h alone.
+    Every layer and direction is a `QKANGRUCell`. Everything else is as in `QKANLSTM`, except that
+    the state is h alone.
 
     Args:
-        input_size: Inputs i.
+        input_size: Number i of inputs.
         hidden_size: Size h of the state.
-        num_layers: Layers l, one on top of the other.
+        num_layers: Number l of layers, each of which takes the outputs of the one before.
         bias: Whether there are biases.
-        batch_first: Whether inputs and outputs are (b, t, …), and not (t, b, …); states are not.
-        dropout: Probability by which outputs of all but the last layer are dropped in training.
+        batch_first: Whether inputs and outputs are (b, t, …) instead of (t, b, …); states are not.
+        dropout: Probability that an output of any layer but the last is zeroed while training.
         bidirectional: Whether each layer reads the sequence in both directions, d = 2.
-        proj_size: Not offered; `torch.nn.GRU` has none either.
+        proj_size: Must be 0; `torch.nn.GRU` has none either.
         device: As in `torch.nn.GRU`.
         dtype: As in `torch.nn.GRU`.
-        **options: Those of `QKANLSTMCell`.
+        **options: Options of `QKANLSTMCell`.
 
     Attributes:
-        weight_ih_l0: (3h, i), with the others named and shaped as in torch.
-        gates: By the ends of these names the `DARUAN` or `QKANLayer` of each.
+        weight_ih_l0: (3h, i); the others have the names and shapes of torch, too.
+        gates: The `DARUAN` or `QKANLayer` of each layer and direction, by the ends of these names.
 
     Shapes:
         x (t, b, i) and h (l·d, b, h) → out (t, b, d·h), h; or all without b; or a
-        `PackedSequence` → a `PackedSequence`. The state is zeros when left out.
+        `PackedSequence` → a `PackedSequence`. The state is zeros by default.
 
     Raises:
-        QKANError: An option, an input or a state that cannot be right.
+        QKANError: An option, an input or a state is wrong.
 
     Example:
         >>> import torch

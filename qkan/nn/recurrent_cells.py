@@ -1,4 +1,4 @@
-"""`QKANLSTMCell` and `QKANGRUCell`: torch's recurrent cells with gates that learn."""
+"""`QKANLSTMCell` and `QKANGRUCell`: torch's recurrent cells with trainable gates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .gates import (
 
 
 class _Cell(nn.RNNCellBase):
-    """What both cells share."""
+    """The common base of both cells."""
 
     kind: str
 
@@ -49,21 +49,21 @@ class _Cell(nn.RNNCellBase):
         self._options = {n: self._options.get(n) for n in ("gate", "group")}
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew: the weights as torch draws them, the gates as those of the classical cell."""
-        # torch's constructor comes here before there are gates
+        """Draw the weights as torch does, and set the gates to those of the classical cell."""
+        # torch's constructor calls this method before there are gates
         if hasattr(self, "gates"):
             reset_weights(self, generator)
             reset_gate(self.gates, generator)
 
     def _states(self, x: Tensor, states: Any, count: int) -> tuple[list[Tensor], bool]:
-        """The states as (b, h), those given or zeros, and whether there is a batch."""
+        """The given states or zeros as (b, h), and whether there is a batch."""
         name = type(self).__name__
         if not is_tracing():
             check_features(x, self.input_size, self.weight_ih.dtype)
         if x.ndim not in (1, 2):
             raise QKANError(
                 f"{name}: the input has shape {tuple(x.shape)}; pass one step, (b, "
-                f"{self.input_size}) or ({self.input_size},). A sequence goes to "
+                f"{self.input_size}) or ({self.input_size},). For a sequence use "
                 f"{name.removesuffix('Cell')}."
             )
         wanted = (*x.shape[:-1], self.hidden_size)
@@ -98,28 +98,29 @@ class _Cell(nn.RNNCellBase):
 
 
 class QKANLSTMCell(_Cell):
-    """`torch.nn.LSTMCell` whose gates learn: c ← f·c + i·g and h ← o·tanh(c).
+    """A `torch.nn.LSTMCell` with trainable gates: c ← f·c + i·g and h ← o·tanh(c).
 
     With z = weight_ih·x + bias_ih + weight_hh·h + bias_hh, cut in four, a gate is σ(z) + a·φ(z) for
     i, f and o, and tanh(z) + a·φ(z) for g, where φ is the value of a single-qubit circuit
     (`DARUAN`, arXiv 2509.14026; QKAN-LSTM, arXiv 2512.05049). The amplitude a begins at 0, so the
-    cell begins as the classical one, to rounding, with the weights that torch would draw. With
-    `gate="qkan"` the gates are σ(z + Φ) and tanh(z + Φ) instead, where Φ is a `QKANLayer` of x and
-    h, whose weights begin at 0.
+    cell begins as the classical one, up to rounding, with the weights that torch would draw. With
+    `gate="qkan"` the gates are σ(z + Φ) and tanh(z + Φ) instead, where Φ is the output of a
+    `QKANLayer` for x and h, whose weights begin at 0.
 
-    A gate that has learnt may leave the range between 0 and 1, and a memory whose forget gate stays
-    above 1 grows with every step: clip gradients where sequences are long, or take `gate="qkan"`,
-    whose gates stay within their range.
+    A trained gate may leave the range from 0 to 1, and a state whose forget gate stays above 1
+    grows with every step. For long sequences, clip gradients or use `gate="qkan"`, whose gates stay
+    within their range.
 
     Args:
-        input_size: Inputs i.
+        input_size: Number i of inputs.
         hidden_size: Size h of the state.
         bias: Whether there are biases.
         device: As in `torch.nn.LSTMCell`.
         dtype: As in `torch.nn.LSTMCell`.
-        **options: `gate`, "daruan" or "qkan". `group`: with "daruan" the number of activations that
-            the units of each gate share, 1 when None, or "inputs" for one a unit; with "qkan" as in
-            `QKANLayer`. `ansatz`, `reps` (1), `encoding`, `engine` and `generator` as in `DARUAN`.
+        **options: `gate` is "daruan" or "qkan". `group` is, with "daruan", the number of
+            activations that the units of each gate share, 1 when None, or "inputs" for one
+            activation for each unit; with "qkan" it is as in `QKANLayer`. `ansatz`, `reps` (1),
+            `encoding`, `engine` and `generator` are as in `DARUAN`.
 
     Attributes:
         weight_ih: (4h, i), as in torch.
@@ -129,11 +130,11 @@ class QKANLSTMCell(_Cell):
         gates: The `DARUAN` of 4h features, or the `QKANLayer`.
 
     Shapes:
-        x (b, i) and (h, c), each (b, h), → (h, c); or all without b. The states are zeros when left
-        out.
+        x (b, i) and (h, c), each (b, h), → (h, c); or all without b. The states are zeros by
+        default.
 
     Raises:
-        QKANError: An option, an input or a state that cannot be right.
+        QKANError: An option, an input or a state is wrong.
 
     Example:
         >>> import torch
@@ -150,25 +151,25 @@ class QKANLSTMCell(_Cell):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(b, i), (h, c) → (h, c)."""
+        """Map (b, i), (h, c) → (h, c)."""
         h, c = self._step(input, hx, 2)
         return h, c
 
 
 class QKANGRUCell(_Cell):
-    """`torch.nn.GRUCell` whose gates learn: h ← (1 - z)·n + z·h.
+    """A `torch.nn.GRUCell` with trainable gates: h ← (1 - z)·n + z·h.
 
-    The gates r, z and n are those of torch, σ, σ and tanh, plus a·φ each, with amplitudes a that
-    begin at 0; or with `gate="qkan"` they are functions of a `QKANLayer` as well. `QKANLSTMCell`
-    describes both, and all options.
+    The gates r, z and n are σ, σ and tanh as in torch, each plus a·φ, with amplitudes a that begin
+    at 0. With `gate="qkan"` the output of a `QKANLayer` is added to their arguments instead.
+    `QKANLSTMCell` describes both, and all options.
 
     Args:
-        input_size: Inputs i.
+        input_size: Number i of inputs.
         hidden_size: Size h of the state.
         bias: Whether there are biases.
         device: As in `torch.nn.GRUCell`.
         dtype: As in `torch.nn.GRUCell`.
-        **options: Those of `QKANLSTMCell`.
+        **options: Options of `QKANLSTMCell`.
 
     Attributes:
         weight_ih: (3h, i), as in torch.
@@ -178,10 +179,10 @@ class QKANGRUCell(_Cell):
         gates: The `DARUAN` of 3h features, or the `QKANLayer`.
 
     Shapes:
-        x (b, i) and h (b, h) → h; or both without b. The state is zeros when left out.
+        x (b, i) and h (b, h) → h; or both without b. The state is zeros by default.
 
     Raises:
-        QKANError: An option, an input or a state that cannot be right.
+        QKANError: An option, an input or a state is wrong.
 
     Example:
         >>> import torch
@@ -193,12 +194,12 @@ class QKANGRUCell(_Cell):
     kind = "GRU"
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(b, i), h → h."""
+        """Map (b, i), h → h."""
         return self._step(input, hx, 1)[0]
 
 
 def reset_weights(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Draw the weights and biases that a recurrent module holds itself, as torch does."""
+    """Draw the weights and biases of a recurrent module itself, as torch does."""
     size: Any = module.hidden_size
     bound = float(size) ** -0.5
     with torch.no_grad():
@@ -209,13 +210,13 @@ def reset_weights(module: nn.Module, generator: torch.Generator | None) -> None:
 def check_states(
     name: str, states: Any, count: int, wanted: tuple[int, ...], x: Tensor
 ) -> list[Tensor]:
-    """Return the states that were given as a list, or raise `QKANError` unless they fit.
+    """Return the given states as a list, or raise `QKANError` unless they fit.
 
     Args:
-        name: Whose states they are.
+        name: The name of the module.
         states: A tensor, or a pair of them.
         count: 2 for h and c, 1 for h.
-        wanted: The shape of each.
+        wanted: The shape of each state.
         x: The input, whose dtype they have.
     """
     found = [states] if count == 1 else states
@@ -226,8 +227,8 @@ def check_states(
     for letter, state in zip("hc", found, strict=False):
         if not is_tracing() and tuple(state.shape) != wanted:
             raise QKANError(
-                f"{name}: the state {letter} has shape {tuple(state.shape)}; for this input it has "
-                f"the shape {wanted}."
+                f"{name}: the state {letter} has shape {tuple(state.shape)}; for this input it "
+                f"must have the shape {wanted}."
             )
         if state.dtype != x.dtype and autocast_dtype(x.device.type) is None:
             raise QKANError(

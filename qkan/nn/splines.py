@@ -1,4 +1,4 @@
-"""B-splines on the edges: their functions, their grids, and KANs as other packages keep them.
+"""B-splines, their grids, and networks of splines as other packages store them.
 
 Letters: b samples, o outputs, i inputs, g intervals of the grid, d the degree, n = g + d B-splines.
 A grid has g + 2d + 1 knots: d of them beyond each end of the domain.
@@ -21,7 +21,7 @@ from .functional import BASES
 from .network import LayerRow, check_sizes
 
 SPLINE_BASES = ("silu", "identity")
-"""Base activations that other packages' spline KANs know."""
+"""Base activations that the spline KANs of other packages have."""
 
 
 def bsplines(x: Tensor, grid: Tensor, degree: int) -> Tensor:
@@ -69,7 +69,7 @@ def sum_of_edges(features: Tensor, coef: Tensor, bias: Tensor | None = None) -> 
 class SplineLayer(nn.Module):
     """out[b,o] = Σ_i Σ_n coef[o,i,n]·B_n(x[b,i]) + Σ_i base_weight[o,i]·base(x[b,i]) + bias[o].
 
-    Each input has a grid of its own, which need not be uniform; `KANLayer(basis=Spline(…))` has one
+    Each input has its own grid, which need not be uniform; `KANLayer(basis=Spline(…))` has one
     uniform grid for all inputs, and a weight on each edge.
 
     Args:
@@ -83,7 +83,7 @@ class SplineLayer(nn.Module):
         x (…, i) → (…, o).
 
     Raises:
-        QKANError: Shapes that do not belong together, or a base activation not known.
+        QKANError: The shapes do not fit together, or the base activation is unknown.
     """
 
     grid: Tensor
@@ -115,25 +115,25 @@ class SplineLayer(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """Inputs i."""
+        """The number of inputs i."""
         return self.coef.shape[1]
 
     @property
     def out_features(self) -> int:
-        """Outputs o."""
+        """The number of outputs o."""
         return self.coef.shape[0]
 
     @property
     def domain(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest input (i,) that the grid is made for."""
+        """The lowest and the highest input (i,) that the grid covers."""
         return self.grid[:, self.degree], self.grid[:, -self.degree - 1]
 
     def splines(self, x: Tensor) -> Tensor:
-        """The spline of every edge, (b, o, i), for x (b, i)."""
+        """Return the spline of every edge, (b, o, i), for x (b, i)."""
         return edge_functions(bsplines(x, self.grid, self.degree), self.coef)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, i) → (…, o)."""
+        """Map (…, i) → (…, o)."""
         flat = x.reshape(-1, x.shape[-1])
         out = sum_of_edges(bsplines(flat, self.grid, self.degree), self.coef, self.bias)
         if self.base_weight is not None and self.base is not None:
@@ -142,24 +142,24 @@ class SplineLayer(nn.Module):
 
 
 class SplineKAN(LayerRow[SplineLayer]):
-    """Spline layers in a row: what `to_kan` returns and `from_kan` takes.
+    """A sequence of spline layers, which `to_kan` returns and `from_kan` takes.
 
-    It trains with `fit` like any module. `qkan.io.kan_files` writes and reads pykan's checkpoints
-    and efficient-kan's state_dict.
+    It can be trained with `fit` like any module. `qkan.io.kan_files` writes and reads pykan's
+    checkpoints and efficient-kan's state_dict.
 
     Args:
-        layers: Each one's outputs are the next one's inputs.
+        layers: Layers, each of which takes the outputs of the one before.
 
     Attributes:
         layers: The `SplineLayer`s.
-        deviation: How far it is from the model that `to_kan` made it from, as root mean square
-            over its data; None of any other.
+        deviation: The root mean square of its difference from the model that `to_kan` converted,
+            over the data of that conversion; None for any other network.
 
     Shapes:
         x (…, i) → (…, o).
 
     Raises:
-        QKANError: No layer, or sizes that do not follow on each other.
+        QKANError: There is no layer, or the sizes of two neighbours do not match.
     """
 
     layer_type = SplineLayer
@@ -180,15 +180,16 @@ class SplineKAN(LayerRow[SplineLayer]):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> SplineKAN:
-        """Build a network to train from scratch, as pykan does: small splines, random silu.
+        """Build a network to train from scratch, as pykan does: small splines and random base
+        weights.
 
         Args:
-            widths: Sizes of input, hidden layers and output.
-            grid: Intervals.
-            degree: Of the splines.
-            domain: Lowest and highest value of every node.
-            generator: Draws the start; torch's default one when None.
-            dtype: Of the parameters; torch's default one when None.
+            widths: The sizes of input, hidden layers and output.
+            grid: The number of intervals of each grid.
+            degree: The degree of the splines.
+            domain: The lowest and the highest value of every node.
+            generator: Draws the initial values; torch's default one when None.
+            dtype: The dtype of the parameters; torch's default one when None.
         """
         layers = []
         for i, o in itertools.pairwise(widths):
@@ -213,6 +214,6 @@ def _check_shapes(grid: Tensor, coef: Tensor, base_weight: Tensor, bias: Tensor)
         ("bias", bias, coef.shape[:1]),
     ):
         if value.shape != shape:
-            raise QKANError(f"{name} {tuple(value.shape)}: wanted {tuple(shape)} beside this coef.")
+            raise QKANError(f"{name} is {tuple(value.shape)}; wanted {tuple(shape)} for this coef.")
     if not (grid.diff(dim=1) > 0).all():
-        raise QKANError("The knots of a grid must ascend, without two of them equal.")
+        raise QKANError("The knots of a grid must ascend; sort them and drop duplicates.")

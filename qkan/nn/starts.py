@@ -1,4 +1,4 @@
-"""The values that a layer starts from: random angles of a known size, or a known activation."""
+"""The initial values of a layer: random angles with a known second moment, or an activation."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from qkan.simulators import BASES, edge_values
 from .functional import READOUTS, amplitude
 
 LARGEST_ERROR = 0.1
-"""No layer starts from an `ActivationFit` whose `error` is larger."""
+"""The largest `error` of an `ActivationFit` from which a layer may start."""
 
 _POINTS = 1 << 14
 _TRIES = 6
-# relative to the activation's size: keeps the gain, which multiplies every later error, moderate
+# relative to the activation's size; it limits the gain, which multiplies every later error
 _RIDGE = 3e-3
 _REACH = {"trainable": 4.0, "fixed": 2.0}
 _STEP = 1e-5
-# below this least squares cost no further try is made
+# no further start is tried once the least squares cost is below this
 _CLOSE = 1e-4
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 def outside_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function compute in a thread of its own, where none of torch's modes is active.
+    """Make a function compute in a thread of its own, where none of torch's modes is active.
 
     A layer may be built under `FakeTensorMode`, a default device, a function transform or autocast.
-    The start needs real numbers even then, and a mode holds for one thread only.
+    Its initial values need real numbers even then, and a mode applies to one thread only.
     """
 
     @functools.wraps(function)
@@ -51,9 +51,9 @@ def outside_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def write(target: Tensor, value: Tensor | Sequence[float]) -> None:
-    """Copy values into the target: a tensor of its shape, or one row for all of its last axes.
+    """Copy values into the target: a tensor of its shape, or one row for its last axis.
 
-    A target that is sharded over processes takes its own part of an ordinary tensor.
+    A target that is sharded over processes gets its own part of an ordinary tensor.
     """
     if not isinstance(value, Tensor):
         row = torch.tensor([*value], dtype=target.dtype, device=target.device)
@@ -67,7 +67,7 @@ def write(target: Tensor, value: Tensor | Sequence[float]) -> None:
 
 
 def register_tensor(module: nn.Module, name: str, value: Tensor, *, trainable: bool) -> None:
-    """Let a module hold a tensor as a parameter if it is trainable, and as a buffer if not."""
+    """Register a tensor in a module, as a parameter if it is trainable and as a buffer if not."""
     if trainable:
         module.register_parameter(name, nn.Parameter(value))
     else:
@@ -78,9 +78,9 @@ def register_tensor(module: nn.Module, name: str, value: Tensor, *, trainable: b
 @outside_modes
 @torch.no_grad()
 def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> float:
-    """E φ² for x ~ N(0, 1), theta ~ U(-π/2, π/2), shift 0, by a quasi-Monte Carlo quadrature.
+    """Return E φ² for x ~ N(0, 1), theta ~ U(-π/2, π/2) and shift 0, by quasi-Monte Carlo.
 
-    The points are fixed, so that equal options give equal weights; the error is a few 1e-3.
+    The points are fixed, so that equal options give equal weights; the error is about 0.003.
     """
     points = _additive_recurrence(_POINTS, program.num_theta + 1)
     x = torch.erfinv(2 * torch.from_numpy(points[:, :1]) - 1) * math.sqrt(2)
@@ -94,7 +94,7 @@ def second_moment(program: Program, scale: tuple[float, ...], readout: str) -> f
 @functools.lru_cache(maxsize=32)
 @outside_modes
 def base_moment(name: str) -> float:
-    """E act² of a base activation for x ~ N(0, 1)."""
+    """Return E act² of a base activation for x ~ N(0, 1)."""
     x, density = _normal(8.0, 2001)
     return float(density @ BASES[name](torch.from_numpy(x)).numpy() ** 2)
 
@@ -117,9 +117,9 @@ class ActivationFit:
         scale: (u,).
         shift: (u,) radians.
         gain: The factor of φ, or of its amplitude readout.
-        offset: The constant that is added; 0 where the fit was to do without.
-        moment: E (gain·φ(x) + offset)² for x ~ N(0, 1), on the whole line.
-        reach: The fit counts |x| ≤ reach.
+        offset: The constant that is added; 0 if the fit was made without one.
+        moment: E (gain·φ(x) + offset)² for x ~ N(0, 1), over all x.
+        reach: The fit holds for |x| ≤ reach.
         error: Root mean square of the difference there, for x ~ N(0, 1), divided by the
             activation's standard deviation.
     """
@@ -145,9 +145,9 @@ def fit_activation(
     """Find angles with which an edge begins as a known activation, such as GELU.
 
     gain·φ(x) + offset is fitted by least squares under x ~ N(0, 1), from several starts with a
-    fixed seed. The interval is |x| ≤ 4, or |x| ≤ 2 with fixed scales, whose φ repeats after 2π and
-    needs the rest of the period to come back. Gain and offset are solved for exactly at every trial
-    of the angles. Results are cached.
+    fixed seed. The interval is |x| ≤ 4, or |x| ≤ 2 with fixed scales, where φ has the period 2π and
+    needs the rest of the period to return to its value. Gain and offset are solved exactly for
+    every trial of the angles. Results are cached.
 
     Args:
         circuit: Any circuit.
@@ -157,11 +157,11 @@ def fit_activation(
         offset: Whether a constant may be added.
 
     Returns:
-        The angles, and how well they do.
+        The angles, and the error of the fit.
 
     Raises:
-        QKANError: An unknown activation or readout.
-        CircuitError: Scales that do not fit the circuit.
+        QKANError: The activation or the readout is unknown.
+        CircuitError: The scales do not fit the circuit.
 
     Example:
         >>> from qkan import ansatz, fit_activation
@@ -182,11 +182,11 @@ def check_close(
     if not fit.error <= LARGEST_ERROR:
         scales = "trainable scales" if fixed_scale is None else f"scales {fixed_scale}"
         raise QKANError(
-            f"start={activation!r}: the nearest that this circuit comes with {scales}"
-            f"{'' if offset else ' and no bias'} is a root mean square error of {fit.error:.2g} of "
-            f"the activation's standard deviation, for x ~ N(0, 1) within ±{fit.reach:g}; at most "
-            f"{LARGEST_ERROR} is a start. Use more reps, encoding='trainable', a bias, another "
-            "ansatz, or start='random'."
+            f"start={activation!r}: the best fit of this circuit with "
+            f"{scales}{'' if offset else ' and no bias'} has a root mean square error of "
+            f"{fit.error:.2g} of the activation's standard deviation, for x ~ N(0, 1) within "
+            f"±{fit.reach:g}; at most {LARGEST_ERROR} is allowed. Use more reps, "
+            "encoding='trainable', a bias, another ansatz, or start='random'."
         )
 
 
@@ -200,7 +200,7 @@ def fit_program(
     readout: str,
     offset: bool,
 ) -> ActivationFit:
-    """The best of several least squares fits; `fixed_scale` is None for trainable scales."""
+    """Return the best of several least squares fits; `fixed_scale` is None for trainable scales."""
     from scipy.optimize import least_squares
 
     problem = _Problem(program, fixed_scale, activation, readout, offset)
@@ -220,7 +220,7 @@ def fit_program(
 
 
 class _Problem:
-    """The least squares problem; n free numbers of an edge in the order theta, shift, scale."""
+    """The least squares problem for the n free parameters of an edge: theta, shift, scale."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class _Problem:
         self.readout, self.offset = readout, offset
         self.reach = _REACH["trainable" if fixed_scale is None else "fixed"]
         u = program.num_encodings
-        # where every shift merges with a theta, both would be the same number twice
+        # where every shift merges with a theta, only their sum has an effect
         self.shifts = 0 if len(program.merged_shifts) == u else u
         # between two points no frequency turns by more than about one radian
         band = program.bandwidth(fixed_scale or (1.2,) * u)

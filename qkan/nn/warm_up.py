@@ -1,4 +1,4 @@
-"""`warm_up`: compile every kernel of the CPU before the first step needs it."""
+"""`warm_up`: compile every CPU kernel before the first step needs it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
 
 class WarmUp(NamedTuple):
-    """What `warm_up` did.
+    """The result of `warm_up`.
 
     Attributes:
-        seconds: How long it took; well below a second per dtype where all had been compiled before.
-        folder: Where the compiled kernels are kept for other processes. None where no folder can
-            be written to: they serve this process only.
-        kernels: How many kernels there are now, one for each dtype.
+        seconds: Time that it took; well below a second for each dtype if all kernels were compiled
+            already.
+        folder: The folder that keeps the compiled kernels for other processes. None if no folder
+            can be written to; the kernels then serve this process only.
+        kernels: The number of compiled kernels, counted for each dtype.
     """
 
     seconds: float
@@ -40,11 +41,11 @@ class WarmUp(NamedTuple):
 def warm_up(dtypes: Sequence[str | torch.dtype] = ("float32", "float64")) -> WarmUp:
     """Compile every kernel that layers, DARUAN, recurrent modules and products use on a CPU.
 
-    The kernels are compiled when they are first needed, and are kept on disk for all later
-    processes. A container image that ran this once takes its first step at once. The folder is the
-    one in the environment variable NUMBA_CACHE_DIR, else `__pycache__` beside the package's files,
-    else the user's cache folder. It must be the same, and the processor of the same kind, when the
-    image runs.
+    Without this call, kernels are compiled when they are first needed; either way they are kept on
+    disk for all later processes. A container image in which this has run needs no compilation at
+    its first step. The folder is that of the environment variable NUMBA_CACHE_DIR, or `__pycache__`
+    beside the package's files, or the user's cache folder. When the image runs, the folder must be
+    the same and the processor of the same kind.
 
     Args:
         dtypes: Names or dtypes of the numbers, among float32 and float64.
@@ -53,11 +54,11 @@ def warm_up(dtypes: Sequence[str | torch.dtype] = ("float32", "float64")) -> War
         The seconds, the folder and the number of kernels.
 
     Raises:
-        QKANError: Another dtype, or a machine without numba; the message names it.
+        QKANError: A dtype is another one, or numba is missing.
     """
     chosen = [_dtype(given) for given in dtypes]
     if not INSTALLED:
-        raise QKANError("warm_up compiles kernels by numba, which is missing: pip install numba.")
+        raise QKANError("warm_up compiles kernels with numba, which is missing: pip install numba.")
     begun = time.perf_counter()
     from qkan.simulators.cpu import jit
 
@@ -77,7 +78,7 @@ def _dtype(given: str | torch.dtype) -> torch.dtype:
 
 
 class _EachSample(nn.Module):
-    """A layer in which every sample has parameters of its own."""
+    """A layer in which every sample has its own parameters."""
 
     def __init__(self, layer: QKANLayer) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class _EachSample(nn.Module):
 
 
 def _uses(dtype: torch.dtype) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
-    """What is called, and inputs, that together need every kernel, forward and backward."""
+    """Yield functions and inputs that together need every kernel, forward and backward."""
     sizes = {
         "a small layer of few samples": (3, 4, 4, "numba", "trainable"),
         "a small layer of many samples": (50, 2, 5, "numba", "trainable"),

@@ -1,4 +1,4 @@
-"""Looking at a model from outside: its layers' inputs, its wrappers, its hooks and its mode."""
+"""Helpers that inspect a model: the inputs of its layers, its wrappers, hooks and mode."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def on_layer_input(
     call: Callable[[str, Any, Tensor], None],
     kinds: tuple[type[nn.Module], ...] = (QKANLayer,),
 ) -> Iterator[None]:
-    """While this lasts, call with the name, itself and the input (b, i) of each module of a kind.
+    """Call a function with name, module and input (b, i) of each module of a kind while this lasts.
 
     Args:
-        model: Whose modules are watched.
-        call: Is called before such a module runs.
+        model: The model with the modules.
+        call: The function, called before such a module runs.
         kinds: The classes of the modules.
     """
     handles = []
@@ -50,14 +50,14 @@ def reject_fast_weights(model: nn.Module, what: str) -> None:
     for name, part in model.named_modules():
         if isinstance(part, FastLayer):
             raise QKANError(
-                f"{what}: {name or type(part).__name__} has other angles for every sample, which a "
-                "FastWeightQKAN writes, so it has no activations of its own. Pass the rest of the "
+                f"{what}: {name or type(part).__name__} gets different angles for every sample "
+                "from a FastWeightQKAN, so it has no fixed activations. Pass the rest of the "
                 "model; `programmed` gives the angles of a sample."
             )
 
 
 def unwrapped(model: Any) -> Any:
-    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`."""
+    """Return the model inside DistributedDataParallel, DataParallel or `torch.compile`."""
     while isinstance(model, nn.Module):
         inner = model._modules.get("_orig_mod") or (
             model._modules.get("module") if isinstance(model, _PARALLEL) else None
@@ -69,7 +69,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether the module has hooks, so that a call of it does more than its forward."""
+    """Whether the module has hooks, so that a call does more than its forward method."""
     kinds = (
         module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks,
         module._backward_hooks,
@@ -78,13 +78,13 @@ def is_hooked(module: nn.Module) -> bool:
 
 
 def evaluating(model: nn.Module) -> AbstractContextManager[None]:
-    """Put the model in evaluation mode while this lasts, and every module back in its own after."""
+    """Put the model in evaluation mode while this lasts, then restore the mode of every module."""
     return in_mode(model, training=False)
 
 
 @contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the model in that mode while this lasts, and every module back in its own afterwards."""
+    """Put the model in that mode while this lasts, then restore the mode of every module."""
     modes = {module: module.training for module in model.modules()}
     model.train(training)
     try:

@@ -1,1 +1,1 @@
-"""A new model from a model: extend, prune, fold, convert to splines, export."""
+"""Make a new model from a model: extend, prune, fold, convert to splines, export."""

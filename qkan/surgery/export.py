@@ -1,4 +1,4 @@
-"""`to_onnx`: a trained model as an ONNX file of plain operators."""
+"""`to_onnx`: write a trained model to an ONNX file of plain operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qkan.nn.watch import unwrapped
 from .fold import fold
 
 _LARGEST_FILE = 2**31 - 2**20
-"""Bytes of parameters that fit into one file, because protobuf keeps it below 2 GiB."""
+"""The most bytes of parameters in one file, since protobuf limits files to 2 GiB."""
 
 
 def to_onnx(
@@ -31,34 +31,34 @@ def to_onnx(
     *,
     dynamic: Sequence[int] = (0,),
 ) -> None:
-    """Write a model to an ONNX file that any runtime executes, without circuits or own operators.
+    """Write a model to an ONNX file of standard operators, which any runtime can execute.
 
-    A layer with fixed integer scales is folded first and becomes a handful of operators (`fold`).
-    Any other layer is written as the Bloch recurrence, sines and cosines of every edge, and a
-    `DARUAN` as its base and its waves. The model
-    is exported in evaluation mode and stays as it is. The file is written as a whole or not at
-    all; parameters of more than 2 GB go to a second file beside it.
+    A layer with fixed integer scales is folded first and becomes a few operators (`fold`). Any
+    other layer is written as the rotations of the Bloch vector on every edge, and a `DARUAN` as its
+    base and its waves. The model is exported in evaluation mode and is not changed. The file is
+    written as a whole or not at all; parameters of more than 2 GB go to a second file beside it.
 
     Args:
-        model: A module from tensors to one tensor. If it returns more, that must be tensors, too:
-            of a transformers model set `model.config.use_cache = False`.
-        example: What the model is called with: a tensor, or a tuple of tensors.
-        path: The file; ".onnx" is the usual ending.
+        model: A module that maps tensors to tensors. For a transformers model, set
+            `model.config.use_cache = False`, since its cache is not a tensor.
+        example: The arguments for a call of the model: a tensor, or a tuple of tensors.
+        path: The file, usually with the ending ".onnx".
         dynamic: Dimensions of the inputs that may have any size, such as (0, 1) for a batch of
             sequences.
 
     Raises:
-        ImportError: The exporter's packages are absent; the message says how to install them.
-        QKANError: An example that is no tensor, or that has fewer dimensions than `dynamic` names;
-            a path in no folder; an output that is no tensor, such as a cache.
+        ImportError: The exporter's packages are not installed; the message says how to install
+            them.
+        QKANError: An example is not a tensor, or lacks a dimension that `dynamic` names; the folder
+            of the path does not exist; an output is not a tensor, such as a cache.
     """
     require("onnxscript", "onnx")
     target = Path(path)
     if target.is_dir() or not target.absolute().parent.is_dir():
-        raise QKANError(f"to_onnx: {target} is no file in a folder that exists; name one.")
+        raise QKANError(f"to_onnx: {target} is not a file in an existing folder; pass such a path.")
     examples = example if isinstance(example, tuple) else (example,)
     sizes = tuple(_dynamic(value, dynamic) for value in examples)
-    # the exporter would fix a dimension of size 1
+    # the exporter would fix the size of a dimension of size 1
     wide = tuple(_widened(value, dynamic) for value in examples)
     ready = _plain(unwrapped(model))
     _check_output(ready, wide)
@@ -77,7 +77,7 @@ def to_onnx(
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """A copy for inference whose layers export to plain operators."""
+    """Return a copy for inference whose layers can be exported to plain operators."""
     kinds = (QKANLayer, DARUAN)
     layers = any(isinstance(part, kinds) for part in model.modules())
     ready = fold(model, strict=False) if layers else copy.deepcopy(model).eval()
@@ -89,20 +89,20 @@ def _plain(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _check_output(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
-    """Raise `QKANError` where a call returns something that is no tensor."""
+    """Raise `QKANError` if a call returns something that is not a tensor."""
     out = model(*examples)
     wrong = [f"{name or 'the output'} is a {kind}" for name, kind in _no_tensors("", out)]
     if wrong:
         raise QKANError(
-            f"to_onnx: {type(model).__name__} returns more than tensors: {', '.join(wrong)}. "
+            f"to_onnx: the {type(model).__name__} returns more than tensors: {', '.join(wrong)}. "
             "Switch that off, with model.config.use_cache = False for the cache of a transformers "
-            "model; or wrap the model in a module whose forward returns the one tensor that is "
-            "wanted, such as model(x, use_cache=False).logits, and export that."
+            "model; or export a module around the model whose forward method returns the tensor "
+            "that you need, such as model(x, use_cache=False).logits."
         )
 
 
 def _no_tensors(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Names and classes of what is no tensor in an output, within mappings and sequences too."""
+    """Yield name and class of all parts of an output that are not tensors."""
     if isinstance(value, Mapping):
         for key, held in value.items():
             yield from _no_tensors(f"{name}.{key}".lstrip("."), held)
@@ -118,7 +118,8 @@ def _dynamic(value: Tensor, dims: Sequence[int]) -> dict[int, torch.export.Dim]:
         raise QKANError(f"to_onnx: the example is {type(value).__name__}; pass tensors.")
     if not all(0 <= dim < value.ndim for dim in dims):
         raise QKANError(
-            f"to_onnx: dynamic={tuple(dims)}, but an example has the shape {tuple(value.shape)}."
+            f"to_onnx: dynamic={tuple(dims)}, but an example has the shape {tuple(value.shape)}; "
+            "name dimensions that it has."
         )
     return dict.fromkeys(dims, torch.export.Dim.DYNAMIC)
 

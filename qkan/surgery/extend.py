@@ -1,4 +1,4 @@
-"""`extend`: a model whose circuits have more repetitions and which computes the same function."""
+"""`extend`: give the circuits of a model more repetitions without changing its function."""
 
 from __future__ import annotations
 
@@ -26,33 +26,34 @@ from .tensors import ANGLES, check_unparametrized
 Model = TypeVar("Model", bound=nn.Module)
 
 _TRAINED = (1.0, 0.0)
-"""Values that a trained scale of a new repetition may begin with, the better one first."""
+"""The values with which a trained scale of a new repetition may begin, the better one first."""
 
 
 def extend(model: Model, reps: int, *, scale: Sequence[float] | None = None) -> Model:
     """Return a copy of the model whose circuits have `reps` repetitions and the same function.
 
-    Each new repetition starts as the identity: where the state is an eigenstate of it, where the
-    observable commutes with it, or with angles that cancel. Such values are found by a search in
-    the circuit itself, so a registered ansatz of your own extends too. Every `QKANLayer` and every
-    `DARUAN` in the model is extended. Everything else, masks, frozen parameters, modes and hooks
-    included, is as in the original, which stays as it is.
+    Each new repetition has no effect at first: the state is an eigenstate of it, the observable
+    commutes with it, or its angles cancel. Such angles are found by a search in the circuit itself,
+    so a registered ansatz of your own can be extended, too. Every `QKANLayer` and every `DARUAN` in
+    the model is extended. Everything else, including masks, frozen parameters, modes and hooks, is
+    as in the original model, which is not changed.
 
     Args:
-        model: A `QKANLayer` or a `DARUAN`, or any module with such parts in it.
-        reps: Repetitions in all, at least as many as each layer has.
-        scale: Scales of the new repetitions. They are needed where the encoding is fixed to numbers
-            of your own that are no geometric sequence; named encodings continue by themselves.
+        model: A `QKANLayer` or a `DARUAN`, or any module that contains them.
+        reps: The total number of repetitions, at least as many as each layer has.
+        scale: The scales of the new repetitions. They are only needed if the encoding consists of
+            numbers of your own that are not a geometric sequence; otherwise the sequence is
+            continued.
 
     Returns:
-        The new model; no gradients are kept. Where a new repetition with a fixed scale only fits
-        in another place than the last, the layer's `encoding` becomes the tuple of its scales in
+        The new model, without gradients. If a new repetition with a fixed scale does not fit at the
+        end of the circuit but elsewhere, the layer's `encoding` becomes the tuple of its scales in
         time order.
 
     Raises:
-        QKANError: No such part; `reps` is below a layer's; a bare gate list, which has no rule for
-            more repetitions; no identity exists for this circuit and encoding; `scale` is missing,
-            or not needed. The message names the layer.
+        QKANError: There is no such layer; `reps` is below that of a layer; a circuit is a bare list
+            of gates, without a rule for more repetitions; no angles without effect exist for this
+            circuit and encoding; `scale` is missing, or not needed. The message names the layer.
 
     Example:
         >>> import torch
@@ -81,7 +82,7 @@ _Part = QKANLayer | DARUAN
 
 
 def _parts(model: nn.Module) -> dict[str, _Part]:
-    """All layers and activations of a model by their names.
+    """Return all layers and activations of a model by name.
 
     Raises:
         QKANError: There is none.
@@ -89,16 +90,16 @@ def _parts(model: nn.Module) -> dict[str, _Part]:
     reject_fast_weights(model, "extend")
     found = {n: m for n, m in model.named_modules() if isinstance(m, QKANLayer | DARUAN)}
     if not found:
-        raise QKANError(f"extend: {type(model).__name__} has no QKANLayer and no DARUAN in it.")
+        raise QKANError(f"extend: the {type(model).__name__} contains no QKANLayer and no DARUAN.")
     return found
 
 
 _Grown = dict[tuple[int, tuple[Growth, ...]], tuple[Tensor, Tensor]]
-"""From the id of a tensor and its growths to the tensor, which keeps its id, and the longer one."""
+"""A tensor and its longer version, by the tensor's id and growths; it keeps the id in use."""
 
 
 def _extend_layer(layer: _Part, reps: int, numbers: Sequence[float] | None, grown: _Grown) -> None:
-    """Extend a layer in place; by `grown`, tensors that were tied stay tied."""
+    """Extend a layer in place; with `grown`, tied tensors stay tied."""
     check_unparametrized(layer)
     growths = _growths(layer, reps, numbers)
     if not growths:
@@ -121,9 +122,9 @@ def _extend_layer(layer: _Part, reps: int, numbers: Sequence[float] | None, grow
 
 
 def _growths(layer: _Part, reps: int, numbers: Sequence[float] | None) -> tuple[Growth, ...]:
-    """One growth for each repetition that is missing."""
+    """Return one growth for each missing repetition."""
     circuit, growths = layer.circuit, []
-    # this refuses what no rule extends, before anything is searched for
+    # raises for circuits without a rule for extension, before any search
     circuit.extend(reps)
     for scale in _new_scales(layer, reps - circuit.num_encodings, numbers):
         longer = circuit.extend(circuit.num_encodings + 1)
@@ -149,12 +150,12 @@ def _no_identity(longer: Circuit, encoding: str | tuple[float, ...]) -> str:
 def _new_scales(
     layer: _Part, missing: int, numbers: Sequence[float] | None
 ) -> Sequence[float | None]:
-    """The fixed scale of each new repetition, None for one that is trained."""
+    """The fixed scale of each new repetition, or None for a trained one."""
     encoding = layer.encoding
     if isinstance(encoding, str) and numbers is not None:
         raise QKANError(
-            f"scale={[*numbers]} beside encoding={encoding!r}, which continues by itself: leave "
-            "it out."
+            f"scale={[*numbers]} is not needed for encoding={encoding!r}, which defines the next "
+            "scales; leave it out."
         )
     if encoding == "trainable":
         return [None] * missing
@@ -165,32 +166,33 @@ def _new_scales(
         return _geometric(encoding, missing)
     if len(numbers) != missing or not all(map(math.isfinite, numbers)):
         raise QKANError(
-            f"scale={[*numbers]}: {missing} repetitions are new, and each needs one finite number."
+            f"scale={[*numbers]}; wanted one finite number for each of the {missing} new "
+            "repetitions."
         )
     return [float(number) for number in numbers]
 
 
 def _geometric(scales: tuple[float, ...], missing: int) -> list[float]:
-    """The next numbers of scales that are, in some order, a geometric sequence."""
+    """Return the next scales, if the scales are a geometric sequence in some order."""
     ordered = sorted(scales, key=abs)
     ratios = [b / a if a else math.nan for a, b in itertools.pairwise(ordered)]
     if missing and not (ratios and max(ratios) - min(ratios) < 1e-9):
         raise QKANError(
-            f"encoding={scales}: no geometric sequence, so the next scale is not known. Pass "
+            f"encoding={scales} is not a geometric sequence, so the next scale is not known. Pass "
             f"scale=(…), one number for each of the {missing} new repetitions."
         )
     return [ordered[-1] * ratios[0] ** (n + 1) for n in range(missing)]
 
 
 def _plan(layer: _Part, growths: tuple[Growth, ...]) -> _Part:
-    """A layer of the longer circuit on "meta": it tells parameters from buffers."""
+    """Return a layer of the longer circuit on "meta", which tells parameters from buffers."""
     encoding = layer.encoding
     if layer.fixed_scale is not None:
         scale = torch.tensor(layer.fixed_scale, dtype=torch.float64)
         for growth in growths:
             scale = growth.grow_encoding(scale, growth.scale)
         scales = tuple(scale.tolist())
-        # an encoding keeps its name while the scales are in the order of that name
+        # an encoding keeps its name if the scales are in the order of that name
         named = isinstance(encoding, str) and scales == fixed_scale(encoding, len(scales))
         encoding = encoding if named else scales
     config = {**layer.config(), "encoding": encoding, "ansatz": growths[-1].circuit}
@@ -201,7 +203,7 @@ def _plan(layer: _Part, growths: tuple[Growth, ...]) -> _Part:
 
 
 def _grown(name: str, old: Tensor, growths: tuple[Growth, ...], trainable: bool) -> Tensor:
-    """The longer tensor in the place of theta, scale or shift."""
+    """Return the longer tensor that replaces theta, scale or shift."""
     value = old.detach()
     for growth in growths:
         if name == "theta":

@@ -44,26 +44,26 @@ def fit_extending(
     progress: bool = True,
     **options: Unpack[FitOptions],
 ) -> tuple[Model, History]:
-    """Train a model, extend it, train it again: a small problem first, then a finer one.
+    """Train a model in stages, and extend it before each stage, from coarse to fine.
 
     Args:
-        model: The model to begin with, which is not changed. The first stage extends it, too, where
-            it has fewer repetitions than `reps` begins with.
+        model: The first model, which is not changed. It is extended before the first stage, too, if
+            it has fewer repetitions than the first number in `reps`.
         train: As in `fit`.
-        reps: Repetitions of each stage, rising, such as [1, 5, 10, 15, 20].
-        steps: Steps of each stage.
-        progress: Whether to show one bar for all stages.
+        reps: The rising numbers of repetitions of the stages, such as [1, 5, 10, 15, 20].
+        steps: The number of steps of each stage.
+        progress: Whether to show a progress bar for all stages together.
         **options: Options of `fit`, the same in each stage: validation, loss, optimizer (a name or
             a function that makes one), lr, angle_lr, batch_size, scheduler, patience, seed.
 
     Returns:
-        The model of the last stage, and one history of all stages in a row, whose `best_step`,
-        `stopped_early` and `interrupted` are the last stage's. Ctrl-C ends all stages.
+        The model of the last stage, and one history of all stages, whose `best_step`,
+        `stopped_early` and `interrupted` are those of the last stage. Ctrl-C ends all stages.
 
     Raises:
-        QKANError: What `fit` and `extend` refuse; `reps` that do not rise; an optimizer object,
+        QKANError: `fit` or `extend` raises it; `reps` do not rise; an optimizer object is passed,
             which would not train the new parameters.
-        TypeError: An unknown option.
+        TypeError: An option is unknown.
 
     Example:
         >>> import torch
@@ -93,18 +93,18 @@ def _check_schedule(reps: Sequence[int], options: FitOptions) -> None:
             raise TypeError(f"fit_extending: unknown option {name!r}. {hint}")
     if not reps or any(a >= b for a, b in itertools.pairwise(reps)):
         raise QKANError(
-            f"fit_extending: reps={[*reps]}: wanted numbers of repetitions that rise, such as "
-            "[1, 5, 10]."
+            f"fit_extending: reps={[*reps]}; wanted rising numbers of repetitions, such as [1, 5, "
+            "10]."
         )
     if isinstance(options.get("optimizer"), torch.optim.Optimizer):
         raise QKANError(
-            "fit_extending: an optimizer object holds the parameters of one stage; pass a name, "
+            "fit_extending: an optimizer object has the parameters of one stage only; pass a name, "
             "or a function from parameters to an optimizer."
         )
 
 
 def in_a_row(histories: list[History]) -> History:
-    """One history of runs that followed on each other."""
+    """Join the histories of consecutive runs."""
     whole = History()
     for part in histories:
         taken, before = len(whole), (whole.seconds or [0.0])[-1]

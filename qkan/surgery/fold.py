@@ -1,4 +1,4 @@
-"""`fold`: a frozen copy of a model, with the Fourier coefficients of its layers computed once."""
+"""`fold`: make a frozen copy of a model with precomputed Fourier coefficients of its layers."""
 
 from __future__ import annotations
 
@@ -33,41 +33,42 @@ from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 from .fold_activation import FoldedActivation, refuse_activation
 
 _MOST_ROWS = 1 << 20
-"""Up to so many rows a call the costs are compared."""
+"""The largest number of rows in a call for which costs are compared."""
 
 _FOLDED_CALL, _WAVE, _KERNEL_CALL, _TURN = 30e-6, 1.3e-9, 40e-6, 0.45e-9
 """Seconds on two cores: of a folded layer's call, of each wave of an input; and of a call of the
 fused kernel, of each encoding on an edge."""
 
 _VALUES_AT_ONCE = 1 << 22
-"""Values of circuits, one an edge and point, that are computed together: it bounds the memory."""
+"""The most values of circuits that are computed at once, which bounds the memory."""
 
 
 class FoldedLayer(nn.Module):
-    """What a `QKANLayer` with fixed integer scales computes, without its circuits.
+    """The function of a `QKANLayer` with fixed integer scales, without its circuits.
 
-    out[b,o] = constant[o] + Σ_ik cos(k·x[b,i])·A[i,k,o] + sin(k·x[b,i])·B[i,k,o], plus the base
-    activation's product; the coefficients include weight, mask and bias. It has buffers and no
-    parameters, and its forward is plain torch operators: at batch 1, five without groups. For many
-    inputs on a CPU, without gradients and outside of compilers, the cosines and sines come from the
-    recurrence that the engines use, because a sine of each multiple would take longer than the
-    layer.
+    out[b,o] = constant[o] + Σ_ik cos(k·x[b,i])·A[i,k,o] + sin(k·x[b,i])·B[i,k,o], plus the term of
+    the base activation; the coefficients include weight, mask and bias. It has buffers and no
+    parameters, and its forward method uses plain torch operators, five at batch 1 without groups.
+    For many inputs on a CPU, without gradients and outside of compilers, the cosines and sines come
+    from the recurrence of the engines, since computing a sine of each multiple would take longer
+    than the layer.
 
-    The angles k·x are computed in float32 at least, and round as x does: the outputs are those of
-    the layer for an x that differs in its last bit, or in that of 1 where x is smaller.
+    The angles k·x are computed at least in float32, and their rounding acts like a rounding of x:
+    the outputs are those of the layer for an x that differs in its last bit, or in the last bit of
+    1 if x is smaller.
 
-    A layer of many harmonics may need longer folded than its engine does, where a call has many
-    rows. Then it keeps the layer beside its product, and calls it for such inputs.
+    For a call with many rows, a folded layer with many harmonics may be slower than the layer's
+    engine. In that case it also keeps the layer and calls it for such inputs.
 
     Args:
         layer: The layer to fold, which is not changed.
-        most_rows: Rows of a call up to which the product is used; None for any number.
+        most_rows: The most rows of a call for which the product is used; None means any number.
 
     Attributes:
-        unfolded: The layer, for calls with more rows than `most_rows`; None where there are none.
+        unfolded: The layer, for calls with more rows than `most_rows`; None if that is None.
         frequencies: (2n, 1): 1, 1, 2, 2, … n, n.
         phases: (2n, 1) radians: π/2 for a cosine, 0 for a sine.
-        curves: (2n, i), coefficients of the activations that groups share; None without groups.
+        curves: (2n, i) coefficients of the activations that groups share; None without groups.
         product: (2n·i, o), or with groups (i, o).
         base_product: (i, o), or None without a base activation.
         constant: (o,).
@@ -108,20 +109,20 @@ class FoldedLayer(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        # a pickle of version 0.1.0 has neither
+        # a pickle of version 0.1.0 lacks these attributes
         vars(self).setdefault("most_rows", None)
         if "unfolded" not in self._modules:
             vars(self).setdefault("unfolded", None)
 
     def _hold(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
         if value is None:
-            # an attribute and no buffer: torch.export miscounts buffers that are None
+            # an attribute rather than a buffer, since torch.export miscounts buffers that are None
             setattr(self, name, None)
         else:
             self.register_buffer(name, value.to(dtype).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
+        """Map (…, in_features) → (…, out_features)."""
         check_features(x, self.in_features, self.product.dtype)
         if self.unfolded is not None and self._is_many(x):
             out: Tensor = self.unfolded(x)
@@ -139,33 +140,36 @@ class FoldedLayer(nn.Module):
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
 
     def waves(self, x: Tensor) -> Tensor:
-        """Cosines and sines of the multiples of x (b, i), (b, 2n, i) in the layer's dtype."""
+        """Return cosines and sines of multiples of x (b, i): (b, 2n, i) in the layer's dtype."""
         wide = x.to(compute_dtype(x.dtype, "z")).unsqueeze(1)
-        # sines alone: on a CPU torch.cos calls in a second thread for a few hundred numbers
+        # sines only, since on a CPU torch.cos uses a second thread even for a few hundred numbers
         return torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
 
     def _is_many(self, x: Tensor) -> bool:
-        """Whether the layer is faster for x; a graph is recorded for any number of rows."""
+        """Whether the layer is faster for x; False while a graph is recorded for any size."""
         if not has_values(x) or self.most_rows is None:
             return False
         return x.numel() > self.most_rows * self.in_features
 
     def config(self) -> NoReturn:
-        """Raise, because a folded layer has no circuits that would build it again.
+        """Raise, since a folded layer has no circuits from which it could be built again.
 
         Raises:
             QKANError: Always.
         """
-        raise QKANError("A folded layer keeps no circuit; save the model that was folded.")
+        raise QKANError(
+            "A folded layer keeps no circuit, so it cannot be saved; save the model that was "
+            "folded."
+        )
 
     def extra_repr(self) -> str:
-        """The sizes and the harmonics."""
+        """Return the sizes, the number of harmonics and the base activation."""
         harmonics = len(self.frequencies) // 2
         return f"{self.in_features}, {self.out_features}, harmonics={harmonics}, base={self.base!r}"
 
 
 class FoldedQKAN(LayerRow[nn.Module]):
-    """A `QKAN` after `fold`: its layers in a row behind its input range.
+    """A `QKAN` after `fold`: its layers, after the map of its input range.
 
     Attributes:
         layers: `FoldedLayer`s, and the layers that could not be folded.
@@ -180,35 +184,36 @@ class FoldedQKAN(LayerRow[nn.Module]):
 
 
 def fold(model: nn.Module, *, strict: bool = True, batch: int | None = None) -> nn.Module:
-    """Copy a model for inference, with the Fourier coefficients of its layers computed once.
+    """Return a copy of a model for inference, with precomputed Fourier coefficients.
 
-    Every `QKANLayer` in the copy becomes a `FoldedLayer`, every `QKAN` a `FoldedQKAN` and every
-    `DARUAN` a `FoldedActivation`, which do not compute coefficients from theta at every call. The
-    copy is in evaluation mode, and nothing in it requires a gradient; the model stays as it is. The
-    copy consists of plain torch operators: it compiles, exports, and runs wherever torch does.
-    Choose device and dtype first: the coefficients are computed in float64 and rounded once to the
+    In the copy every `QKANLayer` is a `FoldedLayer`, every `QKAN` a `FoldedQKAN` and every `DARUAN`
+    a `FoldedActivation`, which need not compute coefficients from theta at every call. The copy is
+    in evaluation mode, and nothing in it requires a gradient; the model is not changed. The copy
+    uses plain torch operators: it compiles, exports, and runs wherever torch does. Choose device
+    and dtype before folding, since the coefficients are computed in float64 and rounded once to the
     dtype of the layer.
 
     Args:
-        model: Any module: a `QKAN`, an `HQKAN`, a transformer with either in it.
-        strict: Whether a layer that has no Fourier series is an error. False keeps such layers as
-            they are, frozen: printing the result shows which.
-        batch: Rows that a layer will see in a call: samples, or samples times tokens. Folding
-            saves the coefficients of every call, which counts most for few rows. With many rows and
-            many harmonics the fused kernel of a layer may be faster than the folded layer, by the
-            engines' estimates. Without a batch the folded layer then keeps the layer, frozen, and
-            calls it for so many rows. With one, a layer that is faster at that number stays as it
-            is, frozen, and a warning names it; the others keep their coefficients alone.
+        model: Any module, such as a `QKAN`, an `HQKAN`, or a transformer that contains them.
+        strict: Whether a layer without a Fourier series is an error. With False such layers are
+            kept, frozen; printing the result shows which.
+        batch: The number of rows in a call of a layer: samples, or samples times tokens. Folding
+            saves computing the coefficients at every call, which matters most for few rows. With
+            many rows and many harmonics, the fused kernel of a layer may be faster than the folded
+            layer, by the estimates of the engines. Without `batch`, the folded layer then also
+            keeps the layer, frozen, and calls it for that many rows. With `batch`, a layer that is
+            faster at that number is kept, frozen, and a warning names it; the others keep only
+            their coefficients.
 
     Returns:
         The copy. A `QKANLayer` itself becomes a `FoldedLayer`.
 
     Raises:
-        QKANError: No `QKANLayer` and no `DARUAN` in the model; layers that cannot be folded, each
-            with its reason; a batch below 1.
+        QKANError: The model contains no `QKANLayer` and no `DARUAN`; layers cannot be folded, each
+            with its reason; the batch is below 1.
 
     Warns:
-        UserWarning: Layers that are faster as they are.
+        UserWarning: Layers are kept because they are faster than folded ones.
 
     Example:
         >>> import torch
@@ -228,7 +233,7 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int | None = None) -> 
         if isinstance(part, kinds) and part not in done
     }
     if not layers:
-        raise QKANError(f"fold: {type(model).__name__} has no QKANLayer and no DARUAN in it.")
+        raise QKANError(f"fold: the {type(model).__name__} contains no QKANLayer and no DARUAN.")
     if batch is not None:
         check_size("batch", batch)
     refused = {n: reason for n, part in layers.items() if (reason := _refuse(part)) is not None}
@@ -238,14 +243,14 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int | None = None) -> 
             f"fold: {len(refused)} of {len(layers)} layers have no Fourier series:\n"
             + "\n".join(lines)
             + "\nBuild layers with encoding='linear', 'binary' or 'ternary'; or pass strict=False, "
-            "which keeps them as they are and folds the others."
+            "which keeps these layers and folds the others."
         )
     able = {n: part for n, part in layers.items() if n not in refused}
     kept = [] if batch is None else [n for n, part in able.items() if _slower_folded(part, batch)]
     if kept:
         warnings.warn(
-            f"fold: for {batch} rows a call the engines are estimated to be faster than folded "
-            f"layers in place of {', '.join(kept)}, which stay as they are.",
+            f"fold: for batch={batch} the engines are estimated to be faster than folded layers in "
+            f"place of {', '.join(kept)}, which are kept.",
             stacklevel=2,
         )
     folded = copy.deepcopy(model)
@@ -264,7 +269,7 @@ def fold(model: nn.Module, *, strict: bool = True, batch: int | None = None) -> 
 
 
 def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Put `make(module)` in the place of every module, inner ones first, a shared one once."""
+    """Replace every module by `make(module)`, inner ones first and shared ones once."""
     made: dict[nn.Module, nn.Module] = {}
     for name, module in reversed([*model.named_modules(remove_duplicate=False)]):
         if module not in made:
@@ -276,7 +281,7 @@ def _replaced(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Mo
 
 
 def _refuse(part: QKANLayer | DARUAN) -> str | None:
-    """Say why a layer or an activation cannot be folded; None where it can."""
+    """Say why a layer or an activation cannot be folded, or return None if it can."""
     return refuse_activation(part) if isinstance(part, DARUAN) else refuse_fold(part)
 
 
@@ -287,10 +292,10 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
     request = fourier_request(layer)._replace(batch=batch)
     product, engine = get_engine("fourier"), select(layer.engine, request)
     if engine.name != "numba":
-        # the cost of the product alone, its coefficients being known
+        # the cost of the product alone, since its coefficients are known
         folded = product.cost(request) - product.cost(request._replace(batch=0))
         return folded > engine.cost(request)
-    # the engines estimate training steps, and here only forward passes are compared
+    # the engines estimate training steps, but here only forward passes are compared
     turns = sum(rotation.encoding is not None for rotation in request.program.rotations)
     waves = 2 * round(request.program.bandwidth(request.fixed_scale or ()))
     folded = _FOLDED_CALL + _WAVE * batch * layer.in_features * waves
@@ -298,7 +303,7 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
 
 
 def _most_rows(layer: QKANLayer) -> int | None:
-    """The rows of a call up to which folding saves time; None where it always does."""
+    """The most rows of a call for which folding saves time; None if it always does."""
     if not _slower_folded(layer, _MOST_ROWS):
         return None
     fewest, most = 0, _MOST_ROWS
@@ -309,30 +314,30 @@ def _most_rows(layer: QKANLayer) -> int | None:
 
 
 def refuse_fold(layer: QKANLayer) -> str | None:
-    """Say why a layer cannot be folded; None where it can."""
+    """Say why a layer cannot be folded, or return None if it can."""
     if type(layer).forward is not QKANLayer.forward:
-        return f"{type(layer).__name__} has a forward of its own"
+        return f"{type(layer).__name__} has a forward method of its own"
     if is_hooked(layer):
         return "it has hooks, which a folded layer would not call"
     if layer.activations is not None:
-        return "its activations are computed elsewhere at the moment, such as on a device"
+        return "its activations are currently computed elsewhere, such as on a device"
     if layer.circuit.reads_several:
         return f"it reads several observables, {layer.circuit.observable!r}"
     if layer.readout != "z":
-        return f"readout={layer.readout!r} is no trigonometric polynomial"
+        return f"readout={layer.readout!r} is not a trigonometric polynomial"
     if layer.theta.is_meta:
         return "its parameters are on the device 'meta' and have no values"
     return get_engine("fourier").refuse(fourier_request(layer))
 
 
 def fourier_request(layer: QKANLayer) -> Request:
-    """The request of a layer to the `fourier` engine, for an empty batch."""
+    """Return the request of a layer to the `fourier` engine for an empty batch."""
     return request_of(layer, layer.weight.new_empty(0, layer.in_features))
 
 
 @torch.no_grad()
 def _coefficients(layer: QKANLayer) -> Tensor:
-    """Coefficients of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, o = 1 for groups."""
+    """Coefficients of 1, cos x, sin x, cos 2x, …: (1 + 2n, o, i) in float64, with groups o is 1."""
     angles = [t.double() for t in edge_angles(layer)]
     request = fourier_request(layer)
     reach = 2 * round(layer.program.bandwidth(request.fixed_scale or ())) + 3

@@ -1,4 +1,4 @@
-"""`FoldedActivation`: an activation after `fold`, the waves of its circuits known."""
+"""`FoldedActivation`: an activation after `fold`, with the waves of its circuits precomputed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from qkan.simulators.waves import wave_recipe
 
 
 class FoldedActivation(nn.Module):
-    """What a `DARUAN` computes, without its circuits: its base plus a sum of sinusoids.
+    """The function of a `DARUAN` without its circuits: its base plus a sum of sinusoids.
 
     y = base(x) + constant_g + Σ_n A_gn·cos ω_gn·x + B_gn·sin ω_gn·x, elementwise. The scales may be
-    trained or fixed. It has one buffer and no parameters but those of its base.
+    trained or fixed. It has one buffer, and no parameters except those of its base.
 
     Args:
         activation: The activation to fold, which is not changed.
 
     Attributes:
         waves: (1 + 3n, g), as `DARUAN.waves` returns them.
-        base: That of the activation.
+        base: The base of the activation.
 
     Shapes:
         x (…, f) → (…, f).
@@ -46,37 +46,40 @@ class FoldedActivation(nn.Module):
         self.register_buffer("waves", waves.to(wide).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, f) → (…, f)."""
+        """Map (…, f) → (…, f)."""
         if self.features is not None and not is_tracing():
             check_features(x, self.features, x.dtype if isinstance(x, Tensor) else torch.float32)
         return with_waves(self, self.base, x, self.waves)
 
     def config(self) -> NoReturn:
-        """Raise, because a folded activation has no circuit that would build it again.
+        """Raise, since a folded activation has no circuit from which it could be built again.
 
         Raises:
             QKANError: Always.
         """
-        raise QKANError("A folded activation keeps no circuit; save the model that was folded.")
+        raise QKANError(
+            "A folded activation keeps no circuit, so it cannot be saved; save the model that was "
+            "folded."
+        )
 
     def extra_repr(self) -> str:
-        """The size, the groups and the waves."""
+        """Return the size, the number of groups and the number of waves."""
         count, groups = len(self.waves) // 3, self.waves.shape[1]
         return f"{self.features}, group={groups}, waves={count}"
 
 
 def refuse_activation(activation: DARUAN) -> str | None:
-    """Say why an activation cannot be folded; None where it can."""
+    """Say why an activation cannot be folded, or return None if it can."""
     if type(activation).forward is not DARUAN.forward:
-        return f"{type(activation).__name__} has a forward of its own"
+        return f"{type(activation).__name__} has a forward method of its own"
     if is_hooked(activation):
         return "it has hooks, which a folded activation would not call"
     if activation.activations is not None:
-        return "its values are computed elsewhere at the moment, such as on a device"
+        return "its values are currently computed elsewhere, such as on a device"
     if activation.theta.is_meta:
         return "its parameters are on the device 'meta' and have no values"
     if activation.circuit.uses_arccos:
-        return "an arccos encoding makes φ no trigonometric polynomial in x"
+        return "with an arccos encoding φ is not a trigonometric polynomial in x"
     if activation.waves() is None:
-        return "its circuit has more frequencies than are worth a sum"
+        return "its circuit has too many frequencies for a sum of waves"
     return None

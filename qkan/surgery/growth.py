@@ -1,9 +1,9 @@
-"""Searches for how a circuit can have one repetition more and the same activation.
+"""Search for a circuit with one more repetition and the same activation.
 
-The longer circuit is the shorter one with one block of gates put in. The block does nothing where
-the state is an eigenstate of its rotations, where the observable commutes with them, or where its
-angles cancel. The search tries out which of these holds, and for which angles, at random parameters
-and inputs: analytic functions that are equal at a few random points are equal everywhere.
+The longer circuit is the shorter one with an additional block of gates. The block has no effect if
+the state is an eigenstate of its rotations, if the observable commutes with them, or if its angles
+cancel. The search finds out at random parameters and inputs for which angles one of these holds:
+analytic functions that agree at a few random points agree everywhere.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from qkan.simulators import expectation_of, simulate
 
 _QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
 _MOST_NEAR, _MOST_INSIDE = 4, 2
-"""Angles that are turned at most: for a block near an end of the circuit, and for one inside."""
+"""The most angles that are turned, for a block near an end of the circuit and for one inside."""
 _ROWS = 6
-"""Random parameters and inputs that are tried."""
+"""The number of random parameters and inputs that are tried."""
 _EXACT = 1e-12
 _NEW = -1
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How the parameters of a circuit become those of a longer one with the same activation.
+    """The rule by which the parameters of a circuit become those of a longer equivalent one.
 
     Attributes:
-        circuit: The longer one.
-        theta: For each of its theta slots the slot of the shorter circuit whose value it takes, -1
+        circuit: The longer circuit.
+        theta: For each of its theta slots, the slot of the shorter circuit whose value it takes; -1
             for a new slot.
-        constant: For each of its theta slots the radians that are added; a new slot begins there.
-        encoding: For each of its encodings the one of the shorter circuit, -1 for the new one.
+        constant: For each of its theta slots, the angle in radians that is added to that value; the
+            value of a new slot.
+        encoding: For each of its encodings, that of the shorter circuit; -1 for the new one.
         scale: The scale of the new encoding, whose shift is 0.
     """
 
@@ -50,27 +51,27 @@ class Growth:
     scale: float
 
     def grow_theta(self, theta: Tensor) -> Tensor:
-        """(…, k) → (…, k + new)."""
+        """Map (…, k) → (…, k + number of new slots)."""
         return _taken(theta, self.theta, self.constant)
 
     def grow_encoding(self, value: Tensor, new: float) -> Tensor:
-        """A scale or shift (…, u) → (…, u + 1), the new encoding's being `new`."""
+        """Map a scale or shift (…, u) → (…, u + 1), with `new` for the new encoding."""
         return _taken(value, self.encoding, [new * (u == _NEW) for u in self.encoding])
 
 
 @functools.lru_cache(maxsize=1024)
 def find_growth(short: Circuit, long: Circuit, scales: tuple[float, ...]) -> Growth | None:
-    """Find values of the new parameters, and quarter turns of old ones, that change nothing.
+    """Find new parameters, and quarter turns of old ones, that do not change the activation.
 
     Args:
-        short: The circuit as it is.
+        short: The present circuit.
         long: The circuit with one more repetition.
-        scales: The values that the new encoding's scale may have, the best first; when there are
-            several, scales are trained.
+        scales: The allowed scales of the new encoding, the best one first; several mean that scales
+            are trained.
 
     Returns:
-        The growth with the fewest angles that are not 0, in which every new parameter gets a
-        gradient within two steps if such a growth exists; None when nothing keeps the activation.
+        The growth with the fewest non-zero angles, preferably one in which every new parameter gets
+        a gradient within two steps; None if no growth keeps the activation.
     """
     alignments = _alignments(short, long)
     size = len(long.gates) - len(short.gates)
@@ -94,13 +95,13 @@ def find_growth(short: Circuit, long: Circuit, scales: tuple[float, ...]) -> Gro
 
 @dataclass(frozen=True)
 class _Alignment:
-    """One way to cut a block out of the longer circuit so that the shorter one remains.
+    """One way to remove a block from the longer circuit such that the shorter one remains.
 
     Attributes:
         start: The first gate of the block.
         theta: As in `Growth`.
         encoding: As in `Growth`.
-        adjustable: Theta slots of the longer circuit that may be turned, the new ones first.
+        adjustable: The theta slots of the longer circuit that may be turned, the new ones first.
     """
 
     start: int
@@ -119,7 +120,7 @@ def _alignments(short: Circuit, long: Circuit) -> list[_Alignment]:
 
 
 def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment | None:
-    """The alignment whose block begins at `start`; None where the rest is not the short circuit."""
+    """The alignment with a block at `start`, or None if the rest is not the short circuit."""
     rest = long.gates[:start] + long.gates[start + size :]
     renamed: dict[Theta | Encoding, Theta | Encoding] = {}
     for old, other in zip(short.gates, rest, strict=True):
@@ -139,12 +140,12 @@ def _aligned(short: Circuit, long: Circuit, start: int, size: int) -> _Alignment
     before, after = long.gates[:start][::-1], long.gates[start + size :]
     slots = ([g.angle.index for g in p if isinstance(g.angle, Theta)] for p in (before, after))
     beside = [k for nearest_first in slots for k in nearest_first[:1]]
-    # new angles come first, because turning an old one rounds it
+    # new angles come first, since turning an old one rounds it
     return _Alignment(start, theta, encoding, tuple(dict.fromkeys(new + beside)))
 
 
 def _same_kind(old: Gate, new: Gate) -> bool:
-    """Whether two gates are equal up to the numbers of theta slots and encodings."""
+    """Whether two gates are equal except for the numbers of their theta slots and encodings."""
     if old.name != new.name or type(old.angle) is not type(new.angle):
         return False
     if isinstance(old.angle, Encoding) and isinstance(new.angle, Encoding):
@@ -153,12 +154,12 @@ def _same_kind(old: Gate, new: Gate) -> bool:
 
 
 def _plain(angle: Theta | Encoding) -> Theta | Encoding:
-    """An angle as a key: an encoding without the gate's arccos."""
+    """Return an angle as a key, without the arccos of an encoding."""
     return angle if isinstance(angle, Theta) else Encoding(angle.index)
 
 
 def _constants(place: _Alignment, turns: int) -> Iterator[tuple[float, ...]]:
-    """All ways to turn so many new or neighbouring angles by quarters."""
+    """Yield all ways to turn so many new or neighbouring angles by quarter turns."""
     for slots in itertools.combinations(place.adjustable, turns):
         for values in itertools.product(_QUARTERS, repeat=turns):
             turned = dict(zip(slots, values, strict=True))
@@ -166,7 +167,7 @@ def _constants(place: _Alignment, turns: int) -> Iterator[tuple[float, ...]]:
 
 
 def _unchanged(short: Circuit, candidates: list[Growth]) -> list[Growth]:
-    """The candidates with the shorter circuit's activation at random parameters and inputs."""
+    """The candidates that have the shorter circuit's activation at random parameters and inputs."""
     if not candidates:
         return []
     x, theta, scale, shift = _draw(short, candidates)
@@ -181,7 +182,7 @@ def _unchanged(short: Circuit, candidates: list[Growth]) -> list[Growth]:
 
 
 def _learns(short: Circuit, growth: Growth, *, trained_scale: bool) -> bool:
-    """Whether each new parameter that can matter has a gradient after one step of descent."""
+    """Whether each new parameter that can have an effect gets a gradient after one step."""
     x, theta, scale, shift = _draw(short, [growth])
     start = [
         growth.grow_theta(theta[0]),
@@ -213,7 +214,7 @@ def _gradients(circuit: Circuit, x: Tensor, values: list[Tensor]) -> list[Tensor
 
 
 def _draw(circuit: Circuit, growths: list[Growth]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Random x (n,), theta (n, k), scale and shift (n, u), whose encodings an arccos can take."""
+    """Random x (n,), theta (n, k), scale and shift (n, u), within the domain of an arccos."""
     largest = max(1.0, *(abs(growth.scale) for growth in growths))
     generator = torch.Generator().manual_seed(0)
     sizes = (1, circuit.num_theta, circuit.num_encodings, circuit.num_encodings)
@@ -236,5 +237,5 @@ def _activation(circuit: Circuit, x: Tensor, theta: Tensor, scale: Tensor, shift
 def _taken(old: Tensor, origin: Sequence[int], constant: Sequence[float]) -> Tensor:
     """Take entries `old[…, origin]`, 0 for a new one, and add constants."""
     padded = torch.cat([old, old.new_zeros(*old.shape[:-1], 1)], -1)
-    # the padding stands where the index -1 points to
+    # the padding is at the end, where the index -1 points
     return padded[..., list(origin)] + old.new_tensor(constant)

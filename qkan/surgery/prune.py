@@ -1,4 +1,4 @@
-"""`prune`: leave out the edges and nodes that do not matter; `compact`: make what is left small."""
+"""`prune` removes edges and nodes that do not matter; `compact` makes the result smaller."""
 
 from __future__ import annotations
 
@@ -41,35 +41,36 @@ def prune(
     keep_mean: bool = False,
     remove_nodes: bool = True,
 ) -> Model:
-    """Return a copy of the model without the edges and hidden nodes that score low on data.
+    """Return a copy of the model without the edges and hidden nodes that have low scores on data.
 
-    Edges are masked; hidden nodes without an edge to or from them are taken out, so that layers
-    become narrower (`compact`). The numbers of inputs and outputs stay: the pruned model takes the
-    same x, and ignores an input whose edges are all masked. It computes exactly what the masked
-    model does; a masked edge stays masked.
+    Edges are masked, and hidden nodes without an edge to or from them are removed, so that layers
+    become narrower (`compact`). The numbers of inputs and outputs do not change: the pruned model
+    takes the same x, and ignores an input whose edges are all masked. Removing nodes does not
+    change the function of the masked model. Edges that were masked before stay masked.
 
-    A masked edge adds nothing to its output, not even its mean, though only its spread over the
-    samples was scored. `keep_mean=True` adds the mean to the bias; a few steps of training do too.
+    A masked edge adds nothing to its output, not even its mean, although only its spread over the
+    samples determines its score. `keep_mean=True` adds the mean to the bias; a few steps of
+    training have a similar effect.
 
     Args:
-        model: A `QKANLayer`, or any module with such layers in it. Hidden nodes are those between
-            layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges are pruned.
-            A `DARUAN` in it stays as it is, for it has no edges.
-        x: The model's input, at least two samples: importance is measured on it.
+        model: A `QKANLayer`, or any module that contains such layers. Hidden nodes are those
+            between the layers of a `QKAN` or neighbours in an `nn.Sequential`; elsewhere only edges
+            are pruned. A `DARUAN` is not changed, since it has no edges.
+        x: The model's input, at least two samples, for the scores.
         edge_threshold: Edges with a lower score are masked; 0 keeps all.
-        node_threshold: Hidden nodes with a lower score are taken out, with all their edges.
+        node_threshold: Hidden nodes with a lower score are removed with all their edges.
         score: "attribution" or "variance"; see `importance`.
-        keep_mean: Add each removed edge's mean over x to the bias of its output.
+        keep_mean: Whether to add each removed edge's mean over x to the bias of its output.
         remove_nodes: Whether to make layers narrower; otherwise only masks change.
 
     Returns:
-        The new model, of the same class and options, with its modes, frozen parameters and hooks;
-        no gradients are kept.
+        The new model, of the same class and with the same options, modes, frozen parameters and
+        hooks, but without gradients.
 
     Raises:
-        QKANError: Thresholds that leave no path through a row of layers; a model or x with NaN;
-            fewer than two samples; a threshold or score that cannot be right; `keep_mean` without
-            a bias.
+        QKANError: The thresholds leave no path through a row of layers; the model or x contains
+            NaN; there are fewer than two samples; a threshold or the score is wrong; `keep_mean`
+            without a bias.
 
     Example:
         >>> import torch
@@ -82,7 +83,7 @@ def prune(
     """
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise QKANError(f"prune: {name}={value!r}: a number, 0 or more.")
+            raise QKANError(f"prune: {name}={value!r}; wanted a finite number, 0 or more.")
     layers_by_name(unwrapped(model), "prune")
     check_single(model, "prune")
     pruned: Model = copy.deepcopy(unwrapped(model))
@@ -104,16 +105,19 @@ def prune(
 
 
 def _mask(name: str, layer: QKANLayer, keep: Tensor, mean: Tensor | None) -> None:
-    """Mask edges that are not kept, and add their means (o, i), where given, to the bias."""
+    """Mask edges that are not kept, and add their means (o, i), if given, to the bias."""
     if mean is not None:
         if layer.bias is None:
-            raise QKANError(f"prune: keep_mean=True, but {name or 'the layer'} has no bias for it.")
+            raise QKANError(
+                f"prune: keep_mean=True needs a bias, but {name or 'the layer'} has none; leave "
+                "keep_mean out."
+            )
         layer.bias.add_((mean * ~keep).sum(-1))
     layer.mask *= keep
 
 
 def _check_path(chain: Chain, cause: str) -> None:
-    """Raise unless some output of the row depends on some input."""
+    """Raise unless at least one output of the row of layers depends on an input."""
     reached = torch.ones_like(chain[0][1].mask[0], dtype=torch.bool)
     for name, layer in chain:
         reached = ((layer.mask != 0) & reached).any(-1)
@@ -128,18 +132,17 @@ def _check_path(chain: Chain, cause: str) -> None:
 def compact(model: Model) -> Model:
     """Return a copy of the model without the hidden nodes that its masks make useless.
 
-    A hidden node is useless where no edge leads from it. Where no edge leads to it, it is a
-    constant: what it adds goes to the biases of the next layer, or the node stays where that layer
-    has none. Use it after masking edges by hand, `layer.mask[o, i] = 0`; the outputs stay the same.
-
-    With groups, the inputs that are left keep their activations: in fewer groups where these still
-    divide the inputs evenly, else in one group for each input.
+    A hidden node is useless if no edge leads from it. If no edge leads to it, it is a constant: its
+    contribution is added to the biases of the next layer, or the node stays if that layer has none.
+    Use this function after masking edges by hand, `layer.mask[o, i] = 0`; the outputs do not
+    change. With groups, the remaining inputs keep their activations: in fewer groups if these still
+    divide the inputs evenly, otherwise in one group for each input.
 
     Args:
         model: As in `prune`.
 
     Raises:
-        QKANError: No path is left through a row of layers; parameters computed by
+        QKANError: No path is left through a row of layers; parameters are computed by
             `torch.nn.utils.parametrize`.
 
     Example:
@@ -180,7 +183,7 @@ def _absorb_constants(before: QKANLayer, after: QKANLayer) -> Tensor:
 
 
 def _keep_nodes(before: QKANLayer, after: QKANLayer, keep: Tensor) -> None:
-    """Take nodes between two layers out of both, in place."""
+    """Remove nodes between two layers from both of them, in place."""
     if keep.all():
         return
     index = keep.nonzero().flatten()
@@ -194,7 +197,7 @@ def _keep_nodes(before: QKANLayer, after: QKANLayer, keep: Tensor) -> None:
 
 
 def _rows_of_angles(layer: QKANLayer, index: Tensor) -> tuple[Tensor, int, int | None]:
-    """The rows of theta, scale and shift that kept inputs need, their dimension, and the groups."""
+    """The rows of theta, scale and shift for the kept inputs, their dimension, and the groups."""
     if layer.group is None:
         return index, 1, None
     used = index * layer.group // layer.in_features

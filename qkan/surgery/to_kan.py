@@ -1,4 +1,4 @@
-"""`to_kan` and `from_kan`: from circuits on the edges to splines, and back."""
+"""`to_kan` and `from_kan`: convert circuits on the edges to splines, and back."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from qkan.nn.splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
 from qkan.simulators import expectation
 
 _POINTS = 12
-"""Points of a fit for each number that is fitted."""
+"""The number of points of a fit for each number that is fitted."""
 _LEAST, _MOST, _PER_PERIOD = 5, 4096, 8
-"""Intervals of a grid, at least and at most, and for each period of an activation."""
+"""The least and the most intervals of a grid, and the number for a period of an activation."""
 _LARGE = 0.02
-"""A deviation from the model that is a larger share of an output's spread is warned of."""
+"""A larger deviation from the model, as a share of an output's spread, gives a warning."""
 
 
 def to_kan(
@@ -51,29 +51,30 @@ def to_kan(
 ) -> SplineKAN:
     """Return a spline KAN with the same activations: a least-squares spline on every edge.
 
-    This is the transfer to splines of arXiv 2509.14026. The result can be trained on with `fit`;
-    `qkan.io.kan_files` writes files that pykan and efficient-kan load.
+    This is the transfer to splines of arXiv 2509.14026. The result can be trained further with
+    `fit`; `qkan.io.kan_files` writes files that pykan and efficient-kan load.
 
     Args:
         model: A `QKAN` or a `QKANLayer`.
-        x: (…, i) data, which sets the range of every node and so its grid.
-        grid: Intervals of every grid. The error of a smooth activation falls with its
-            (degree + 1)-th power. None takes 5, and more where the activations are faster: 8 for
-            each period of their highest frequency within the range of a node.
-        degree: Degree of the splines.
-        margin: How far grids reach beyond the range of the data, as a share of it.
-        adaptive: From 0, equidistant knots, to just below 1, knots at the quantiles of the data.
+        x: (…, i) data, which give the range and thus the grid of every node.
+        grid: The number of intervals of every grid. The error of a smooth activation falls with its
+            (degree + 1)-th power. None takes 5, or more for fast activations: 8 for each period of
+            their highest frequency within the range of a node.
+        degree: The degree of the splines.
+        margin: How far the grids reach beyond the range of the data, as a share of that range.
+        adaptive: From 0, for equidistant knots, to just below 1, for knots at the quantiles of the
+            data.
 
     Returns:
         A `SplineKAN` in the dtype and on the device of the model. Its `deviation` is the root mean
-        square of its difference from the model on x; a `ScaleWarning` is given where that is more
-        than 2 % of an output's spread. A base activation that all layers share and spline KANs
-        know (silu, identity) is kept with its weights. Otherwise, and in the first layer behind an
-        `input_range`, it becomes part of the splines.
+        square of its difference from the model on x; a `ScaleWarning` is given if that is more than
+        2 % of an output's spread. A base activation that all layers share and that spline KANs have
+        (silu, identity) is kept with its weights. Otherwise, and in the first layer of a model with
+        an `input_range`, it becomes part of the splines.
 
     Raises:
-        QKANError: A model that is no QKAN, data of another width, numbers that are not finite, or
-            an option out of its range.
+        QKANError: The model is of another kind, the data have another width, a value is not finite,
+            or an option is out of its range.
 
     Example:
         >>> import torch
@@ -87,11 +88,11 @@ def to_kan(
     """
     check_size("degree", degree)
     if grid is not None:
-        check_size("grid", grid, " Or None.")
+        check_size("grid", grid, "Or pass None.")
     if not 0 <= margin < math.inf:
-        raise QKANError(f"margin={margin!r}: a share of the range, 0 or more.")
+        raise QKANError(f"margin={margin!r}; wanted a share of the range, 0 or more.")
     if not 0 <= adaptive < 1:
-        raise QKANError(f"adaptive={adaptive!r}: a share from 0 to below 1.")
+        raise QKANError(f"adaptive={adaptive!r}; wanted a share from 0 to below 1.")
     network = exact_network(model, "to_kan")
     layers, mapped = network.rows, network.input_range is not None
     values = node_values(network, check_inputs(network, x, "to_kan"))
@@ -119,7 +120,7 @@ def to_kan(
 
 
 def _intervals(layer: QKANLayer, values: Tensor) -> int:
-    """Intervals that resolve the fastest activation of a layer over the range of its inputs."""
+    """The number of intervals that resolve the fastest activation of a layer."""
     if layer.circuit.uses_arccos:
         # the activation is a polynomial of that degree, with roots at its ends
         return max(_LEAST, _PER_PERIOD * layer.circuit.num_encodings)
@@ -131,11 +132,11 @@ def _intervals(layer: QKANLayer, values: Tensor) -> int:
 
 @torch.no_grad()
 def _measure(kan: SplineKAN, values: list[Tensor], grid: int) -> None:
-    """Set the deviation from the model's outputs on its inputs, and warn where it is large."""
+    """Set the deviation from the model's outputs on its inputs, and warn if it is large."""
     wanted = values[-1]
     error = (kan(values[0]) - wanted).square().mean(0).sqrt()
     kan.deviation = error.square().mean().sqrt().item()
-    # the spread of an output that does not vary is taken as a share of its size
+    # for an output that does not vary, a share of its size takes the place of its spread
     spread = torch.maximum(wanted.std(0, correction=0), 1e-3 * wanted.abs().amax(0))
     share = error / spread.clamp_min(1e-12)
     if share.max() > _LARGE:
@@ -144,20 +145,20 @@ def _measure(kan: SplineKAN, values: list[Tensor], grid: int) -> None:
             f"to_kan: output {o} of the spline KAN deviates from the model on x by "
             f"{error[o].item():.3g} (root mean square), {100 * share[o].item():.3g} % of its "
             f"spread, with grid={grid}. Pass a finer grid, such as grid={2 * grid}, or train it "
-            "on: fit(kan, (x, model(x).detach())).",
+            "further: fit(kan, (x, model(x).detach())).",
             ScaleWarning,
         )
 
 
 def _domain(values: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Lowest and highest point of each grid: a little beyond the range of values (b, i)."""
+    """The lowest and the highest point of each grid, a little beyond the range of values (b, i)."""
     low, high = values.aminmax(dim=0)
     room = margin * (high - low) + 1e-6 * (1 + low.abs() + high.abs())
     return low - room, high + room
 
 
 def _moved(knots: Tensor, values: Tensor, degree: int, share: float) -> Tensor:
-    """Inner knots moved by a share of the way to the quantiles of the values."""
+    """Move the inner knots by a share of the way to the quantiles of the values."""
     if share == 0:
         return knots
     inner = knots[:, degree + 1 : -degree - 1]
@@ -169,7 +170,7 @@ def _moved(knots: Tensor, values: Tensor, degree: int, share: float) -> Tensor:
 
 
 def _points(knots: Tensor, degree: int, unknowns: int) -> Tensor:
-    """(n, i) points spread over the domain of each grid, the last end left out."""
+    """Return (n, i) points spread over the domain of each grid, without its upper end."""
     share = torch.linspace(0, 1 - 1e-9, _POINTS * unknowns, dtype=knots.dtype)
     low, high = knots[:, degree], knots[:, -degree - 1]
     return low + share.unsqueeze(-1) * (high - low)
@@ -197,26 +198,26 @@ def from_kan(
     steps: int = 20,
     **options: Unpack[LayerOptions],
 ) -> QKAN:
-    """Return a QKAN fitted to the edges of a spline KAN, by least squares on a grid of each edge.
+    """Return a QKAN that is fitted to each edge of a spline KAN by least squares.
 
     Every edge's weight·φ + constant is fitted to its spline from several random starts at once.
-    Weight and constant are solved for exactly at every trial of the angles, and the best start is
+    Weight and constant are solved exactly for every trial of the angles, and the best start is
     kept. Base activation and biases are those of the KAN. A spline with kinks or noise needs more
     `reps`; afterwards `fit(model, (x, kan(x)))` fits all edges together.
 
     Args:
-        kan: A `SplineKAN`, or whatever `qkan.io.kan_files.read_kan` reads: a pykan model, the path
-            of its checkpoint, an efficient-kan model, a state_dict of either.
-        starts: Random starts of each edge.
-        steps: LBFGS steps of each layer.
-        **options: The options of every `QKANLayer` but base, group, readout, bias and start; the
-            encoding is trainable.
+        kan: A `SplineKAN`, or anything that `qkan.io.kan_files.read_kan` reads: a pykan model, the
+            path of its checkpoint, an efficient-kan model, or a state_dict of either.
+        starts: The number of random starts of each edge.
+        steps: The number of LBFGS steps for each layer.
+        **options: The options of every `QKANLayer` except base, encoding, group, readout, bias and
+            start.
 
     Returns:
         A QKAN of the same widths, in the dtype of the KAN unless an option says otherwise.
 
     Raises:
-        QKANError: Something that is no spline KAN, or an option out of its range.
+        QKANError: The argument is not a spline KAN, or an option is out of its range.
 
     Example:
         >>> import torch
@@ -232,7 +233,9 @@ def from_kan(
     check_size("steps", steps)
     taken = {"base", "group", "readout", "bias", "encoding", "start"} & set(options)
     if taken:
-        raise QKANError(f"from_kan: {sorted(taken)} follow from the KAN; leave them out.")
+        raise QKANError(
+            f"from_kan: the options {sorted(taken)} follow from the KAN; leave them out."
+        )
     check_layer_options("from_kan", options)
     rows = read_kan(kan).rows
     return QKAN.from_layers([_layer(row, starts, steps, options) for row in rows])
@@ -262,7 +265,7 @@ def _layer(row: SplineLayer, starts: int, steps: int, options: LayerOptions) -> 
 def _start(
     circuit: Circuit, row: SplineLayer, starts: int, generator: torch.Generator | None
 ) -> list[Tensor]:
-    """Random theta (s·o, i, k), scale and shift (s·o, i, u); inputs fill about half a period."""
+    """Draw theta (s·o, i, k), scale and shift (s·o, i, u), so that inputs fill half a period."""
     low, high = row.domain
     shape = (starts * row.out_features, row.in_features)
 
@@ -286,7 +289,7 @@ def _fit_edges(
         points: (n, i).
         curves: (n, o, i).
         start: Theta, scale and shift of s starts, (s·o, i, …).
-        steps: Steps of LBFGS.
+        steps: The number of steps of LBFGS.
 
     Returns:
         Theta, scale and shift (o, i, …), a and d (o, i).

@@ -1,1 +1,1 @@
-"""Columns in, predictions out: reading tables, table models, estimators."""
+"""Tables: reading CSV files, models of tables, and scikit-learn estimators."""

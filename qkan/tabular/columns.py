@@ -1,4 +1,4 @@
-"""`Column`: what a column of a table holds, inferred once, and how its cells become numbers."""
+"""`Column`: the kind of a column of a table, inferred once, and its encoding as numbers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 from qkan.errors import QKANError
 
 MISSING = {"", "na", "n/a", "#n/a", "nan", "nat", "<na>", "null", "none", "?"}
-"""Texts of missing cells, in lower case. The cells of a target are never compared with these."""
+"""The texts of missing cells, in lower case; not applied to the cells of a target."""
 
 RARE_SHARE, MOST = 0.01, 30
-"""A value becomes a category if it has this share of the rows, and two or more; a column has at
-most `MOST` categories."""
+"""A value becomes a category if it is in this share of the rows, and in two or more; a column has
+at most `MOST` categories."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(
@@ -35,14 +35,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table as a model reads it.
+    """One column of a table, and how a model reads it.
 
     Attributes:
-        name: Its name in the table.
+        name: The name in the table.
         kind: "number"; "boolean", which becomes 0 or 1; "date", which becomes days since
             1970-01-01; or "category", which becomes a 0 or 1 for each of its values.
         values: The categories, with "" for missing cells; or the words for false and true.
-        other: Whether there is one category for all rare values, which takes new ones too.
+        other: Whether there is one category for all rare values, which also takes new ones.
         format: The format of dates: "iso", or one of `datetime.strptime`.
 
     Example:
@@ -59,7 +59,7 @@ class Column:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the numbers that the column becomes."""
+        """The names of the inputs that the column becomes."""
         if self.kind == "date":
             return (f"{self.name} (days)",)
         if self.kind != "category":
@@ -88,7 +88,7 @@ class Column:
         return Encoded(values[:, None], bad, missing=len(there) - sum(there))
 
     def describe(self) -> str:
-        """What the column was taken for, in a few words; "" for numbers."""
+        """Say in a few words what kind the column is; "" for numbers."""
         if self.kind == "boolean":
             return f"{self.name}: {' and '.join(self.values)} as 0 and 1"
         if self.kind == "date":
@@ -100,28 +100,28 @@ class Column:
 
     @property
     def example(self) -> str:
-        """The last day of 2024 as the column's dates are written."""
+        """The last day of 2024 in the format of the column's dates."""
         last = datetime(2024, 12, 31, tzinfo=UTC)
         return last.date().isoformat() if self.format == "iso" else last.strftime(self.format)
 
     def tell_unseen(self, encoded: Encoded) -> str:
-        """What to tell of cells of this column with categories that it does not know."""
+        """Return the message for cells with categories that the column does not know."""
         names, known = (
             ", ".join(value or "(missing)" for value in values[:5]) + ", …" * (len(values) > 5)
             for values in (encoded.unseen, self.values)
         )
         return (
-            f"Column {self.name!r} has categories that training never had: {names}, in "
-            f"{encoded.strange} of {len(encoded.values)} rows. Each counts as none of those known "
-            f"({known})."
+            f"Column {self.name!r} has categories that were not in the training data: {names}, in "
+            f"{encoded.strange} of {len(encoded.values)} rows. They count as none of the known "
+            f"ones ({known})."
         )
 
     def config(self) -> dict[str, Any]:
-        """The column as JSON values; `Column(**values)` builds it again."""
+        """Return the column as JSON values; `Column(**values)` builds it again."""
         return {name: value for name, value in asdict(self).items() if value or name == "name"}
 
     def _reader(self, decimal: str) -> Callable[[str], float | None]:
-        """The function from a cell that is not missing to its number, or None if it has none."""
+        """The function from a cell that is not missing to its number, or to None if it has none."""
         if self.kind == "number":
             return lambda cell: number(cell, decimal)
         if self.kind == "date":
@@ -145,9 +145,9 @@ class Encoded:
 
     Attributes:
         values: (n, features), NaN for missing cells.
-        bad: Rows whose cells do not fit the column.
-        missing: The number of missing cells, of a column without a category for them.
-        unseen: Categories that the column does not know; all their numbers are 0.
+        bad: The rows whose cells do not fit the column.
+        missing: The number of missing cells, if the column has no category for them.
+        unseen: Categories that the column does not know; they are encoded as zeros.
         strange: The number of cells with such a category.
     """
 
@@ -159,17 +159,17 @@ class Encoded:
 
 
 def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool = False) -> Column:
-    """Infer what a column holds.
+    """Infer the kind of a column from its cells.
 
     Args:
-        name: Its name.
-        cells: Its cells, as texts.
+        name: The name of the column.
+        cells: The cells, as texts.
         decimal: The mark before the decimals of a number.
-        category: Whether it is known to hold categories.
+        category: Whether the column is known to have categories.
 
     Raises:
-        QKANError: Missing cells only; dates whose day and month cannot be told apart; a different
-            text in almost every row, unless it is known to hold categories.
+        QKANError: All cells are missing; day and month of dates cannot be told apart; almost every
+            row has a different text, unless `category` is true.
     """
     words = [cell for cell in cells if not is_missing(cell)]
     if not words:
@@ -186,7 +186,7 @@ def infer(name: str, cells: Sequence[str], decimal: str = ".", *, category: bool
         format_ = _date_format(name, words)
         if format_ is not None:
             return Column(name, "date", format=format_)
-        # a few texts among numbers are typing errors rather than categories
+        # a few texts among numbers are mistakes rather than categories
         if 2 * numbers > len(words) and not codes:
             return Column(name)
     return _categories(name, cells, words, known=category)
@@ -198,7 +198,7 @@ def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known:
     common = sorted(counts, key=lambda value: (-counts[value], value))
     kept = sorted(value for value in common[:MOST] if counts[value] >= least)
     covered = sum(counts[value] for value in kept)
-    # among so many texts some occur twice by chance
+    # among so many texts, some occur twice by chance
     if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
         other = "Numbers are written as 1234.5 and dates as 2024-12-31. "
@@ -218,7 +218,7 @@ def is_missing(cell: str) -> bool:
 
 
 def number(cell: str, decimal: str = ".") -> float | None:
-    """The finite number that a person writes so; None for anything else, such as 1_000 or inf."""
+    """Return the finite number in a cell; None for anything else, such as 1_000 or inf."""
     if decimal != ".":
         cell = cell.replace(".", "_").replace(decimal, ".")
     if not _NUMBER.fullmatch(cell):
@@ -228,7 +228,7 @@ def number(cell: str, decimal: str = ".") -> float | None:
 
 
 def grouped(cells: Sequence[str]) -> str:
-    """A sentence on a cell that is a number but for a mark after its thousands, if there is one."""
+    """Return a sentence about a cell with a mark after its thousands, or "" if there is none."""
     found = next(filter(_GROUPED.fullmatch, cells), None)
     if found is None:
         return ""
@@ -236,8 +236,8 @@ def grouped(cells: Sequence[str]) -> str:
     if len(marks) == 1 and found.count(marks[0]) == 1 and not re.search(r"['\s]", found):
         before, after = found.split(marks[0])
         return (
-            f"The mark in {found!r} may stand after thousands or before decimals: write "
-            f"{before}{after} or {before}.{after}. "
+            f"The mark in {found!r} may separate thousands or decimals: write {before}{after} or "
+            f"{before}.{after}. "
         )
     whole, decimals = found, ""
     if marks and (len({*marks}) == 2 or not re.search(r"[.,]", found[: found.rindex(marks[-1])])):
@@ -247,7 +247,7 @@ def grouped(cells: Sequence[str]) -> str:
 
 
 def days(cell: str, format_: str) -> float | None:
-    """Days since 1970-01-01, in UTC if no zone is given; None if the cell is not such a date."""
+    """Return days since 1970-01-01, in UTC if no time zone is given; None for no such date."""
     try:
         found = (
             datetime.fromisoformat(cell) if format_ == "iso" else datetime.strptime(cell, format_)
@@ -259,7 +259,7 @@ def days(cell: str, format_: str) -> float | None:
 
 
 def _date_format(name: str, words: Sequence[str]) -> str | None:
-    """A format in which every word is a date, if there is one."""
+    """Return a format in which every word is a date, if there is one."""
     able = [f for f in _FORMATS if all(days(word, f) is not None for word in words)]
     if {"%d/%m/%Y", "%m/%d/%Y"} <= {*able} and any(
         days(word, "%d/%m/%Y") != days(word, "%m/%d/%Y") for word in words

@@ -1,4 +1,4 @@
-"""`Estimator`: what the two scikit-learn estimators share, a `TableModel` and its training."""
+"""`Estimator`: the common base of the scikit-learn estimators, a `TableModel` and its training."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _OLD_STATE = ("mean_", "scale_", "range_", "_target_mean", "_target_scale")
 
 FEW_ROWS = 200
-"""With fewer rows early_stopping="auto" holds none out: too few would judge the model."""
+"""With fewer rows, early_stopping="auto" holds none out, since too few would judge the model."""
 
 
 class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
-    """A `QKAN` behind scikit-learn's interface; see `QKANRegressor` for the parameters."""
+    """A `QKAN` with scikit-learn's interface; `QKANRegressor` describes the parameters."""
 
     @guided(ESTIMATOR, positional=2, instead="QKANRegressor(hidden=(5,), reps=1), options by name")
     def __init__(
@@ -110,18 +110,18 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network on X (n, features) and y.
 
-        Samples that occur several times become one whose weight is their sum, and samples of
-        weight 0 are left out. So a weight of 2 gives the same model as a repeated sample, to the
-        last bit and in any order, and a factor of all weights changes nothing.
+        Equal samples are merged into one with the sum of their weights, and samples of weight 0 are
+        left out. So a weight of 2 gives the same model as a repeated sample, to the last bit and in
+        any order, and a common factor of all weights changes nothing.
 
         Args:
-            X: (n, features) array or data frame. A missing value, NaN, is read as the feature's
-                mean, and one more input of the network marks it.
+            X: (n, features) array or data frame. A missing value, NaN, is replaced by the feature's
+                mean, and an additional input of the network marks it.
             y: (n,), or (n, targets) for a regressor.
-            sample_weight: (n,) numbers, 0 or more; None for 1 each.
+            sample_weight: (n,) numbers of 0 or more; None means 1 each.
 
         Raises:
-            ValueError: Data or an option that cannot be right.
+            ValueError: The data or an option is wrong.
         """
         goes_on = bool(self.warm_start) and hasattr(self, "model_")
         if goes_on:
@@ -178,8 +178,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             return {"optimizer": self.optimizer, **rates, "steps": steps}
         if self.angle_lr is not None:
             raise QKANError(
-                f"angle_lr={self.angle_lr!r} with LBFGS, which has one step for all parameters; "
-                "leave it out, or pass optimizer='adam' or 'adamw'."
+                f"angle_lr={self.angle_lr!r} was passed with LBFGS, which has one step length for "
+                "all parameters; leave it out, or pass optimizer='adam' or 'adamw'."
             )
         lbfgs = functools.partial(
             LBFGS, lr=1.0 if lr is None else lr, max_iter=20, history_size=10,
@@ -188,11 +188,13 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return {"optimizer": lbfgs, "steps": 20 if steps is None else steps}
 
     def _penalised(self, weight: Array) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss with the penalty, which is left out where validation judges the model."""
+        """The loss with the penalty, which is left out when the model is validated."""
         alpha = number("alpha", self.alpha)
         if alpha is None or not (math.isfinite(alpha) and alpha >= 0):
-            raise QKANError(f"alpha={self.alpha!r}: a finite number from 0, which is no penalty.")
-        # the number of rows and not the sum of their weights, which may be 1
+            raise QKANError(
+                f"alpha={self.alpha!r}; wanted a finite number, 0 (no penalty) or more."
+            )
+        # the number of rows, not the sum of their weights, which may be 1
         strength = alpha / np.count_nonzero(weight)
 
         def loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -217,14 +219,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         targets = self._targets(y, first=first)
         if first:
             self._gaps = np.flatnonzero(np.isnan(X).any(0))
-        # the means are not known before the start, which puts them in place of the zeros
+        # the means are not known yet; `_start` puts them in place of the zeros
         mean = np.zeros(X.shape[1]) if first else self.mean_
         return with_marks(X, self._gaps, mean), targets, self._weights(y, weight)
 
     def _start(self, X: Array, y: Array, weight: Array) -> None:
-        """Set the scales, and build the network in its start; X gets its means in its gaps."""
+        """Set the scales and build the network; missing values in X are replaced by means."""
         if self.dtype not in DTYPES:
-            raise QKANError(f"dtype={self.dtype!r}: wanted one of {[*DTYPES]}.")
+            raise QKANError(f"dtype={self.dtype!r}; wanted one of {[*DTYPES]}.")
         mean, scale = self._input_scales(X, weight)
         self._adam = None
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -239,7 +241,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         self._built = network_options(self, self._hidden())
 
     def _input_scales(self, X: Array, weight: Array) -> tuple[Array, Array]:
-        """Mean and spread of the values that are there; X gets the means in its gaps."""
+        """Mean and spread of the present values; missing values in X are replaced by means."""
         mean, scale = moments(X, weight)
         for gap, feature in enumerate(self._gaps, start=X.shape[1] - len(self._gaps)):
             there = X[:, gap] == 0
@@ -250,7 +252,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return mean, scale
 
     def _wrapped(self, network: QKAN, ranges: Array) -> TableModel:
-        """The network as a `TableModel` with plain names, and numbers for classes."""
+        """The network as a `TableModel` with plain names, and with numbers for classes."""
         known = getattr(self, "classes_", None)
         count = network.widths[-1] if known is None else 1
         return TableModel(
@@ -261,11 +263,11 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _held_out(
         self, X: Array, y: Array, weight: Array
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-        """The rows to train on, with some of every class, and those that stop the training."""
+        """The rows to train on, with some of every class, and those for early stopping."""
         x, target = self._tensors(X, y, weight)
         early = self.early_stopping
         if not (isinstance(early, bool | np.bool_) or early == "auto"):
-            raise QKANError(f"early_stopping={early!r}: wanted True, False or 'auto'.")
+            raise QKANError(f"early_stopping={early!r}; wanted True, False or 'auto'.")
         if not (len(X) >= FEW_ROWS if early == "auto" else early):
             return (x, target), None
         share = number("validation_fraction", self.validation_fraction)
@@ -278,7 +280,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if not held.any():
             raise QKANError(
                 f"validation_fraction={self.validation_fraction!r} of {len(X)} different samples "
-                "holds none out: wanted a share between 0 and 1 that leaves some on both sides, or "
+                "holds none out; wanted a share between 0 and 1 that leaves some on both sides, or "
                 "early_stopping=False."
             )
         kept = torch.from_numpy(~held)
@@ -291,7 +293,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return inputs, torch.from_numpy(targets).to(DTYPES[self.dtype])
 
     def _inputs(self, X: Any) -> Tensor:
-        """Inputs (n, i) of the fitted model, in float64 and in the data's units."""
+        """Return the inputs (n, i) of the fitted model, in float64 and in the data's units."""
         check_is_fitted(self, "model_")
         checked = validate_data(
             self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
@@ -300,22 +302,22 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def model_(self) -> QKAN:
-        """The trained network, which reads standardised inputs."""
+        """The trained network, which takes standardised inputs."""
         return self._scaled.network
 
     @property
     def mean_(self) -> Array:
-        """(inputs,), subtracted from the inputs."""
+        """The means (inputs,) that are subtracted from the inputs."""
         return self._scaled.mean.numpy()
 
     @property
     def scale_(self) -> Array:
-        """(inputs,), what the inputs are divided by."""
+        """The scales (inputs,) by which the inputs are divided."""
         return self._scaled.scale.numpy()
 
     @property
     def range_(self) -> Array:
-        """(inputs, 2), the lowest and the highest values of the inputs in training."""
+        """The lowest and the highest values (inputs, 2) of the inputs in training."""
         return np.array(self._scaled.ranges)
 
     def to_module(
@@ -328,18 +330,18 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> TableModel:
         """Return the fitted network as a torch module that works in the units of the data.
 
-        `qkan.save` writes it with names, units and classes, `qkan.run` measures it. It shares its
-        parameters with the estimator.
+        `qkan.save` writes it with names, units and classes, and `qkan.run` measures it. It shares
+        its parameters with the estimator.
 
         Args:
-            columns: Names of the features; the data frame's, or x_1, x_2, … when None. An input
-                that marks missing values is named after its feature.
-            targets: Names of the targets, one for a classifier; y, or y_1, y_2, … when None.
-            unused: Columns that a table may have beside these.
-            table: The columns of the table that the features were made from.
+            columns: The names of the features; None takes those of the data frame, or x_1, x_2, ….
+                An input that marks missing values is named after its feature.
+            targets: The names of the targets, one for a classifier; None takes y, or y_1, y_2, ….
+            unused: Other columns that a table may have.
+            table: The columns of the table from which the features were made.
 
         Raises:
-            QKANError: Names that do not fit.
+            QKANError: The names do not fit.
         """
         check_is_fitted(self, "model_")
         names = self._inputs_named(self._names() if columns is None else [*columns])
@@ -351,7 +353,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         )  # fmt: skip
 
     def plot(self, X: Any, **options: Any) -> Any:
-        """Draw the fitted network as `qkan.plot` does, in the units of the data.
+        """Draw the fitted network by `qkan.plot`, in the units of the data.
 
         Args:
             X: (n, features) data, two samples or more.
@@ -363,7 +365,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return plot(self.to_module(), self._inputs(X), **options)
 
     def view(self, X: Any, **options: Any) -> View:
-        """Show the fitted network as a page for a browser, see `qkan.view`, in the data's units.
+        """Show the fitted network as a page for a browser by `qkan.view`, in the data's units.
 
         Args:
             X: (n, features) data, two samples or more.
@@ -375,15 +377,16 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return view(self.to_module(), self._inputs(X), **options)
 
     def symbolic(self, X: Any, **options: Any) -> Formula:
-        """Return the fitted network as a formula in the data's own units, see `qkan.symbolic`.
+        """Return the fitted network as a formula by `qkan.symbolic`, in the data's units.
 
         Args:
-            X: (n, features) data, which sets the range the formula is measured in.
-            **options: Of `qkan.symbolic`. `names` are the data frame's columns unless given.
+            X: (n, features) data, which give the range over which the formula is measured.
+            **options: Options of `qkan.symbolic`. `names` are the data frame's columns unless
+                given.
 
         Returns:
-            The formula: of a regressor's prediction, of a classifier's decision function. What it
-            says of single edges (`Formula.edges`) is in standard units.
+            The formula of a regressor's prediction or of a classifier's decision function. Its
+            edges (`Formula.edges`) are in standardised units.
         """
         x = self._inputs(X)
         return self._scaled.symbolic(x, **{"names": self._inputs_named(self._names()), **options})
@@ -392,17 +395,17 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return [f"x_{i + 1}" for i in range(self.n_features_in_)]
 
     def _names(self) -> list[str]:
-        """Names of the features."""
+        """The names of the features."""
         return [*getattr(self, "feature_names_in_", self._plain_names())]
 
     def _inputs_named(self, features: list[str]) -> list[str]:
-        """Names of the network's inputs: the features, and the marks of those with gaps."""
+        """The names of the network's inputs: the features, and the marks of missing values."""
         marked = [feature for feature in self._gaps if feature < len(features)]
         return [*features, *(f"{features[feature]} missing" for feature in marked)]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a pickle; version 0.1.0 kept a network and its scales beside each other."""
-        # an option that did not exist when it was written has its default
+        """Read a pickle; version 0.1.0 kept a network and its scales in separate attributes."""
+        # an option that did not exist when the pickle was written has its default
         options = inspect.signature(type(self)).parameters.values()
         state = {option.name: option.default for option in options} | state
         network = state.pop("model_", None)
@@ -419,7 +422,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         return tags
 
-    # what a regressor and a classifier do differently, and what training keeps
+    # attributes that training sets, and methods that differ for regressors and classifiers
 
     classes_: Array
     n_features_in_: int
@@ -443,10 +446,10 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return weight
 
     def _calibrate(self, held: tuple[Tensor, Tensor] | None) -> None:
-        """Fit the probabilities to the samples held out, if there are any; numbers have none."""
+        """Calibrate probabilities on the held-out samples, if any; a regressor has none."""
 
     def _strata(self, y: Array) -> Array:
-        """The stratum of each row; rows are held out of all strata in equal shares."""
+        """The stratum of each row; equal shares of all strata are held out."""
         return np.zeros(len(y))
 
     def _target_scales(self, y: Array, weight: Array) -> dict[str, Array]:
@@ -454,12 +457,12 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return {}
 
     def _standardised(self, y: Array) -> Array:
-        """The targets as the network gives them."""
+        """The targets in the units of the network's outputs."""
         return y
 
 
 def _merged(X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """Keep each different sample once, sorted, with the sum of its weights, if that is not 0."""
+    """Keep each different sample once, sorted, with the sum of its weights, unless that is 0."""
     rows = np.hstack([X, y])[weight > 0]
     found, index = np.unique(rows, axis=0, return_inverse=True)
     merged = np.bincount(index.reshape(-1), weight[weight > 0])

@@ -1,4 +1,4 @@
-"""`QKANRegressor` and `QKANClassifier`: a `QKAN` behind scikit-learn's interface."""
+"""`QKANRegressor` and `QKANClassifier`: a `QKAN` with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -26,52 +26,55 @@ from .estimator_options import logit_factor, moments  # noqa: E402
 from .table_model import class_logits, row_outputs  # noqa: E402
 
 MOST_NODES = 32
-"""The most nodes that a classifier's hidden layer has by itself."""
+"""The most nodes that a classifier's hidden layer has by default."""
 
 
 class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """A `QKAN` that predicts numbers, with scikit-learn's interface.
 
-    Inputs and targets are standardised with the mean and spread of the training data, inside.
-
-    The defaults were chosen on six tables and judged on six others
+    Inputs and targets are standardised internally with the mean and spread of the training data.
+    The defaults were chosen on six tables and tested on six others
     (`experiments/tables/defaults.py`): one repetition, straight lines beside the circuits, and a
     penalty on rough activations.
 
     Args:
-        hidden: Sizes of the hidden layers, or the one size; with () there is none, and the model
-            is a sum of functions of single features.
+        hidden: The sizes of the hidden layers, or a single size. With () there is none, and the
+            model is a sum of functions of single features.
         ansatz: The circuit of every layer; see `QKANLayer` for this and all options up to `engine`.
-        reps: Repetitions. More give finer functions, which a table seldom needs.
+        reps: The number of repetitions. More of them give finer functions, which tables seldom
+            need.
         encoding: The encoding of the data.
         group: The number of shared activations in a layer.
         base: The base activation.
         engine: The simulator.
-        alpha: Strength of the penalty: alpha/n times the mean squared slopes of all edges'
-            functions, n being the number of different samples with weight. A harmonic of frequency
-            k counts k²-fold, a straight line as in ridge regression. Raise it if the model
-            overfits, lower it if the model misses structure in the data; 0 is no penalty.
+        alpha: The strength of the penalty: alpha/n times the mean squared slopes of all edges'
+            functions, where n is the number of different samples with a weight. A harmonic of
+            frequency k counts k²-fold, and a straight line as in ridge regression. Raise alpha if
+            the model overfits, and lower it if the model misses structure in the data; 0 means no
+            penalty.
         optimizer: See `qkan.fit` for this and all options up to `batch_size`.
         lr: The learning rate.
-        angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
-        steps: The number of steps; None: 20 of LBFGS, of 20 iterations each, or 300 of another.
-        tol: A step of LBFGS ends when an iteration lowers the loss by less. Lower it for targets
-            without noise that are to be met exactly.
-        batch_size: Samples in a step; None takes all of them, which "lbfgs" needs.
+        angle_lr: The learning rate of the circuits' angles; see `qkan.fit`. Not with LBFGS.
+        steps: The number of steps; None means 20 for LBFGS, with 20 iterations each, and 300 for
+            another optimizer.
+        tol: A step of LBFGS ends when an iteration lowers the loss by less than this. Lower it for
+            an exact fit to targets without noise.
+        batch_size: The number of samples in a step; None takes all, which "lbfgs" needs.
         early_stopping: Whether to hold out `validation_fraction` of the samples, end with the
-            parameters that were best on them, and stop after `patience` evaluations that were not.
-            "auto" does so with 200 different samples or more.
+            parameters that were best on them, and stop after `patience` evaluations without an
+            improvement. "auto" does so with 200 different samples or more.
         validation_fraction: The share of the samples, of every class, that is held out.
-        patience: Evaluations without a better one before training stops.
-        random_state: Seed of the start, of the batch order and of the samples held out.
+        patience: The number of evaluations without an improvement before training stops.
+        random_state: The seed of the initial values, of the batch order and of the held-out
+            samples.
         dtype: The dtype of the network, "float64" or "float32".
-        warm_start: Whether `fit` continues with the network and the scales of the last call, whose
-            options it must then have: another `hidden`, for instance, is an error.
+        warm_start: Whether `fit` continues with the network and the scales of the last call. The
+            options must then be the same: another `hidden`, for instance, is an error.
         verbose: Whether to show a progress bar.
 
     Attributes:
-        model_: The trained `QKAN`, which reads standardised inputs: the features, and then a 0 or
-            1 for each feature that had missing values.
+        model_: The trained `QKAN`, which takes standardised inputs: the features, and then a 0 or 1
+            for each feature that had missing values.
         history_: The `History` of the training.
         loss_curve_: The training loss after every step, penalty included.
         mean_: (inputs,), what is subtracted from the inputs.
@@ -95,7 +98,7 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """
 
     def predict(self, X: Any) -> Array:
-        """Predictions (n,), or (n, targets) where y had two dimensions."""
+        """Return predictions (n,), or (n, targets) if y had two dimensions."""
         x = self._inputs(X)
         return self._scaled.predict(x)
 
@@ -114,7 +117,10 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         table = y.astype(np.float64).reshape(len(y), -1)
         if not first and table.shape[1] != self.model_.widths[-1]:
-            raise QKANError(f"y has {table.shape[1]} targets, before {self.model_.widths[-1]}.")
+            raise QKANError(
+                f"y has {table.shape[1]} targets, but had {self.model_.widths[-1]} before; pass as "
+                "many as before."
+            )
         return table
 
     def _outputs(self, y: Array) -> int:
@@ -144,42 +150,42 @@ class QKANRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A `QKAN` that predicts classes, with scikit-learn's interface.
 
-    It minimises the cross entropy; its parameters are those of `QKANRegressor` and one more. Where
-    samples are held out (see `early_stopping`), they calibrate the probabilities too: all logits
-    have one factor, 1/temperature, which changes no predicted class. `to_module` keeps it as
-    `target_scale`, so files, formulas and devices have it.
+    It minimises the cross entropy; its parameters are those of `QKANRegressor` and `class_weight`.
+    If samples are held out (see `early_stopping`), they also calibrate the probabilities: all
+    logits are multiplied by 1/temperature, which does not change the predicted classes. `to_module`
+    keeps this factor as `target_scale`, so files, formulas and devices have it, too.
 
     Args:
-        hidden: Sizes of the hidden layers; None for one layer with a node for every class, between
-            5 and 32. See `QKANRegressor` for all options up to `verbose`.
+        hidden: The sizes of the hidden layers. None means one layer with a node for every class,
+            but between 5 and 32 nodes. See `QKANRegressor` for all options up to `verbose`.
         ansatz: The circuit of every layer.
-        reps: Repetitions.
+        reps: The number of repetitions.
         encoding: The encoding of the data.
         group: The number of shared activations in a layer.
         base: The base activation.
         engine: The simulator.
-        alpha: Strength of the penalty.
+        alpha: The strength of the penalty.
         optimizer: See `qkan.fit`.
         lr: The learning rate.
-        angle_lr: That of the angles of circuits; see `qkan.fit`. LBFGS has none.
+        angle_lr: The learning rate of the circuits' angles; see `qkan.fit`. Not with LBFGS.
         steps: The number of steps.
         tol: The change of the loss at which a step of LBFGS ends.
-        batch_size: Samples in a step.
-        early_stopping: Whether to hold samples out and stop by them.
-        validation_fraction: The share that is held out.
-        patience: Evaluations without a better one before training stops.
-        random_state: Seed.
+        batch_size: The number of samples in a step.
+        early_stopping: Whether to hold out samples and to stop early by them.
+        validation_fraction: The share of held-out samples.
+        patience: The number of evaluations without an improvement before training stops.
+        random_state: The seed.
         dtype: The dtype of the network.
         warm_start: Whether `fit` continues with the last network.
         verbose: Whether to show a progress bar.
-        class_weight: Weights of the classes: a dictionary, or "balanced" for the inverse of their
-            frequencies; None for 1 each. With weights the probabilities are no longer those of
-            the data.
+        class_weight: The weights of the classes: a dictionary, or "balanced" for the inverse of
+            their frequencies; None means 1 each. With weights the probabilities are no longer those
+            of the data.
 
     Attributes:
         classes_: The classes, sorted.
-        model_: The trained `QKAN`, as a regressor's; its outputs are logits, one for two classes,
-            else one a class.
+        model_: The trained `QKAN` as in a regressor; its outputs are logits, one for two classes,
+            and otherwise one for each class.
         history_: The `History` of the training.
         loss_curve_: The training loss after every step, penalty included.
         mean_: (inputs,), what is subtracted from the inputs.
@@ -190,7 +196,7 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         feature_names_in_: The names of the features, if the training data were a data frame.
 
     Raises:
-        ValueError: From `fit`, for wrong data or a wrong option, or one class only.
+        ValueError: From `fit`, for wrong data, a wrong option, or only one class.
 
     Example:
         >>> from sklearn.datasets import load_iris
@@ -237,23 +243,23 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         self.class_weight = class_weight
 
     def predict(self, X: Any) -> Array:
-        """The likeliest class of each sample, (n,)."""
+        """Return the most probable class of each sample, (n,)."""
         x = self._inputs(X)
         found: Array = self.classes_[self._scaled.predict(x)]
         return found
 
     def decision_function(self, X: Any) -> Array:
-        """Logits: (n,) for two classes, that of the second; else (n, classes)."""
+        """Return logits: (n,) of the second of two classes, or (n, classes) for more classes."""
         logits = self._logits(X).numpy()
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities (n, classes)."""
+        """Return probabilities (n, classes)."""
         x = self._inputs(X)
         return self._scaled.predict_proba(x)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, (n, classes)."""
+        """Return the logarithms of the probabilities, (n, classes)."""
         return class_logits(self._logits(X)).log_softmax(1).numpy()
 
     def _logits(self, X: Any) -> Tensor:
@@ -266,16 +272,21 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         Args:
             X: (n, features).
             y: (n,).
-            classes: All classes that any batch will have; needed in the first call.
+            classes: All classes that any batch will have; required in the first call.
             sample_weight: (n,), or None.
         """
         known = getattr(self, "classes_", None)
         if classes is None and known is None:
-            raise QKANError("The first partial_fit needs classes=, all that any batch will have.")
+            raise QKANError(
+                "The first partial_fit needs classes=, all classes that any batch will have."
+            )
         if classes is not None:
             found = np.unique(classes)
             if known is not None and not np.array_equal(found, known):
-                raise QKANError(f"classes={found} are not those of before, {known}.")
+                raise QKANError(
+                    f"classes={found} differ from those of the first call, {known}; leave classes "
+                    "out."
+                )
             self.classes_ = found
         return self._continue(X, y, sample_weight)
 
@@ -292,10 +303,13 @@ class QKANClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if not hasattr(self, "classes_"):
             self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise QKANError(f"y has one class only, {self.classes_}: two or more are needed.")
+            raise QKANError(f"y has only one class, {self.classes_}; two or more are needed.")
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            raise QKANError(f"y has the classes {unknown} beside the known ones, {self.classes_}.")
+            raise QKANError(
+                f"y has the classes {unknown}, but the known ones are {self.classes_}; leave such "
+                "samples out, or fit anew."
+            )
         return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
 
     def _weights(self, y: Array, weight: Array) -> Array:

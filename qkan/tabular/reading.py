@@ -1,4 +1,4 @@
-"""Reading CSV files as people write them: every cell as text, and what was found out about them.
+"""Read CSV files as people write them, with every cell as text, and notes on their format.
 
 Messages name the file, the line and the options of `qkan fit` and `qkan predict` that help.
 """
@@ -23,7 +23,7 @@ from .columns import Array, number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 50
-"""The number of lines that the delimiter is found from."""
+"""The number of lines from which the delimiter is found."""
 
 _COMMA_DECIMAL, _POINT_DECIMAL = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -31,7 +31,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written; None where the file shows it.
+    """The format of a file; None where it is found from the file.
 
     Attributes:
         delimiter: The character between cells.
@@ -45,9 +45,9 @@ class Dialect:
         if self.delimiter in ("tab", r"\t"):
             object.__setattr__(self, "delimiter", "\t")
         if self.delimiter is not None and len(self.delimiter) != 1:
-            raise QKANError(f"--delimiter {self.delimiter!r}: wanted one character, or tab.")
+            raise QKANError(f"--delimiter {self.delimiter!r}; wanted one character, or tab.")
         if self.decimal not in (None, ".", ","):
-            raise QKANError(f"--decimal {self.decimal!r}: wanted . or a comma.")
+            raise QKANError(f"--decimal {self.decimal!r}; wanted . or a comma.")
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Table:
 
     Attributes:
         path: The file.
-        names: Names of the columns; None without a line of names.
+        names: The names of the columns; None without a line of names.
         rows: The cells of at least one row; all rows have the same length.
         lines: The line of each row in the file, counted from 1.
-        source: The lines of the file as they are.
+        source: The lines of the file, unchanged.
         delimiter: The character between cells.
         decimal: The mark before the decimals of a number.
-        notes: What was found out and may be wrong, for the user.
+        notes: Assumptions about the file that may be wrong, for the user.
     """
 
     path: Path
@@ -75,16 +75,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column; see `place` for an unknown name."""
+        """Return the cells of a column; `place` raises for an unknown name."""
         place = self.place(name)
         return [row[place] for row in self.rows]
 
     def numbers(self, names: Sequence[str] | None = None) -> Array:
-        """Columns as finite numbers, (n, columns); all of them when None.
+        """Return columns as finite numbers, (n, columns); None takes all.
 
         Raises:
-            QKANError: No such column; cells that are empty or not numbers: the message names the
-                columns, and one cell of each with its line.
+            QKANError: There is no such column; cells are empty or not numbers. The message names
+                the columns, and one cell of each with its line.
         """
         places = range(len(self.rows[0])) if names is None else [*map(self.place, names)]
         found = [[number(row[place], self.decimal) for place in places] for row in self.rows]
@@ -97,10 +97,10 @@ class Table:
         return np.array(found)
 
     def others(self, used: Collection[str], drop: Sequence[str] | None) -> list[str]:
-        """Names of the columns that are neither used nor dropped, in order.
+        """Return the names of the columns that are neither used nor dropped, in order.
 
         Raises:
-            QKANError: A column to drop that the table does not have.
+            QKANError: The table lacks a column that is to be dropped.
         """
         for name in drop or ():
             self.place(name)
@@ -112,7 +112,7 @@ class Table:
         wanted: str = "finite number",
         advice: str = "Correct the cells, or leave the column out with --drop.",
     ) -> QKANError:
-        """Build the error for bad cells, given as their rows by the place of their column."""
+        """Build the error for bad cells, given as rows by the place of their column."""
         parts = []
         for place, rows in sorted(bad.items()):
             cell, name = self.rows[rows[0]][place], (self.names or {place: ""})[place]
@@ -128,24 +128,26 @@ class Table:
         )
 
     def seen(self, row: int) -> str:
-        """A sentence that shows the line of a row and how it was read."""
+        """Return a sentence that shows the line of a row and how it was read."""
         line = self.source[self.lines[row] - 1].rstrip("\r\n")
         shown = line if len(line) <= 100 else line[:99] + "…"
         return f"The line is {shown!r}, read with {self.described()}."
 
     def described(self) -> str:
-        """The delimiter and the decimal mark in words."""
+        """Return the delimiter and the decimal mark in words."""
         cells = DELIMITERS.get(self.delimiter, repr(self.delimiter))
         return f"{cells} between cells and a decimal {'point' if self.decimal == '.' else 'comma'}"
 
     def place(self, name: str) -> int:
-        """The place of a column in every row.
+        """Return the place of a column in every row.
 
         Raises:
-            QKANError: No such column; the message suggests the nearest name.
+            QKANError: There is no such column; the message suggests the nearest name.
         """
         if self.names is None:
-            raise QKANError(f"{self.path} begins with numbers; it needs a first line of names.")
+            raise QKANError(
+                f"{self.path} begins with numbers; add a first line with the names of the columns."
+            )
         if name not in self.names:
             raise QKANError(f"{self.path} has no column {name!r}. {did_you_mean(name, self.names)}")
         return self.names.index(name)
@@ -154,19 +156,21 @@ class Table:
 def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None = None) -> Table:
     """Read a CSV file.
 
-    The delimiter is the comma, semicolon, tab or bar that cuts most lines into equally many cells;
-    it does not count inside quotes. Excel's first line "sep=;" is obeyed. Lines before the names
-    that begin with # are left out, and so are blanks around cells. The decimal mark is a comma if
-    some numbers have one and none has a point; it is an error if all could be thousands, as 1,234.
+    The delimiter is the comma, semicolon, tab or bar that divides most lines into equal numbers of
+    cells, without those inside quotes. Excel's first line "sep=;" is respected. Lines that begin
+    with # before the names are left out, and so are blanks around cells. The decimal mark is a
+    comma if some numbers have one and none has a point; it is an error if all of these commas could
+    separate thousands, as in 1,234.
 
     Args:
         path: The file, in UTF-8, or in UTF-16 as Excel writes it.
-        named: Whether its first line has names; None: it does if no cell of it is a number.
-        dialect: What is known about the file.
+        named: Whether the first line has names; None means that it does if none of its cells is a
+            number.
+        dialect: The known format of the file.
 
     Raises:
-        QKANError: No such file, no row, a row of another length, names that are missing or occur
-            twice, or commas of unclear meaning; the message has the line.
+        QKANError: There is no such file or no row, a row has another length, a name is missing or
+            occurs twice, or the meaning of commas is unclear; the message has the line.
     """
     dialect = dialect or Dialect()
     source, notes = _source(path), []
@@ -188,7 +192,7 @@ def read_table(path: Path, *, named: bool | None = True, dialect: Dialect | None
         names = _names(path, cells[0], decimal)
         lines, cells = lines[1:], cells[1:]
     if not cells:
-        raise QKANError(f"{path} has no line of {'cells below its names' if names else 'cells'}.")
+        raise QKANError(f"{path} has no line with {'cells below its names' if names else 'cells'}.")
     table = Table(path, names, cells, lines, source, delimiter, decimal, tuple(notes))
     width = len(names or cells[0])
     for row, content in enumerate(cells):
@@ -212,17 +216,17 @@ def _source(path: Path) -> list[str]:
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        # not splitlines, which also cuts where Unicode has a line separator inside a cell
+        # splitlines would also split at a line separator of Unicode inside a cell
         return [*io.StringIO(data.decode(encoding), newline="")]
     except UnicodeDecodeError as error:
         raise QKANError(
-            f"{path} is no CSV file in UTF-8: {error}. Save it as UTF-8; Excel calls that "
+            f"{path} is not a CSV file in UTF-8: {error}. Save it as UTF-8; Excel calls that "
             '"CSV UTF-8".'
         ) from error
 
 
 def _sniffed(sample: list[str]) -> str:
-    """The delimiter that cuts most lines into as many cells as the first, at least two."""
+    """The delimiter that divides most lines into as many cells as the first, at least two."""
 
     def score(delimiter: str) -> tuple[float, int]:
         widths = [len(row) for row in _reader(sample, delimiter) if any(row)]
@@ -238,10 +242,10 @@ def _reader(lines: list[str], delimiter: str) -> Any:
 
 
 def _cells(path: Path, source: list[str], delimiter: str) -> tuple[list[int], list[list[str]]]:
-    """The numbers of the lines that have cells, and their cells without blanks around them.
+    """Return the numbers of the lines with cells, and the cells without blanks around them.
 
-    A line of nothing but delimiters is a row of gaps. Above the first and below the last row with
-    a cell it is left out, because spreadsheets leave such lines there.
+    A line of delimiters only is a row of missing values. Above the first and below the last row
+    with a cell it is left out, since spreadsheets write such lines there.
     """
     reader = _reader(source, delimiter)
     try:
@@ -263,15 +267,17 @@ def _decimal(path: Path, cells: list[list[str]], delimiter: str) -> str:
         return "."
     if all(map(_THOUSANDS.fullmatch, commas)):
         raise QKANError(
-            f"{path} has numbers such as {commas[0]!r}, whose comma may stand before decimals or "
-            "after thousands. For decimals use --decimal , and write thousands without a mark."
+            f"{path} has numbers such as {commas[0]!r}, whose comma may separate decimals or "
+            "thousands. For decimals use --decimal , and write thousands without a mark."
         )
     return ","
 
 
 def _names(path: Path, cells: list[str], decimal: str) -> tuple[str, ...]:
     if all(number(cell, decimal) is not None for cell in cells):
-        raise QKANError(f"{path} begins with numbers; it needs a first line of names.")
+        raise QKANError(
+            f"{path} begins with numbers; add a first line with the names of the columns."
+        )
     if not all(cells):
         raise QKANError(
             f"{path}: column {cells.index('') + 1} has no name. Name it; if it is an index, "
@@ -279,5 +285,7 @@ def _names(path: Path, cells: list[str], decimal: str) -> tuple[str, ...]:
         )
     twice = [name for name, count in Counter(cells).items() if count > 1]
     if twice:
-        raise QKANError(f"{path}: the names {twice} occur twice; every column needs its own.")
+        raise QKANError(
+            f"{path}: the names {twice} occur twice; every column needs a name of its own."
+        )
     return tuple(cells)

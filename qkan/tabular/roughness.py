@@ -1,4 +1,4 @@
-"""The roughness of a network's activations: what `alpha` of the estimators penalises."""
+"""The roughness of a network's activations, which `alpha` of the estimators penalises."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def roughness(model: QKAN) -> Tensor:
     """Return the mean squared slope of every edge's function, summed over all edges.
 
     An edge adds f(x) = weight·φ(x) + base_weight·base(x) to its output. The mean of f′² over
-    ±`REACH`, taken from the differences between `NODES` points, is the penalty of a ridge
-    regression where f is linear, and Σ k²·|c_k|² where f is a Fourier series: a harmonic counts by
-    the square of its frequency.
+    ±`REACH`, from differences between `NODES` points, is the penalty of a ridge regression for a
+    linear f, and Σ k²·|c_k|² for a Fourier series: a harmonic counts by the square of its
+    frequency.
 
     Returns:
         A scalar, differentiable in all parameters.

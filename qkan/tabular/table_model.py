@@ -1,4 +1,4 @@
-"""`TableModel`: a network with its table, which reads rows and answers in the table's own units."""
+"""`TableModel`: a network with the names and units of a table, which predicts its rows."""
 
 from __future__ import annotations
 
@@ -29,42 +29,44 @@ _SCALES = ("mean", "scale", "target_mean", "target_scale")
 
 
 class TableModel(nn.Module):
-    """A trained network with what it knows of its table: names, units and classes.
+    """A trained network with the names, units and classes of its table.
 
-    out = target_mean + target_scale·network((x - mean)/scale), so everything that takes a module
-    takes the data as they are: `qkan.run` returns a device's values, and their standard errors, in
-    the target's units, and `to_onnx` writes the scaling too. A classifier's outputs are logits. The
-    four scales stay in float64 whatever the network's dtype is, because float32 cannot hold a time
-    stamp of 1.7e12; x is in float64 too, or in the network's dtype, and out is in the dtype of x.
+    out = target_mean + target_scale·network((x - mean)/scale), so every function that takes a
+    module can use the data in their own units: `qkan.run` returns a device's values and standard
+    errors in the target's units, and `to_onnx` writes the scaling, too. A classifier's outputs are
+    logits. The four scales stay in float64 whatever the network's dtype is, since float32 cannot
+    represent a time stamp of 1.7e12; x is in float64, too, or in the network's dtype, and out has
+    the dtype of x.
 
     `inputs` makes x from a table with categories, dates and gaps. `QKANRegressor.to_module`,
     `QKANClassifier.to_module` and `qkan fit` make a `TableModel`; `save` writes it.
 
     Args:
-        network: The network, which reads standardised inputs; it is kept, not copied.
-        columns: Names of the inputs, in order. An input "… missing" is 1 where that one was.
-        targets: Name of each output; for a classifier the one name of what it tells.
-        classes: A classifier's classes, in the order of its logits; two classes have one logit,
-            that of the second. None for a regressor.
-        unused: Columns of the table that were left out, which a later table may have too.
-        table: The table's columns, where not every one is a number: their features are the first
-            of `columns`, in order.
-        ranges: The lowest and the highest value of each input in training, where they are known.
+        network: The network, which takes standardised inputs; it is not copied.
+        columns: The names of the inputs, in order. An input "… missing" is 1 where the other one is
+            missing.
+        targets: The name of each output; for a classifier, the name of the predicted column.
+        classes: The classes of a classifier, in the order of its logits; two classes have one
+            logit, that of the second. None for a regressor.
+        unused: Columns of the table that were left out; a later table may have them, too.
+        table: The columns of a table that are not all numbers; their features are the first of
+            `columns`, in order.
+        ranges: The lowest and the highest value of each input in training, if known.
 
     Attributes:
         network: The `QKAN`.
-        mean: (i,) what is subtracted from the inputs, 0 until set; this and the next three are
-            buffers.
-        scale: (i,) what they are divided by, 1 until set.
-        target_mean: (o,) what is added to the outputs, 0 until set.
-        target_scale: (o,) what they are multiplied by, 1 until set; a classifier's are all the one
-            factor that calibrates its probabilities.
+        mean: (i,) the means that are subtracted from the inputs, 0 until set; this and the next
+            three are buffers.
+        scale: (i,) the scales by which the inputs are divided, 1 until set.
+        target_mean: (o,) the means that are added to the outputs, 0 until set.
+        target_scale: (o,) the scales by which the outputs are multiplied, 1 until set; for a
+            classifier all are the factor that calibrates its probabilities.
 
     Shapes:
         x (…, i) → (…, o).
 
     Raises:
-        QKANError: Names or classes that do not fit the network.
+        QKANError: The names or classes do not fit the network.
 
     Example:
         >>> import torch
@@ -114,27 +116,27 @@ class TableModel(nn.Module):
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
             raise QKANError(
-                f"Columns {repeated} are named twice; every column needs a name of its own."
+                f"The names {repeated} occur twice; every column needs a name of its own."
             )
         named = 1 if self.classes is not None else outputs
         if len(self.columns) != inputs or len(self.targets) != named:
             raise QKANError(
-                f"columns={[*self.columns]}, targets={[*self.targets]}: this network wants "
-                f"{inputs} inputs and {named} named targets."
+                f"columns={[*self.columns]}, targets={[*self.targets]}; wanted the names of "
+                f"{inputs} inputs and {named} targets for this network."
             )
         if self.classes is None:
             return
         count = len(self.classes)
         if not all(isinstance(label, Class) for label in self.classes):
-            raise QKANError(f"classes={[*self.classes]}: wanted texts or numbers.")
+            raise QKANError(f"classes={[*self.classes]}; wanted texts or numbers.")
         if outputs != (1 if count == 2 else count) or count < 2 or len({*self.classes}) < count:
             raise QKANError(
-                f"classes={[*self.classes]} do not fit {outputs} logits: two classes have one, "
-                "more have one each."
+                f"classes={[*self.classes]} do not fit {outputs} logits; two classes have one "
+                "logit, and more classes have one each."
             )
 
     def _plain_table(self) -> tuple[Column, ...]:
-        """The columns of a table of numbers, which are the inputs but those that mark gaps."""
+        """The columns of a table of numbers: the inputs without those that mark missing values."""
         marks = {f"{name} missing" for name in self.columns}
         return tuple(Column(name) for name in self.columns if name not in marks)
 
@@ -148,7 +150,9 @@ class TableModel(nn.Module):
                 f"{[*self.columns]}; these begin with them, and others mark which are missing."
             )
         if len(self.ranges) not in (0, len(self.columns)):
-            raise QKANError(f"ranges: wanted one an input, {len(self.columns)}, or none.")
+            raise QKANError(
+                f"ranges: wanted one for each of the {len(self.columns)} inputs, or none."
+            )
 
     def set_scales(self, **scales: Array) -> None:
         """Set some of `mean`, `scale`, `target_mean` and `target_scale`."""
@@ -156,13 +160,13 @@ class TableModel(nn.Module):
             getattr(self, name).copy_(torch.from_numpy(values))
 
     def renamed(self, **names: Any) -> TableModel:
-        """Return a model of the same network, scales and ranges under other names.
+        """Return a model with the same network, scales and ranges, but with other names.
 
         Args:
             **names: `columns`, `targets`, `classes`, `unused` and `table`.
 
         Raises:
-            QKANError: Names or classes that do not fit the network.
+            QKANError: The names or classes do not fit the network.
         """
         model = TableModel(self.network, ranges=self.ranges, **names)
         for name in _SCALES:
@@ -173,20 +177,20 @@ class TableModel(nn.Module):
         scales = {name: getattr(self, name) for name in _SCALES}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in scales.items():
-            # to the new device, and not to a dtype in which a time stamp has no seconds
+            # move to the new device, but not to a dtype in which a time stamp has no seconds
             moved = getattr(self, name)
             if moved.dtype != torch.float64:
                 setattr(self, name, value.to(moved.device, torch.float64))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, i) → (…, o)."""
+        """Map (…, i) → (…, o)."""
         out: Tensor = self.target_mean + self.target_scale * self.network(self.standardised(x))
         return out.to(x.dtype)
 
     def standardised(self, x: Tensor) -> Tensor:
-        """(…, i) in the data's units → (…, i) as the network reads it."""
-        # one that is folded has buffers only
+        """Map (…, i) in the data's units → (…, i) as the network's input."""
+        # a folded network has buffers only
         held = itertools.chain(self.network.parameters(), self.network.buffers())
         dtype = next(held).dtype
         double = isinstance(x, Tensor) and x.dtype == torch.float64
@@ -194,10 +198,10 @@ class TableModel(nn.Module):
         return ((x - self.mean) / self.scale).to(dtype)
 
     def data_units(self) -> DataUnits:
-        """Return the network with the units and names of its inputs and outputs, for pictures."""
+        """Return the network with the units and names of its inputs and outputs, for figures."""
         outputs = self.targets
         if self.classes is not None:
-            # of two classes the one logit is the second's
+            # with two classes, the logit is that of the second
             logits = self.classes if len(self.classes) > 2 else self.classes[1:]
             outputs = tuple(f"{self.targets[0]}={label}" for label in logits)
         mean, scale, size = (s.cpu() for s in (self.mean, self.scale, self.target_scale))
@@ -206,20 +210,20 @@ class TableModel(nn.Module):
     def inputs(self, data: Mapping[str, Sequence[Any]], *, decimal: str = ".") -> Tensor:
         """Return the inputs (n, i), in float64, of the rows of a table.
 
-        Categories, dates and booleans become the numbers that they were in training, and a missing
-        number becomes the mean. A `UserWarning` tells what training never had.
+        Categories, dates and booleans become the same numbers as in training, and a missing number
+        becomes the mean. A `UserWarning` names values of a kind that training never had.
 
         Args:
             data: A data frame, or another mapping from names to columns; it may have more columns.
-            decimal: The mark before the decimals of a number that is a text.
+            decimal: The decimal mark of numbers that are texts.
 
         Raises:
-            QKANError: A column that is missing or that holds something else than in training; the
+            QKANError: A column is missing, or has a cell of another kind than in training; the
                 message has the row, counted from 0.
         """
         lacking = [column.name for column in self.table if column.name not in data]
         if lacking:
-            raise QKANError(f"The table lacks the columns {lacking} that the model reads.")
+            raise QKANError(f"The table lacks the columns {lacking}, which the model needs.")
         features = np.hstack(
             [self._encoded(column, data[column.name], decimal) for column in self.table]
         )
@@ -229,34 +233,35 @@ class TableModel(nn.Module):
         return torch.from_numpy(filled).to(self.mean.device)
 
     def _encoded(self, column: Column, data: Sequence[Any], decimal: str) -> Array:
-        """The numbers of a column, NaN for what is missing; it warns of what is new to it."""
+        """The numbers of a column, NaN for missing cells; it warns of new categories and gaps."""
         cells = [*map(_text, data)]
         encoded = column.encode(cells, decimal)
         if encoded.bad:
             row = encoded.bad[0]
             raise QKANError(
-                f"Column {column.name!r}, row {row}: found {cells[row]!r}, and in training it was "
-                f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows)."
+                f"Column {column.name!r}, row {row}: found {cells[row]!r}, but in training it was "
+                f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows). Correct "
+                "these cells."
             )
         if encoded.unseen:
             _warn(column.tell_unseen(encoded))
         if encoded.missing and f"{column.features[0]} missing" not in self.columns:
             _warn(
-                f"Column {column.name!r} lacks {encoded.missing} values, which it never did in "
-                "training; each is taken for the mean."
+                f"Column {column.name!r} lacks {encoded.missing} values, but lacked none in "
+                "training; the mean replaces them."
             )
         return encoded.values
 
     def outside(self, x: Tensor) -> dict[str, dict[str, Any]]:
-        """Find inputs (n, i) that lie outside the range of training by more than a tenth of it.
+        """Find inputs (n, i) that are outside the range of training by more than a tenth of it.
 
         Returns:
-            For each such input, by its name: the number of "rows", the "farthest" value, and
-            "training", the lowest and the highest value there.
+            For each such input by name, the number of "rows", the "farthest" value, and "training",
+            the lowest and the highest value in training.
         """
         found: dict[str, dict[str, Any]] = {}
         inputs = x.T.cpu().double()
-        # the model of an older file has no ranges
+        # a model from an older file has no ranges
         for name, values, (low, high) in zip(self.columns, inputs, self.ranges, strict=False):
             beyond = torch.maximum(low - values, values - high)
             rows = int((beyond > 0.1 * (high - low)).sum())
@@ -266,7 +271,8 @@ class TableModel(nn.Module):
         return found
 
     def predict(self, x: Tensor) -> Array:
-        """Predictions in the target's units or classes: (n,), or (n, o) of several targets.
+        """Return predictions in the target's units, or classes: (n,), or (n, o) for several
+        targets.
 
         Args:
             x: (n, i) in the data's units.
@@ -278,30 +284,31 @@ class TableModel(nn.Module):
         return found
 
     def predict_proba(self, x: Tensor) -> Array:
-        """Probabilities (n, classes).
+        """Return probabilities (n, classes).
 
         Args:
             x: (n, i) in the data's units.
 
         Raises:
-            QKANError: A regressor.
+            QKANError: The model is a regressor.
         """
         if self.classes is None:
             raise QKANError(
-                f"{', '.join(self.targets)}: a model of numbers has no classes; use predict."
+                f"The model predicts the number {', '.join(self.targets)} and has no classes; use "
+                "predict."
             )
         return class_logits(row_outputs(self, x)).softmax(1).numpy()
 
     def symbolic(self, x: Tensor, **options: Any) -> Formula:
-        """Return the model as a formula in the table's units, see `qkan.symbolic`.
+        """Return the model as a formula by `qkan.symbolic`, in the table's units.
 
         Args:
-            x: (n, i) in the data's units, which set the range that the formula is measured in.
-            **options: Of `qkan.symbolic`. `names` are the columns unless given.
+            x: (n, i) in the data's units, which give the range over which the formula is measured.
+            **options: Options of `qkan.symbolic`. `names` are the columns unless given.
 
         Returns:
-            The formula of the outputs, a classifier's logits. What it says of single edges
-            (`Formula.edges`) is in standard units.
+            The formula of the outputs, which are logits for a classifier. Its edges
+            (`Formula.edges`) are in standardised units.
         """
         found = symbolic(self.network, self.standardised(x), **{"names": self.columns, **options})
         formula = self._in_units(found)
@@ -309,7 +316,7 @@ class TableModel(nn.Module):
         return formula
 
     def _in_units(self, found: Formula) -> Formula:
-        """A formula of standardised numbers in the units of the table."""
+        """A formula of standardised numbers, converted to the units of the table."""
         mean, scale, target_mean, target_scale = (getattr(self, n).tolist() for n in _SCALES)
         inputs = zip(found.inputs, mean, scale, strict=True)
         known = {symbol: (symbol - m) / s for symbol, m, s in inputs}
@@ -327,7 +334,7 @@ class TableModel(nn.Module):
         return dataclasses.replace(found, layers=layers, fitted=fitted, bound=bound)
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build this model again, as JSON values."""
+        """Return what `from_config` needs to build this model again, as JSON values."""
         return {
             "network": self.network.config(),
             "columns": [*self.columns],
@@ -349,31 +356,31 @@ class TableModel(nn.Module):
         return cls(QKAN.from_config(config["network"], **factory), **options)
 
     def extra_repr(self) -> str:
-        """The names and the classes."""
+        """Return the names and the classes."""
         classes = "" if self.classes is None else f", classes={[*self.classes]}"
         return f"{', '.join(self.columns)} → {', '.join(self.targets)}{classes}"
 
 
 def row_outputs(model: nn.Module, x: Tensor) -> Tensor:
-    """Outputs (n, o) of any model for rows x (n, i), in evaluation mode, in float64 on the CPU.
+    """Return a model's outputs (n, o) for rows x (n, i), in evaluation mode, as float64 on the CPU.
 
     Raises:
-        QKANError: Inputs that are not rows.
+        QKANError: The inputs are not rows.
     """
     with evaluating(model), torch.no_grad():
         out: Tensor = model(x)
     if out.ndim != 2:
-        raise QKANError(f"The inputs are {tuple(x.shape)}; wanted rows, (n, in).")
+        raise QKANError(f"The inputs have the shape {tuple(x.shape)}; wanted rows, (n, in).")
     return out.double().cpu()
 
 
 def with_marks(features: Array, gaps: Array | Sequence[int], mean: Array) -> Array:
-    """Fill the gaps of features (n, f), and add a column that marks them for each that had any.
+    """Fill the gaps of features (n, f), and add a column of marks for each feature with gaps.
 
     Args:
-        features: Numbers, NaN where one is missing.
+        features: Numbers, with NaN for missing ones.
         gaps: The features that had gaps in training, in order.
-        mean: (≥ f,) what stands for a missing number.
+        mean: (≥ f,) the numbers that replace missing ones.
     """
     missing = np.isnan(features)
     filled = np.where(missing, mean[: features.shape[1]], features)
@@ -381,14 +388,14 @@ def with_marks(features: Array, gaps: Array | Sequence[int], mean: Array) -> Arr
 
 
 def class_logits(logits: Tensor) -> Tensor:
-    """Give each class a logit: of two classes (n, 1) → (n, 2), where the first has 0."""
+    """Give each class a logit; for two classes map (n, 1) → (n, 2), where the first logit is 0."""
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
 def _text(cell: Any) -> str:
-    """The cell as a CSV file would have it, "" for a missing one."""
+    """The cell as a CSV file would have it, or "" for a missing one."""
     if isinstance(cell, str):
         return cell.strip()
     return "" if cell is None or cell != cell else str(cell)

@@ -1,1 +1,1 @@
-"""Fitting a model to data: batches, the loop, optimisers, checkpoints, the history."""
+"""Fit a model to data: batches, the loop, optimizers, checkpoints and the history."""

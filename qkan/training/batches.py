@@ -1,4 +1,4 @@
-"""The data of a training: pairs of tensors, datasets and loaders, checked and cut in batches."""
+"""The data for training: pairs of tensors, datasets and loaders, checked and cut into batches."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from qkan.errors import QKANError
 from .strata import classes_of
 
 Pair = tuple[Tensor, Tensor]
-"""Inputs x and targets y, one row a sample."""
+"""Inputs x and targets y, with one row for each sample."""
 
 Data = Pair | Dataset[Any] | DataLoader[Any]
-"""The data that a user may pass to train on or to validate with."""
+"""The kinds of data that a user may pass for training or validation."""
 
 Source = Pair | DataLoader[Any]
-"""The form of the data that batches are cut from, once the batch size is known."""
+"""The form of the data from which batches are cut, once the batch size is known."""
 
 
 def check_data(data: object, role: str) -> Data:
-    """Check data as far as no batch need be loaded; return a `TensorDataset` as its pair."""
+    """Check data as far as possible without loading a batch; return a `TensorDataset` as a pair."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, tuple | list):
@@ -43,32 +43,33 @@ def check_data(data: object, role: str) -> Data:
         return data
     if isinstance(data, Dataset):
         if isinstance(data, IterableDataset) or not isinstance(data, Sized):
-            raise QKANError(f"{role}: a dataset without a length; pass it in a DataLoader.")
+            raise QKANError(f"{role} is a dataset without a length; pass it in a DataLoader.")
         if len(data) == 0:
             raise QKANError(f"{role} is empty: a dataset of length 0.")
         return cast("Dataset[Any]", data)
     raise QKANError(
-        f"{role} is {type(data).__name__}: pass a pair (x, y) of tensors, a torch Dataset of "
-        "pairs, or a DataLoader of them."
+        f"{role} is of type {type(data).__name__}; pass a pair (x, y) of tensors, a torch Dataset "
+        "of pairs, or a DataLoader of them."
     )
 
 
 def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data, Data]:
-    """Cut data in two at random, and return the rest and the given fraction of the samples.
+    """Cut data into two parts at random: the rest, and the given fraction of the samples.
 
-    Where the targets are classes, whole numbers or only 0 and 1, each class has its share in both
+    Where the targets are classes (whole numbers, or only 0 and 1), each class has its share in both
     parts, and at least one sample in the first.
     """
     if isinstance(data, DataLoader):
         raise QKANError(
-            f"validation={fraction} of a DataLoader: pass the training data as a pair or a "
-            "Dataset, or the validation data itself."
+            f"validation={fraction} cannot be cut from a DataLoader; pass the training data as a "
+            "pair or a Dataset, or pass the validation data itself."
         )
     samples = len(data[0]) if isinstance(data, tuple) else len(cast("Sized", data))
     held = round(fraction * samples)
     if not 0 < held < samples:
         raise QKANError(
-            f"validation={fraction} of {samples} samples is {held}: both parts need at least one."
+            f"validation={fraction} of {samples} samples is {held}; both parts need at least one "
+            "sample."
         )
     labels = classes_of(data)
     if labels is None:
@@ -83,18 +84,18 @@ def split(data: Data, fraction: float, generator: torch.Generator) -> tuple[Data
 
 
 def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
-    """Choose samples to hold out: of each class its share, and never all its samples.
+    """Choose samples to hold out: each class has its share, and never all of its samples.
 
     Args:
-        labels: (n,) the class of each sample, as whole numbers.
-        held: How many samples to hold out.
+        labels: (n,) the class of each sample, as a whole number.
+        held: The number of samples to hold out.
         generator: Chooses among the samples of a class.
 
     Returns:
         (held,) ascending indices.
 
     Raises:
-        QKANError: Some class would have no sample left.
+        QKANError: A class would have no sample left.
 
     Example:
         >>> labels = torch.tensor([0] * 8 + [1] * 2)
@@ -109,17 +110,17 @@ def held_out(labels: Tensor, held: int, generator: torch.Generator) -> Tensor:
     free = order[~first]
     if held > len(free):
         raise QKANError(
-            f"validation: {held} of {len(order)} samples are to be held out, but there are "
-            f"{int(first.sum())} classes, and of each one sample must remain to train on. Hold out "
-            f"{len(free)} at most, or pass validation=(x, y)."
+            f"validation: {held} of {len(order)} samples are to be held out, but each of the "
+            f"{int(first.sum())} classes needs at least one sample to train on. Hold out at most "
+            f"{len(free)}, or pass validation=(x, y)."
         )
-    # places at equal distances in the samples sorted by class give each class its share
+    # equidistant positions among the samples sorted by class give each class its share
     places = (torch.arange(held, dtype=torch.double) + 0.5) * len(free) / held
     return free[places.long()].sort().values
 
 
 def as_source(data: Data, batch_size: int | None, role: str) -> Source:
-    """Return the data as a pair or a loader; a dataset without batch size is read in as a pair."""
+    """Return the data as a pair or a loader; a dataset without batch size is read into a pair."""
     if isinstance(data, tuple | DataLoader):
         return data
     if batch_size is not None:
@@ -131,12 +132,12 @@ def as_source(data: Data, batch_size: int | None, role: str) -> Source:
 def order_generator(
     seed: int | None, saved: int | None, agree: Callable[[int], int] = int
 ) -> torch.Generator:
-    """Return the generator of the order of batches.
+    """Return the generator for the order of the batches.
 
     Args:
-        seed: What the user passed.
-        saved: The seed of the run that goes on, which holds where `seed` is None.
-        agree: Makes processes that train together take one seed where neither is given.
+        seed: The seed that the user passed, or None.
+        saved: The seed of the run that is resumed, which is used if `seed` is None.
+        agree: Makes processes that train together use the same seed if neither is given.
     """
     known = saved if seed is None else seed
     if known is None:
@@ -145,7 +146,7 @@ def order_generator(
 
 
 def describe(data: object) -> str:
-    """Say which data this is: a digest of all bytes of a pair, kind and size of anything else."""
+    """Identify data by a digest of a pair's bytes, or by the kind and size of anything else."""
     if data is None:
         return "None"
     if not isinstance(data, tuple):
@@ -160,17 +161,17 @@ def describe(data: object) -> str:
 
 
 class Batches:
-    """Endless minibatches, epoch after epoch, which can be put back to any place.
+    """Endless minibatches, epoch after epoch, that can be restored to any position.
 
-    The generator shuffles a pair; without a batch size all of a pair is one batch, in its order. A
-    loader's own randomness comes from the generator too and leaves torch's global one alone, but a
-    loader or sampler that has a generator keeps to it.
+    The generator shuffles a pair; without a batch size all of a pair is one batch, in its order. It
+    also replaces torch's global generator for a loader, but a loader or sampler with its own
+    generator uses that one.
 
     Args:
         source: A pair or a loader.
-        batch_size: Samples in a batch of a pair; None for all.
-        generator: Rules the order.
-        device: Where the batches go.
+        batch_size: The number of samples in a batch of a pair; None for all.
+        generator: Determines the order.
+        device: The device that the batches are moved to.
     """
 
     def __init__(
@@ -190,12 +191,12 @@ class Batches:
 
     @property
     def ended(self) -> bool:
-        """Whether the latest batch was its epoch's last."""
+        """Whether the latest batch was the last one of its epoch."""
         return self._ahead is None
 
     @property
     def are_all_data(self) -> bool:
-        """Whether each batch is all the data."""
+        """Whether each batch consists of all the data."""
         return self._batch_size is None and isinstance(self._source, tuple)
 
     def peek(self) -> Pair:
@@ -207,18 +208,18 @@ class Batches:
         return self._ahead
 
     def take(self) -> Pair:
-        """Return the next batch (x, y) and go past it."""
+        """Return the next batch (x, y) and advance."""
         batch = self.peek()
         self._ahead = next(self._iterator, None)
         self.taken += 1
         return batch
 
     def state(self) -> dict[str, Any]:
-        """Return the epoch, the place in it, and the generators' states at its start."""
+        """Return the epoch, the position in it, and the states of the generators at its start."""
         return {"epoch": self._epoch, "taken": self.taken, "generators": self._states}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state()` was called; the data must be equal."""
+        """Return to the position where `state()` was called; the data must be equal."""
         for generator, value in zip(self._generators, state["generators"], strict=True):
             generator.set_state(value)
         if state["epoch"] > 0:
@@ -239,7 +240,7 @@ class Batches:
         return tensor_batches(self._source, order.split(self._batch_size), self._device)
 
     def _seed(self, epoch: int) -> int:
-        """Draw the seed of a loader's randomness in this epoch, and tell its sampler the epoch."""
+        """Draw the seed for a loader in this epoch, and tell its sampler the epoch."""
         set_epoch = getattr(getattr(self._source, "sampler", None), "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch - 1)
@@ -252,13 +253,13 @@ def tensor_batches(pair: Pair, indices: tuple[Tensor, ...], device: torch.device
 
 
 def loader_batches(loader: DataLoader[Any], device: torch.device, seed: int) -> Iterator[Pair]:
-    """Yield one epoch of a loader, with randomness from `seed` and not torch's global generator."""
+    """Yield one epoch of a loader, seeded by `seed`; torch's global generator is left alone."""
     for batch in seeded_pass(loader, seed):
         yield _to(_check_tensors(batch, "A batch of the DataLoader"), device)
 
 
 def seeded_pass(source: Iterable[Any], seed: int) -> Iterator[Any]:
-    """Yield one pass over anything, with randomness from `seed` and not the global generator."""
+    """Yield one pass over an iterable, seeded by `seed`; the global generator is left alone."""
     inside = torch.Generator().manual_seed(seed).get_state()
     items: Iterator[Any] | None = None
     while True:
@@ -276,7 +277,7 @@ def seeded_pass(source: Iterable[Any], seed: int) -> Iterator[Any]:
 
 
 def first_fault(tensor: Tensor) -> str | None:
-    """Say which sample is the first with NaN or inf; return None when all are finite."""
+    """Describe the first sample with NaN or infinity; return None if all are finite."""
     bad = ~torch.isfinite(tensor)
     if not bad.any():
         return None
@@ -297,26 +298,29 @@ def _check_pair(data: Any, role: str) -> Pair:
 
 def _check_tensors(data: Any, role: str) -> Pair:
     if not isinstance(data, tuple | list) or len(data) != 2:
-        size = f" of {len(data)}" if isinstance(data, Sized) else ""
-        raise QKANError(f"{role} is {type(data).__name__}{size}: wanted a pair (x, y).")
+        size = f" with {len(data)} items" if isinstance(data, Sized) else ""
+        raise QKANError(f"{role} is of type {type(data).__name__}{size}; wanted a pair (x, y).")
     x, y = data
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise QKANError(
-                f"{role} {name} is {type(value).__name__}: pass a torch tensor, "
+                f"{role} {name} is of type {type(value).__name__}; pass a torch tensor, "
                 f"{tensor_of(name, value)}."
             )
         if value.layout != torch.strided:
             raise QKANError(f"{role} {name} is sparse: pass {name}.to_dense().")
         if value.ndim == 0:
-            raise QKANError(f"{role} {name} is a single number: wanted one row a sample.")
+            raise QKANError(f"{role} {name} is a single number; wanted one row for each sample.")
         if value.grad_fn is not None:
             raise QKANError(
-                f"{role} {name} was computed from something that is trained, and fit trains the "
-                f"model alone: pass {name}.detach(), or put what computed it into the model."
+                f"{role} {name} was computed from something that is trained, but fit trains the "
+                f"model alone; pass {name}.detach(), or put the module that computed it into the "
+                "model."
             )
     if len(x) != len(y):
-        raise QKANError(f"{role}: x has {len(x)} samples and y has {len(y)}; wanted equal lengths.")
+        raise QKANError(
+            f"{role}: x has {len(x)} samples and y has {len(y)}; pass as many targets as inputs."
+        )
     if len(x) == 0:
         raise QKANError(f"{role} is empty: x {tuple(x.shape)}, y {tuple(y.shape)}.")
     return x, y
@@ -332,7 +336,7 @@ def _to(pair: Pair, device: torch.device) -> Pair:
 
 
 def _generators(source: Source) -> list[torch.Generator]:
-    """Return the generators that a loader and its samplers have of their own."""
+    """Return the generators that belong to a loader and its samplers."""
     if not isinstance(source, DataLoader):
         return []
     batch_sampler = source.batch_sampler
@@ -342,7 +346,7 @@ def _generators(source: Source) -> list[torch.Generator]:
 
 
 def _has_length(data: Sized) -> bool:
-    """Whether `len` works; a loader of a stream has the method and raises."""
+    """Whether `len` works; for a loader of a stream the method exists but raises."""
     try:
         len(data)
     except TypeError:

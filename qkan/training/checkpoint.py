@@ -1,4 +1,4 @@
-"""`Checkpoint`: the file from which a training run goes on as if it had never stopped."""
+"""`Checkpoint`: the file from which a training run resumes exactly."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FORMAT = "qkan-fit-1"
 
 
 class Checkpoint:
-    """A file with the state of a `fit` or a `distill_ffn`, which is replaced in one move.
+    """A file with the state of a `fit` or a `distill_ffn`, which is always replaced as a whole.
 
-    A reader finds the old state or the new one, never half of one. The file is read with
-    `weights_only=True`, which runs no code from it.
+    A reader finds the old state or the new one, and never a part of either. The file is read with
+    `weights_only=True`, so that no code in it is run.
 
     Args:
         path: The file.
@@ -39,17 +39,15 @@ class Checkpoint:
         self._checked = False
         self._due = 0.0
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
-            raise QKANError(
-                f"checkpoint={str(self.path)!r}: wanted a file in a folder that exists."
-            )
+            raise QKANError(f"checkpoint={str(self.path)!r}; wanted a file in an existing folder.")
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write: at first at once, later so that writing takes 5 % of it."""
+        """Whether to write now: at first always, later so that writing takes 5 % of the time."""
         return time.monotonic() >= self._due
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was last written, or None when there is no file."""
+        """Return the state that was written last, or None if there is no file."""
         if not self.path.exists():
             return None
         try:
@@ -57,11 +55,13 @@ class Checkpoint:
         # a damaged file can raise almost any exception
         except Exception as error:
             raise QKANError(
-                f"{self.path} cannot be read: it is truncated, or no checkpoint. "
-                f"Delete it to start anew. ({type(error).__name__}: {error})"
+                f"{self.path} cannot be read: it is truncated or not a checkpoint. Delete it to "
+                f"start anew. ({type(error).__name__}: {error})"
             ) from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise QKANError(f"{self.path} is no checkpoint of this version's fit; name another.")
+            raise QKANError(
+                f"{self.path} is not a checkpoint of this version's fit; name another file."
+            )
         return content
 
     def write(self, content: dict[str, Any]) -> None:
@@ -88,13 +88,13 @@ class Checkpoint:
             )
         if taken > steps:
             raise QKANError(
-                f"steps={steps}, but the run in {self.path} has already taken {taken}. "
-                "Pass as many or more, or another path."
+                f"steps={steps}, but the run in {self.path} has already taken {taken} steps. Pass "
+                "as many or more, or another path."
             )
 
 
 def describe_model(model: nn.Module) -> str:
-    """Describe the modules, their options and the shapes of their tensors, by a digest."""
+    """Identify a model by a digest of its modules, their options and the tensors' shapes."""
     lines = []
     for name, module in model.named_modules():
         lines.append(f"{name} {type(module).__qualname__} {module.extra_repr()}")
@@ -109,7 +109,7 @@ def describe_model(model: nn.Module) -> str:
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers by name, also those that a state_dict leaves out."""
+    """Return all parameters and buffers by name, including those that a state_dict leaves out."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
@@ -121,7 +121,7 @@ def load_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
 
 
 def copied(value: Any) -> Any:
-    """Copy an optimizer's or scheduler's state, many times faster than `copy.deepcopy`."""
+    """Copy the state of an optimizer or a scheduler, much faster than `copy.deepcopy`."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if type(value) in (dict, list, tuple):
@@ -132,7 +132,7 @@ def copied(value: Any) -> Any:
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the states of torch's global generators that a model on the device draws from."""
+    """Return the states of torch's global generators that a model on this device uses."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -140,7 +140,7 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `rng_state` returned."""
+    """Restore the states that `rng_state` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

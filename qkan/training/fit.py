@@ -1,4 +1,4 @@
-"""`fit`: train any model of pairs, and stop, resume and repeat it exactly."""
+"""`fit`: train any model on pairs of inputs and targets, and stop, resume and repeat exactly."""
 
 from __future__ import annotations
 
@@ -61,67 +61,70 @@ def fit(
     progress: bool | Progress = True,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
-    """Minimise the loss of a model over data, in place, from the parameters that it has.
+    """Minimise the loss of a model over data, in place, starting from its current parameters.
 
-    The validation loss is evaluated after each epoch, which without `batch_size` is each step, and
-    after the last step, in evaluation mode. With validation the model ends with the parameters and
+    The validation loss is evaluated in evaluation mode after each epoch, which without `batch_size`
+    is each step, and after the last step. With validation the model ends with the parameters and
     buffers of the lowest validation loss, without it with the last ones. A model in evaluation mode
-    is trained in training mode; at the end every module is in the mode it was in before. Torch's
-    global random state moves only by what the model draws in training.
+    is trained in training mode; at the end every module has the mode that it had before. Torch's
+    global random state changes only by what the model itself draws in training.
 
-    Targets may be in any units. Where their spread or their mean is far from that of the model's
-    outputs, the model is trained as on standardised targets, by a scale and an offset for each
-    output, which become part of its last layer at the end. The losses are those of the targets as
-    given, and `History.target_scale` and `target_offset` say what was done. This needs the loss
+    Targets may be in any units. If their spread or their mean is far from that of the model's
+    outputs, the model is trained as on standardised targets: each output gets a scale and an
+    offset, which become part of the last layer at the end. The losses are those of the targets as
+    given, and `History.target_scale` and `target_offset` hold these numbers. This needs the loss
     "mse", "l1" or "huber" and a model that ends in a layer of this package with a bias or in a
-    `torch.nn.Linear`; in other cases a `ScaleWarning` is given. A model that was trained on such
-    targets before is left as it is. A `ScaleWarning` or an `AliasingWarning` names a layer whose
-    inputs it is not made for, and the cure. A loss that ends above ten times its start gives a
+    `torch.nn.Linear`; otherwise a `ScaleWarning` is given. A model that was trained on such targets
+    before is left unchanged. A `ScaleWarning` or an `AliasingWarning` also names a layer that is
+    not made for its inputs, and the cure. A loss that ends above ten times its first value gives a
     `DivergenceWarning` and sets `History.diverged`.
 
-    To train in several processes (torchrun), pass the model in `DistributedDataParallel`, and to
-    each process its share of the data, as a DataLoader with a `DistributedSampler` gives it. Losses
-    are then means over all processes, which agree on the best parameters and on when to stop. One
-    process shows the bar and writes the checkpoint, from which the same number of processes can go
-    on; Ctrl-C ends them all. A model that is not wrapped is trained by each process alone.
+    To train in several processes (torchrun), pass the model in `DistributedDataParallel`, and pass
+    each process its share of the data, as a DataLoader with a `DistributedSampler` does. Losses are
+    then means over all processes, which agree on the best parameters and on when to stop. One
+    process shows the progress bar and writes the checkpoint, from which the same number of
+    processes can resume; Ctrl-C ends them all. A model that is not wrapped is trained by each
+    process on its own.
 
     Args:
-        model: Any module from x to a prediction. Frozen parameters stay as they are.
-        train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of them.
-            Batches go to the device of the model's first parameter.
-        validation: Data of the same kinds, or the fraction of `train` to hold out; with classes as
-            targets, each class has its share. Of a Dataset they are its attribute `targets` or
-            `labels`; without one its samples are read once, if they are 10,000 at most.
-        loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function
-            of prediction and target that returns a scalar, the mean over samples. Labels are (n,)
-            or (n, 1) whole numbers from 0; a function must not broadcast (n, 1) with (n,).
-        optimizer: "lbfgs" (`qkan.LBFGS`, 20 iterations a step, full batch), "adam", "adamw" (with
-            `param_groups`), any other name or class in torch.optim, a function from parameters to
-            an optimizer, or an optimizer.
-        lr: Learning rate. When None, 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
-            hundred steps a small network takes), 1e-3 for AdamW, else torch's default.
-        angle_lr: Learning rate of the angles, scales, shifts and amplitudes of circuits, as in
-            `param_groups`; LBFGS has none.
-        steps: Calls of `optimizer.step` in all, including those before a resumption.
-        batch_size: Samples in each step, in shuffled epochs; None takes all of them.
+        model: Any module that maps x to a prediction. Frozen parameters do not change.
+        train: A pair (x, y) of tensors, a torch Dataset of pairs, or a DataLoader of pairs. Batches
+            are moved to the device of the model's first parameter.
+        validation: Data of the same kinds, or the fraction of `train` to hold out. If the targets
+            are classes, each class has its share. The classes of a Dataset are its attribute
+            `targets` or `labels`; without one, a Dataset of at most 10,000 samples is read once.
+        loss: "mse" (when None), "l1", "huber", "bce_with_logits", "cross_entropy", or a function of
+            prediction and target that returns a scalar, the mean over samples. Labels are whole
+            numbers from 0 of shape (n,) or (n, 1). A function must not broadcast (n, 1) with (n,).
+        optimizer: "lbfgs" (`qkan.LBFGS` on the full batch, 20 iterations in each step), "adam",
+            "adamw" (with `param_groups`), any other name or class in torch.optim, a function from
+            parameters to an optimizer, or an optimizer.
+        lr: The learning rate. None means 1 for LBFGS, 1e-2 for Adam (1e-3 is too slow for the few
+            hundred steps of a small network), 1e-3 for AdamW, and torch's default otherwise.
+        angle_lr: The learning rate of the angles, scales, shifts and amplitudes of circuits, as in
+            `param_groups`; not available with LBFGS.
+        steps: The total number of calls of `optimizer.step`, including those before a resumption.
+        batch_size: The number of samples in each step, in shuffled epochs; None takes all.
         scheduler: "cosine" (to 0 over `steps`), "plateau", or a function from the optimizer to a
-            torch scheduler, stepped once a step. ReduceLROnPlateau is stepped once an epoch, with
-            the validation loss, or without one with the epoch's mean training loss.
+            torch scheduler, which is stepped after each step. ReduceLROnPlateau is stepped after
+            each epoch, with the validation loss or, without one, the mean training loss of the
+            epoch.
         patience: Stop after this many evaluations in a row without a lower validation loss.
-        seed: Rules the order of the batches and the held-out fraction, nothing else; None draws
-            one. A DataLoader that has a generator keeps to it.
-        progress: Whether to show a bar, in a terminal or notebook; or the bar of a longer run.
-        checkpoint: A file for the state, written after the first step, now and then, at the end
-            and at Ctrl-C. If it exists, the run goes on from it, bit for bit as if it had never
-            stopped (on one machine, with randomness from torch alone); with more `steps` than
-            before it goes on past its end. Only `patience` and `steps` may differ from before.
+        seed: Determines the order of the batches and the held-out fraction, and nothing else; None
+            draws a seed. A DataLoader with its own generator uses that one.
+        progress: Whether to show a progress bar, in a terminal or notebook; or the bar of a longer
+            run.
+        checkpoint: A file for the state, written after the first step, now and then, at the end and
+            at Ctrl-C. If it exists, the run resumes from it, with the same bits as without the
+            interruption (on one machine, with randomness from torch alone). With more `steps` than
+            before it continues past its former end. Only `patience` and `steps` may differ.
 
     Returns:
         The history. Ctrl-C also returns it, after undoing the step that it cut short.
 
     Raises:
-        QKANError: Arguments or data that cannot be right; a checkpoint of another run; a loss
-            that is not finite: the message names the step, and the model has its best or last
+        QKANError: Arguments or data are wrong; the checkpoint belongs to another run; a loss is not
+            finite. In the last case the message names the step, and the model has its best or last
             good parameters back.
 
     Example:
@@ -134,7 +137,7 @@ def fit(
         True
     """
     if not isinstance(model, nn.Module):
-        raise QKANError(f"The model is {type(model).__name__}: wanted a torch.nn.Module.")
+        raise QKANError(f"The model is of type {type(model).__name__}; wanted a torch.nn.Module.")
     steps, batch_size = check_size("steps", steps), check_optional_size("batch_size", batch_size)
     patience = check_optional_size("patience", patience)
     seed = check_optional_size("seed", seed, least=None)
@@ -204,8 +207,9 @@ def _check_shares(ranks: Ranks, optimizer: torch.optim.Optimizer, source: Source
     if len(set(sizes)) > 1:
         unit = "batches" if isinstance(source, DataLoader) else "samples"
         raise QKANError(
-            f"The processes have {sizes} {unit} to train on; they take their steps together and "
-            "need equally many. A DataLoader with a DistributedSampler sees to that."
+            f"The processes have {sizes} {unit} to train on, but they take their steps together "
+            "and need equal numbers. Use a DataLoader with a DistributedSampler, which divides the "
+            "data evenly."
         )
 
 
@@ -219,7 +223,8 @@ def _prepare(
     data = check_data(train, "train")
     if batch_size is not None and isinstance(data, DataLoader):
         raise QKANError(
-            f"batch_size={batch_size} beside a DataLoader, which has its own: leave it out."
+            f"batch_size={batch_size} was passed with a DataLoader, which has its own; leave it "
+            "out."
         )
     held: Data | None = None
     if isinstance(validation, Real) and not isinstance(validation, Integral):
@@ -233,7 +238,7 @@ def _prepare(
 
 
 def _check_scales(loop: FitLoop, pair: Pair, loss: str | Loss | None, *, fresh: bool) -> None:
-    """Warn of inputs that the layers are not made for, and find the units of the targets."""
+    """Warn of inputs for which the layers are not made, and find the units of the targets."""
     model, ranks = loop.model, Ranks(loop.model)
     out = warn_of_inputs(model, some_rows(pair)[0], "training")
     if isinstance(loop.validation, tuple):

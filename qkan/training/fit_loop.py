@@ -1,4 +1,4 @@
-"""`FitLoop`: the loop behind `fit`, and all that changes while it runs."""
+"""`FitLoop`: the loop behind `fit`, with all of its state."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ from .ranks import Ranks
 from .units import Units, warn_of_units
 
 _DIVERGED = 10
-"""A training diverged if it ends at this many times its first loss."""
+"""Training has diverged if the last loss is this many times the first one."""
 
 
 @dataclass
 class FitLoop(Loop):
-    """One run of `fit`: its parts, where it stands, and how it goes on, ends and comes back.
+    """One run of `fit`: its parts, its state, and how it continues, ends and resumes.
 
     Attributes:
-        model: Trained in place.
-        optimizer: Of the model's parameters.
-        scheduler: Of the optimizer.
-        batches: Of the training data.
+        model: The model, which is trained in place.
+        optimizer: The optimizer of the model's parameters.
+        scheduler: The scheduler of the optimizer, or None.
+        batches: The batches of the training data.
         loss: The function that is minimised.
-        steps: Steps to take in all.
-        validation: Decides which parameters are best.
-        batch_size: Of the validation.
-        patience: Evaluations without a lower validation loss that end the run.
+        steps: The total number of steps.
+        validation: The data that decide which parameters are best.
+        batch_size: The batch size of the validation.
+        patience: The number of evaluations without a lower validation loss that ends the run.
         checkpoint: The file of the state.
-        units: Of the targets, where they are not those of the model's outputs. While the loop runs
-            the model computes outputs of its own size; afterwards its last layer has the units.
+        units: The units of the targets, if they differ from those of the model's outputs. While the
+            loop runs the model computes outputs of its own size; afterwards its last layer has the
+            units.
         identity: Arguments and seed, which the checkpoint holds beside the state.
         history: The course so far.
         best: The tensors with the lowest validation loss.
-        waited: Evaluations since then.
+        waited: The number of evaluations since the lowest validation loss.
     """
 
     model: nn.Module
@@ -93,12 +94,12 @@ class FitLoop(Loop):
         return exhausted or len(self.history) >= self.steps
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint holds under "state"."""
+        """Resume from the entry "state" of a checkpoint."""
         own = [{"batches": state["batches"], "rng": state["rng"]}, *state.get("others", ())]
         if len(own) != self._ranks.count:
             raise QKANError(
                 f"The checkpoint was written by {len(own)} processes and is read by "
-                f"{self._ranks.count}; go on with as many."
+                f"{self._ranks.count}; resume with as many as before."
             )
         self.restore_common(state, own[self._ranks.number])
         self.best, self.waited = state["best"], state["waited"]
@@ -133,11 +134,11 @@ class FitLoop(Loop):
             with shown as bar, no_range_warnings(), mode:
                 self.take_steps(bar)
                 self.history.stopped_early = len(self.history) < self.steps
-                # a run with more steps would not evaluate here: the checkpoint was written before
+                # a run with more steps would not evaluate here, so the checkpoint is written before
                 if self.validation is not None and self.history.validation_loss[-1] is None:
                     self._evaluate(self.validation)
         except KeyboardInterrupt:
-            # a process that goes back alone leaves the others waiting
+            # if one process alone went back, the others would wait for it
             if self._ranks.count > 1:
                 raise
             self._go_back()
@@ -147,7 +148,7 @@ class FitLoop(Loop):
 
     def _warn_of_divergence(self) -> None:
         losses = self.history.train_loss
-        # one minibatch may be harder than another
+        # minibatches may differ in difficulty
         last = losses[-1:] if self.batches.are_all_data else losses[len(losses) // 2 :]
         self.history.diverged = len(losses) > 1 and min(last) > _DIVERGED * abs(losses[0])
         if self.history.diverged and self._ranks.first:
@@ -200,8 +201,9 @@ class FitLoop(Loop):
         """The loss in the units of the targets."""
         if not isinstance(output, Tensor):
             raise QKANError(
-                f"fit: the model returns a {type(output).__name__}, and a loss needs one tensor. "
-                "Wrap it: recurrent modules, for one, return their outputs and a state."
+                f"fit: the model returns a {type(output).__name__}, but a loss needs one tensor. "
+                "Wrap the model in a module that returns one, such as the outputs of a recurrent "
+                "module without its state."
             )
         if not self._units_checked and self.units is None:
             self._hint = warn_of_units(output, y)
@@ -234,7 +236,7 @@ class FitLoop(Loop):
         with torch.no_grad():
             largest = nn.utils.get_total_norm(held, norm_type=math.inf)
         if not torch.isfinite(largest):
-            self._fail(f"A parameter is not finite after step {step}: its gradient is not.")
+            self._fail(f"A parameter is not finite after step {step}, since its gradient is not.")
 
     def _fail(self, reason: str) -> None:
         kept = "best" if self.best is not None else "last good"
@@ -243,7 +245,7 @@ class FitLoop(Loop):
         raise QKANError(f"{reason} The model has its {kept} parameters back. {advice}")
 
     def _after_step(self) -> None:
-        """Evaluate where an epoch ends; move the learning rate."""
+        """Evaluate at the end of an epoch, and update the learning rate."""
         value = None
         if self.batches.ended and self.validation is not None:
             value = self._evaluate(self.validation)
@@ -260,7 +262,7 @@ class FitLoop(Loop):
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(cuda), evaluating(self.model):
             for x, y in self._validation_batches(source):
-                # not the wrapper, which would wait for processes with fewer batches
+                # the wrapper would wait for processes with fewer batches
                 total += self._loss(self._ranks.module(x), y).item() * len(x)
                 samples += len(x)
         total, samples = self._ranks.total(total, samples)
@@ -292,7 +294,7 @@ class FitLoop(Loop):
         self.write()
 
     def _capture(self) -> dict[str, Any]:
-        """The state between two steps; without a checkpoint only what `_go_back` needs."""
+        """The state between two steps; without a checkpoint, the part that `_go_back` needs."""
         state: dict[str, Any] = {
             "tensors": self.tensors(),
             "best": self.best,
@@ -320,7 +322,7 @@ class FitLoop(Loop):
             return
         state = self.state()
         if self._ranks.count > 1:
-            # each process has its own place in its own data, and its own random numbers
+            # each process has its own position in its own data, and its own random numbers
             found = self._ranks.all({name: state[name] for name in ("batches", "rng")})
             state["others"] = found[1:]
         if self._ranks.first:

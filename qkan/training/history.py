@@ -1,4 +1,4 @@
-"""`History`: what happened in a training run."""
+"""`History`: the course of a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 _FEW = 8
-"""With fewer steps a loss always falls."""
+"""The fewest steps after which `still_falling` means anything; before, a loss always falls."""
 
 
 @dataclass(repr=False)
@@ -20,20 +20,20 @@ class History:
     """The course of one `fit`; the lists have one entry for each step.
 
     Attributes:
-        step: 1, 2, …: calls of `optimizer.step`.
-        train_loss: With LBFGS the loss of the full batch after the step; with any other optimizer
-            that of the step's minibatch before it, whose gradient was used.
-        validation_loss: After the step; None where it was not evaluated.
-        learning_rate: Of the step, in the optimizer's first parameter group.
-        seconds: Since the start, up to the end of the step; an interruption does not count.
-        best_step: The step after which the validation loss was lowest, whose parameters the model
-            has; None without validation.
+        step: The calls of `optimizer.step`: 1, 2, ….
+        train_loss: With LBFGS, the loss of the full batch after the step; with any other optimizer,
+            the loss of the step's minibatch before the step, whose gradient was used.
+        validation_loss: The validation loss after the step; None where it was not evaluated.
+        learning_rate: The learning rate of the step, in the optimizer's first parameter group.
+        seconds: Time from the start to the end of the step, without interruptions.
+        best_step: The step after which the validation loss was lowest; the model has the parameters
+            of that step. None without validation.
         stopped_early: Whether `patience` ended the run.
         interrupted: Whether Ctrl-C ended the run.
-        diverged: Whether the training loss ended far above where it began.
-        target_scale: The factor of each output, which the last layer took over because the targets
-            were far from the size of the model's outputs; else None.
-        target_offset: What was added to each output then; else None.
+        diverged: Whether the training loss ended far above its first value.
+        target_scale: The factor of each output that became part of the last layer, because the
+            targets were far from the size of the model's outputs; otherwise None.
+        target_offset: The offset that was added to each output in that case; otherwise None.
 
     Example:
         >>> History([1, 2], [0.5, 0.25], [None, None], [1.0, 1.0], [0.1, 0.2])
@@ -53,7 +53,7 @@ class History:
     target_offset: list[float] | None = None
 
     def __len__(self) -> int:
-        """Steps taken."""
+        """Return the number of steps."""
         return len(self.step)
 
     def __repr__(self) -> str:
@@ -76,7 +76,7 @@ class History:
     def still_falling(self) -> bool:
         """Whether the training loss fell by a tenth or more over the last quarter of the steps.
 
-        A loss below a hundredth of the first one counts as low enough.
+        A loss below a hundredth of the first one is low enough not to count as falling.
         """
         losses = self.train_loss
         before = losses[: len(losses) - len(losses) // 4]
@@ -93,13 +93,13 @@ class History:
         """Draw the losses over the steps, on a log axis when all are positive.
 
         Args:
-            ax: Where to draw; a new figure when None.
+            ax: The axes to draw on; those of a new figure when None.
 
         Returns:
             The axes, for titles, saving and showing.
 
         Raises:
-            ImportError: matplotlib is absent; the message has the line that installs it.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
         ax = new_axes() if ax is None else ax
         losses = list(self.train_loss)
@@ -123,7 +123,7 @@ class History:
         return ax
 
     def head(self, steps: int) -> History:
-        """Copy the first `steps` steps, without the best one."""
+        """Return a copy of the first `steps` steps, without the best step."""
         lists = {f.name: getattr(self, f.name)[:steps] for f in fields(self)[:5]}
         return History(**lists)
 

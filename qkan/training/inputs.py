@@ -1,6 +1,6 @@
-"""Warnings of data that a model's layers are not made for: periods that alias, large spreads.
+"""Warn of data for which a model's layers are not made: inputs beyond a period, large spreads.
 
-Each layer is judged by its own input, unless something that is trained comes before it, for
+Each layer is judged by its own input, unless something that is trained comes before it, since
 training can change that input.
 """
 
@@ -24,11 +24,11 @@ from qkan.simulators import has_values
 from .batches import Pair
 
 _ROWS, _NUMBERS = 4096, 1 << 20
-"""At most this many rows, and numbers in them, are looked at before training."""
+"""The largest numbers of rows, and of values in them, that are examined before training."""
 
 _ALIASED = 1e-3
 _TURNS, _FAR = 8.0, 100.0
-"""Spread and mean of trained encodings' angles, in radians, above which inputs want scaling."""
+"""Spread and mean of trained encodings' angles, in radians, above which a warning is given."""
 
 
 def some_rows(pair: Pair) -> Pair:
@@ -40,9 +40,9 @@ def some_rows(pair: Pair) -> Pair:
 
 
 def warn_of_inputs(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
-    """Run the model on some rows of the data, and warn of inputs its layers are not made for.
+    """Run the model on some rows of the data, and warn of inputs for which layers are not made.
 
-    The model runs in evaluation mode, on the simulator, and stays as it is.
+    The model runs in evaluation mode, on the simulator, and is not changed.
 
     Args:
         model: Any module.
@@ -58,7 +58,7 @@ def warn_of_inputs(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
     seen: dict[str, tuple[QKANLayer, list[Tensor]]] = {}
 
     def keep(name: str, layer: QKANLayer, rows: Tensor) -> None:
-        # an input that depends on a trained parameter has a graph; inside vmap it has no numbers
+        # an input that depends on a trained parameter has a graph; inside vmap it has no values
         if not rows.requires_grad and has_values(rows):
             seen.setdefault(name, (layer, []))[1].append(rows)
 
@@ -74,7 +74,7 @@ def warn_of_inputs(model: nn.Module, x: Tensor, role: str) -> Tensor | None:
 
 
 def simulated(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the model's output in evaluation mode, on the simulator; the model stays as it is."""
+    """Return the model's output in evaluation mode, on the simulator, without changing it."""
     device = next(model.parameters()).device
     cuda = [device] if device.type == "cuda" else []
     with evaluating(model), _on_simulator(model), no_range_warnings(), torch.enable_grad():
@@ -85,7 +85,7 @@ def simulated(model: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _on_simulator(model: nn.Module) -> Iterator[None]:
-    """Simulate layers that a device or a test stands in for while this lasts: shots cost."""
+    """Use the simulator in place of a device while this lasts, since shots cost."""
     lent = {
         layer: layer.__dict__.pop("activations")
         for layer in model.modules()
@@ -99,7 +99,7 @@ def _on_simulator(model: nn.Module) -> Iterator[None]:
 
 
 def _range_of(model: nn.Module, layer: QKANLayer) -> tuple[float, float]:
-    """Return the range of the data that reaches a layer as [-π/2, π/2]."""
+    """Return the range of the data that a layer sees as [-π/2, π/2]."""
     for module in model.modules():
         row: Any = module
         if isinstance(module, QKAN) and row.layers[0] is layer and module.input_range is not None:
@@ -108,7 +108,7 @@ def _range_of(model: nn.Module, layer: QKANLayer) -> tuple[float, float]:
 
 
 def _as_given(values: Tensor, ranged: tuple[float, float]) -> Tensor:
-    """Return values at a layer as they were before the input range was mapped."""
+    """Return the values of a layer's input as they were before `input_range` was mapped."""
     low, high = ranged
     return values * ((high - low) / math.pi) + (low + high) / 2
 
@@ -124,7 +124,7 @@ def _warn_aliasing(layer: QKANLayer, x: Tensor, ranged: tuple[float, float], rol
     scales = [abs(scale) for scale in layer.fixed_scale]
     if layer.circuit.uses_arccos or not any(scales) or not all(s.is_integer() for s in scales):
         return
-    # frequencies are sums of scales, so a common divisor shortens the period
+    # frequencies are sums of scales, so the period follows from their common divisor
     half = math.pi / math.gcd(*map(int, scales))
     beyond = (x.abs() > half * (1 + 1e-6)).double().mean().item()
     if beyond > _ALIASED:
@@ -139,7 +139,7 @@ def _warn_aliasing(layer: QKANLayer, x: Tensor, ranged: tuple[float, float], rol
 def _warn_spread(
     name: str, layer: QKANLayer, x: Tensor, ranged: tuple[float, float], role: str
 ) -> None:
-    """Warn if trained encodings turn many times over the inputs, or all far from 0."""
+    """Warn if the angles of trained encodings have a large spread, or a mean far from 0."""
     scale = layer.scale.detach().abs().double().mean().item()
     x = x.double()
     spread, mean = scale * x.std(0, correction=0), scale * x.mean(0).abs()

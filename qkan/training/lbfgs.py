@@ -1,4 +1,4 @@
-"""`LBFGS`: torch's optimizer of that name, with a direction from two products of matrices."""
+"""`LBFGS`: torch's optimizer of that name, with the direction computed by matrix products."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from typing_extensions import override
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _CURVATURE = 1e-10
-"""A pair of differences with a smaller scalar product is not kept, as in torch."""
+"""A pair of differences with a smaller scalar product is discarded, as in torch."""
 
 
 class LBFGS(torch.optim.LBFGS):
-    """Take the steps of `torch.optim.LBFGS` with the strong Wolfe line search, in less time.
+    """`torch.optim.LBFGS` with the strong Wolfe line search, but faster.
 
     torch finds a direction with four small operations for each pair in its history. This class
     keeps the history as two matrices S and Y of shape (pairs, parameters) and their scalar
     products, and finds the same direction from four products of a matrix and a vector (Byrd,
-    Nocedal and Schnabel 1994, Theorem 2.2). Every iteration is the same in exact arithmetic, and
-    differs in rounding. For small models, where the history takes most of the time, a step takes
-    less than half as long; for large ones nothing is lost.
+    Nocedal and Schnabel 1994, Theorem 2.2). In exact arithmetic every iteration is the same; only
+    rounding differs. For small models, where the history takes most of the time, a step takes less
+    than half as long; for large models it is not slower.
 
     Args:
-        params: Tensors, all in one group.
-        lr: The length that the line search tries first.
-        max_iter: Iterations in a step.
-        max_eval: Evaluations of the loss in a step; None: 1.25·max_iter.
-        tolerance_grad: A step ends where no entry of the gradient is larger.
-        tolerance_change: A step ends where an iteration changes the loss, or every parameter, by
-            less. Lower it for losses below 1e-6, which else end their steps early.
-        history_size: Pairs that are kept.
+        params: The parameters, all in one group.
+        lr: The step length that the line search tries first.
+        max_iter: The largest number of iterations in a step.
+        max_eval: The largest number of evaluations of the loss in a step; None means 1.25·max_iter.
+        tolerance_grad: A step ends when no entry of the gradient is larger than this.
+        tolerance_change: A step ends when an iteration changes the loss, or every parameter, by
+            less than this. Lower it for losses below 1e-6, whose steps would otherwise end early.
+        history_size: The number of pairs that are kept.
 
     Raises:
-        ValueError: The parameters stand in several groups.
+        ValueError: The parameters are in several groups, or one is complex.
 
     Example:
         >>> import functools, torch, qkan
@@ -73,7 +73,8 @@ class LBFGS(torch.optim.LBFGS):
         """Take one step of up to `max_iter` iterations.
 
         Args:
-            closure: Clears the gradients, computes the loss and its gradients, returns the loss.
+            closure: A function that clears the gradients, computes the loss and its gradients, and
+                returns the loss.
 
         Returns:
             The loss before the step.
@@ -114,7 +115,7 @@ class LBFGS(torch.optim.LBFGS):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state of this class, exactly.
+        """Resume exactly from a state of this class.
 
         Raises:
             ValueError: The state is one of `torch.optim.LBFGS`, whose history has another form.
@@ -122,8 +123,8 @@ class LBFGS(torch.optim.LBFGS):
         for state in state_dict["state"].values():
             if "old_dirs" in state:
                 raise ValueError(
-                    "This is a state of torch.optim.LBFGS, and qkan.LBFGS cannot go on from it. "
-                    "Go on with the optimizer that began, for instance with "
+                    "This is a state of torch.optim.LBFGS, from which qkan.LBFGS cannot resume. "
+                    "Resume with the optimizer that wrote it, for instance "
                     "torch.optim.LBFGS(parameters, line_search_fn='strong_wolfe')."
                 )
         super().load_state_dict(state_dict)
@@ -158,7 +159,7 @@ class _History:
     along the diagonal by one with each pair, and ends at `end`.
 
     Args:
-        state: Of the optimizer, which keeps all this from step to step.
+        state: The state of the optimizer, which keeps all this from step to step.
         like: A vector of the parameters' size, dtype and device.
         size: The number of pairs that are kept.
     """
@@ -174,7 +175,7 @@ class _History:
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no iteration yet."""
+        """Whether there has been no iteration yet."""
         return "moved" not in self.state
 
     def direction(self, gradient: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class _History:
         along = _numbers(rows @ gradient).reshape(-1, 2)[order]
         sy, yy = self._window()
         scale = state["diagonal"]
-        # the two loops of the textbook are these two triangular systems
+        # these two triangular systems are the two loops of the textbook
         alpha = _solve(sy, along[:, 0])
         rest = sy.diagonal() * alpha - scale * (along[:, 1] - yy @ alpha)
         weights = np.empty(along.shape)
@@ -199,7 +200,7 @@ class _History:
         return torch.addmv(gradient, rows.T, combined, beta=-scale)
 
     def moved(self, change: Tensor) -> None:
-        """Note that the point moved by `change`."""
+        """Record that the point moved by `change`."""
         self.state["moved"] = change
 
     def _keep(self, step: Tensor, change: Tensor) -> None:
@@ -210,7 +211,7 @@ class _History:
         torch.stack((step, change), out=state["rows"][state["pairs"] % self.size])
         state["pairs"] += 1
         if state["end"] == self.products.shape[1]:
-            # the window is at the end of the diagonal: back to its beginning
+            # the window is at the end of the diagonal and returns to its beginning
             kept = self.size - 1
             self.products[:, :kept, :kept] = self.products[:, -kept:, -kept:].copy()
             state["end"] = kept

@@ -1,4 +1,4 @@
-"""`Loop`: steps in a row, with a bar and a checkpoint, as `fit` and `distill_ffn` take them."""
+"""`Loop`: the steps of `fit` and `distill_ffn`, with a progress bar and a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .checkpoint import Checkpoint, copied, load_tensors, model_tensors, rng_sta
 
 
 class Loop(ABC):
-    """Steps in a row that can stop and go on exactly where they stopped.
+    """A sequence of steps that can stop and later resume exactly.
 
     Attributes:
-        batches: Of the data to learn from.
+        batches: The batches of the training data.
         checkpoint: The file of the state, or None.
         identity: Arguments and seed, which the file holds beside the state.
-        device: Where the model draws its random numbers.
+        device: The device on which the model draws random numbers.
     """
 
     batches: Batches
@@ -34,7 +34,7 @@ class Loop(ABC):
     @property
     @abstractmethod
     def seconds(self) -> list[float]:
-        """The time since the beginning at the end of each step so far."""
+        """The time from the beginning to the end of each step so far."""
 
     @property
     @abstractmethod
@@ -48,14 +48,14 @@ class Loop(ABC):
 
     @abstractmethod
     def take_step(self) -> dict[str, float | None]:
-        """Take one step, record it, and return what the bar shows of it."""
+        """Take one step, record it, and return the values for the progress bar."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return the state after the latest step, as a checkpoint holds it."""
+        """Return the state after the latest step, as stored in a checkpoint."""
 
     def take_steps(self, bar: Progress) -> None:
-        """Take the steps that are left; write the checkpoint now and then, and at the end."""
+        """Take the remaining steps; write the checkpoint now and then, and at the end."""
         self._start, begun = time.perf_counter() - (self.seconds or [0.0])[-1], len(self.seconds)
         while not self.finished:
             values = self.take_step()
@@ -79,7 +79,7 @@ class Loop(ABC):
             self.checkpoint.write({**self.identity, "state": self.state()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of all parameters and buffers of what learns."""
+        """Return copies of all parameters and buffers of the module that learns."""
         return {name: t.detach().clone() for name, t in model_tensors(self.learner[0]).items()}
 
     def common_state(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Loop(ABC):
         }
 
     def restore_common(self, state: dict[str, Any], own: dict[str, Any]) -> None:
-        """Go back to a state; `own` has this process's place in the data and random numbers."""
+        """Restore a state; `own` has this process's position in the data and its random numbers."""
         model, optimizer, scheduler = self.learner
         load_tensors(model, state["tensors"])
         optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""Optimizers and schedulers by name, as `fit` takes them."""
+"""The optimizers and schedulers that `fit` knows by name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from qkan.nn.parameter_groups import param_groups
 from .lbfgs import LBFGS
 
 OptimizerLike = str | torch.optim.Optimizer | Callable[[Any], torch.optim.Optimizer]
-"""A name, an optimizer, or what makes one from a list of parameters."""
+"""A name, an optimizer, or a function from a list of parameters to an optimizer."""
 
 SchedulerLike = str | Callable[[torch.optim.Optimizer], LRScheduler]
-"""A name, or what makes a scheduler from an optimizer."""
+"""A name, or a function from an optimizer to a scheduler."""
 
 SCHEDULERS = ("cosine", "plateau")
 """Schedulers by name: CosineAnnealingLR over all steps, and ReduceLROnPlateau."""
@@ -41,7 +41,7 @@ def make_optimizer(
             "unfreeze some with parameter.requires_grad_()."
         )
     if lr is not None and not (isinstance(lr, Real | Tensor) and math.isfinite(lr) and lr > 0):
-        raise QKANError(f"lr={lr!r}: a finite number above 0, or None.")
+        raise QKANError(f"lr={lr!r}; wanted a finite number above 0, or None.")
     if isinstance(optimizer, str):
         return _of_class(_by_name(optimizer), model, trainable, lr, angle_lr)
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
@@ -49,8 +49,8 @@ def make_optimizer(
     for name, value in (("lr", lr), ("angle_lr", angle_lr)):
         if value is not None:
             raise QKANError(
-                f"{name}={value!r} beside an optimizer of your own: set the learning rate there, "
-                f"and leave {name} out."
+                f"{name}={value!r} was passed with an optimizer of your own; set the learning rate "
+                f"there, and leave {name} out."
             )
     made: Any = optimizer
     if not isinstance(made, torch.optim.Optimizer) and callable(made):
@@ -73,7 +73,7 @@ def make_scheduler(
     if scheduler is None:
         return None
     if isinstance(scheduler, str):
-        more = "Or a function from an optimizer to a scheduler."
+        more = "Or pass a function from an optimizer to a scheduler."
         check_choice("scheduler", scheduler, SCHEDULERS, more)
         if scheduler == "cosine":
             return CosineAnnealingLR(optimizer, T_max=steps)
@@ -88,7 +88,7 @@ def make_scheduler(
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
-    """Say which optimizer this is: its class, and the options of its parameter groups."""
+    """Identify an optimizer by its class and the options of its parameter groups."""
     groups = [
         {name: value for name, value in group.items() if name not in ("params", "param_names")}
         for group in optimizer.param_groups
@@ -97,7 +97,7 @@ def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
 
 
 def describe_scheduler(scheduler: LRScheduler | None) -> str:
-    """Say which scheduler this is: its class, and its options as far as they are plain values."""
+    """Identify a scheduler by its class and those of its options that are plain values."""
     if scheduler is None:
         return "None"
     plain = (int, float, str)
@@ -138,7 +138,10 @@ def _of_class(
         return cls(trainable, **options)
     decays = issubclass(cls, torch.optim.AdamW)
     if lr is None and angle_lr is not None:
-        raise QKANError(f"angle_lr={angle_lr!r} without lr: pass the rate of the weights, too.")
+        raise QKANError(
+            f"angle_lr={angle_lr!r} was passed without lr; pass the learning rate of the weights, "
+            "too."
+        )
     if lr is not None and (decays or angle_lr is not None or _has_activations(model)):
         groups = param_groups(model, lr, angle_lr=angle_lr)
         if not decays:

@@ -1,4 +1,4 @@
-"""`Ranks`: the processes that train one model together, as `DistributedDataParallel` joins them."""
+"""`Ranks`: the processes that train one model together in `DistributedDataParallel`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Value = TypeVar("Value")
 
 
 class Ranks:
-    """The processes that train a model together; a model in no group has one, without traffic.
+    """The processes that train a model together; a model that is not wrapped has just one.
 
     Args:
         model: The model, wrapped or not.
 
     Attributes:
-        module: The model inside the wrapper, whose forward does not wait for other processes.
-        count: How many processes there are.
+        module: The model inside the wrapper; its forward method does not wait for other processes.
+        count: The number of processes.
         number: The number of this process.
         first: Whether this process shows the bar and writes files.
 
     Raises:
-        QKANError: Parameters that are sharded.
+        QKANError: The parameters are sharded.
     """
 
     def __init__(self, model: nn.Module) -> None:

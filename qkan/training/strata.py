@@ -1,4 +1,4 @@
-"""The classes of samples, by which data are cut in two, found without loading more than needed."""
+"""Find the classes of samples, for a split by class, without loading more than needed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 READ = 10_000
-"""A dataset of at most so many samples is read once for its classes, if it does not list them."""
+"""The largest dataset that is read once for its classes, if it does not list them."""
 
 
 def classes_of(data: tuple[Tensor, Tensor] | Dataset[Any]) -> Tensor | None:
-    """Return the class (n,) of every sample, or None where the targets are no classes.
+    """Return the class (n,) of every sample, or None if the targets are not classes.
 
-    A dataset's targets are taken from its attribute `targets` or `labels`, as torchvision's have
-    it, through `Subset` and `ConcatDataset`. Of another dataset every sample is read once; one of
-    more than `READ` samples is not, and a warning says so if its first target may be a class.
+    The targets of a dataset are taken from its attribute `targets` or `labels`, as in torchvision,
+    also through `Subset` and `ConcatDataset`. Any other dataset of at most `READ` samples is read
+    once. A larger one is not read, and a warning is given if its first target may be a class.
     """
     y = data[1] if isinstance(data, tuple) else _listed(data)
     if y is None:
@@ -36,7 +36,7 @@ def classes_of(data: tuple[Tensor, Tensor] | Dataset[Any]) -> Tensor | None:
 
 
 def _listed(data: Dataset[Any]) -> Tensor | None:
-    """The targets that a dataset has in one piece."""
+    """The targets that a dataset lists in an attribute."""
     if isinstance(data, TensorDataset):
         return data.tensors[1]
     if isinstance(data, Subset):
@@ -54,13 +54,13 @@ def _listed(data: Dataset[Any]) -> Tensor | None:
 
 
 def _read(data: Dataset[Any]) -> Tensor | None:
-    """The targets of a dataset, sample by sample, if they are few enough and may be classes."""
+    """The targets of a dataset, read sample by sample, if they are few and may be classes."""
     samples = len(cast("Sized", data))
-    # a transform may draw random numbers, which belong to the caller
+    # a transform may draw random numbers, and the caller's random state must not change
     with torch.random.fork_rng(devices=[]):
         sample = data[0]
         if not (isinstance(sample, tuple | list) and len(sample) == 2):
-            return None  # what reads the data says what is wrong with it
+            return None  # the code that reads the data later reports what is wrong with it
         first = _tensor(sample[1])
         if first is None or (
             first.dtype.is_floating_point and not bool(((first * first) == first).all())
@@ -81,7 +81,7 @@ def _read(data: Dataset[Any]) -> Tensor | None:
 
 
 def _tensor(values: Any) -> Tensor | None:
-    """Values as a tensor, if they are numbers."""
+    """Return values as a tensor, if they are numbers."""
     try:
         return None if values is None else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):

@@ -20,27 +20,27 @@ from .batches import Pair
 from .inputs import simulated, some_rows
 
 REGRESSION = ("mse", "l1", "huber")
-"""Losses by name whose targets are measured in the units of the outputs."""
+"""The named losses whose targets have the units of the outputs."""
 
 _SCALES, _OFFSET, _CALIBRATED = (0.5, 4.0), 1.5, 5.0
-"""Training copes with targets whose spread is between `_SCALES` times that of the outputs and whose
+"""Training works with targets whose spread is between `_SCALES` times that of the outputs and whose
 mean is at most `_OFFSET` spreads away. Outputs that follow the targets but are up to `_CALIBRATED`
-times too large or too small are those of a trained model."""
+times too large or too small are taken for those of a trained model."""
 _FAR = 100.0
 
 
 @dataclass(frozen=True)
 class Units:
-    """An affine map behind a model's outputs, which becomes part of its last layer after training.
+    """An affine map after a model's outputs, which becomes part of its last layer after training.
 
     The model is trained as if the targets were standardised: prediction = scale·output + offset,
     and the loss is divided by a number that makes it about 1. The loss that is reported is that of
     the predictions in the targets' own units.
 
     Attributes:
-        scale: One number an output.
-        offset: One number an output.
-        reference: The loss of the targets' mean.
+        scale: One factor for each output.
+        offset: One summand for each output.
+        reference: The loss of a model that always predicts the mean of the targets.
     """
 
     scale: tuple[float, ...]
@@ -65,13 +65,13 @@ class Units:
 
 _LAYERS = (QKANLayer, KANLayer, SplineLayer, nn.Linear)
 _LINEAR = ("weight", "coef", "base_weight", "bias")
-"""Parameters (o, …) of these layers in which their outputs are linear."""
+"""The parameters (o, …) in which the outputs of these layers are linear."""
 
 
 def last_layer(model: nn.Module) -> nn.Module | None:
     """Return the layer that computes a model's outputs, if it can take a scale and an offset.
 
-    A module names such a layer inside it as its `output_layer`.
+    A module's attribute `output_layer` names such a layer inside it.
     """
     model = unwrapped(model)
     if isinstance(model, nn.Sequential):
@@ -80,7 +80,7 @@ def last_layer(model: nn.Module) -> nn.Module | None:
     if isinstance(inner, nn.Module):
         return last_layer(inner)
     if isinstance(model, QKANLayer) and model.circuit.reads_several:
-        # what one output is multiplied by is shared by its observables
+        # all observables of an output share one factor
         return None
     found = dict(_linear_parameters(model))
     trained = all(value.requires_grad for value in found.values())
@@ -88,7 +88,7 @@ def last_layer(model: nn.Module) -> nn.Module | None:
 
 
 def _linear_parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the tensors that a layer's output is linear in, by name; none of other modules."""
+    """Yield the parameters in which a layer's output is linear, by name; none for other modules."""
     for name in _LINEAR if isinstance(layer, _LAYERS) else ():
         value = layer._parameters.get(name)
         if value is not None:
@@ -96,12 +96,12 @@ def _linear_parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def find_units(model: nn.Module, pair: Pair, out: Tensor | None, criterion: Loss) -> Units | None:
-    """Find the scale and the offset of the outputs; None where outputs and targets fit already.
+    """Find the scale and the offset of the outputs; None if outputs and targets fit already.
 
-    An output is changed if its spread or its mean is far from the target's and if the best affine
-    function of it is far from the output itself, which does not hold for a trained model. It then
-    has the target's mean and, where its own spread is about 1, the target's spread. Models whose
-    outputs do not follow their last layer are left as they are.
+    An output is changed if its spread or its mean is far from the target's and if its best affine
+    fit to the target is far from the output itself, which is not the case for a trained model. It
+    then has the target's mean and, if its own spread is about 1, the target's spread. A model whose
+    outputs do not follow a change of its last layer is left unchanged.
 
     Args:
         model: The model.
@@ -131,14 +131,14 @@ def find_units(model: nn.Module, pair: Pair, out: Tensor | None, criterion: Loss
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and spread (o,) of values (n, o); a spread that is only rounding is 0."""
+    """Return mean and spread (o,) of values (n, o); a spread that is mere rounding becomes 0."""
     mean = values.mean(0)
     spread = (values - mean).square().mean(0).sqrt()
     return mean, torch.where(spread > 1e-12 * mean.abs(), spread, 0.0)
 
 
 def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float, float]:
-    """Return scale and offset of one output (n,) for its target; (1, 0) where it may stay."""
+    """Return scale and offset of one output (n,) for its target; (1, 0) if it need not change."""
     (centre,), (size,) = (value.tolist() for value in _moments(out.unsqueeze(-1)))
     m, s = mean.item(), spread.item()
     if not all(map(math.isfinite, (centre, size, m, s))):
@@ -147,7 +147,7 @@ def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float
         s = abs(m) or 1.0
     slope = ((out - centre) * (y - y.mean())).mean().item() / max(size**2, 1e-300)
     calibrated = 1 / _CALIBRATED <= slope <= _CALIBRATED and abs(m - centre) <= _OFFSET * s
-    # outputs of about the size of an untrained model's are taken for those of one
+    # outputs about as large as those of an untrained model are taken for such outputs
     size = size if size > 0 else 1.0
     elsewhere = abs(m - centre) > _OFFSET * max(s, size) and size <= _CALIBRATED
     if elsewhere or abs(math.log(size)) <= abs(math.log(size / s)):
@@ -161,7 +161,7 @@ def _affine(out: Tensor, y: Tensor, mean: Tensor, spread: Tensor) -> tuple[float
 
 
 def _follows(model: nn.Module, x: Tensor, out: Tensor, units: Units) -> bool:
-    """Whether the outputs follow a change of the last layer; the model stays as it is."""
+    """Whether the outputs follow a change of the last layer; the model is not changed."""
     layer = last_layer(model)
     assert layer is not None
     kept = {name: value.detach().clone() for name, value in _linear_parameters(layer)}
@@ -177,14 +177,14 @@ def _follows(model: nn.Module, x: Tensor, out: Tensor, units: Units) -> bool:
 
 
 def warn_of_units(prediction: Tensor, target: Tensor) -> str:
-    """Warn where outputs (…, o) are far from targets of their shape, and return the warning."""
+    """Warn if outputs (…, o) are far from targets of their shape, and return the warning."""
     floats = target.dtype.is_floating_point and prediction.dtype.is_floating_point
     if not floats or target.shape != prediction.shape or target.ndim < 2 or len(target) < 2:
         return ""
     mean, spread = _moments(target.detach().double().flatten(0, -2))
     centre, size = _moments(prediction.detach().double().flatten(0, -2))
     far = (mean - centre).abs() > _FAR * torch.maximum(spread, size)
-    # the outputs of an untrained model may hardly vary, which does not make its units small
+    # the outputs of an untrained model may hardly vary, which says nothing about its units
     far |= (spread > _FAR * size.clamp_min(1.0)) | (size > _FAR * spread)
     # a constant has no units
     far &= (spread > 0) & (size > 0)

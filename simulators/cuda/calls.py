@@ -1,4 +1,4 @@
-"""One call of a layer on CUDA kernels: which memory it needs, and which kernels it launches."""
+"""One call of a layer on CUDA kernels: the memory that it needs, and the kernels that it runs."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _GRADIENTS = ("dx", "dtheta", "dscale", "dshift", "dweight", "dbase_weight", "db
 
 
 class Card(ABC):
-    """A device with compiled kernels on it.
+    """A device with compiled kernels.
 
     Attributes:
-        processors: How many multiprocessors it has.
+        processors: The number of its multiprocessors.
     """
 
     processors: int
 
     @abstractmethod
     def resident(self, name: str) -> int:
-        """Warps of a kernel that a multiprocessor holds at once."""
+        """Return how many warps of a kernel a multiprocessor can hold at once."""
 
     @abstractmethod
     def launch(
@@ -56,7 +56,7 @@ class Card(ABC):
 
 
 def own_names(tensors: Sequence[Tensor | None]) -> frozenset[str]:
-    """Which of theta, scale, shift and weight have a leading axis of samples, for `Kernel.own`."""
+    """Return which of theta, scale, shift and weight have an axis of samples, for `Kernel.own`."""
     return frozenset(
         name
         for name, tensor, axes in zip(OWN, tensors, (4, 4, 4, 3), strict=False)
@@ -65,11 +65,11 @@ def own_names(tensors: Sequence[Tensor | None]) -> frozenset[str]:
 
 
 class Call:
-    """A layer on one batch, or all its edges where there is no weight.
+    """A layer on one batch, or all its edges if there is no weight.
 
     Args:
         card: The device.
-        kernel: What its kernels are specialised by.
+        kernel: The specialisation of its kernels.
         x: (b, i).
         tensors: theta, scale, shift, weight and, for a whole layer, base_weight, bias and mask, in
             the shapes of `LayerTensors`; those that are left out are None. Where `kernel.own` names
@@ -92,8 +92,8 @@ class Call:
             self.shapes[name] = (x.shape[0], *self.shapes[name])
         if kernel.own and any(tensor is not None for tensor in tensors[4:]):
             raise SimulatorError(
-                "cupy: with parameters of each sample's own the kernels compute the circuits only; "
-                "add base activation and bias, and multiply by the mask, outside."
+                "cupy: with parameters per sample the kernels compute the circuits only; add base "
+                "activation and bias, and multiply by the mask, outside."
             )
         unread = {"scale"} if kernel.fixed_scale is not None else set()
         unread |= {"base_weight"} if kernel.base is None else set()
@@ -105,7 +105,7 @@ class Call:
         self.given["x"] = self.x
 
     def forward(self) -> Tensor:
-        """The output (b, o), or the values (b, o, i)."""
+        """Return the output (b, o), or the values (b, o, i)."""
         batch, outs, ins = self.shape
         per_edge = "weight" not in self.given
         out = self.x.new_empty(self.shape if per_edge else self.shape[:2])
@@ -129,11 +129,11 @@ class Call:
         return out
 
     def backward(self, grad: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
-        """The gradients by x, theta, scale, shift, weight, base_weight, bias; None unless needed.
+        """Return the gradients by x, theta, scale, shift, weight, base_weight, bias, or None each.
 
         Args:
             grad: The gradient of the output, (b, o), or of the values of edges, (b, o, i).
-            needs: Which of the seven are wanted.
+            needs: Which of the seven are needed.
         """
         sources = ("x", *_NAMES[:6])
         found = {

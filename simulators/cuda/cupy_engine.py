@@ -1,7 +1,7 @@
 """The `cupy` engine: fused CUDA kernels, compiled at run time for each circuit.
 
-CuPy compiles the text that `source` makes of the shipped CUDA files and the Program, and launches
-the kernels on torch's current stream and the tensors' own device. Tensors are handed over as
+CuPy compiles the text that `source` makes from the package's CUDA files and the Program, and
+launches the kernels on torch's current stream and the tensors' device. Tensors are passed as
 addresses: nothing is copied, and torch's allocator owns all memory, so that a CUDA graph can
 capture a call.
 """
@@ -29,15 +29,16 @@ _INSTALLED = importlib.util.find_spec("cupy") is not None
 
 
 class CupyEngine(Engine):
-    """Forward and adjoint pass on a CUDA card; nothing of size b·o·i is stored.
+    """The forward and the adjoint pass on a CUDA card; nothing of size b·o·i is stored.
 
     A layer with base activation and bias takes one launch forward and two backward. Gradients of
     parameters are sums of blocks in a fixed order, so that two runs agree to the bit. bfloat16 and
-    float16 are converted when read and written; the arithmetic is in float32 then.
+    float16 are converted when they are read and written, and computed in float32.
 
     Args:
-        unreachable: Returns why kernels cannot run on tensors of a device, or None where they can.
-            Nothing else in the engine asks what kind of device it has, which lets tests replace it.
+        unreachable: A function that returns why kernels cannot run on tensors of a device, or None
+            if they can. Nothing else in the engine depends on the kind of device, so that tests can
+            replace it.
     """
 
     name = "cupy"
@@ -47,16 +48,16 @@ class CupyEngine(Engine):
         self.unreachable = no_nvidia_gpu if unreachable is None else unreachable
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses noise, other devices and dtypes, a missing CuPy, and very long circuits."""
+        """Refuse noise, other devices and dtypes, a missing CuPy, and very long circuits."""
         if request.noise:
             return NOISE_REFUSED
         return self.unreachable(request.device) or refuse_kernel(request)
 
     def cost(self, request: Request) -> float:
-        """The time of the launches, and of each data rotation on each edge and sample.
+        """Return the time of the launches, and of each data rotation on each edge and sample.
 
-        It is counted, not measured: about 80 instructions a data rotation, forward and backward,
-        on a card that does 15·10¹² a second.
+        It is counted, not measured: about 80 instructions for each data rotation, forward and
+        backward, on a card with 15·10¹² instructions a second.
         """
         data = sum(r.encoding is not None for r in request.program.rotations)
         wide = 2.0 if request.dtype == torch.float64 else 1.0
@@ -78,7 +79,7 @@ class CupyEngine(Engine):
         return backward_beside(call, grad, circuits)
 
     def _launches(self, call: LayerCall, tensors: Sequence[Tensor | None]) -> Call:
-        """The kernels of a call: of the layer with all its tensors, or of its circuits alone."""
+        """The kernels of a call: of the layer with all its tensors, or of its circuits only."""
         request, x = call.request, call.tensors.x
         with_base = len(tensors) > 5 and call.tensors.base_weight is not None
         own = own_names(tensors[1:]) if request.batched_theta else frozenset()
@@ -87,40 +88,42 @@ class CupyEngine(Engine):
         return Call(self.card(kernel, x.device), kernel, x, tensors[1:])
 
     def card(self, kernel: Kernel, device: torch.device) -> Card:
-        """The compiled kernels on a device."""
+        """Return the compiled kernels on a device."""
         return _CupyCard(kernel, device)
 
 
 def no_nvidia_gpu(device: torch.device) -> str | None:
-    """Why CuPy's kernels cannot run on tensors of a device, or None where they can."""
+    """Return why CuPy's kernels cannot run on tensors of a device, or None if they can."""
     if device.type != "cuda":
         return (
             f"it runs on NVIDIA GPUs, and the tensors are on {device}{_missing()}; "
             'move the model and its inputs with .to("cuda")'
         )
     if torch.version.cuda is None:
-        return "it runs on NVIDIA GPUs, and this torch is built for another kind"
+        return "it runs on NVIDIA GPUs, but this torch is built for another kind"
     return None if _INSTALLED else f"CuPy is not installed: {_install()}"
 
 
 def refuse_kernel(request: Request) -> str | None:
-    """Why no kernel can be made for a request, or None."""
+    """Return why no kernel can be made for a request, or None."""
     if request.dtype not in NUMBERS:
         return f"it computes in float32, float64, bfloat16 and float16, not {request.dtype}"
     if not fits(most_sums(request.program), 8 if request.dtype == torch.float64 else 4):
         rotations = len(request.program.rotations)
-        return f"the {rotations} rotations of this circuit sum more than shared memory holds"
+        return (
+            f"the sums of the {rotations} rotations of this circuit do not fit into shared memory"
+        )
     return None
 
 
 def _install() -> str:
-    """The line that installs CuPy beside this torch."""
+    """The command that installs CuPy for this torch."""
     old = (torch.version.cuda or "").startswith("12.")
     return f'pip install "qkan-hybrid[{"cuda12" if old else "cuda"}]"'
 
 
 def _missing() -> str:
-    """What else this machine lacks, found without a call of the CUDA driver."""
+    """What else this machine lacks, without a call of the CUDA driver."""
     lacks = ["a torch built with CUDA"] if torch.version.cuda is None else []
     lacks += [] if _INSTALLED else [f"CuPy, {_install()}"]
     return f" (it also needs {' and '.join(lacks)})" if lacks else ""

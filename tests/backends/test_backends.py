@@ -122,16 +122,16 @@ def test_nothing_to_measure_is_no_job() -> None:
 
 
 WRONG_TASKS = {
-    "nan": (np.array([[0.1], [np.nan]]), 1.0, r"angle nan at \(1,\), gate 0"),
-    "inf": (np.array([[np.inf]]), 1.0, "angle inf"),
+    "nan": (np.array([[0.1], [np.nan]]), 1.0, r"angle is nan at \(1,\), gate 0"),
+    "inf": (np.array([[np.inf]]), 1.0, "angle is inf"),
     "huge": (np.array([[2e8]]), 1.0, "at most 1e"),
     "complex": (np.array([[1j]]), 1.0, "real number"),
     "text": (np.array([["a"]]), 1.0, "real number"),
     "shape": (np.zeros((4, 2)), 1.0, "1 parametric gates"),
     "flat": (np.array(0.3), 1.0, "1 parametric gates"),
     "weight": (np.zeros((4, 1)), np.array([1.0, 2.0]), "does not broadcast"),
-    "negative weight": (np.zeros((4, 1)), -1.0, "at least 0"),
-    "nan weight": (np.zeros((4, 1)), np.nan, "at least 0"),
+    "negative weight": (np.zeros((4, 1)), -1.0, "0 or more"),
+    "nan weight": (np.zeros((4, 1)), np.nan, "0 or more"),
 }
 
 
@@ -142,7 +142,7 @@ def test_tasks_that_cannot_be_measured(case: str, tmp_path: Path) -> None:
     with service_backend(service).open(tmp_path) as run:
         with pytest.raises(BackendError, match=message):
             run.measure([Task(TURN, angles, weight)])
-        with pytest.raises(BackendError, match="no Circuit"):
+        with pytest.raises(BackendError, match="not a Circuit"):
             run.measure([Task("pz", angles)])  # type: ignore[arg-type]
     assert not service.jobs_by_id
 
@@ -158,13 +158,13 @@ WRONG_OPTIONS = {
     "mode": ({"mode": "fuse"}, "Did you mean 'fused'"),
     "emulator": ({"emulator": "closed"}, "closed_form"),
     "width 0": ({"width": 0}, "width=0"),
-    "width": ({"width": 99}, "32 qubits of aer pass"),
+    "width": ({"width": 99}, "32 qubits of aer are within"),
     "margin": ({"margin": 0.5}, "1 or more"),
     "budget": ({"budget_seconds": 0}, "above 0"),
     "execution": ({"execution": "sessions"}, "Did you mean 'session'"),
     "nan budget": ({"budget_seconds": float("nan")}, "finite"),
-    "job time": ({"job_seconds": 2.1}, "not even one row"),
-    "layout twice": ({"layout": [3, 4, 3]}, "qubit 3 stands there twice"),
+    "job time": ({"job_seconds": 2.1}, "not enough for one row"),
+    "layout twice": ({"layout": [3, 4, 3]}, "qubit 3 occurs twice"),
     "layout outside": ({"layout": [3, 44]}, "no qubit 44"),
     "layout short": ({"layout": [3, 4], "width": 3}, "2 qubits, but 3"),
     "layout of halves": ({"layout": [0.5]}, "whole numbers"),
@@ -201,7 +201,7 @@ def test_devices_by_name(name: str) -> None:
 def test_devices_that_are_not_there() -> None:
     with pytest.raises(BackendError, match="Did you mean 'fake_sherbrooke'"):
         QiskitBackend("fake_sherbroke")
-    with pytest.raises(BackendError, match="is no device"):
+    with pytest.raises(BackendError, match="is not a device"):
         QiskitBackend(3)
 
 

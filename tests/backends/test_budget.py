@@ -118,7 +118,7 @@ def test_what_fails_for_good_leaves_the_rest(tmp_path: Path) -> None:
     found, run = measured(service, tmp_path)
     assert np.isnan(found.z).sum() == 9
     require_right(found)
-    assert any("failed for good" in note for note in run.notes)
+    assert any("failed permanently" in note for note in run.notes)
     found, run = measured(service, tmp_path)
     assert np.isfinite(found.z).all()
     assert len(service.jobs_by_id) == 7

@@ -78,7 +78,7 @@ def test_a_description_of_version_0_1_0_names_no_kind() -> None:
     ids=["no kind", "unknown kind", "a device object"],
 )
 def test_what_cannot_be_made_again_says_so(described: dict[str, Any]) -> None:
-    with pytest.raises(BackendError, match="nothing says how"):
+    with pytest.raises(BackendError, match="does not say how"):
         Backend.made_again(described)
 
 

@@ -249,10 +249,10 @@ def test_looking_and_cancelling_work_beside_a_process_that_waits(in_memory: Path
 def test_only_one_process_works_and_there_must_be_a_run_to_look_at(tmp_path: Path) -> None:
     backend = waiting_backend(tmp_path)
     with backend.open(tmp_path / "run"):
-        with pytest.raises(BackendError, match=r"Another process.*be cancelled"):
+        with pytest.raises(BackendError, match=r"Another process.*cancel its jobs"):
             backend.open(tmp_path / "run")
         backend.watch(tmp_path / "run").close()
-    with pytest.raises(BackendError, match="holds no run"):
+    with pytest.raises(BackendError, match="has no run"):
         backend.watch(tmp_path / "elsewhere")
 
 
@@ -271,7 +271,7 @@ def test_the_service_estimates_without_running(tmp_path: Path) -> None:
     assert estimate(model, x, service_backend(service)).dry_seconds is None
     emulator = QiskitBackend("fake_manila", emulator="closed_form", max_error=0.5)
     assert estimate(model, x, emulator, dry_run=True).dry_seconds is None
-    with pytest.raises(QKANError, match="dry_run=True estimates a run"):
+    with pytest.raises(QKANError, match="dry_run=True only works for a run"):
         estimate(model, x, emulator, dry_run=True, mode="tabulate")
 
 

@@ -141,9 +141,9 @@ def test_shots_that_are_not_the_backends_are_refused() -> None:
     node = qml.QNode(to_pennylane(ansatz("pz", 1)), device)
     assert -1 <= float(node(0.1, np.zeros(4))) <= 1
     for shots, text in ((50, "50"), (None, "no")):
-        with pytest.raises(BackendError, match=f"A tape of {text} shots, but exact measures 100"):
+        with pytest.raises(BackendError, match=f"A tape has {text} shots, but exact takes 100"):
             qml.set_shots(node, shots)(0.1, np.zeros(4))
-    with pytest.raises(BackendError, match="seed=1: exact draws itself"):
+    with pytest.raises(BackendError, match="seed=1: exact makes its own draws"):
         packed(backend=ExactBackend(), seed=1)
 
 
@@ -253,9 +253,9 @@ def test_models_run_and_train_on_it(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_none_is_refused() -> None:
-    with pytest.raises(BackendError, match="No PennyLane device 'nothing'"):
+    with pytest.raises(BackendError, match="There is no PennyLane device 'nothing'"):
         PennyLaneBackend("nothing")
-    with pytest.raises(BackendError, match="no PennyLane device: pass a name"):
+    with pytest.raises(BackendError, match="not a PennyLane device; pass a name"):
         PennyLaneBackend(3)
-    with pytest.raises(BackendError, match="width=9: 8 qubits"):
+    with pytest.raises(BackendError, match="width=9: only 8 qubits"):
         PennyLaneBackend(width=9)

@@ -275,7 +275,7 @@ def test_a_builder_stands_for_its_name() -> None:
 
     assert ansatz(build, 2) == ansatz("rpz", 2) and ansatz(build, 2).extend(3) == ansatz("rpz", 3)
     assert pickle.loads(pickle.dumps(ansatz(build, 2))) == ansatz("rpz", 2)
-    with pytest.raises(CircuitError, match=r"call it there too, or pass the function"):
+    with pytest.raises(CircuitError, match=r"call it in this process, too, or pass"):
         ansatz("a-worker's")
 
 
@@ -304,17 +304,17 @@ WRONG = {
     "reps 0": (lambda: ansatz("pz", 0), "reps=0"),
     "reps negative": (lambda: ansatz("pz", -2), "reps=-2"),
     "reps float": (lambda: ansatz("pz", 2.0), "whole number"),  # type: ignore[arg-type]
-    "shipped name": (lambda: register_ansatz("pz", lambda r: ansatz("rpz", r)), "shipped"),
+    "shipped name": (lambda: register_ansatz("pz", lambda r: ansatz("rpz", r)), "of the package"),
     "no encodings each": (
         lambda: register_ansatz("short", lambda r: ansatz("rpz", 1)), "1 encodings for reps=2",
     ),
     "not a circuit": (lambda: register_ansatz("none", lambda r: None), "instead of a Circuit"),
-    "extend a list": (lambda: Circuit([RZ(Encoding(0))]).extend(2), "bare gate list"),
+    "extend a list": (lambda: Circuit([RZ(Encoding(0))]).extend(2), "bare list of gates"),
     "extend down": (lambda: ansatz("pz", 3).extend(2), "already has 3"),
     "encoding name": (lambda: fixed_scale("binry", 2), "Did you mean 'binary'"),
     "scale length": (lambda: ansatz("pz", 2).spectrum([1.0]), "2 encodings"),
     "json": (lambda: from_json({"gates": [["RX"]]}), "RX, RY and RZ take"),
-    "json keys": (lambda: from_json({}), "description of a circuit"),
+    "json keys": (lambda: from_json({}), "describe a circuit"),
 }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def test_files_and_pickles_hold_observables_and_the_way_to_extend(observable: An
 
 
 def test_bare_gates_in_several_observables_have_nothing_to_extend() -> None:
-    with pytest.raises(CircuitError, match="bare gate list"):
+    with pytest.raises(CircuitError, match="bare list of gates"):
         Circuit([RX(Encoding(0))]).with_observable(("X", "Y")).extend(2)
 
 
@@ -121,7 +121,7 @@ REFUSED: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_wants_one_observable_says_how_to_choose_it(what: str) -> None:
-    with pytest.raises(CircuitError, match=r"choose it by circuit\.with_observable"):
+    with pytest.raises(CircuitError, match=r"choose it with circuit\.with_observable"):
         REFUSED[what](SEVERAL)
     REFUSED[what](SEVERAL.with_observable("X"))
 

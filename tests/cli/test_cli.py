@@ -248,14 +248,14 @@ def test_errors_are_one_line(files: Any) -> None:
 
 
 BAD_INPUTS = {
-    "empty.csv": ("a,b\n", "no line of cells below its names"),
+    "empty.csv": ("a,b\n", "no line with cells below its names"),
     "text.csv": ("1,2\n3,x\n", "line 2: found 'x', no finite number"),
     "named.csv": (
         "a,b\n3,\nnan,\n",
         "line 3: found 'nan'.*'a' .1 such.*line 2: found an empty.*'b' .2",
     ),
     "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 cells; wanted 2"),
-    "binary.csv": ("\xff", "no CSV file in UTF-8"),
+    "binary.csv": ("\xff", "not a CSV file in UTF-8"),
     "noise.npy": ("nothing", "not an array that numpy saved"),
 }
 

@@ -94,7 +94,7 @@ def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
 
 def test_an_old_encoding_is_answered_with_what_to_save(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("größe,b\n1,2\n", encoding="cp1252")
-    with pytest.raises(QKANError, match=r"no CSV file in UTF-8.*Save it as UTF-8"):
+    with pytest.raises(QKANError, match=r"not a CSV file in UTF-8.*Save it as UTF-8"):
         read_table(tmp_path / "x.csv")
 
 
@@ -165,7 +165,7 @@ def test_categories_dates_and_gaps_are_learned(fitted: tuple[Path, Path, Any]) -
     source, out, done = fitted
     for said in (
         "sex: categories f, m", "smokes: no and yes as 0 and 1", "day: dates such as 2024-12-31",
-        "age: 6 of 60 are missing",
+        "age: 6 of 60 cells are missing",
     ):  # fmt: skip
         assert said in done.stderr
     model = load(out)
@@ -184,7 +184,8 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
     (tmp_path / "new.csv").write_text(head + "m,no,2023-02-01,50,1\nd,,2043-02-01,5000,1\n")
     done = call("predict", out, tmp_path / "new.csv")
     for said in (
-        "categories that training never had: d", "'smokes' lacks 1 values", "'day .days.' outside",
+        "categories that were not in the training data: d", "'smokes' lacks 1 values",
+        "'day .days.' outside",
         "1 of 2 rows have 'age' outside its range .* up to 5000",
     ):  # fmt: skip
         assert re.search(said, done.stderr), said
@@ -195,14 +196,17 @@ def test_what_is_new_to_a_model_is_noted(fitted: tuple[Path, Path, Any], tmp_pat
             "m,no,soon,50,1",
             "found 'soon', no date as those of training, 2024-12-31, of column 'day'",
         ),
-        ('m,no,2023-02-01,"5,000.5",1', "write 5000.5. The model reads the column: correct it"),
+        ('m,no,2023-02-01,"5,000.5",1', "write 5000.5. The model needs this column; correct"),
         ("m,perhaps,2023-02-01,50,1", "found 'perhaps', no boolean of training"),
     ):
         (tmp_path / "bad.csv").write_text(head + row + "\n")
         assert said in call("predict", out, tmp_path / "bad.csv", code=2).stderr
     # one row, or every row, of an unknown category is noted as one among many is
     (tmp_path / "one.csv").write_text(head + "d,no,2023-02-01,50,1\n")
-    assert "never had: d, in 1 of 1 rows" in call("predict", out, tmp_path / "one.csv").stderr
+    assert (
+        "not in the training data: d, in 1 of 1 rows"
+        in call("predict", out, tmp_path / "one.csv").stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,14 +241,18 @@ def test_whatever_reads_a_table_notes_what_is_new(
         ("plot", ["--out", tmp_path / "x.svg"]),
     ):
         done = call(command, fitted[1], tmp_path / "new.csv", *options)
-        assert "Note: Column 'sex' has categories that training never had: x" in done.stderr
+        assert (
+            "Note: Column 'sex' has categories that were not in the training data: x" in done.stderr
+        )
         assert "Note: 1 of 2 rows have 'age' outside its range" in done.stderr, command
 
 
 def test_gaps_may_be_refused(fitted: tuple[Path, Path, Any], tmp_path: Path) -> None:
     arguments = ["fit", fitted[0], "--target", "effect", "--missing", "refuse", "--out"]
     done = call(*arguments, tmp_path / "m", code=2)
-    assert "line 5: column 'age' has '', no value (6 such cells in 60 rows)" in done.stderr
+    assert (
+        "line 5: column 'age' has '', which is not a value (6 such cells in 60 rows)" in done.stderr
+    )
 
 
 def test_a_device_answers_in_the_tables_words(

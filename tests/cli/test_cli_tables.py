@@ -181,12 +181,15 @@ def wrong_tables(folder: Path) -> dict[str, tuple[list[Any], str]]:
         "no file": ([folder / "no.csv", *effect], "no.csv does not exist"),
         "no such target": ([numbers, "--target", "efect"], "Did you mean 'effect'"),
         "no such column": ([numbers, *effect, "--drop", "di"], "no column 'di'"),
-        "the target dropped": ([numbers, *effect, "--drop", "effect"], "that is the target"),
-        "nothing left": ([holes, *effect, "--drop", "dose"], "no column beside 'effect'"),
+        "the target dropped": ([numbers, *effect, "--drop", "effect"], "would drop the target"),
+        "nothing left": (
+            [holes, *effect, "--drop", "dose"],
+            "no other column from which to predict 'effect'",
+        ),
         "a slip": ([slip, *effect], "line 3: found '2 mg'.*column 'dose' .1 such cells.*--drop"),
         "an empty cell": (
             [holes, *effect, "--missing", "refuse"],
-            "line 3: column 'dose' has '', no value",
+            "line 3: column 'dose' has '', which is not a value",
         ),
         "an empty class": ([empty, "--target", "level"], "line 3: 'level' is empty"),
         "one class": ([same, "--target", "level"], "the one class a"),
@@ -340,7 +343,7 @@ def test_wrong_pictures_are_one_line(regressor: Path, tmp_path: Path) -> None:
         ([regressor, "--kind", "circuit"], "not needed"),
         (["--drop", "id"], "pass the table"),
         (["--kind", "circuit", "--edge", "0,3,0"], "edge=(0, 3, 0)"),
-        (["--out", tmp_path / "m.docx"], "wanted an ending of"),
+        (["--out", tmp_path / "m.docx"], "wanted one of the endings"),
         (["--out", tmp_path / "x" / "m.svg"], "does not exist"),
     ):
         done = call("plot", regressor, *arguments, code=2)
@@ -361,7 +364,7 @@ def test_a_page_for_a_browser(regressor: Path, tmp_path: Path) -> None:
     block = tmp_path / "block.safetensors"
     qkan.save(qkan.HQKAN(3), block)
     for arguments, found in (
-        ([regressor, "--out", tmp_path / "m.pdf"], "wanted an ending of .html"),
+        ([regressor, "--out", tmp_path / "m.pdf"], "the ending .html"),
         ([regressor, "--drop", "id"], "pass the table"),
         ([regressor, "--out", tmp_path / "x" / "m.html"], "does not exist"),
         ([block], "pass a table of its inputs"),

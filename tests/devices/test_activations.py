@@ -134,7 +134,7 @@ def test_a_run_goes_on_and_knows_its_activation(tmp_path: Path) -> None:
 
     again = resume(tmp_path / "a", ExactBackend(before=nothing), model=model, progress=False)
     assert torch.equal(again.values, first.values)
-    with pytest.raises(QKANError, match="pass the model as it was"):
+    with pytest.raises(QKANError, match="pass the model with the parameters"):
         resume(tmp_path / "a", ExactBackend(), model=plain(base="silu"), progress=False)
     alone = activated(3)
     run(alone, x, ExactBackend(), store=tmp_path / "b")

@@ -85,7 +85,9 @@ def test_a_run_goes_on_from_its_directory_alone(tmp_path: Path) -> None:
     named = resume(tmp_path / "run", "fake_sherbrooke", progress=False)
     assert torch.equal(named.stderr, result.stderr)
     assert cancel(tmp_path / "run") == ()
-    with pytest.raises(QKANError, match="is fake_sherbrooke's, and the backend is fake_torino"):
+    with pytest.raises(
+        QKANError, match="belongs to fake_sherbrooke, but the backend is fake_torino"
+    ):
         resume(tmp_path / "run", "fake_torino")
 
 

@@ -202,9 +202,12 @@ def test_bad_use_is_refused() -> None:
     with pytest.raises(QKANError, match="no QKANLayer"):
         on_device(nn.Linear(1, 1), exact())
     with on_device(model, exact()):
-        with pytest.raises(QKANError, match=r"layers\.0 already takes"), on_device(model, exact()):
+        with (
+            pytest.raises(QKANError, match=r"layers\.0 are already computed"),
+            on_device(model, exact()),
+        ):
             pass
-        with pytest.raises(QKANError, match=r"layers\.0: sample 1 reaches input 0"):
+        with pytest.raises(QKANError, match=r"layers\.0: for sample 1, input 0"):
             model(torch.tensor([[0.0, 1.0], [torch.nan, 0.0]], dtype=DOUBLE))
         with torch.no_grad():
             model.layers[1].theta[0, 1, 3] = torch.inf

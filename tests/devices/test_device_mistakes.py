@@ -51,13 +51,13 @@ def test_whole_numbers_of_any_kind_are_taken(layout: Any, tmp_path: Path) -> Non
 
 
 WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "force as text": ({"force": "False"}, "force='False': wanted True or False"),
-    "wait as a number": ({"wait": 1}, "wait=1: wanted True or False"),
+    "force as text": ({"force": "False"}, "force='False'; wanted True or False"),
+    "wait as a number": ({"wait": 1}, "wait=1; wanted True or False"),
     "fractional as text": ({"use_fractional_gates": "no"}, "wanted True or False"),
-    "a qubit": ({"layout": 3}, "layout=3: wanted a list"),
-    "instance": ({"instance": 5}, "instance=5: wanted its name"),
-    "channel": ({"channel": ""}, "channel='': wanted its name"),
-    "store": ({"store": 7}, "store=7: wanted the path"),
+    "a qubit": ({"layout": 3}, "layout=3; wanted a list"),
+    "instance": ({"instance": 5}, "instance=5; wanted a name"),
+    "channel": ({"channel": ""}, "channel=''; wanted a name"),
+    "store": ({"store": 7}, "store=7; wanted the path"),
     "search": ({"search_seconds": -1.0}, "search_seconds=-1.0"),
     "nothing": ({"max_error": None}, "max_error=None"),
     "no time": ({"job_seconds": None}, "job_seconds=None"),
@@ -76,7 +76,7 @@ def test_options_of_another_kind_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("shots", [1, 2, 14, 16, 52])
 def test_too_few_shots_for_mitigation_are_refused_before_they_are_paid(shots: int) -> None:
-    with pytest.raises(BackendError, match=r"Use at least 54, or mitigation='none'"):
+    with pytest.raises(BackendError, match=r"Use at least 54 shots, or mitigation='none'"):
         service_backend(FakeService(), shots=shots)
     assert service_backend(FakeService(), shots=shots, mitigation="none").shots == shots
 
@@ -205,9 +205,9 @@ def test_inputs_and_numbers_of_another_kind_are_refused() -> None:
 
 
 def test_a_model_without_values_is_refused() -> None:
-    with pytest.raises(QKANError, match="theta is on the meta device"):
+    with pytest.raises(QKANError, match="theta is on the device 'meta'"):
         quiet_run(QKAN([2, 1], device="meta"), inputs(2, 2), emulator())
-    with pytest.raises(QKANError, match="input is on the meta device"):
+    with pytest.raises(QKANError, match="input is on the device 'meta'"):
         quiet_run(network([2, 1]), inputs(2, 2).to("meta"), emulator())
 
 
@@ -240,7 +240,7 @@ def test_damaged_angles_are_one_sentence(content: bytes, tmp_path: Path) -> None
 def test_blobs_that_were_changed_are_one_sentence(finished: Path) -> None:
     assert set(blobs(finished)) == {"0.0.npz", "1.0.npz", "angles-0.npz", "angles-1.npz"}
     change(finished, "UPDATE blob SET content = x'50' WHERE name = 'angles-1.npz'")
-    with pytest.raises(QKANError, match=r"angles-1\.npz of .* is not what was written"):
+    with pytest.raises(QKANError, match=r"angles-1\.npz of .* was altered"):
         resume(finished, progress=False)
 
 
@@ -256,7 +256,7 @@ NEWER: dict[str, Any] = {
 def test_a_run_of_a_newer_version_is_one_sentence(case: str, finished: Path) -> None:
     described = json.loads((finished / "run.json").read_text())
     (finished / "run.json").write_text(json.dumps({**described, **NEWER[case]}))
-    with pytest.raises(QKANError, match=r"newer version|no complete run"):
+    with pytest.raises(QKANError, match=r"newer version|not a complete run"):
         resume(finished, progress=False)
 
 

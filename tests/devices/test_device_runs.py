@@ -101,7 +101,7 @@ def test_a_store_of_another_run_is_refused(tmp_path: Path) -> None:
         run(model, x + 1, ExactBackend(), store=tmp_path)
     with pytest.raises(BackendError):
         run(model, x, ExactBackend(), store=tmp_path, mode="teacher_forced")
-    with pytest.raises(QKANError, match="exact's, and the backend is other"):
+    with pytest.raises(QKANError, match="belongs to exact, but the backend is other"):
         resume(tmp_path, ExactBackend(name="other"))
     with pytest.raises(QKANError, match=r"cannot be made again.*pass the backend itself"):
         resume(tmp_path)
@@ -184,7 +184,7 @@ def test_the_picture_of_a_result() -> None:
     np.testing.assert_allclose(points[:, 0], wanted[:, 1])
     np.testing.assert_allclose(points[:, 1], result.values[:, 1])
     assert result.plot(ax=ax) is ax
-    with pytest.raises(QKANError, match="one number a sample"):
+    with pytest.raises(QKANError, match="one number for each sample"):
         result.plot(expected=wanted[:, :1])
     for axes in (ax, drawn):
         plt.close(axes.figure)

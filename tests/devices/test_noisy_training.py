@@ -116,11 +116,14 @@ def test_bad_use_is_refused() -> None:
             known = super().calibration()
             return replace(known, t1=np.full(self.width, np.nan))
 
-    with pytest.raises(QKANError, match="says nothing of its gates and relaxation"):
+    with pytest.raises(QKANError, match="says nothing about its gates and relaxation"):
         device_noise(Silent())
     with pytest.raises(QKANError, match=r"exact has no qubits \[9\]"):
         device_noise(ExactBackend(width=3), qubits=[0, 9])
-    with pytest.raises(QKANError, match="already takes"), noisy(model := network(), ExactBackend()):
+    with (
+        pytest.raises(QKANError, match="already computed"),
+        noisy(model := network(), ExactBackend()),
+    ):
         with noisy(model, ExactBackend()):
             pass
 

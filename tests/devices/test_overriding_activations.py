@@ -70,7 +70,7 @@ def test_a_shallow_copy_refuses_after_the_end(where: str) -> None:
         twin = copy.copy(model)
         found = twin(x)
         assert torch.equal(found, model(x))
-    with pytest.raises(QKANError, match=r"that `with` has ended\. Use the model itself"):
+    with pytest.raises(QKANError, match=r"that `with` block has ended\. Use the model itself"):
         twin(x)
     assert model(x).shape == (5, 3)
 

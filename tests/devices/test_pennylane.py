@@ -189,12 +189,17 @@ def test_nan_stays_nan() -> None:
 @pytest.mark.parametrize(
     ("x", "theta", "more", "message"),
     [
-        ((5, 3), (2, 4, 4), {}, r"theta \(2, 4, 4\): wanted"),
-        ((5, 3), (2, 3, 5), {}, r"theta \(2, 3, 5\): wanted .*\(o, i, 4\) with the same i"),
-        ((5, 3), (3, 4), {}, r"theta \(3, 4\): wanted"),
-        ((), (2, 3, 4), {}, r"x \(\) and theta"),
-        ((5, 3), (2, 3, 4), {"scale": (2, 3, 2)}, r"scale \(2, 3, 2\): wanted \(2, 3, 1\)"),
-        ((5, 3), (2, 3, 4), {"shift": (3, 1)}, r"shift \(3, 1\): wanted \(2, 3, 1\)"),
+        ((5, 3), (2, 4, 4), {}, r"theta \(2, 4, 4\); wanted"),
+        ((5, 3), (2, 3, 5), {}, r"theta \(2, 3, 5\); wanted .*\(o, i, 4\) with the same i"),
+        ((5, 3), (3, 4), {}, r"theta \(3, 4\); wanted"),
+        ((), (2, 3, 4), {}, r"x has shape \(\) and theta"),
+        (
+            (5, 3),
+            (2, 3, 4),
+            {"scale": (2, 3, 2)},
+            r"scale has shape \(2, 3, 2\); wanted \(2, 3, 1\)",
+        ),
+        ((5, 3), (2, 3, 4), {"shift": (3, 1)}, r"shift has shape \(3, 1\); wanted \(2, 3, 1\)"),
     ],
 )
 def test_shapes_that_do_not_fit(
@@ -208,9 +213,9 @@ def test_shapes_that_do_not_fit(
 
 def test_a_device_that_is_none() -> None:
     circuit = ansatz("pz", 1)
-    with pytest.raises(BackendError, match=r"No PennyLane device 'default\.qbit'"):
+    with pytest.raises(BackendError, match=r"There is no PennyLane device 'default\.qbit'"):
         qnode(circuit, "default.qbit")
-    with pytest.raises(BackendError, match="3 is no PennyLane device"):
+    with pytest.raises(BackendError, match="3 is not a PennyLane device"):
         qnode(circuit, 3)
     with pytest.raises(QKANError, match="one number of shots"):
         qnode(circuit, shots=[10, 20])  # type: ignore[arg-type]

@@ -332,7 +332,7 @@ def test_modules_of_ones_own_are_learnt_by_name() -> None:
     batches = [(torch.randn(6, 4),), torch.randn(6, 4)]
     history = distill_ffn(teacher, student, batches, names=names, steps=2, progress=False)
     assert list(history.layers) == ["1"]
-    with pytest.raises(QKANError, match="pass the names"):
+    with pytest.raises(QKANError, match="pass names="):
         distill_ffn(teacher, student, batches, progress=False)
     teacher.forward, teacher.spare, student.spare = teacher[0].forward, Mlp(), Mlp()
     with pytest.raises(QKANError, match="did not pass through spare"):
@@ -343,9 +343,9 @@ def test_what_is_not_finite_stops_before_it_does_harm() -> None:
     teacher, student, names = own()
     before = values(student)
     bad = torch.full((6, 4), torch.nan)
-    with pytest.raises(QKANError, match="not finite at step 1: 1: nan"):
+    with pytest.raises(QKANError, match="at step 1 these are not finite: 1: nan"):
         distill_ffn(teacher, student, [bad], names=names, progress=False)
-    with pytest.raises(QKANError, match="step 2: loss: inf"):
+    with pytest.raises(QKANError, match="step 2 these are not finite: loss: inf"):
         distill_ffn(
             teacher, student, [torch.randn(6, 4)], names=names, steps=1, end_to_end_steps=1,
             loss=lambda found, wanted, batch: found.sum() * torch.inf, lr=1e-12, progress=False,
@@ -390,34 +390,34 @@ def frozen(teacher: nn.Module, student: nn.Module) -> nn.Module:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "one model": ({"student": lambda t, s: t}, "the teacher would learn too"),
+    "one model": ({"student": lambda t, s: t}, "which would learn too"),
     "shared parameters": (
-        {"student": tied, "end_to_end_steps": 1, "train": "all"}, "the teacher would learn too",
+        {"student": tied, "end_to_end_steps": 1, "train": "all"}, "which would learn too",
     ),
-    "no second stage": ({"loss": "kl", "train": "all"}, "train, loss belong to the second stage"),
-    "no module": ({"teacher": lambda t, s: print}, "teacher is builtin_function"),
+    "no second stage": ({"loss": "kl", "train": "all"}, "train, loss only have an effect"),
+    "no module": ({"teacher": lambda t, s: print}, "teacher is a builtin_function"),
     "nothing replaced": ({"student": lambda t, s: copy.deepcopy(t)}, "replace_ffn"),
-    "another model": ({"student": lambda t, s: bert()}, "no block of the BertModel is replaced"),
+    "another model": ({"student": lambda t, s: bert()}, "no replaced block in the BertModel"),
     "no such name": ({"names": ["transformer.h.9.mlp"]}, "teacher, a GPT2LMHeadModel, has no mod"),
     "shared module": ({"student": shared, "names": ["transformer.h.0.mlp"]}, "share the module"),
     "other outputs": ({"student": narrow}, r"to \(3, 7, 16\) in the teacher and to \(3, 7, 8\)"),
     "frozen": ({"student": frozen}, "Nothing to train"),
     "no batches": ({"batches": []}, "batches is empty"),
     "no batch comes": ({"batches": [], "steps": 2}, "empty"),
-    "one batch": ({"batches": texts(1)[0]}, "batches is dict"),
+    "one batch": ({"batches": texts(1)[0]}, "batches is a dict"),
     "a batch": ({"batches": ["text"]}, "a batch is a str"),
     "no length": ({"batches": iter([])}, "pass steps"),
     "steps": ({"steps": -1}, "steps=-1"),
-    "no stage to guide": ({"self_guided": 0.5}, "self_guided belong to the second stage"),
+    "no stage to guide": ({"self_guided": 0.5}, "self_guided only have an effect"),
     "guided too long": (
-        {"self_guided": 2, "end_to_end_steps": 1}, "self_guided=2: the share of the second stage",
+        {"self_guided": 2, "end_to_end_steps": 1}, "self_guided=2; wanted the share",
     ),
     "guided or not": ({"self_guided": True, "end_to_end_steps": 1}, "a number from 0 to 1"),
     "no steps": ({"steps": 0}, "no step to take"),
     "train": ({"train": "some"}, "Unknown train 'some'. Known: all, replaced"),
     "loss": ({"loss": "kll", "end_to_end_steps": 1}, "Did you mean 'kl'"),
     "no scalar": (
-        {"loss": lambda found, wanted, batch: found.logits, "end_to_end_steps": 1}, "no scalar",
+        {"loss": lambda found, wanted, batch: found.logits, "end_to_end_steps": 1}, "a scalar",
     ),
     "lbfgs": ({"optimizer": "lbfgs"}, "LBFGS"),
     "optimizer": ({"optimizer": torch.optim.SGD([torch.zeros(1)])}, "an optimizer object"),

@@ -179,7 +179,7 @@ def test_a_class_of_ones_own(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     found = from_pretrained(tmp_path, model_class=Language)
     assert_same(found, model, FAMILIES["llama"].inputs())
-    with pytest.raises(QKANError, match="a Language, no class of transformers"):
+    with pytest.raises(QKANError, match="a Language, which is not a class of transformers"):
         from_pretrained(tmp_path)
 
 
@@ -303,7 +303,7 @@ def test_lora_beside_it(tmp_path: Path) -> None:
     merged = found.merge_and_unload()
     assert_close(merged(**inputs)[0], adapted(**inputs)[0], "merged", 1e-4)
     options = peft.LoraConfig(r=2, target_modules=["up_proj"])
-    with pytest.raises(QKANError, match=r"0\.mlp\.up_proj has an adapter on it"):
+    with pytest.raises(QKANError, match=r"0\.mlp\.up_proj has an adapter"):
         replace_ffn(peft.get_peft_model(FAMILIES["llama"].build(), options), small)
 
 
@@ -312,7 +312,7 @@ def _edit(config: dict[str, Any], change: Callable[[dict[str, Any]], object]) ->
 
 
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "nothing": (lambda c: c.pop("qkan"), "has no 'qkan', so nothing was replaced"),
+    "nothing": (lambda c: c.pop("qkan"), "has no entry 'qkan', so replace_ffn was not called"),
     "no-record": (lambda c: c.update(qkan=[]), "'qkan' in the config.json .* edited or damaged"),
     "newer": (lambda c: c["qkan"].update(format=3), "is in format 3 .* upgrade"),
     "kind": (lambda c: _edit(c, lambda m: m.update(kind="Z")), r"h\.0\.mlp is a Z; .*Upgrade"),
@@ -325,11 +325,11 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "no-weights": (
         lambda c: c["qkan"]["modules"].pop("transformer.h.0.mlp"),
-        r"not those of the GPT2LMHeadModel .*missing.*transformer\.h\.0\.mlp\.c_fc",
+        r"do not fit the GPT2LMHeadModel .*missing.*transformer\.h\.0\.mlp\.c_fc",
     ),
     "shape": (
         lambda c: _edit(c, lambda m: m["config"].update(in_features=15)),
-        r"not those of the GPT2LMHeadModel .*mismatched.*h\.0\.mlp\.down\.weight",
+        r"do not fit the GPT2LMHeadModel .*mismatched.*h\.0\.mlp\.down\.weight",
     ),
     "name": (
         lambda c: c["qkan"]["modules"].update(
@@ -338,7 +338,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         r"GPT2LMHeadModel has no block transformer\.h\.7\.mlp",
     ),
     "class": (
-        lambda c: c.update(architectures=["MyGPT"]), "a MyGPT, no class of .* as model_class",
+        lambda c: c.update(architectures=["MyGPT"]), "a MyGPT, which is .* as model_class",
     ),
 }  # fmt: skip
 
@@ -362,7 +362,7 @@ def test_options_that_are_not_passed_on(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(QKANError, match="ignore_mismatched_sizes cannot be set"):
         from_pretrained(tmp_path, ignore_mismatched_sizes=True)
-    with pytest.raises(QKANError, match=r"AutoModelForCausalLM.*: pass a class of models"):
+    with pytest.raises(QKANError, match=r"AutoModelForCausalLM.*; pass a class of models"):
         from_pretrained(tmp_path, model_class=transformers.AutoModelForCausalLM)
     with pytest.raises(TypeError, match="latent"):
         from_pretrained(tmp_path, latent=3)
@@ -372,5 +372,5 @@ def test_modules_of_another_kind_are_not_built_again(tmp_path: Path) -> None:
     model = FAMILIES["gpt2"].build()
     replace_ffn(model, lambda n: nn.Sequential(nn.Linear(n, 3), nn.SiLU(), nn.Linear(3, n)))
     model.save_pretrained(tmp_path)
-    with pytest.raises(QKANError, match=r"h\.0\.mlp of .* is a Sequential, which is not built"):
+    with pytest.raises(QKANError, match=r"h\.0\.mlp of .* is a Sequential, which cannot be built"):
         from_pretrained(tmp_path)

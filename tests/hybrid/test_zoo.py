@@ -122,7 +122,7 @@ def test_the_activations_of_a_family(kind: Kind, tmp_path: Path) -> None:
     inputs = kind.inputs(model)
     before = outputs(model, inputs)
     if kind.inline:
-        with pytest.raises(QKANError, match="its forward calls it by itself"):
+        with pytest.raises(QKANError, match="its forward method calls the function directly"):
             replace_activation(model)
         assert torch.equal(outputs(model, inputs), before)
         return

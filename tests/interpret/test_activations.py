@@ -78,7 +78,7 @@ def test_the_formula_is_its_base_and_its_waves() -> None:
     assert formula.bound is not None and 0 < formula.error <= formula.bound < 0.01
     assert "Softplus(x)" in str(symbolic(drawn(base=nn.Softplus())).expr)
     for options in ({"forms": "elementary"}, {"search": True}, {"tolerance": 0.1}):
-        with pytest.raises(QKANError, match="the waves of a DARUAN are its formula"):
+        with pytest.raises(QKANError, match="the formula of a DARUAN is its sum of waves"):
             symbolic(activation, **options)
 
 

@@ -183,5 +183,5 @@ def test_wrong_penalties_are_refused() -> None:
             pass
     with pytest.raises(QKANError, match="no QKANLayer"), sparse_loss(nn.Linear(1, 1), 1.0):
         pass
-    with sparse_loss(model, 1.0) as loss, pytest.raises(QKANError, match="once each a step"):
+    with sparse_loss(model, 1.0) as loss, pytest.raises(QKANError, match="once in each step"):
         loss(torch.zeros(1), torch.zeros(1))

@@ -215,7 +215,7 @@ WRONG = {
     "nan data": (lambda: plot(QKAN([2, 1]), X / 0), r"sample 0, input 0.*layers\.0"),
     "one sample": (lambda: plot(QKAN([2, 1]), X[:1]), "at least two samples"),
     "width": (lambda: plot(QKAN([3, 1]), X), r"\(5, 2\)"),
-    "names": (lambda: plot(QKAN([2, 1]), X, names=["x"]), r"names=\['x'\]: wanted 2"),
+    "names": (lambda: plot(QKAN([2, 1]), X, names=["x"]), r"names=\['x'\]; wanted 2"),
     "outputs": (lambda: plot(QKAN([2, 1]), X, outputs=[]), "outputs=.*wanted 1"),
     "most": (lambda: plot(QKAN([2, 1]), X, most=0), "most=0"),
     "formula": (

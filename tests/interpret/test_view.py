@@ -209,11 +209,11 @@ def huge() -> QKAN:
 
 
 REFUSED = {
-    "a module between": (between, points(9, 2), "stands a Tanh"),
+    "a module between": (between, points(9, 2), "there is a Tanh"),
     "another module": (lambda: nn.Linear(2, 1), points(9, 2), "the model is Linear; pass a QKAN"),
     "no module": (lambda: [1, 2], points(9, 2), "the model is list; pass a QKAN"),
-    "no data": (lambda: QKAN([2, 1]), None, r"pass view\(model, x\)"),
-    "one sample": (lambda: QKAN([2, 1]), points(1, 2), "two or more"),
+    "no data": (lambda: QKAN([2, 1]), None, r"pass them as view\(model, x\)"),
+    "one sample": (lambda: QKAN([2, 1]), points(1, 2), "at least two"),
     "another width": (lambda: QKAN([2, 1]), points(9, 3), r"x has shape \(9, 3\)"),
     "no tensor": (lambda: QKAN([2, 1]), [[1.0, 2.0]], "x is list"),
     "nan": (lambda: QKAN([2, 1]), points(9, 2) * torch.nan, "not finite at sample 0"),
@@ -237,7 +237,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
         ({"names": ["a"]}, "wanted 2 names"),
         ({"outputs": ["a", "b"]}, "wanted 1 names"),
         ({"most": 0}, "most=0"),
-        ({"formula": "sin"}, "formula is str; pass what symbolic"),
+        ({"formula": "sin"}, "formula is str; pass the result of symbolic"),
         ({"rows": 0}, "rows=0"),
         ({"path": tmp_path}, "is a folder"),
         ({"path": tmp_path / "x" / "y.html"}, "does not exist"),

@@ -166,7 +166,7 @@ def test_bfloat16_checkpoint() -> None:
         ({"width": [3, [1, 2]]}, "sizes"),
         ({"width": [3, 2], "reps": 0}, "reps=0"),
         ({"width": [3, 2], "norm_out": 2}, r"normalize\(model\(x\), p=2"),
-        ({"width": [3, 2, 1], "is_map": True, "hidden": 4}, "torch.nn.Linear behind"),
+        ({"width": [3, 2, 1], "is_map": True, "hidden": 4}, "torch.nn.Linear after"),
         ({**LAYER, "is_batchnorm": True}, "torch.nn.BatchNorm1d before it"),
         ({**LAYER, "ansatz": "py"}, "unknown ansatz 'py'. Did you mean"),
         ({**LAYER, "ansatz": len}, r"Circuit\(gates\)"),

@@ -145,7 +145,7 @@ def test_an_ensemble_of_parameters_through_vmap() -> None:
     ("make", "said"),
     [
         (lambda: DARUAN(4, base="gelou"), "Did you mean 'gelu'"),
-        (lambda: DARUAN(4, base=3), "a module or a function"),
+        (lambda: DARUAN(4, base=3), "a module, a function"),
         (lambda: DARUAN(None, group=3), "pass features, or group=1"),
         (lambda: DARUAN(4, group=5), "group"),
         (lambda: DARUAN(4, amplitude=float("nan")), "finite number"),
@@ -192,7 +192,7 @@ def test_what_has_no_rate_of_angles_says_so() -> None:
     model = nn.Sequential(nn.Linear(2, 1), DARUAN(1))
     with pytest.raises(QKANError, match=r"angle_lr=0\.1 with LBFGS"):
         fit(model, data, angle_lr=0.1, steps=1, progress=False)
-    with pytest.raises(QKANError, match=r"angle_lr=0\.1 beside an optimizer of your own"):
+    with pytest.raises(QKANError, match=r"angle_lr=0\.1 was passed with an optimizer of your own"):
         fit(model, data, optimizer=torch.optim.SGD(model.parameters()), angle_lr=0.1, steps=1)
 
 

@@ -230,7 +230,7 @@ WRONG = {
     "padding": (lambda: ATTENTION(X, X, X, torch.zeros(5, 2).bool()), "key_padding_mask is"),
     "mask": (
         lambda: ATTENTION(X, X, X, attn_mask=torch.zeros(2, 5, 5).bool()),
-        r"attn_mask is \(2, 5, 5\); wanted \(5, 5\) or \(6, 5, 5\)",
+        r"attn_mask is \(2, 5, 5\); wanted the shape \(5, 5\) or \(6, 5, 5\)",
     ),
 }
 

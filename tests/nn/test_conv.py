@@ -128,7 +128,7 @@ WRONG = {
     "stride": (lambda: QKANConv2d(1, 1, 2, stride=0), "stride=0"),
     "padding": (lambda: QKANConv2d(1, 1, 2, padding=-1), "padding=-1"),
     "padding name": (lambda: QKANConv2d(1, 1, 2, padding="some"), "Known: same, valid"),
-    "same stride": (lambda: QKANConv2d(1, 1, 2, stride=2, padding="same"), "a stride of 1"),
+    "same stride": (lambda: QKANConv2d(1, 1, 2, stride=2, padding="same"), "needs stride=1"),
     "mode": (lambda: QKANConv2d(1, 1, 2, padding_mode="zeroes"), "Did you mean 'zeros'"),
     "no channels": (lambda: QKANConv2d(0, 1, 2), "in_channels=0"),
 }

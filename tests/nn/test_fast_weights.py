@@ -322,7 +322,7 @@ def test_an_exported_program_takes_any_batch() -> None:
 def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refused() -> None:
     model, x = First(module(dtype=torch.float32)), torch.randn(6, 4, 3)
     verdicts = dict(explain(model, x)["layer.fast"].verdicts)
-    assert "differ per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
+    assert "per sample" in verdicts["fourier"] and "estimated" in verdicts["numba"]
     calls: dict[str, Any] = {
         "extend": lambda: extend(model, 5),
         "prune": lambda: prune(model, x),
@@ -330,9 +330,11 @@ def test_its_engine_is_explained_and_what_needs_activations_of_its_own_is_refuse
         "A device": lambda: noisy(model, DeviceNoise(PULSE, PULSE)).__enter__(),
     }
     for name, call in calls.items():
-        with pytest.raises(QKANError, match=rf"{name}: layer\.fast has other angles for every"):
+        with pytest.raises(
+            QKANError, match=rf"{name}: layer\.fast gets different angles for every"
+        ):
             call()
-    with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap it"):
+    with pytest.raises(QKANError, match=r"the model returns a tuple, .* Wrap the model"):
         fit(model.layer, (x, torch.zeros(6, 4, 2)), steps=1, progress=False)
     with pytest.raises(QKANError, match=r"wanted \(…, 2, 3, 8\)"):
         model.layer.programmed(torch.zeros(3))
@@ -432,7 +434,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "slow's features": (lambda: OTHER(torch.zeros(2, 2, 3)), "hidden"),
     "slow": (lambda: FastWeightQKAN(3, 2, slow="lstm"), "Unknown slow 'lstm'"),
     "programs": (lambda: FastWeightQKAN(3, 2, programs="thetas"), "Did you mean 'theta'"),
-    "no programs": (lambda: FastWeightQKAN(3, 2, programs=()), "one or more of theta"),
+    "no programs": (lambda: FastWeightQKAN(3, 2, programs=()), "some of theta"),
     "twice": (lambda: FastWeightQKAN(3, 2, programs=("theta", "theta")), "each once"),
     "fixed": (lambda: FastWeightQKAN(3, 2, programs="scale", encoding="linear"), "fixes the"),
     "gate": (lambda: FastWeightQKAN(3, 2, gate="vector"), "Unknown gate"),

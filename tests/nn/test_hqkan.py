@@ -153,7 +153,7 @@ def test_dropout_is_of_the_output_while_training() -> None:
         ({"out_features": 2.0}, r"out_features=2\.0"),
         ({"latent": 0}, "latent=0"),
         ({"depth": 0}, "depth=0"),
-        ({"dropout": 1.0}, r"dropout=1\.0: a probability"),
+        ({"dropout": 1.0}, r"dropout=1\.0; wanted a probability"),
         ({"encoding": "base4"}, "Unknown encoding 'base4'"),
         ({"latent": 2, "group": 3}, "group=3"),
     ],

@@ -342,7 +342,7 @@ def test_explain_tells_of_every_layer() -> None:
 
 def test_a_fixed_scale_cannot_be_overwritten_unnoticed() -> None:
     linear, ternary = (QKANLayer(2, 2, encoding=e) for e in ("linear", "ternary"))
-    with pytest.raises(QKANError, match="not this layer's fixed"):
+    with pytest.raises(QKANError, match="differs from this layer's fixed"):
         linear.load_state_dict(ternary.state_dict())
 
 
@@ -383,7 +383,7 @@ WRONG = {
     "reps 0": (lambda: QKANLayer(2, 2, reps=0), CircuitError, "reps=0"),
     "reps negative": (lambda: QKAN([2, 1], reps=-1), CircuitError, "reps=-1"),
     "reps beside a circuit": (
-        lambda: QKANLayer(2, 2, ansatz=ansatz("pz", 2), reps=4), QKANError, "beside a Circuit",
+        lambda: QKANLayer(2, 2, ansatz=ansatz("pz", 2), reps=4), QKANError, "with a Circuit",
     ),
     "one width": (lambda: QKAN([3]), QKANError, "at least an input and an output"),
     "no width": (lambda: QKAN([]), QKANError, "at least an input and an output"),
@@ -397,7 +397,7 @@ WRONG = {
         lambda: QKANLayer(2, 2, observable=(0, 0, 2)), CircuitError, "divide it by that number",
     ),
     "layers": (
-        lambda: QKAN.from_layers([QKANLayer(2, 3), QKANLayer(2, 1)]), QKANError, "do not follow",
+        lambda: QKAN.from_layers([QKANLayer(2, 3), QKANLayer(2, 1)]), QKANError, "do not match: ",
     ),
 }  # fmt: skip
 

@@ -405,7 +405,7 @@ def test_fit_explain_and_fold_take_it() -> None:
         folded.memory.config()
     model.add_module("last", nn.GELU())
     assert [*replace_activation(model)] == ["last"]
-    with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits wait"):
+    with pytest.raises(QKANError, match="memory is a QKANLSTM, whose circuits depend"):
         estimate(model, x, ExactBackend())
 
 
@@ -427,7 +427,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda n, x: n(x[:, 0], zeros(1, 1, 5)), r"\(1, 5\)"),
     (lambda n, x: n(x, tuple(z.double() for z in zeros(1, 4, 5))), "state h is torch.float64"),
     (lambda n, x: n(PackedSequence(x[0], torch.tensor([1, 3]))), "must not grow"),
-    (lambda n, x: n(x, tuple(z + torch.nan for z in zeros(1, 4, 5))), "state h that was passed"),
+    (lambda n, x: n(x, tuple(z + torch.nan for z in zeros(1, 4, 5))), "given state h"),
 ]
 
 
@@ -482,7 +482,7 @@ def test_a_number_that_is_none_is_found_where_it_entered() -> None:
 def test_cells_name_bad_input() -> None:
     cell, x = QKANLSTMCell(3, 5), inputs(4, 3).float()
     for call, said in (
-        (lambda: cell(x[None]), "A sequence goes to QKANLSTM"),
+        (lambda: cell(x[None]), "For a sequence use QKANLSTM"),
         (lambda: cell(x, torch.zeros(4, 5)), "a pair"),
         (lambda: cell(x, (torch.zeros(5), torch.zeros(5))), r"shape \(4, 5\)"),
         (lambda: QKANGRUCell(3, 5)(x, (torch.zeros(4, 5),)), "one tensor"),

@@ -156,7 +156,7 @@ def test_a_block_begins_as_a_bottleneck_with_a_known_activation() -> None:
     assert_close(block(x), block.up(hidden).detach(), "a bottleneck", 1e-6)
     again = HQKAN.from_config(block.config())
     assert again.qkan.layers[0].start == "base"
-    with pytest.raises(QKANError, match="start='base' lets the layer begin as its base"):
+    with pytest.raises(QKANError, match="start='base' makes the layer begin as its base"):
         HQKAN(16, base=None, start="base")
 
 
@@ -306,7 +306,7 @@ WRONG = {
     ),
     "one sinusoid of a fixed frequency": (
         lambda: QKANLayer(2, 2, ansatz="real", start="identity", encoding="ternary"),
-        QKANError, r"scales \(1.0, 3.0, 9.0\) is .* error of 1 .*±2",
+        QKANError, r"scales \(1.0, 3.0, 9.0\) has .* error of 1 .*±2",
     ),
     "no bias for the offset": (
         lambda: QKANLayer(2, 2, ansatz="real", start="silu", bias=False), QKANError, "no bias",
@@ -319,7 +319,7 @@ WRONG = {
         lambda: QKANLayer(2, 2, ansatz=CIRCUITS["unmoved"], start="gelu"), QKANError, "of 1 of",
     ),
     "random layers follow nothing": (
-        lambda: QKANLayer(3, 2).begin_as(nn.Linear(3, 2)), QKANError, "start is 'random'",
+        lambda: QKANLayer(3, 2).begin_as(nn.Linear(3, 2)), QKANError, "start='random'",
     ),
     "sizes": (lambda: LAYER.begin_as(nn.Linear(2, 3)), QKANError, r"Linear\(3, 2\), got Linear"),
     "no linear map": (lambda: LAYER.begin_as(nn.ReLU()), QKANError, "got ReLU"),

@@ -225,7 +225,7 @@ def wrong_calls() -> dict[str, tuple[object, str]]:
         "integers": (lambda: call(circuit, x.long(), theta), "x is torch.int64"),
         "complex": (lambda: call(circuit, x, theta.cfloat()), "theta is torch.complex64"),
         "numpy": (lambda: call(circuit, np.zeros((3, 4)), theta), "pass a torch tensor"),
-        "dtypes": (lambda: call(circuit, x.double(), theta), "bring them together"),
+        "dtypes": (lambda: call(circuit, x.double(), theta), "convert one of them"),
         "scale": (lambda: call(circuit, x, theta, torch.ones(2, 4, 3)), r"wanted \(2, 4, 2\)"),
         "shift": (lambda: call(circuit, x, theta, None, torch.ones(4, 2)), "shift"),
         "engine": (lambda: call(circuit, x, theta, engine="torhc"), "Did you mean 'torch'"),

@@ -84,7 +84,7 @@ def test_what_needs_edges_says_that_there_are_none() -> None:
     activation, x = drawn(), inputs(20, 7)
     calls: list[Any] = []
     activation.register_forward_pre_hook(lambda *given: calls.append(given))
-    with pytest.raises(QKANError, match=r"DARUAN has no QKANLayer in it. A DARUAN has no ed"):
+    with pytest.raises(QKANError, match=r"DARUAN contains no QKANLayer. A DARUAN has no ed"):
         prune(activation, x)
     with pytest.raises(QKANError, match=r"to_kan: the model is DARUAN; .* no edges that a spline"):
         to_kan(activation, x)

@@ -187,7 +187,7 @@ def test_scales_of_ones_own_go_on_geometrically_or_by_word() -> None:
     assert longer.fixed_scale == pytest.approx((0.5, 1.5, 4.5))
     assert_close(longer(inputs()), three(inputs()), "geometric", 1e-13)
     loose = build(encoding=(1.0, 2.5, 2.7))
-    with pytest.raises(QKANError, match="no geometric sequence"):
+    with pytest.raises(QKANError, match="not a geometric sequence"):
         extend(loose, 4)
     longer = extend(loose, 5, scale=(0.3, 7.0))
     assert longer.encoding == (1.0, 2.5, 2.7, 0.3, 7.0)
@@ -336,7 +336,7 @@ def test_what_cannot_be_extended_says_why() -> None:
         with pytest.raises(QKANError, match="whole number"):
             extend(build(), reps)
     bare = QKAN([2, 2], ansatz=Circuit([H, RZ(Encoding(0)), RY(Theta(0))]))
-    with pytest.raises(QKANError, match=r"layers\.0.*bare gate list"):
+    with pytest.raises(QKANError, match=r"layers\.0.*bare list of gates"):
         extend(bare, 2)
 
 
@@ -353,7 +353,7 @@ def test_scales_that_do_not_fit_are_refused() -> None:
         extend(build(encoding="linear"), 4, scale=(1.0,))
     loose = build(encoding=(1.0, 2.5, 2.7))
     for wrong in ((1.0,), (1.0, 2.0, 3.0), (1.0, float("nan"))):
-        with pytest.raises(QKANError, match="2 repetitions are new"):
+        with pytest.raises(QKANError, match="each of the 2 new repetitions"):
             extend(loose, 5, scale=wrong)
     with pytest.raises(QKANError, match="Pass scale"):
         extend(build(encoding=(1.0,), reps=1), 2)

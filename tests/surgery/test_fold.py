@@ -260,7 +260,7 @@ def test_a_layer_that_is_faster_as_it_is_stays_and_fold_says_so() -> None:
     small = QKANLayer(4, 4, encoding="ternary", reps=5)
     model = nn.Sequential(small, QKANLayer(4, 64, encoding="linear"))
     assert [type(part) for part in fold(model)] == [FoldedLayer, FoldedLayer]
-    with pytest.warns(UserWarning, match="for 5000 rows a call .* in place of 0, which stay"):
+    with pytest.warns(UserWarning, match="for batch=5000 .* in place of 0, which are kept"):
         kept = fold(model, batch=5000)
     assert [type(part) for part in kept] == [QKANLayer, FoldedLayer]
     assert not any(parameter.requires_grad for parameter in kept.parameters())
@@ -288,7 +288,7 @@ REFUSED: dict[str, tuple[QKANLayer, str]] = {
     "amplitude": (QKANLayer(2, 2, encoding="linear", readout="amplitude"), "readout='amplitude'"),
     "meta": (QKANLayer(2, 2, encoding="linear", device="meta"), "'meta'"),
     "hooks": (hooked(), "hooks, which a folded layer would not call"),
-    "subclass": (OwnForward(2, 2, encoding="linear"), "OwnForward has a forward of its own"),
+    "subclass": (OwnForward(2, 2, encoding="linear"), "OwnForward has a forward method of its own"),
 }
 
 
@@ -312,7 +312,7 @@ def test_hooks_of_a_network_are_called_around_its_folded_layers() -> None:
 
 
 def test_what_cannot_be_folded_at_all_and_what_cannot_be_saved() -> None:
-    with pytest.raises(QKANError, match="Linear has no QKANLayer"):
+    with pytest.raises(QKANError, match="Linear contains no QKANLayer"):
         fold(nn.Linear(2, 2))
     with pytest.raises(QKANError, match="FoldedQKAN is none of"):
         save(fold(QKAN([2, 1], encoding="linear")), "never.safetensors")

@@ -85,7 +85,9 @@ def test_what_has_no_waves_stays_and_is_named() -> None:
     model = nn.Sequential(drawn(group=2), drawn(ansatz="px"), drawn(reps=5))
     with pytest.raises(QKANError, match="2 of 3 layers") as caught:
         fold(model)
-    assert "1: an arccos" in str(caught.value) and "2: its circuit has more" in str(caught.value)
+    assert "1: an arccos" in str(caught.value) and "2: its circuit has too many" in str(
+        caught.value
+    )
     folded, x = fold(model, strict=False), inputs(4, 7).clamp(-1, 1)
     assert [type(part) for part in folded] == [FoldedActivation, DARUAN, DARUAN]
     assert_close(folded(x), model(x).detach(), "value", 2e-6)
@@ -120,5 +122,7 @@ def test_files_hold_activations(tmp_path: Path) -> None:
     with pytest.raises(QKANError, match="FoldedActivation is none of"):
         save(fold(drawn()), tmp_path / "folded")
     for base, said in ((nn.Softplus(), "Softplus"), (F.mish, "mish")):
-        with pytest.raises(QKANError, match=f"its base is {said}.* build the model and load that"):
+        with pytest.raises(
+            QKANError, match=f"its base is {said}.* build the model again and load that"
+        ):
             save(drawn(base=base), tmp_path / "own")

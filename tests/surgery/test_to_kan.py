@@ -115,7 +115,7 @@ def test_a_grid_that_is_too_coarse_is_told() -> None:
     assert copy.deepcopy(kan).float().deviation == kan.deviation
     assert SplineKAN.start([1, 1]).deviation is None
     # the square roots of an arccos are beyond any spline, and that is said
-    with pytest.warns(ScaleWarning, match="train it on"):
+    with pytest.warns(ScaleWarning, match="train it further"):
         to_kan(QKAN([1, 1], ansatz="px", reps=5, generator=generator(0)), 3 * x.float())
 
 
@@ -371,7 +371,7 @@ WRONG = {
     "no kan": (lambda: read_kan(3), "int; pass a pykan model"),
     "no state": (lambda: read_kan({"weight": X}), "neither act_fun"),
     "another module": (lambda: read_kan(nn.Linear(1, 1)), "neither act_fun"),
-    "no file": (lambda: read_kan("nowhere/kan"), "is absent"),
+    "no file": (lambda: read_kan("nowhere/kan"), "does not exist"),
     "symbolic edge": (
         lambda: read_kan(pykan_state(**{"symbolic_fun.0.mask": torch.ones(1, 2)})), "symbolic edge",
     ),
@@ -383,8 +383,8 @@ WRONG = {
     "knots": (lambda: SplineLayer(0 * KNOTS[None], torch.zeros(1, 1, 8)), "must ascend"),
     "layer base": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), base="relu"), "'relu'"),
     "bias": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), bias=X), r"bias \(3, 2\)"),
-    "no layer": (lambda: SplineKAN([]), "do not follow"),
-    "sizes": (lambda: SplineKAN([*small().layers, *small().layers]), "do not follow"),
+    "no layer": (lambda: SplineKAN([]), "do not match: "),
+    "sizes": (lambda: SplineKAN([*small().layers, *small().layers]), "do not match: "),
     "mixed layers": (
         lambda: save_pykan(
             SplineKAN([*small().layers, *SplineKAN.start([1, 1], grid=4).layers]), "x"

@@ -130,7 +130,7 @@ def test_partial_fit_goes_on() -> None:
         rows = slice(part % 3, None, 3)
         classifier.partial_fit(x[rows], y[rows], classes=[0, 1, 2])
     assert classifier.score(x, y) > 0.9
-    with pytest.raises(ValueError, match="not those of before"):
+    with pytest.raises(ValueError, match="differ from those of the first call"):
         classifier.partial_fit(x, y, classes=[0, 1])
 
 
@@ -162,7 +162,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "not fitted": (lambda: QKANRegressor().predict(X), NotFittedError, "not fitted"),
     "no plot yet": (lambda: QKANRegressor().plot(X), NotFittedError, "not fitted"),
     "dtype": (lambda: QKANRegressor(dtype="int8").fit(X, Y), ValueError, "dtype='int8'"),
-    "one class": (lambda: QKANClassifier().fit(X, np.ones(80)), ValueError, "one class only"),
+    "one class": (lambda: QKANClassifier().fit(X, np.ones(80)), ValueError, "only one class"),
     "numbers as classes": (lambda: QKANClassifier().fit(X, Y), ValueError, "continuous"),
     "all weights 0": (
         lambda: QKANRegressor().fit(X, Y, sample_weight=np.zeros(80)), ValueError,
@@ -180,7 +180,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "other targets": (
         lambda: clone(REGRESSOR).partial_fit(X, Y).partial_fit(X, np.ones((80, 2))), ValueError,
-        "2 targets, before 1",
+        "2 targets, but had 1 before",
     ),
 }  # fmt: skip
 
@@ -228,9 +228,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a bool for a size": ({"reps": True}, "reps=True"),
     "a bool of numpy": ({"steps": np.bool_(True)}, "steps="),
     "half a step": ({"steps": 2.5}, "steps=2.5"),
-    "no width": ({"hidden": "5"}, "hidden='5': a whole number"),
-    "a layer of none": ({"hidden": 0}, r"hidden=0: a whole.*Or \(\) for no hidden layer"),
-    "no layers": ({"hidden": None}, "hidden=None: a whole number"),
+    "no width": ({"hidden": "5"}, "hidden='5'; wanted a whole number"),
+    "a layer of none": (
+        {"hidden": 0},
+        r"hidden=0; wanted a whole.*Or pass \(\) for no hidden layer",
+    ),
+    "no layers": ({"hidden": None}, "hidden=None; wanted a whole number"),
     "a text for a rate": ({"lr": "fast", "optimizer": "adam"}, "lr='fast'"),
     "less than no penalty": ({"alpha": -1}, "alpha=-1"),
     "no penalty at all": ({"alpha": None}, "alpha=None"),

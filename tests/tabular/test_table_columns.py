@@ -135,10 +135,10 @@ def test_a_frame_becomes_inputs() -> None:
     wanted = [[40.0, 0, 1, 2, 1], [30.0, 1, 0, 1, 0]]
     assert model().inputs(frame).tolist() == wanted
     assert model().inputs(frame.assign(day=pd.to_datetime(frame.day))).tolist() == wanted
-    with pytest.warns(UserWarning, match="categories that training never had: d"):
+    with pytest.warns(UserWarning, match="categories that were not in the training data: d"):
         model().inputs(frame.assign(sex=["d", "f"]))
     for sex, rows in ((["d", "f"], "1 of 2"), (["d", "e"], "2 of 2")):
-        with pytest.warns(UserWarning, match=rf"in {rows} rows.* none of those known \(f, m\)"):
+        with pytest.warns(UserWarning, match=rf"in {rows} rows.* none of the known ones \(f, m\)"):
             model().inputs(frame.assign(sex=sex))
     with pytest.warns(UserWarning, match="1 of 1 rows"):
         model().inputs(frame[1:].assign(sex=["d"]))
@@ -146,7 +146,7 @@ def test_a_frame_becomes_inputs() -> None:
         model().inputs(frame.assign(day=["", "1970-01-02"]))
     for changed, words in (
         (frame.drop(columns="sex"), "lacks the columns .'sex'."),
-        (frame.assign(age=["old", "30"]), "row 0: found 'old', and in training it was a number"),
+        (frame.assign(age=["old", "30"]), "row 0: found 'old', but in training it was a number"),
     ):
         with pytest.raises(QKANError, match=words):
             model().inputs(changed)

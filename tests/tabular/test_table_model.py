@@ -116,10 +116,10 @@ def test_a_device_answers_in_the_targets_units(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a column too few": ({"columns": ["a"]}, "wants 2 inputs"),
+    "a column too few": ({"columns": ["a"]}, "names of 2 inputs"),
     "a target too many": ({"targets": ["y", "z"]}, "1 named targets"),
-    "a name twice": ({"columns": ["a", "a"]}, "named twice"),
-    "the target among the columns": ({"targets": ["a"]}, "named twice"),
+    "a name twice": ({"columns": ["a", "a"]}, "occur twice"),
+    "the target among the columns": ({"targets": ["a"]}, "occur twice"),
     "no name": ({"columns": ["a", ""]}, "have names"),
     "a number for a name": ({"columns": ["a", 3]}, "have names"),
     "three classes of one logit": ({"classes": [1, 2, 3]}, "do not fit 1 logits"),

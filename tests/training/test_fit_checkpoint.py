@@ -275,7 +275,7 @@ def test_a_truncated_file_is_told(length: float, written: Path, tmp_path: Path) 
     content = written.read_bytes()
     file = tmp_path / "run.pt"
     file.write_bytes(content[: int(length * len(content)) if 0 < length < 1 else int(length)])
-    with pytest.raises(QKANError, match=r"truncated, or no checkpoint\. Delete it to start anew"):
+    with pytest.raises(QKANError, match=r"truncated or not a checkpoint\. Delete it to start anew"):
         quiet(network(), data(), optimizer="adam", steps=3, checkpoint=file)
 
 
@@ -283,15 +283,15 @@ def test_other_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "run.pt"
     torch.save(network().state_dict(), file)
-    with pytest.raises(QKANError, match="is no checkpoint of this version's fit"):
+    with pytest.raises(QKANError, match="is not a checkpoint of this version's fit"):
         quiet(network(), data(), steps=1, checkpoint=file)
     for write in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))):
         write({"format": Harmful()}, file)
-        with pytest.raises(QKANError, match="truncated, or no checkpoint"):
+        with pytest.raises(QKANError, match="truncated or not a checkpoint"):
             quiet(network(), data(), steps=1, checkpoint=file)
     assert not (tmp_path / "harmful").exists()
     for path in (tmp_path, tmp_path / "absent" / "run.pt"):
-        with pytest.raises(QKANError, match="wanted a file in a folder that exists"):
+        with pytest.raises(QKANError, match="wanted a file in an existing folder"):
             quiet(network(), data(), steps=1, checkpoint=path)
 
 

@@ -154,7 +154,9 @@ def test_a_loss_that_is_not_finite_after_lbfgs_undoes_the_step() -> None:
 
 def test_a_gradient_that_is_not_finite_undoes_the_step() -> None:
     model = Seen()
-    with pytest.raises(QKANError, match="A parameter is not finite after step 1: its gradient"):
+    with pytest.raises(
+        QKANError, match="A parameter is not finite after step 1, since its gradient"
+    ):
         quiet(model, line(), loss=lambda p, t: (p - p.detach()).abs().sqrt().mean(), steps=1,
               optimizer="sgd")  # fmt: skip
     assert model.weight.item() == 1.0
@@ -284,18 +286,18 @@ X, Y = line()
 BAD_X = X.clone()
 BAD_X[2:4] = math.nan
 FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "steps": ((X, Y), {"steps": 0}, "steps=0: a whole number, 1 or more"),
+    "steps": ((X, Y), {"steps": 0}, "steps=0; wanted a whole number, 1 or more"),
     "steps true": ((X, Y), {"steps": True}, "steps=True"),
-    "batch size": ((X, Y), {"batch_size": 0}, "batch_size=0: a whole number, 1 or more. Or None"),
+    "batch size": ((X, Y), {"batch_size": 0}, "batch_size=0; wanted .*, 1 or more. Or pass None"),
     "patience": ((X, Y), {"patience": 0}, "patience=0"),
     "patience alone": ((X, Y), {"patience": 2}, "patience=2 without validation"),
     "seed": ((X, Y), {"seed": 1.5}, "seed=1.5"),
-    "lr": ((X, Y), {"lr": -1.0}, "lr=-1.0: a finite number above 0"),
+    "lr": ((X, Y), {"lr": -1.0}, "lr=-1.0; wanted a finite number above 0"),
     "lr nan": ((X, Y), {"lr": math.nan}, "lr=nan"),
     "optimizer": ((X, Y), {"optimizer": "adan"}, "Unknown optimizer 'adan'. Did you mean 'adam'"),
     "optimizer none": ((X, Y), {"optimizer": lambda p: None}, "got NoneType"),
     "optimizer number": ((X, Y), {"optimizer": 3}, "optimizer=3: wanted a name"),
-    "lr twice": ((X, Y), {"optimizer": lambda p: torch.optim.SGD(p), "lr": 1.0}, "lr=1.0 beside"),
+    "lr twice": ((X, Y), {"optimizer": lambda p: torch.optim.SGD(p), "lr": 1.0}, "lr=1.0 was"),
     "foreign": (
         (X, Y), {"optimizer": torch.optim.SGD([torch.ones(1, requires_grad=True)])}, "holds none",
     ),
@@ -304,9 +306,9 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
         DataLoader(Squares()), {"optimizer": torch.optim.LBFGS}, "LBFGS with a DataLoader",
     ),
     "loss": ((X, Y), {"loss": "msee"}, "Unknown loss 'msee'. Did you mean 'mse'"),
-    "loss number": ((X, Y), {"loss": 3}, "loss=3: a name, or a function"),
-    "loss vector": ((X, Y), {"loss": lambda p, t: p - t}, r"returned \(7, 1\): wanted a scalar"),
-    "loss float": ((X, Y), {"loss": lambda p, t: 1.0}, "returned float: wanted a scalar"),
+    "loss number": ((X, Y), {"loss": 3}, "loss=3; wanted a name, or a function"),
+    "loss vector": ((X, Y), {"loss": lambda p, t: p - t}, r"returned \(7, 1\); wanted a scalar"),
+    "loss float": ((X, Y), {"loss": lambda p, t: 1.0}, "returned float; wanted a scalar"),
     "loss detached": ((X, Y), {"loss": lambda p, t: t.mean()}, "does not depend on any trainable"),
     "broadcast": ((X, Y[:, 0]), {}, r"output has shape \(7, 1\) and the target \(7,\)"),
     "l1 broadcast": ((X, Y[:, 0]), {"loss": "l1"}, r"loss='l1'.*\(7,\)"),
@@ -314,9 +316,9 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "scheduler": ((X, Y), {"scheduler": "cosin"}, "Unknown scheduler 'cosin'. Did you mean 'cosi"),
     "scheduler none": ((X, Y), {"scheduler": lambda o: None}, "got NoneType"),
     "scheduler number": ((X, Y), {"scheduler": 3}, "scheduler=3: wanted a function"),
-    "no pair": (X, {}, "train is Tensor: pass a pair"),
-    "triple": ((X, Y, Y), {}, "train is tuple of 3: wanted a pair"),
-    "numpy": ((X.numpy(), Y), {}, r"train x is ndarray: pass a torch tensor, torch.as_tensor\(x\)"),
+    "no pair": (X, {}, "train is of type Tensor; pass a pair"),
+    "triple": ((X, Y, Y), {}, "of type tuple with 3 items; wanted"),
+    "numpy": ((X.numpy(), Y), {}, r"x is of type ndarray; pass a .*, torch.as_tensor\(x\)"),
     "scalar": ((X[0, 0], Y), {}, "train x is a single number"),
     "lengths": ((X, Y[1:]), {}, "train: x has 7 samples and y has 6"),
     "empty": ((X[:0], Y[:0]), {}, r"train is empty: x \(0, 1\)"),
@@ -325,20 +327,20 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "empty loader": (
         DataLoader(Squares(), batch_size=9, drop_last=True), {}, "training data is empty: the Data",
     ),
-    "stream": (Stream(), {}, "train: a dataset without a length; pass it in a DataLoader"),
-    "triples": (TensorDataset(X, Y, Y), {}, "train is tuple of 3: wanted a pair"),
+    "stream": (Stream(), {}, "train is a dataset without a length; pass it in a DataLoader"),
+    "triples": (TensorDataset(X, Y, Y), {}, "of type tuple with 3 items; wanted"),
     "loader of triples": (
-        DataLoader(TensorDataset(X, Y, Y)), {}, "A batch of the DataLoader is list of 3",
+        DataLoader(TensorDataset(X, Y, Y)), {}, "DataLoader is of type list with 3",
     ),
-    "loader twice": (DataLoader(Squares()), {"batch_size": 3}, "batch_size=3 beside a DataLoader"),
+    "loader twice": (DataLoader(Squares()), {"batch_size": 3}, "batch_size=3 .* with a DataLoader"),
     "nan x": ((BAD_X, Y), {}, r"train x: sample 2 has nan \(2 of 7 samples are not finite\)"),
     "inf y": ((X, Y / 0), {}, r"train y: sample 0 has inf \(7 of 7"),
     "nan validation": ((X, Y), {"validation": (BAD_X, Y)}, "validation x: sample 2 has nan"),
     "validation lengths": ((X, Y), {"validation": (X, Y[1:])}, "validation: x has 7 samples and"),
-    "validation number": ((X, Y), {"validation": 2}, "validation is int: pass a pair"),
+    "validation number": ((X, Y), {"validation": 2}, "validation is of type int; pass a pair"),
     "fraction": ((X, Y), {"validation": 0.01}, "validation=0.01 of 7 samples is 0"),
     "fraction all": ((X, Y), {"validation": 1.0}, "validation=1.0 of 7 samples is 7"),
-    "fraction loader": (DataLoader(Squares()), {"validation": 0.5}, "of a DataLoader: pass the tr"),
+    "fraction loader": (DataLoader(Squares()), {"validation": 0.5}, "from a DataLoader; pass"),
     "empty validation": (
         (X, Y), {"validation": DataLoader(Squares(), batch_size=9, drop_last=True)},
         "validation data is empty",
@@ -357,7 +359,7 @@ def test_faults_are_told_before_anything_moves(fault: str) -> None:
 
 
 def test_no_model_and_nothing_to_train() -> None:
-    with pytest.raises(QKANError, match="The model is function: wanted a torch"):
+    with pytest.raises(QKANError, match="The model is of type function; wanted a torch"):
         quiet(mse, line(), steps=1)
     model = network().requires_grad_(False)
     for nothing in (model, nn.Identity()):
