@@ -232,6 +232,7 @@ exit codes are:
 | 2 | The command was called wrongly, or its input is invalid. |
 | 3 | Values are missing. |
 | 4 | Jobs wait in the queue. |
+| 130 | The command was interrupted. |
 
 The rest of this page is the help of each command, as the terminal prints it.
 
