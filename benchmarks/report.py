@@ -25,8 +25,14 @@ CHARTS = {
 }
 PAGE = """# Benchmarks
 
-This page is written by `benchmarks/report.py` from the JSON in `benchmarks/results/`, which holds
-every sample, the machine, the versions and the commit. `make bench` measures everything again.
+This page says how long a layer takes and how much memory it needs, beside other packages and beside
+`torch.nn.Linear`. `benchmarks/report.py` generates it from the JSON in `benchmarks/results/`, which
+holds every sample, the machine, the versions and the commit. `make bench` measures everything
+again. [Engines](engines.md) explains the names in the column *engine*.
+
+A time is a median. A ratio × is the median over pairs of interleaved rounds, and the range in
+parentheses is that of all pairs: its upper end is large where the other program stalled in one
+round.
 
 """
 

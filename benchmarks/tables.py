@@ -78,8 +78,8 @@ def headline(records: Records) -> list[str]:
     if not rows:
         return []
     intro = (
-        "One layer, `pz`, 3 repetitions, float32, against the faster CPU solver of qkan 0.2.3 on "
-        "that case; × is the median over pairs of interleaved rounds, with the range of all pairs."
+        "The first table compares one layer (`pz`, 3 repetitions, float32) with the faster CPU "
+        "solver of qkan 0.2.3 for that case; × is how many times as fast this package is."
     )
     header = [
         "batch × in → out", "engine", "forward ms", "qkan 0.2.3", "×", "train step ms",
@@ -120,11 +120,13 @@ def against_linear(records: Records) -> list[str]:
     if not rows:
         return []
     intro = (
-        "Beside `torch.nn.Linear` of the same shape, which learns no activation, and the faster "
-        "mode of inkan 0.5.2, the fastest layer of splines that we know of for a CPU; x is N(0, 1) "
-        "and scales are 1 + 0.2·N(0, 1) unless the row says otherwise:"
+        "The second table compares a layer with `torch.nn.Linear` of the same shape, which has no "
+        "activation, and with the faster mode of inkan 0.5.2, the fastest layer of splines for a "
+        "CPU that we know of. Both columns × are times divided by that of `nn.Linear`. Inputs are "
+        "N(0, 1) and scales are 1 + 0.2·N(0, 1) unless the row says otherwise. Theta changes "
+        "between two calls unless the row says that it is unchanged."
     )
-    header = ["batch × in → out", "", "`auto` ms", "nn.Linear ms", "×", "inkan ×"]
+    header = ["batch × in → out", "", "`auto` ms", "nn.Linear ms", "`auto` ×", "inkan ×"]
     return [intro, "", *table(header, rows)]
 
 
@@ -134,8 +136,10 @@ def others(records: Records) -> list[str]:
     if not rows:
         return []
     intro = (
-        "Other packages. Those that run circuits compute the same function to 1e-5, in float64; "
-        "pykan's layer of splines is another function of the same shape, in float32."
+        "The third table compares a train step with that of other packages. Those that run "
+        "circuits compute the same function to 1e-5, in float64; pykan's layer of splines is "
+        "another function of the same shape, in float32. The column × says how many times as long "
+        "as `auto` they take."
     )
     header = ["batch × in → out", "package", "train step ms", "× `auto`", "how"]
     return [intro, "", *table(header, rows)]
@@ -183,8 +187,9 @@ def memory(records: Records) -> list[str]:
         rows.append([record.engine(name), shown])
     title = f"{record.case['title']}, {record.case['reps']} repetitions"
     intro = (
-        f"Memory that a train step needs above parameters, input, output and their gradients "
-        f"({title}; peak resident size above a warmed-up baseline):"
+        "The fourth table shows the memory that a train step needs in addition to parameters, "
+        f"input, output and their gradients, for {title}. It is the peak resident size above that "
+        "of a small step before it."
     )
     return [intro, "", *table(["engine", "peak"], rows)] if rows else []
 
@@ -201,8 +206,8 @@ def growing(records: Records) -> list[str]:
     if not parts:
         return []
     return [
-        "Train step time of `auto` over the three largest points of each sweep in the growth plot "
-        f"goes as {', '.join(parts)}; 1 is linear."
+        "Over the three largest points of each sweep in the second picture, the time of a train "
+        f"step of `auto` grows as {', '.join(parts)}; an exponent of 1 is linear growth."
     ]
 
 
@@ -210,11 +215,12 @@ def arithmetic(limit: dict[str, Any]) -> list[str]:
     """How far the fused kernel is from what one core can do."""
     times, operations = limit["times_the_limit"], limit["operations"]
     return [
-        f"The arithmetic limit (`benchmarks/limit.py`): 1024 × 64 → 64, trainable, cannot do with "
-        f"less than {operations['forward']} multiplications or fused multiply-adds an edge and "
-        f"sample forward and {operations['backward']} backward; on one core the kernel of `numba` "
-        f"takes {times['forward']:.1f} and {times['backward']:.1f} times as long as these alone at "
-        f"the core's measured {limit['operations_per_second'] / 1e9:.0f} billion a second."
+        "How near is the kernel of `numba` to the limit of one core (`benchmarks/limit.py`)? For "
+        f"1024 × 64 → 64 with trainable scales, it needs at least {operations['forward']} "
+        "multiplications or fused multiply-adds for each edge and sample forward, and "
+        f"{operations['backward']} backward. It takes {times['forward']:.1f} and "
+        f"{times['backward']:.1f} times as long as these operations alone would, at the measured "
+        f"{limit['operations_per_second'] / 1e9:.0f} billion operations a second."
     ]
 
 
@@ -225,11 +231,12 @@ def one_token(decode: dict[str, Any]) -> list[str]:
     for name, turns in rounds.items():
         faster = "1" if name == "MLP" else times(ratio(rounds["MLP"], turns))
         rows.append([name, f"{sizes[name]:,}", f"{1e3 * summary(turns).median:.3g}", faster])
-    header = ["form", "numbers in it", "ms a token", "× faster than the MLP"]
+    header = ["form", "parameters", "ms a token", "× as fast as the MLP"]
     intro = (
-        f"One token at a time, an `HQKAN({decode['width']})` beside the GELU MLP that it replaces "
-        f"(`benchmarks/decode.py`, {decode['device']}, {decode['threads']} threads); `folded` is "
-        "what `fold` returns. The MLP is another function:"
+        f"The last table compares an `HQKAN({decode['width']})`, one token at a time, with the "
+        f"GELU MLP that it replaces (`benchmarks/decode.py`, {decode['device']}, "
+        f"{decode['threads']} threads). The row `folded` is what `fold` returns, and the others "
+        "are engines. The MLP is another function."
     )
     return [intro, "", *table(header, rows)]
 
@@ -271,11 +278,10 @@ def conditions(records: Records) -> list[str]:
             f"{max(loads):.1f}{busy}."
         )
     method = (
-        "Each candidate runs in a process of its own and takes turns with the others; all but "
-        "nn.Linear, pykan and inkan, which are other functions, have first reproduced outputs and "
-        "all gradients of a float64 reference to 1e-5. A train step is "
-        "forward, mean square and backward to all parameters and x; theta is touched between "
-        "calls, so nothing is reused, except where the table says so."
+        "Each candidate runs in a process of its own, and the candidates take turns. Before they "
+        "are timed, all but nn.Linear, pykan and inkan, which are other functions, reproduce the "
+        "outputs and all gradients of a float64 reference to 1e-5. A train step is the forward "
+        "pass, a mean square and the backward pass to all parameters and x."
     )
     return [method, *lines]
 

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 def readme_section() -> str:
     """What stands between the README's markers, from the records that are there."""
     rows = [*_rows("activations", activations), *_rows("formula", formula), *_benchmarks()]
-    table = ["| | QKAN | beside it |", "| --- | --- | --- |", *rows]
+    table = ["| | QKAN | compared with |", "| --- | --- | --- |", *rows]
     return "\n".join([*table, "", *verdicts()])
 
 
@@ -71,9 +71,9 @@ def activations(record: Record) -> str:
     gaps = differences(found, mine, known)
     ahead = sum(gap < 0 for gap in gaps)
     return (
-        f"| [A character GPT]({PAGE}#activations-that-learn) whose activations learn, test loss "
-        f"after {STEPS:,} steps | **{loss[mine]:.3f}** ({mine}), ahead of {known} on {ahead} of "
-        f"{len(gaps)} seeds | {known} {loss[known]:.3f}; the best classical activation that "
+        f"| [A character GPT]({PAGE}#activations-that-learn) with trainable activations, test "
+        f"loss after {STEPS:,} steps | **{loss[mine]:.3f}** ({mine}), ahead of {known} on {ahead} "
+        f"of {len(gaps)} seeds | {known} {loss[known]:.3f}; the best classical activation that "
         f"learns, {control}, {loss[control]:.3f} |"
     )
 
@@ -86,7 +86,7 @@ def formula(record: Record) -> str:
     """How often the recipe of the README reads the formula back."""
     found = record["summary"]
     return (
-        f"| exp(sin πx + y²) read back from {record['settings']['points']:,} points by "
+        f"| exp(sin πx + y²) recovered from {record['settings']['points']:,} points by "
         f"[the recipe below]({PAGE}#a-formula-read-back-from-points) | **{found['found']} of "
         f"{found['seeds']}** seeds | |"
     )
@@ -96,7 +96,7 @@ def against_splines(record: Record) -> str:
     """Equal size, over all functions, and over the spherical harmonics beside an MLP."""
     ratio = record["summary"]["all"]["qkan_over"]["KAN"]
     return (
-        f"- **It wins on smooth and periodic functions.** Its error is "
+        f"- **It wins on smooth and periodic functions.** The QKAN's error is "
         f"[{interval(ratio)} times]({PAGE}#special-functions-and-the-feynman-equations) that of a "
         f"spline KAN of equal size over {record['summary']['all']['functions']} functions, and "
         f"{spherical(record):.2f} times that of an MLP over five spherical harmonics."
@@ -114,10 +114,10 @@ def against_mlps(record: Record) -> str:
     found = record["summary"]["all"]
     ratio = found["qkan_over"]["MLP"]
     return (
-        f"- **It does not beat an MLP on functions at large.** Over all {found['functions']} "
+        f"- **It does not beat an MLP on functions of all kinds.** Over the {found['functions']} "
         f"functions its error is [{interval(ratio)} times]"
-        f"({PAGE}#special-functions-and-the-feynman-equations) the MLP's, and the MLP has the "
-        f"lowest error on {found['wins']['MLP']} of them, the QKAN on {found['wins']['QKAN']}."
+        f"({PAGE}#special-functions-and-the-feynman-equations) the MLP's. The MLP has the lowest "
+        f"error on {found['wins']['MLP']} of them, the QKAN on {found['wins']['QKAN']}."
     )
 
 
@@ -133,7 +133,7 @@ def label_noise(record: Record) -> str:
 
 
 def tables(record: Record) -> str:
-    """The estimators as they come."""
+    """The estimators with default settings."""
     found = record["summary"]
     good = sum(row["verdict"]["as_good_as_better"] for row in found.values())
     first = sum(
@@ -142,9 +142,9 @@ def tables(record: Record) -> str:
         for row in found.values()
     )
     return (
-        f"- **On tables try a linear model and boosting first.** The estimators as they come are "
-        f"within a standard error of the better of the two on [{good} of {len(found)} tables]"
-        f"({PAGE}#the-estimators-as-they-come), and ahead of both on {first}."
+        f"- **On tables, try a linear model and boosting first.** With default settings the QKAN "
+        f"is within one standard error of the better of the two on [{good} of {len(found)} tables]"
+        f"({PAGE}#the-estimators-with-default-settings), and better than both on {first}."
     )
 
 
@@ -166,9 +166,9 @@ def blocks(mnist: Record) -> str:
         for kind in ("HQKAN", "MLP")
     }
     return (
-        f"{text}, and MiniLM with half of each block's parameters keeps a cosine of "
-        f"[{cosine['HQKAN']:.2f}]({PAGE}#minilm-with-smaller-blocks) with HQKANs and "
-        f"{cosine['MLP']:.2f} with MLPs."
+        f"{text}. MiniLM, distilled to blocks of half the parameters, keeps a cosine similarity "
+        f"with its original of [{cosine['HQKAN']:.2f}]({PAGE}#minilm-with-smaller-blocks) with "
+        f"HQKANs and {cosine['MLP']:.2f} with MLPs."
     )
 
 

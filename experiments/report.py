@@ -65,7 +65,7 @@ class Section:
 
 
 SECTIONS = (
-    Section("regression", "A regression, fifteen times", regression_report.section),
+    Section("regression", "A regression with fifteen seeds", regression_report.section),
     Section("digits", "Handwritten digits", digits_report.section),
     Section(
         "formula",
@@ -92,7 +92,7 @@ SECTIONS = (
         transfer_report.section,
         picture=(
             "transfer.png",
-            "Test errors of spline KANs transferred from circuits, and from scratch",
+            "Test errors of spline KANs that begin as a trained QKAN, and from scratch",
         ),
     ),
     Section(
@@ -122,7 +122,7 @@ SECTIONS = (
         tables_report.section,
         picture=("tables.png", "Scores of every fold by table and kind of model"),
     ),
-    Section("defaults", "The estimators as they come", defaults_report.section),
+    Section("defaults", "The estimators with default settings", defaults_report.section),
     Section(
         "sunspots",
         "Sunspots eleven years ahead",
@@ -215,10 +215,14 @@ def results_page() -> str:
     """The results page: every study, its table and its picture."""
     parts = [
         "# Results",
-        "Every number here is written from a JSON in `experiments/results/` by "
-        "`experiments/report.py`. The JSON holds every sample, the machine, the versions, the "
-        "seeds and the commit; the script named beside a table runs the study again. Results are "
-        "reported as they came out, also where the control wins.",
+        "This page shows every study of this package beside its controls, for readers who want the "
+        "evidence and for those who want to repeat it. All outcomes are reported, also those in "
+        "which a control is better. [Should I use a QKAN?](should-i.md) draws the conclusions.",
+        "`experiments/report.py` generates every number from a JSON file in "
+        "`experiments/results/`, which holds all samples, the machine, the versions, the seeds and "
+        "the commit. The script named in a section runs its study again. MSE is the mean squared "
+        "error on test points and RMSE its square root; *effective parameters* leave out shifts "
+        'that only duplicate an angle. "Lowest … highest" is the range over the seeds.',
     ]
     for part in SECTIONS:
         if text := part.markdown():

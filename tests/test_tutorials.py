@@ -74,6 +74,7 @@ def test_a_tutorial_reads_as_a_notebook(path: Path) -> None:
 def test_a_tutorial_runs_to_its_end_and_shows_its_numbers(path: Path, tmp_path: Path) -> None:
     # without a display pyplot shows nothing, and says nothing of it
     set_here = {"QKAN_TUTORIALS": "small", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    set_here["QKAN_PROGRESS"] = "0"
     env = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | set_here
     done = subprocess.run(
         [sys.executable, path], cwd=tmp_path, env=env, capture_output=True, text=True, check=False

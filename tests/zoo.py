@@ -297,7 +297,7 @@ ZOO = (
 
 def table() -> str:
     """The families in Markdown."""
-    rows = ["| family | class | new modules stand at | stays |", "| --- | --- | --- | --- |"]
+    rows = ["| family | class | new modules | unchanged |", "| --- | --- | --- | --- |"]
     for kind in ZOO:
         places, left = (
             ", ".join(f"`{name}`" for name in part) for part in (kind.blocks, kind.left)
@@ -305,8 +305,8 @@ def table() -> str:
         rows.append(f"| {kind.name} | `{kind.model}` | {places} | {left} |")
     inline = " and ".join(kind.name for kind in ZOO if kind.inline)
     return "\n".join(rows) + (
-        "\n\n`replace_activation` reaches the activations of all these families but "
-        f"{inline}, whose blocks call theirs by themselves."
+        "\n\n`replace_activation` can replace the activations of all these families except "
+        f"{inline}, whose blocks call their activations directly."
     )
 
 

@@ -9,9 +9,8 @@
 # %% [markdown]
 # # First steps: a circuit, a layer, a network
 #
-# Ten minutes with the package: a circuit, engines that agree on it, a network that learns a
-# function, and an ansatz of your own. Run it with `python tutorials/0_first_steps.py`, or open it
-# as a notebook with jupytext.
+# This guide is for newcomers and takes ten minutes. After it you can define a circuit, compute its
+# expectation value, train and inspect a network, and use a circuit of your own.
 
 # %%
 import tempfile
@@ -34,8 +33,9 @@ from qkan.circuits import (
 # %% [markdown]
 # ## A DARUAN by hand
 #
-# One qubit, prepared by H; then, three times, two trainable rotations and one by the input; two
-# more trainable rotations; a measurement of Z. Its expectation value is the activation.
+# The circuit has one qubit. It begins with the gate H. Three times, two trainable rotations and one
+# rotation by the input follow. After two more trainable rotations, Z is measured. The expectation
+# value of Z is the activation, a function of the input.
 
 # %%
 circuit = ansatz("pz", reps=3)
@@ -49,13 +49,14 @@ print(
 print("with scales 1, 3, 9:", circuit.spectrum("ternary"))
 
 # %% [markdown]
-# Adjacent rotations about one axis merge before anything runs. This is what the engines see:
+# Before the circuit runs, adjacent rotations about one axis are merged. The simulators, which are
+# called engines, read this shorter form:
 
 # %%
 print(lower(circuit))
 
 # %% [markdown]
-# The fast engines and the statevector reference compute the same number.
+# The fast engines compute the same numbers as a slow simulator of statevectors, `reference`:
 
 # %%
 torch.manual_seed(0)
@@ -69,7 +70,8 @@ assert torch.allclose(fast, truth, atol=1e-12)
 # %% [markdown]
 # ## A network that learns a function
 #
-# f(x, y) = exp(sin πx + y²) from 1,000 points, with a circuit on each of 15 edges.
+# The function is f(x, y) = exp(sin πx + y²). The network has 2 inputs, 5 hidden nodes and 1 output,
+# with a circuit on each of its 15 edges, and learns from 1,000 points.
 
 # %%
 inputs = torch.rand(1000, 2) * 2 - 1
@@ -82,20 +84,20 @@ print(history)
 assert history.train_loss[-1] < 1e-3
 
 # %% [markdown]
-# What it learned can be looked at, edge by edge, inputs at the bottom:
+# `plot` draws the function of every edge, with the inputs at the bottom:
 
 # %% alt="The trained network: in a box on each of its fifteen edges the curve it learned"
 qkan.plot(model, inputs, names=["x", "y"], outputs=["f"])
 
 # %% [markdown]
-# Which engine ran each layer, and why not the others?
+# `explain` says which engine runs each layer, and why the others do not:
 
 # %%
 for name, said in qkan.explain(model, inputs).items():
     print(f"{name}\n{said}")
 
 # %% [markdown]
-# Saved and loaded again, it is the same function to the last bit.
+# A model that is saved and loaded computes bitwise the same outputs:
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +108,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## An ansatz of your own
 #
-# A function from the number of repetitions to a circuit. Every engine runs it.
+# An ansatz is a function that returns a circuit for a number of repetitions. Every engine can run
+# your own ansatz:
 
 
 # %%
@@ -125,6 +128,7 @@ print(own(inputs).shape)
 # %% [markdown]
 # ## Where next
 #
-# * `1_daruan_by_hand.py`: what happens inside one activation, gate by gate.
-# * `2_fit_extend_prune_read.py`: from a trained network to a formula.
-# * `6_your_own_ansatz.py`: your own circuit on every engine, in Qiskit and PennyLane, on a device.
+# * `1_daruan_by_hand.py` computes one activation gate by gate.
+# * `2_fit_extend_prune_read.py` turns a trained network into a formula.
+# * `6_your_own_ansatz.py` runs your own circuit on every engine, in Qiskit and PennyLane, and on a
+#   device.

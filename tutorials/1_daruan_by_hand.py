@@ -9,11 +9,13 @@
 # %% [markdown]
 # # A DARUAN by hand
 #
-# Every activation of a QKAN is the expectation value of a circuit of one qubit. Here one is
-# computed gate by gate with pencil-and-paper rotations, checked against a statevector, and taken
-# apart into its frequencies: what can such a function look like, and how many knobs has it?
+# Every activation of a QKAN is the expectation value of a circuit of one qubit. This guide computes
+# one gate by gate, compares it with a statevector, and finds its frequencies. It is for those who
+# want to understand the activation; after it you know which functions a circuit can represent, and
+# how many of its parameters are independent.
 #
-# Everything here is classical. One qubit is two complex numbers, or an arrow on a sphere.
+# Everything here is computed classically. The state of one qubit is two complex numbers, or a
+# vector on a sphere.
 
 # %%
 import math
@@ -48,10 +50,10 @@ plt.rcParams.update(
 # %% [markdown]
 # ## The circuit
 #
-# A DARUAN ([arXiv 2509.14026](https://arxiv.org/abs/2509.14026)) prepares the qubit with an H and
-# then repeats two things: trainable rotations, and a rotation by the data. Feeding x in again and
-# again is *data re-uploading* ([arXiv 1907.02085](https://arxiv.org/abs/1907.02085)). Here are two
-# repetitions, written as a list of gates in time order:
+# A DARUAN ([arXiv 2509.14026](https://arxiv.org/abs/2509.14026)) begins with the gate H and then
+# repeats trainable rotations and a rotation by the input. Encoding the input x several times is
+# called *data re-uploading* ([arXiv 1907.02085](https://arxiv.org/abs/1907.02085)). This circuit
+# has two repetitions; its gates are listed in time order:
 
 # %%
 circuit = Circuit(
@@ -62,19 +64,20 @@ circuit = Circuit(
         *(RZ(Theta(4)), RY(Theta(5))),
     ]
 )
-assert circuit == qkan.ansatz("pz", reps=2)  # the library calls this family pz
+assert circuit == qkan.ansatz("pz", reps=2)  # the ansatz is called pz
 print(circuit.draw())
 
 # %% [markdown]
-# `Theta(k)` is the trainable angle $\theta_k$. `Encoding(u)` is the data's angle $e_u = w_u x +
-# b_u$: the *scale* $w_u$ and the *shift* $b_u$ can be trained too. All angles are radians, and an
-# angle of $2\pi$ is a full turn.
+# `Theta(k)` is the trainable angle $\theta_k$. `Encoding(u)` is the angle of the input, $e_u = w_u
+# x + b_u$. The *scale* $w_u$ and the *shift* $b_u$ can be trained too. All angles are in radians,
+# and an angle of $2\pi$ is a full rotation.
 #
-# ## The qubit as an arrow
+# ## The qubit as a vector
 #
-# A qubit's state is a unit vector, $v = (\langle X\rangle, \langle Y\rangle, \langle Z\rangle)$:
-# the *Bloch vector*. It starts at the north pole, $|0\rangle$, and every gate turns it about an
-# axis. So a gate is a 3×3 rotation matrix, H included: half a turn about z, then a quarter about y.
+# The state of a qubit corresponds to a unit vector, $v = (\langle X\rangle, \langle Y\rangle,
+# \langle Z\rangle)$, the *Bloch vector*. For $|0\rangle$ it points to the north pole. Every gate
+# rotates it about an axis, so a gate is a 3×3 rotation matrix. H is one too: a rotation by $\pi$
+# about z, followed by one by $\pi/2$ about y.
 
 
 # %%
@@ -113,8 +116,9 @@ for gate in circuit.gates:
 print("the activation φ(0.8) = ⟨Z⟩ =", vector[2])
 
 # %% [markdown]
-# The last entry is the activation, a number between -1 and 1. A statevector simulation, with
-# complex amplitudes, must say the same. `simulate` takes one angle for each gate that has one.
+# The last entry is the activation, a number between -1 and 1. A statevector simulation with
+# complex amplitudes must give the same number. `simulate` takes the angles of all gates that have
+# one.
 
 # %%
 angles = [
@@ -134,19 +138,19 @@ for axis, by_hand in zip("XYZ", vector, strict=True):
     assert abs(by_hand - by_statevector) < 1e-12
 
 # %% [markdown]
-# The engines do what we did by hand, after one simplification. Neighbouring turns about one axis
-# add their angles, and a turn about the axis that the arrow already points along does nothing. What
-# is left of the nine gates is six rotations, from the vector that H leaves to the measured axis:
+# The engines do the same after two simplifications. Adjacent rotations about one axis are merged
+# into one, and a rotation about the axis along which the vector points is left out. Of the nine
+# gates, six rotations remain, from the vector after H to the measured axis:
 
 # %%
 print(lower(circuit))
 assert len(circuit.gates) == 9 and len(lower(circuit).rotations) == 6
 
 # %% [markdown]
-# ## Let x move
+# ## The activation as a function of x
 #
-# Now x runs over its range, and the arrow's end draws a path on the sphere. The activation is the
-# height of that path. A layer with one input and one output is one edge, and so one circuit.
+# As x varies, the end of the vector draws a path on the sphere. The activation is the height of
+# that path. A layer with one input and one output has one edge, and so one circuit.
 
 # %%
 edge = qkan.QKANLayer(
@@ -181,22 +185,21 @@ plt.show()
 # %% [markdown]
 # ## Which frequencies?
 #
-# A turn by the angle $e = wx$ mixes 1, $\cos wx$ and $\sin wx$ into the vector. Products of cosines
-# are cosines of sums and differences, so after all encodings
+# After a rotation by the angle $e = wx$ the vector contains 1, $\cos wx$ and $\sin wx$. Products of
+# cosines are cosines of sums and differences, so after all $r$ encodings
 #
 # $$\varphi(x) = \sum_k c_k e^{ikx}, \; k = s_1 w_1 + \dots + s_r w_r, \; s_u \in \{-1, 0, 1\}$$
 #
-# ([arXiv 2008.08605](https://arxiv.org/abs/2008.08605)). The scales decide which sums there are:
+# ([arXiv 2008.08605](https://arxiv.org/abs/2008.08605)). The scales decide which sums exist:
 #
-# * **linear**, all $w_u = 1$: every sum is a whole number from 0 to r, reached in many ways. That
-#   is r frequencies above 0.
-# * **ternary**, $w_u = 1, 3, 9, \dots$: the signs $s_u$ are the digits of a number written in
-#   powers of 3, and every whole number up to $(3^r - 1)/2$ has exactly one such writing.
-# * **binary**, $w_u = 1, 2, 4, \dots$: up to $2^r - 1$ ([arXiv
+# * **linear**, all $w_u = 1$: the frequencies above 0 are $1, 2, \dots, r$.
+# * **ternary**, $w_u = 1, 3, 9, \dots$: the signs $s_u$ are the digits of a number in powers of 3,
+#   and every whole number up to $(3^r - 1)/2$ can be written in exactly one such way.
+# * **binary**, $w_u = 1, 2, 4, \dots$: all whole numbers up to $2^r - 1$ ([arXiv
 #   2206.12105](https://arxiv.org/abs/2206.12105)).
 #
-# `spectrum` does not trust the formula: it carries a vector of trigonometric polynomials through
-# the circuit with random angles, and lists what arrives.
+# `spectrum` does not use these formulas. It computes the vector as trigonometric polynomials, for
+# random angles, and lists the frequencies that remain:
 
 # %%
 print("r   linear  binary  ternary   (frequencies above 0)")
@@ -209,9 +212,9 @@ for r in range(1, 6):
     assert counts == [r, 2**r - 1, (3**r - 1) // 2]
 
 # %% [markdown]
-# The coefficients $c_k$ themselves are exact numbers too. `fourier_series` computes them from the
-# circuit; a discrete Fourier transform of the activation, sampled at one point more than twice its
-# highest frequency, must find the same.
+# `fourier_series` computes the coefficients $c_k$ from the circuit, exactly. A discrete Fourier
+# transform of the activation must find the same ones, if the number of points is twice the highest
+# frequency plus one:
 
 # %%
 k, cosine, sine = fourier_series(circuit, theta, scale)
@@ -229,9 +232,9 @@ for frequency, a, b in zip(k, cosine, sine, strict=True):
     assert abs(found - (a - 1j * b)) < 1e-12
 
 # %% [markdown]
-# That finite sum is why fixed scales are fast (the `fourier` engine makes a layer one matrix
-# product) and why a trained model can be written as a formula without fitting anything. The same
-# three repetitions with both encodings, one draw of the angles:
+# The sum is finite. That makes fixed scales fast, because the engine `fourier` computes a layer as
+# one matrix product, and it allows to write a trained model as a formula without a fit. The next
+# picture shows the spectra of two encodings with three repetitions and random angles:
 
 # %% alt="Amplitudes: three frequencies above 0 if linear, thirteen if ternary"
 three = qkan.ansatz("pz", reps=3)
@@ -253,12 +256,12 @@ axes[0].set_ylabel("amplitude")
 plt.show()
 
 # %% [markdown]
-# ## Many frequencies, few knobs
+# ## Many frequencies, few parameters
 #
-# Thirteen frequencies have 27 coefficients, the constant included. Can they be chosen freely? No:
-# all of them are functions of the circuit's few angles. `redundancy` counts in how many independent
-# directions the activation can move when the angles do: the rank of its Fisher information ([arXiv
-# 2103.15191](https://arxiv.org/abs/2103.15191)).
+# Thirteen frequencies have 27 coefficients, with the constant. These cannot be chosen
+# independently, because all of them are functions of a few angles. `redundancy` computes the number
+# of independent directions in which the activation changes with the angles. It is the rank of the
+# Fisher information ([arXiv 2103.15191](https://arxiv.org/abs/2103.15191)).
 
 # %%
 print("r   encoding   coefficients   angles   directions")
@@ -276,18 +279,18 @@ for r in range(1, 4 if SMALL else 6):
 print(found)
 
 # %% [markdown]
-# With either encoding there are $2r + 1$ directions: of the $2r + 2$ angles one is redundant. That
-# is as many as the linear encoding has coefficients, and a vanishing share of those of the ternary
-# one. So the claim to make is: exponentially many frequencies can be *reached*, and $O(r)$ numbers
-# set their coefficients. A DARUAN can have fine detail; it cannot have any fine detail you like.
+# Both encodings have $2r + 1$ directions: one of the $2r + 2$ angles is redundant. The linear
+# encoding has as many coefficients, the ternary one has exponentially more. So the circuit
+# *reaches* exponentially many frequencies, but $O(r)$ numbers set their coefficients. A DARUAN can
+# have fine detail, but not every detail.
 #
-# ## Scales that learn
+# ## Trainable scales
 #
-# With `encoding="trainable"`, the default and the paper's DARUAN, the scales are parameters: the
-# frequencies move. A sine of frequency 2.7 is no sum of whole frequencies over this range; a
-# circuit that may choose its scales finds it. Not always: seen as a function of a frequency the
-# error has many valleys, and a single scale, which begins at 1, stays in the wrong one. More
-# repetitions reach the frequency as a sum.
+# With `encoding="trainable"`, which is the default and the DARUAN of the paper, the scales are
+# parameters, so the frequencies are trained. A sine of frequency 2.7 is not a sum of few whole
+# frequencies over this range, but a circuit with trainable scales can learn it. It does not always
+# do so: as a function of a frequency the error has many local minima, and a single scale, which
+# begins at 1, ends in a wrong one. With more repetitions the frequency can be a sum of scales.
 
 # %%
 x = torch.linspace(-math.pi, math.pi, 200, dtype=torch.float64)[:, None]
@@ -317,9 +320,8 @@ assert errors.pop((3, "trainable")) < 1e-6 and min(errors.values()) > 1e-2
 qkan.plot_spectrum(layer)
 
 # %% [markdown]
-# The frequencies come in groups that are nearly equal, and inside a group coefficients cancel.
-# Added up, group by group, what is left is the sine (and a constant, which the layer's bias takes
-# away):
+# Some frequencies are nearly equal, and their coefficients cancel. If nearly equal frequencies are
+# added up, only the sine and a constant remain, and the bias of the layer removes the constant:
 
 # %%
 theta, scale, shift = (
@@ -348,6 +350,5 @@ print(
 # %% [markdown]
 # ## Where next
 #
-# * `2_fit_extend_prune_read.py`: a network of such activations learns a function, and is read as a
-#   formula.
-# * `6_your_own_ansatz.py`: change the circuit in one place, and every engine and device follows.
+# * `2_fit_extend_prune_read.py` trains a network of such activations and reads it as a formula.
+# * `6_your_own_ansatz.py` changes the circuit in one place, for every engine and device.

@@ -9,13 +9,14 @@
 # %% [markdown]
 # # Fit, prune, extend, read
 #
-# A network of activations that can be looked at one by one can be understood. We give a QKAN points
-# of a function, without the function, and try to get the formula back:
+# This guide recovers a formula from points of a function. It is for those who want to understand a
+# trained network; after it you can train a QKAN with few edges, prune and extend it, and write it
+# as a formula. There are four steps:
 #
-# 1. **fit** a network that is larger than it needs to be, with a loss that asks for few edges,
-# 2. **prune** what does not matter,
-# 3. **extend** the circuits that are left, to make them exact,
-# 4. **read** the formula off.
+# 1. **Fit** a network that is larger than necessary, with a penalty on its edges.
+# 2. **Prune** the edges that do not matter.
+# 3. **Extend** the circuits of the other edges, to make them accurate.
+# 4. **Read** the formula.
 
 # %%
 import os
@@ -38,8 +39,9 @@ plt.rcParams.update(
 # %% [markdown]
 # ## The data
 #
-# $f(x, y) = \exp(\sin \pi x + y^2)$ on the square: a sum inside a function, as Kolmogorov-Arnold
-# networks are built. A second set of points is only looked at after training.
+# The function is $f(x, y) = \exp(\sin \pi x + y^2)$ for $x$ and $y$ between -1 and 1. It is a
+# function of a sum of functions, which is also the structure of a Kolmogorov-Arnold network. A
+# second set of points is used only to test the trained models.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -66,9 +68,10 @@ print(f"spread of the target: variance {test[1].var():.2f}")
 # %% [markdown]
 # ## Fit with few edges
 #
-# Two inputs, five hidden nodes, one output: 15 edges, each a circuit with a single repetition for
-# now. `input_range` maps the inputs to $\pm\pi/2$. `sparse_loss` adds a penalty on the sizes of the
-# edges' outputs and on their entropy, so that a few strong edges are cheaper than many weak ones.
+# Two inputs, five hidden nodes and one output have 15 edges. Each edge begins as a circuit with one
+# repetition. `input_range` scales the inputs to $\pm\pi/2$. `sparse_loss` adds a penalty on the
+# sizes of the edges' outputs and on their entropy, so a few strong edges cost less than many weak
+# ones.
 
 # %%
 start = torch.Generator().manual_seed(1)
@@ -81,15 +84,15 @@ print(
 )
 
 # %% [markdown]
-# In the picture inputs are at the bottom, and the box on an edge shows what the edge adds to its
-# node. Dark edges matter, pale ones do not:
+# In the picture the inputs are at the bottom. The box on an edge shows what the edge adds to its
+# node. Dark edges are important, and pale edges are not:
 
 # %% alt="The network after sparse training: three of its fifteen edges are dark"
 qkan.plot(model, train[0], names=["x", "y"], outputs=["f"])
 
 # %% [markdown]
-# `importance` has the same as numbers: of each edge the share of the output's spread that it
-# carries.
+# `importance` returns the same as numbers: the share of the output's spread that each edge
+# contributes.
 
 # %%
 for name, found in qkan.importance(model, train[0]).items():
@@ -99,8 +102,8 @@ for name, found in qkan.importance(model, train[0]).items():
 # %% [markdown]
 # ## Prune
 #
-# Edges below a threshold are cut, and hidden nodes that nothing feeds or reads are taken out. The
-# result is a smaller model, not a masked one.
+# `prune` removes edges whose importance is below a threshold, and hidden nodes that have lost all
+# edges on one side. The result is a smaller model.
 
 # %%
 pruned = qkan.prune(model, train[0])
@@ -112,15 +115,15 @@ print(
 assert pruned.widths == [2, 1, 1]
 
 # %% [markdown]
-# Cutting has hardly changed the error. What is left of it is the penalty's doing, which pulls all
-# outputs towards zero, and that of the single repetition. Both mend when the small model is trained
+# Pruning has hardly changed the error. The error that remains has two causes: the penalty, which
+# pulls all outputs towards zero, and the single repetition. The next step trains the small model
 # without the penalty and with more repetitions.
 #
 # ## Extend
 #
-# One repetition is one frequency an edge: enough to find the shape, too little to be exact. An
-# *extension* adds repetitions whose angles are chosen so that the function stays the same at first
-# ([arXiv 2509.14026](https://arxiv.org/abs/2509.14026)). Training goes on from where it was.
+# With one repetition an edge has one frequency. That is enough to find its shape, but not to be
+# accurate. An *extension* adds repetitions whose angles are chosen so that the function does not
+# change ([arXiv 2509.14026](https://arxiv.org/abs/2509.14026)). Training then continues from there.
 
 # %%
 longer = qkan.extend(pruned, 3)
@@ -130,7 +133,7 @@ print(f"largest change of the function by the extension: {change:.0e}")
 assert change < 1e-12
 
 # %% [markdown]
-# `fit_extending` trains, extends and trains again in one call, with more and more repetitions.
+# `fit_extending` does this in one call: it trains, extends and trains again.
 
 # %%
 stages = [1, 3] if SMALL else [1, 3, 5]
@@ -163,9 +166,9 @@ plt.show()
 # %% [markdown]
 # ## Read
 #
-# Each of the three activations is now one curve. `symbolic` with `forms="elementary"` tries a
-# library of functions $a\,f(bx + c) + d$ on each, puts the simplest that is close enough in its
-# place, and fits all numbers of the composed formula once more to the model.
+# `symbolic` with `forms="elementary"` compares each of the three activations with functions
+# $a\,f(bx + c) + d$ of a library, and takes the simplest that is close enough. It then fits all
+# numbers of the whole formula to the model once more.
 
 # %%
 formula = qkan.symbolic(grown, train[0], forms="elementary", names=["x", "y"])
@@ -173,8 +176,7 @@ print(formula)
 print(formula.table())
 
 # %% [markdown]
-# Is that the function? Where the sample comes from is forgotten here: the formula is compared with
-# the held-out points.
+# To check the formula, compare it with the points that were held out:
 
 # %%
 error = float((formula(test[0]) - test[1]).square().mean())
@@ -189,16 +191,16 @@ assert error < 1e-10
 qkan.plot(grown, train[0], names=["x", "y"], outputs=["f"], formula=formula)
 
 # %% [markdown]
-# The formula is closer to the truth than the model that it was read from: a few numbers cannot
-# follow the model's errors. That needs luck too. The target was a composition of forms in the
-# library, and nothing promises that of your data. Where no form fits, the table says so, and the
-# edge keeps its trigonometric polynomial.
+# The formula has a lower error than the model that it was read from, because its few numbers cannot
+# reproduce the model's errors. This works only because the target is a composition of functions in
+# the library, which your data need not be. If no function of the library fits an edge, the table
+# says so, and the formula has the trigonometric polynomial of that edge.
 #
-# ## A formula without guessing
+# ## A formula without a fit
 #
-# Without `forms` nothing is recognised or fitted: an activation *is* a finite trigonometric sum, so
-# the model is a formula already. It is long. `tolerance` drops what is small, under a bound on what
-# that can change in the data's range, and the bound is proven, not estimated:
+# An activation *is* a finite trigonometric sum, so every model is a formula already. Without
+# `forms`, `symbolic` returns that formula, which is long. `tolerance` leaves out small terms. The
+# result then has a proven bound on how much that changes the outputs in the range of the data:
 
 # %%
 exact = qkan.symbolic(grown, train[0], names=["x", "y"])
@@ -214,6 +216,6 @@ for what, found in (("exact", exact), ("shortened", short)):
 # %% [markdown]
 # ## Where next
 #
-# * `7_schroedinger.py`: the target is not data but a differential equation.
-# * `3_images.py`: the same activations behind a convolutional network.
-# * `qkan.to_kan` writes the model as a spline KAN, which pykan loads.
+# * `7_schroedinger.py` learns from a differential equation instead of data.
+# * `3_images.py` uses such activations behind a convolutional network.
+# * `qkan.to_kan` turns the model into a spline KAN, which pykan can load.

@@ -9,13 +9,14 @@
 # %% [markdown]
 # # Images: an HQKAN head on a small CNN
 #
-# A convolutional network is a *body* that turns an image into features and a *head* that turns
-# features into classes. Here the head is an `HQKAN`: Linear → QKAN → Linear, with a circuit on each
-# edge between its latent nodes. Beside it stand an MLP head of as many parameters, and a head that
-# is one linear map. Without them nobody could say what the circuits are good for.
+# This guide trains an image classifier with circuits and compares it with two controls. It is for
+# those who work with convolutional networks; after it you can put an `HQKAN` into one, judge the
+# result, and fold it for inference.
 #
-# All of it is computed on this machine: circuits of one qubit are simulated exactly, and the
-# convolutions are ordinary ones.
+# A convolutional network has a *body*, which turns an image into features, and a *head*, which
+# turns features into classes. Here one head is an `HQKAN`, Linear → QKAN → Linear, with a circuit
+# on each edge between its latent nodes. The controls are an MLP head with as many parameters and a
+# linear head. The circuits are simulated exactly, and the convolutions are ordinary ones.
 
 # %%
 import os
@@ -44,9 +45,9 @@ torch.set_num_threads(1)  # models this small only wait for a second thread
 # %% [markdown]
 # ## The images
 #
-# scikit-learn ships 1,797 handwritten digits of 8 × 8 pixels. A third is the test part, which is
-# looked at once, at the end. Of the rest a fifth is the validation part, which makes all choices:
-# when to stop, and which learning rate.
+# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A third of them is the test part, which
+# is used once, at the end. A fifth of the others is the validation part, which decides when to stop
+# and which learning rate to use.
 
 # %%
 images, classes = load_digits(return_X_y=True)
@@ -72,10 +73,11 @@ plt.show()
 # %% [markdown]
 # ## Three heads on the same body
 #
-# Two convolutions leave 48 features. An HQKAN begins well where its inputs have a variance near 1,
-# as after the norm of a transformer, so the body ends with a norm, for all heads. The HQKAN takes
-# the features to 8 latent nodes, joins those by 64 edges, and maps the result to 10 classes. The
-# width of the MLP's hidden layer is what gives both heads as many parameters.
+# The body has two convolutions and returns 48 features. The start of an HQKAN is made for inputs of
+# variance 1, as after the norm of a transformer, so the body ends with a norm, for all heads. The
+# HQKAN maps the features to 8 latent nodes, has 64 edges between these and 8 others, and maps the
+# result to 10 classes. The width of the MLP is chosen so that both heads have equally many
+# parameters.
 
 # %%
 FEATURES, CLASSES, LATENT = 48, 10, 8
@@ -122,10 +124,10 @@ assert abs(sizes["MLP"] - sizes["HQKAN"]) < 0.05 * sizes["HQKAN"]
 # %% [markdown]
 # ## Train them alike
 #
-# AdamW, the same epochs, and the same learning rates to choose from for each head; so each gets the
-# same number of trials. `fit` leaves the model with the parameters of its lowest validation loss,
-# and among the rates the lowest validation loss wins. Angles get no weight decay: 0 means nothing
-# to an angle, and `fit` knows.
+# Each head is trained with AdamW, for the same number of epochs and with the same learning rates.
+# `fit` returns the parameters with the lowest validation loss, and the learning rate with the
+# lowest validation loss is chosen. `fit` applies no weight decay to angles, because an angle of 0
+# is not simpler than another.
 
 
 # %%
@@ -162,7 +164,7 @@ chosen = {
 }
 
 # %% [markdown]
-# Now the test part, once.
+# Now the test part is used, once.
 
 # %%
 right = {
@@ -182,9 +184,10 @@ for head, found in right.items():
     )
 
 # %% [markdown]
-# How far apart must two of them be to mean anything? With $n$ test images an accuracy $p$ has a
-# standard error of $\sqrt{p(1-p)/n}$ from the choice of images alone, the difference of two at most
-# $\sqrt2$ times that, and seeds scatter on top. A gap of less than two may be chance.
+# How large must a difference be to mean anything? With $n$ test images, an accuracy $p$ has a
+# standard error of $\sqrt{p(1-p)/n}$ from the choice of images, and the difference of two
+# accuracies at most $\sqrt2$ times that. Seeds add to it. A difference of less than two standard
+# errors may be chance.
 
 # %%
 p = right["MLP"].mean()
@@ -203,10 +206,11 @@ print(f"the MLP is ahead in {ahead} of {SEEDS} seeds")
 assert SMALL or min(found.min() for found in right.values()) > 0.9
 
 # %% [markdown]
-# So read the table as it is. A head of circuits learns this task with the recipe and the number of
-# parameters of an MLP; that it does so better is not shown, and what a linear head solves about as
-# well is no task to show it. The HQKAN spends its parameters otherwise: more than half of them sit
-# on the edges between its few latent nodes, the MLP's all lie in its linear maps.
+# So the table shows that a head with circuits learns this task with the recipe and the number of
+# parameters of an MLP. It does not show that the circuits are better, and a task that a linear head
+# solves about as well cannot show it. The HQKAN uses its parameters differently: more than half of
+# them are on the edges between its few latent nodes, whereas those of the MLP are all in its linear
+# layers.
 
 # %%
 head = hqkan_head()
@@ -218,7 +222,7 @@ print(
 assert inside > 0.5
 
 # %% [markdown]
-# ## Where it errs
+# ## Which digits are misread
 
 # %% alt="Confusion matrix of the HQKAN head: nearly all test digits lie on the diagonal"
 model = chosen["HQKAN"][0]
@@ -248,8 +252,8 @@ print(f"{len(wrong)} misread, of which at most eight are shown")
 # %% [markdown]
 # ## What the circuits do
 #
-# Take the circuits out of the trained head and leave everything else: the base activation (SiLU)
-# beside them, the linear maps, the body. If nothing changed, they would be idle.
+# To see whether the circuits contribute, set their weights to zero in the trained head and keep
+# everything else: the base activation (SiLU) on the edges, the linear layers and the body.
 
 # %%
 layer = model[1].qkan.layers[0]
@@ -262,8 +266,8 @@ print(f"with circuits {right['HQKAN'][0]:.1%}, without them {without:.1%}")
 assert SMALL or without < right["HQKAN"][0]
 
 # %% [markdown]
-# These are the activations of the eight edges that vary most: each times its weight, over the
-# inputs that the test images bring (the grey ticks).
+# The picture shows the activations of the eight edges that vary most, multiplied by their weights.
+# The grey ticks are the inputs of the edges for the test images.
 
 # %% alt="The eight strongest activations of the head over the range of their inputs: smooth waves"
 with torch.no_grad():
@@ -292,11 +296,11 @@ figure.supylabel("weight · φ", fontsize=10)
 plt.show()
 
 # %% [markdown]
-# ## For use: fold it
+# ## Fold it for inference
 #
-# The head's encoding is fixed, so each activation is a short Fourier series. `fold` computes the
-# coefficients once; what is left is a few ordinary operators and no circuit. It runs where
-# torch does, and elsewhere through `qkan.to_onnx`.
+# The encoding of the head is fixed, so each activation is a short Fourier series. `fold` computes
+# the coefficients once. The folded head consists of a few ordinary operators without a circuit, and
+# `qkan.to_onnx` can export it.
 
 # %%
 folded = qkan.fold(model)
@@ -309,7 +313,7 @@ assert difference < 1e-3
 # %% [markdown]
 # ## Where next
 #
-# - `experiments/images/digits.py` compares a QKAN and an MLP on these digits with more care: five
-#   splits, and equally many trials of each.
-# - `qkan.QKANConv2d` puts circuits into the convolution itself.
-# - `4_transformer_ffn.py` puts an `HQKAN` where a transformer has its feed-forward block.
+# - `experiments/images/digits.py` compares a QKAN and an MLP on these digits more carefully, with
+#   five splits and equally many trials of each.
+# - `qkan.QKANConv2d` uses circuits in the convolution itself.
+# - `4_transformer_ffn.py` replaces the feed-forward block of a transformer with an `HQKAN`.

@@ -9,20 +9,19 @@
 # %% [markdown]
 # # Circuits in a transformer
 #
-# There are two ways to put circuits into a transformer: as activations that learn, in a model that
-# stays as large as it is, and as feed-forward blocks that are much smaller than the old ones.
+# There are two ways to use circuits in a transformer: as trainable activations in a model of the
+# same size, and as feed-forward blocks that are much smaller than the old ones. This guide shows
+# both. It is for those who train transformers; after it you can replace, distil, save and fold
+# blocks of your own model.
 #
-# Most of a transformer's parameters sit in its feed-forward blocks: Linear → GELU → Linear, with an
-# inner layer four times as wide as the model. An `HQKAN` goes the other way: down to a few latent
-# nodes, a circuit on each edge between them, and up again.
+# Most parameters of a transformer are in its feed-forward blocks: Linear → GELU → Linear, with an
+# inner layer four times as wide as the model. An `HQKAN` does the opposite: it maps to a few latent
+# nodes, has a circuit on each edge between them, and maps back.
 #
-# This tutorial trains a tiny GPT-2 on characters and lets its activations learn. Then it puts
-# HQKANs in the place of its blocks, teaches them what the old blocks did, writes text with the
-# result, saves it, and folds it for use. Beside it goes an MLP of as many parameters, treated the
-# same in everything: without that control a good result would say nothing about circuits.
-#
-# The circuits are of one qubit each and are simulated exactly; the attention, the linear maps and
-# the training are classical.
+# The guide trains a tiny GPT-2 on characters and makes its activations trainable. Then it replaces
+# the blocks with HQKANs, distils the old blocks into them, generates text, and saves and folds the
+# model. The control is an MLP with as many parameters that is treated in the same way. All circuits
+# are simulated exactly.
 
 # %%
 import copy
@@ -56,7 +55,7 @@ torch.manual_seed(0)
 # %% [markdown]
 # ## Text
 #
-# Python ships the text that its `help()` shows. Its last tenth is held out.
+# The training text is what Python's `help()` shows. The last tenth of it is held out.
 
 # %%
 text = "\n".join(topics.values())
@@ -87,8 +86,8 @@ def loss_of(model: nn.Module) -> float:
 # %% [markdown]
 # ## A small GPT-2, trained
 #
-# Any model of transformers would do; this one is small enough to train here. A guess among all
-# characters would have the loss $\ln(\text{characters})$.
+# This works with any model of transformers; this one is small enough to train here. A uniform guess
+# among all characters would have the loss $\ln(\text{number of characters})$.
 
 # %%
 config = transformers.GPT2Config(
@@ -110,11 +109,10 @@ for _ in range(STEPS):
 print(f"guessing {math.log(len(symbols)):.3f}, trained {loss_of(teacher):.3f}")
 
 # %% [markdown]
-# ## Activations that learn
+# ## Trainable activations
 #
-# `replace_activation` puts a `DARUAN` in the place of every activation: GELU, as before, plus an
-# amplitude times a circuit. The amplitude begins at 0, so the model computes what it did, to the
-# bit.
+# `replace_activation` replaces every activation with a `DARUAN`: GELU plus an amplitude times the
+# expectation value of a circuit. The amplitude begins at 0, so the outputs are bitwise the same.
 
 # %%
 learning = copy.deepcopy(teacher)
@@ -125,9 +123,9 @@ with torch.no_grad():
 
 
 # %% [markdown]
-# Now the model is trained a little longer, with everything in it. `param_groups` lets the angles
-# and amplitudes learn ten times as fast as the weights and spares them weight decay. The control
-# goes on for as many steps with its GELUs.
+# Now all parameters of the model are trained a little longer. `param_groups` gives angles and
+# amplitudes ten times the learning rate of the weights and no weight decay. The control is trained
+# for as many steps with GELU.
 
 
 # %%
@@ -170,18 +168,18 @@ axes[0].set_ylabel("added to GELU(x)")
 plt.show()
 
 # %% [markdown]
-# Each line is one of the groups of a block, and each is a cosine: with one repetition and a trained
-# scale a DARUAN is exactly $A\cos(wx + b) + C$. A classical activation of that form can learn the
-# same. What a circuit has beyond it is that it runs on a device, and an exact spectrum with any
-# number of repetitions. One run says little about which is better: `python experiments activations`
-# compares them with seeds, trials and classical controls.
+# Each line is one group of a block, and each is a cosine: with one repetition and a trained scale a
+# circuit adds exactly $A\cos(wx + b) + C$. A classical activation of that form can learn the same.
+# A circuit can also run on a device, and its spectrum is known exactly for any number of
+# repetitions. One run does not show which is better: `python experiments activations` compares them
+# with several seeds and classical controls.
 
 # %% [markdown]
 # ## Replace
 #
-# `replace_ffn` finds the feed-forward blocks by itself, checks everything, and only then changes
-# the model: never half of it. It takes a function from a block's width to what replaces it. `print`
-# shows what was replaced by what, and what it costs.
+# `replace_ffn` finds the feed-forward blocks. It checks all of them before it changes the model, so
+# a model is never half replaced. Pass a function that makes a new block for a given width. `print`
+# shows the replaced blocks and their numbers of parameters.
 
 # %%
 print(qkan.ffn_names(teacher))
@@ -198,7 +196,7 @@ print(f"\nthe old blocks are {share:.0%} of the teacher's parameters")
 assert SMALL or share > 0.5
 
 # %% [markdown]
-# It can be taken back: the old blocks return, with the same parameters.
+# `undo` puts the old blocks back, with the same parameters:
 
 # %%
 trial = copy.deepcopy(teacher)
@@ -208,9 +206,9 @@ undone.undo()
 assert torch.equal(trial(held_out).logits, teacher(held_out).logits)
 
 # %% [markdown]
-# The control: the same sort of block as before, only narrow, with as many parameters as the HQKANs
-# have, and started as they are: inner nodes of variance 1, a small output. And a model without
-# feed-forward blocks at all, which shows what they are worth.
+# The control is the old kind of block, but narrow, with as many parameters as the HQKANs. It begins
+# as they do, with inner nodes of variance 1 and a small output. A model without feed-forward blocks
+# shows how much the blocks contribute.
 
 # %%
 narrow = round((replaced.after / len(replaced) - WIDTH) / (2 * WIDTH + 1))
@@ -243,9 +241,10 @@ assert abs(narrowed.after - replaced.after) < 0.05 * replaced.after
 # %% [markdown]
 # ## Distil
 #
-# The new blocks know nothing yet. `distill_ffn` runs the teacher, and each new block learns to give
-# what the old one gave for the same input; then, end to end, the student's predictions are drawn to
-# the teacher's. Only the new blocks learn, and no label is needed.
+# The new blocks have random parameters. `distill_ffn` runs the original model, the teacher, and
+# trains each new block to return what the old one returns for the same input. A second stage trains
+# the predictions of the new model, the student, towards those of the teacher. Only the new blocks
+# are trained, and no labels are needed.
 
 # %%
 batches = [
@@ -282,10 +281,10 @@ ax.legend(frameon=False, fontsize=9)
 plt.show()
 
 # %% [markdown]
-# ## What is left of the model
+# ## What the smaller models have lost
 #
-# The loss on held-out text, in nats a character; $e^{\text{loss}}$ is among how many characters the
-# model is as unsure as a fair die.
+# The loss on held-out text is in nats a character. $e^{\text{loss}}$ is the number of equally
+# likely characters among which a guess would have the same loss.
 
 # %%
 models = {"teacher": teacher, "HQKAN": student, "MLP": control, "no FFN": empty}
@@ -305,13 +304,12 @@ print(f"{ahead} is ahead by {abs(losses['HQKAN'] - losses['MLP']):.3f} nats")
 assert SMALL or losses["teacher"] < losses["HQKAN"] < losses["no FFN"]
 
 # %% [markdown]
-# One run of one small model with one recipe: a demonstration, not a comparison. For those, with
-# seeds, tuning and more controls, see the results of `experiments/language/char_lm.py` and
-# `experiments/language/minilm.py`. What the table does show is how much of the blocks' worth, the
-# loss that the model has without them less the loss with them, a replacement of a fraction of their
-# size takes over; and that an MLP of that size has to be asked, too.
+# The worth of the blocks is the loss without them minus the loss with them. The table shows how
+# much of it the smaller blocks regain, and that an MLP of the same size must be compared. This is
+# one run of one small model. `experiments/language/char_lm.py` and `experiments/language/minilm.py`
+# compare such blocks with several seeds, tuning and more controls.
 #
-# ## Write
+# ## Generate text
 #
 # `generate` works as before.
 
@@ -333,10 +331,10 @@ for name in ("teacher", "HQKAN", "MLP"):
     print(f"{name:8} {write(models[name])!r}")
 
 # %% [markdown]
-# ## Keep
+# ## Save and load
 #
-# `save_pretrained` writes into `config.json` what was replaced by what, and `qkan.from_pretrained`
-# builds it again.
+# `save_pretrained` records the replaced blocks in `config.json`, and `qkan.from_pretrained` builds
+# them again.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -349,10 +347,10 @@ print(type(loaded.transformer.h[0].mlp).__name__, "in place")
 # %% [markdown]
 # ## Fold
 #
-# An HQKAN's encoding is fixed, so each activation is a short Fourier series. While training, its
-# coefficients are computed from the angles at every call. Trained, they stay what they are: `fold`
-# computes them once and leaves a handful of operators, which is what writing one character at a
-# time needs. The folded model is for inference only.
+# The encoding of an HQKAN is fixed, so each activation is a short Fourier series. During training
+# its coefficients are computed from the angles at every call. `fold` computes them once, which
+# makes text generation, with one character at a time, faster. The folded model is for inference
+# only.
 
 # %%
 folded = qkan.fold(student)
@@ -368,11 +366,11 @@ print(repr(write(folded)))
 # %% [markdown]
 # ## Where next
 #
-# - `replace_activation(model, make, where="*.h.0.mlp.act")` takes one activation at a time, and
-#   `make` chooses groups, repetitions and encoding.
-# - Start from a trained model of your own: `replace_ffn(model, make, where="*.h.0.mlp")` takes one
-#   block at a time, and `qkan.param_groups` makes optimizer groups without weight decay on angles.
-# - `HQKAN(…, start="identity")`, `group=8` and `gate=True` change how a block begins and what it
-#   can do; its documentation says how.
-# - `benchmarks/decode.py` measures a folded block beside the MLP that it replaces.
-# - `distill_ffn(…, checkpoint="file")` goes on where it was stopped, bit for bit.
+# - `replace_activation(model, make, where="*.h.0.mlp.act")` replaces one activation, and `make`
+#   chooses groups, repetitions and encoding.
+# - In a trained model of your own, `replace_ffn(model, make, where="*.h.0.mlp")` replaces one block
+#   at a time, and `qkan.param_groups` excludes angles from weight decay.
+# - `HQKAN(…, start="identity")`, `group=8` and `gate=True` change the start of a block and its
+#   functions; see its documentation.
+# - `benchmarks/decode.py` compares the speed of a folded block with that of the MLP it replaces.
+# - `distill_ffn(…, checkpoint="file")` continues after an interruption with the same result.

@@ -9,17 +9,17 @@
 # %% [markdown]
 # # Run a trained model on an IBM device
 #
-# A QKAN that was trained on a simulator can be measured on a device: every activation is the
-# expectation value of a circuit of one qubit, and a device can run many of them side by side.
-# This tutorial says what that costs, runs it, takes the readout's errors out, puts an error bar on
-# every value, and goes on with a run that was interrupted.
+# This guide runs a trained QKAN on an emulated IBM device. It is for those who want to use a real
+# one; after it you can estimate the cost of a run, run a model with standard errors, and continue
+# an interrupted run. Every activation is the expectation value of a circuit of one qubit, and a
+# device runs many such circuits at the same time.
 #
-# Nothing here needs an account. A *fake device* has the qubits, gates and errors of a device of
-# IBM's, as they were on one day, and runs the jobs on this machine through the same runtime
-# primitive as the real one. What differs with an account stands at the end.
+# You need no account. A *fake device* has the qubits, gates and errors that an IBM device had on
+# one day. It runs the jobs on your computer through the same runtime primitive as the real device.
+# The last section shows what changes with an account.
 #
-# One qubit is simulated in microseconds: run this on a device to learn about the device, or to
-# check that it agrees with the simulator, not to be faster.
+# A simulator needs microseconds for one qubit. Use a device to learn about the device, or to check
+# that it agrees with the simulator, and not to save time.
 
 # %%
 import math
@@ -47,7 +47,8 @@ torch.set_num_threads(1)  # models this small only wait for a second thread
 # %% [markdown]
 # ## A model to run
 #
-# One input, three hidden nodes, one output: six circuits, trained on the simulator.
+# The model has one input, three hidden nodes and one output, so six circuits. It is trained on the
+# simulator.
 
 # %%
 grid = torch.linspace(-1, 1, 200)[:, None]
@@ -66,9 +67,9 @@ with torch.no_grad():
 # ## The device, and what a run costs
 #
 # `shots` is how often each circuit is run. With readout mitigation, the default, half of the shots
-# go to a *twin* whose ⟨Z⟩ is flipped: an error of the readout that does not depend on the state
-# is the same there while the signal has the opposite sign, so it drops out of the difference. Two
-# more rows of each job measure by how much each qubit's readout shrinks ⟨Z⟩.
+# run a *twin* circuit, which ends with a flip. The twin's value has the opposite sign and the same
+# offset by the readout, so the offset cancels in the difference. Two more rows of each job measure
+# the factor by which the readout of each qubit reduces ⟨Z⟩.
 
 # %%
 mitigated = qkan.QiskitBackend("FakeManilaV2", shots=SHOTS, seed=1)
@@ -77,10 +78,10 @@ print(mitigated)
 print("qubits in use, the best first:", mitigated.layout)
 
 # %% [markdown]
-# `estimate` submits nothing. A *value* is one circuit with its angles; a *row* measures one value
-# on every qubit in use. So a layer takes ⌈values / qubits⌉ rows, twice that with the twins, and the
-# two rows of the calibration. IBM bills the seconds that a job keeps the device busy: estimated
-# here from rows × shots, also for a fake device.
+# `estimate` submits nothing. A *value* is one circuit with its angles, and a *row* measures one
+# value on every qubit in use. So a layer needs ⌈values / qubits⌉ rows, twice as many with the
+# twins, and two rows for the calibration. IBM bills the seconds for which a job uses the device.
+# The seconds are estimated from rows × shots, also for a fake device.
 
 # %%
 plan = qkan.estimate(model, x, mitigated)
@@ -93,8 +94,8 @@ for stage in plan.stages:
     assert stage.cost.rows == 2 * math.ceil(stage.values / mitigated.width) + 2
 
 # %% [markdown]
-# A job costs seconds before its first shot, so ask for many values at once. A larger device has
-# more qubits to fill: there the same values take fewer rows.
+# A job costs some seconds before its first shot, so measure many values in one job. On a larger
+# device with more qubits, the same values need fewer rows.
 
 # %%
 print(f"a job of one value: {mitigated.cost(1).seconds:.1f} s")
@@ -112,9 +113,9 @@ assert qkan.estimate(model, x, wide).rows < plan.rows
 # %% [markdown]
 # ## Run it
 #
-# Layer by layer: the circuits of the first layer are measured, torch adds their values up here, and
-# the sums are the inputs of the second layer's circuits. The classical part of a QKAN (the weights,
-# the base activations, the sums) never leaves this machine.
+# A run measures the circuits of the first layer. Your computer then computes the outputs of that
+# layer, which are the inputs for the circuits of the second layer. The classical part of a QKAN
+# (the weights, the base activations and the sums) stays on your computer.
 
 # %%
 results = {
@@ -126,11 +127,11 @@ for name, result in results.items():
     assert result.complete
 
 # %% [markdown]
-# Every value comes with a standard error. It holds the shots of the last layer and those of the
-# layers before it, carried through the network with all their correlations, and what the readout's
-# calibration is not sure of. It does not hold what shots cannot show: a bias. So an error many
-# bars long is the device's, not chance's. The square root of the mean of
-# $z^2 = (\text{value} - \text{exact})^2 / \text{stderr}^2$ is about 1 where chance explains all.
+# Every value has a standard error. It includes the shot noise of all layers with its correlations,
+# and the uncertainty of the readout calibration. It does not include a bias, which shots cannot
+# show. So an error of many standard errors is an error of the device and not chance. If chance
+# explains all errors, the root mean square of $z = (\text{value} - \text{exact}) /
+# \text{stderr}$ is about 1.
 
 
 # %%
@@ -196,9 +197,9 @@ below.set(xlabel="x", ylabel="output − simulator")
 plt.show()
 
 # %% [markdown]
-# Four times the shots halve the bars. `emulator="closed_form"` draws these runs: the noise of one
-# qubit is a few numbers, so counts can be drawn without running a circuit. They agree with those
-# of Aer above within both bars.
+# With four times as many shots, the standard errors are half as large. These runs use
+# `emulator="closed_form"`, which draws the counts from formulas of the noise without running a
+# circuit. Its values agree with those of Aer above within their standard errors.
 
 # %%
 fewer = qkan.QiskitBackend(
@@ -223,10 +224,10 @@ print(f"closed form against Aer: root mean square z {score:.2f}")
 assert score < 2
 
 # %% [markdown]
-# ## Which circuit is off?
+# ## Which circuit has an error?
 #
-# In `mode="teacher_forced"` every layer gets the simulator's inputs, so that no error travels, and
-# each measured activation can be compared with its own simulated one.
+# With `mode="teacher_forced"` every layer gets the inputs that it has in the simulator, so errors
+# do not propagate, and each measured activation can be compared with the simulated one.
 
 # %%
 forced = qkan.run(model, x, raw, mode="teacher_forced", progress=False)
@@ -234,10 +235,10 @@ for check in forced.edges:
     print(check)
 
 # %% [markdown]
-# ## Interrupt it, and go on
+# ## Continue an interrupted run
 #
-# A run with a `store` writes down each job before it waits for it. Here a hook presses Ctrl-C where
-# it hurts: the first layer is paid for, the second has not begun.
+# A run with a `store` records each job before it waits for the result. Here a hook interrupts the
+# run, as Ctrl-C does, after the first layer was paid for and before the second begins.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -259,10 +260,9 @@ print(interruption_note)
 print("kept:", *sorted(path.name for path in store.iterdir()))
 
 # %% [markdown]
-# The folder has everything: the model, the inputs, the device's name and options, the jobs and
-# what they brought. Its path is all that `resume` needs, so another process can go on, on another
-# day. What is paid for is not run twice: the first job is the one above, and resumed once more,
-# there is nothing left to run.
+# The folder has the model, the inputs, the name and the options of the device, the jobs and their
+# results. `resume` needs only its path, so another process can continue on another day. Nothing is
+# paid for twice: the first job is the one above, and after another `resume` nothing more is run.
 
 # %%
 result = qkan.resume(store, progress=False)
@@ -274,10 +274,10 @@ assert len(result.jobs) == qkan.estimate(model, x, mitigated).jobs
 folder.cleanup()
 
 # %% [markdown]
-# ## Measure once, serve any number of inputs
+# ## Measure once, compute any number of outputs
 #
-# An activation is a sum of few waves, so a few points of it say all of it. `tabulate` measures each
-# edge on a grid, once. After that any input in the range costs nothing.
+# An activation is a sum of few sines and cosines, so its values at a few points determine it.
+# `tabulate` measures each edge once on a grid. After that, inputs in the range need no measurement.
 
 # %%
 print(qkan.estimate(model, grid, more, mode="tabulate"))
@@ -297,15 +297,15 @@ print(
 # %% [markdown]
 # ## With an account
 #
-# Not run here. Save the account once, with the token that IBM's page shows; this package never
-# stores or prints it:
+# This section is not run here. Save the account once, with the token that IBM's web page shows.
+# This package never stores or prints it:
 #
 # ```python
 # from qiskit_ibm_runtime import QiskitRuntimeService
 # QiskitRuntimeService.save_account(token="…")
 # ```
 #
-# Then only the name of the device changes, and a real device wants to know what it may spend:
+# Then change the name of the device, and set a budget:
 #
 # ```python
 # # or "least_busy" instead of a device's name
@@ -316,20 +316,20 @@ print(
 # result = qkan.run(model, x, backend)
 # ```
 #
-# - **Budget.** Work that does not fit into `budget_seconds` is refused before a job is submitted,
+# - **Budget.** A run that does not fit into `budget_seconds` is refused before a job is submitted,
 #   and each job has a time limit on the device.
-# - **Store.** Without `store=` a run keeps its jobs in a folder of `~/.qkan/runs`: they live in
-#   IBM's queue, not in your process. `qkan.resume(folder)` collects them tomorrow.
-# - **Without waiting.** `wait=False` submits all that can be and raises an error that names the
-#   jobs; `qkan.resume` goes on with what they brought. In a terminal: `qkan submit --no-wait`,
-#   `qkan status`, `qkan collect`, `qkan cancel`.
-# - **Calibration.** The qubits are chosen by the device's calibration of the hour. Yesterday's
-#   layout may not be today's, and neither may the errors.
+# - **Store.** Without `store=` a run is kept in a folder of `~/.qkan/runs`. The jobs are in IBM's
+#   queue, so you can end your process and call `qkan.resume(folder)` later.
+# - **Without waiting.** `wait=False` submits all jobs that it can and raises an error that names
+#   them; `qkan.resume` continues with their results. The commands are `qkan submit --no-wait`,
+#   `qkan status`, `qkan collect` and `qkan cancel`.
+# - **Calibration.** The qubits are chosen by the current calibration of the device. The layout and
+#   the errors can change from day to day.
 #
 # ## Where next
 #
-# - `with qkan.noisy(model, backend): qkan.fit(…)` fine-tunes a model for a device's noise before a
-#   shot is paid for; `qkan.on_device` trains on the device itself by parameter shift.
-# - `experiments/functions/device.py` measures a larger model on two fake devices, raw, mitigated
-#   and fine-tuned.
-# - An ansatz of your own runs on devices as the built-in ones do: see `6_your_own_ansatz.py`.
+# - `with qkan.noisy(model, backend): qkan.fit(…)` fine-tunes a model for the noise of a device
+#   before you pay for a shot; `qkan.on_device` trains on the device itself with parameter shifts.
+# - `experiments/functions/device.py` measures a larger model on two fake devices, with and without
+#   mitigation and after fine-tuning.
+# - `6_your_own_ansatz.py` runs your own ansatz on a device.

@@ -9,11 +9,10 @@
 # %% [markdown]
 # # Your own ansatz, in one place
 #
-# The circuit of an activation is written down once, as a list of gates. Engines, exports and
-# devices read that list and know no ansatz by name. So yours is as good as those that come with the
-# package: here one is defined, drawn, run on every engine, trained, extended, exported and measured
-# on the noisy emulator of an IBM device. At the end one line of it is changed, and everything
-# follows.
+# This guide is for those who want to use their own circuit. After it you can define an ansatz, draw
+# it, compare all engines, train and extend it, export it to Qiskit and PennyLane, and measure it on
+# an emulated IBM device. The circuit is written once, as a list of gates, and everything reads that
+# list. At the end one line of it is changed, and nothing else.
 
 # %%
 import os
@@ -53,9 +52,9 @@ plt.rcParams.update(
 # %% [markdown]
 # ## Define
 #
-# An ansatz is a function from the number of repetitions to a circuit. `Theta(k)` is a trainable
-# angle and `Encoding(u)` the data's, $w_u x + b_u$; every repetition needs one encoding. This one
-# turns about all three axes:
+# An ansatz is a function that returns a circuit for a number of repetitions. `Theta(k)` is a
+# trainable angle, and `Encoding(u)` is the angle of the input, $w_u x + b_u$. Every repetition
+# needs one encoding. This ansatz rotates about all three axes:
 
 
 # %%
@@ -73,15 +72,16 @@ circuit = qkan.ansatz("spiral", reps=2)
 print(circuit.draw())
 
 # %% [markdown]
-# What the engines see is the *lowered* circuit, from the first Bloch vector to the measured axis;
-# gates that merge or do nothing are gone. (The start, |0⟩, lies on the z axis.)
+# The engines read the *lowered* circuit, a list of rotations from the initial Bloch vector to the
+# measured axis. Adjacent rotations about one axis are merged, and gates without effect are left
+# out. The initial state, |0⟩, is on the z axis.
 
 # %%
 print(lower(circuit))
 
 # %% [markdown]
-# And what it can express: the frequencies that arrive with generic angles. A circuit that wastes
-# its repetitions would show here.
+# `spectrum` lists the frequencies that the activation can have. If some repetitions added no
+# frequency, the list would be shorter.
 
 # %%
 for encoding in ("linear", "binary", "ternary"):
@@ -91,9 +91,9 @@ assert circuit.spectrum("ternary").tolist() == [0, 1, 2, 3, 4]
 # %% [markdown]
 # ## Every engine agrees
 #
-# `reference` is the truth: one statevector at a time, gradients by parameter shift, slow and short.
-# All others must give its values and its gradients, or refuse. `explain` says who refuses and why;
-# an engine that is named never falls back to another.
+# The engine `reference` is short and slow: it computes one statevector at a time, and gradients
+# with parameter shifts. All other engines must return the same values and gradients, or refuse.
+# `explain` says which engines refuse and why. An engine that you name is used or raises an error.
 
 
 # %%
@@ -152,7 +152,7 @@ for encoding in ("trainable", "ternary"):
 # %% [markdown]
 # ## Train it, extend it
 #
-# By its name, or passed as a circuit, it stands wherever an ansatz does.
+# Pass the name of the ansatz, or a circuit, as `ansatz=`.
 
 # %%
 x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None]
@@ -179,13 +179,13 @@ for reps in (3, 4):
 assert history.train_loss[-1] < 1e-4
 
 # %% [markdown]
-# Nobody told `extend` how to extend a spiral. It searched the circuit for a place where a new
-# repetition can do nothing yet and still learn.
+# `extend` has no rule for this ansatz. It searched the circuit for a place where a new repetition
+# does not change the function and can still be trained.
 #
 # ## In Qiskit, PennyLane and OpenQASM
 #
-# The exports keep gate for gate what was written, with the same parameters. One value of x, three
-# programs, one number:
+# The exported circuits have the same gates and parameters. For one value of x, all three programs
+# compute the same number:
 
 # %%
 layer = model.layers[0]
@@ -226,11 +226,11 @@ print(to_qiskit(layer.circuit).draw("text", fold=100))
 print(to_openqasm3(qkan.ansatz("spiral", reps=1)))
 
 # %% [markdown]
-# ## On a device's noisy twin
+# ## On an emulated device
 #
-# `FakeManilaV2` is Qiskit's copy of a five-qubit IBM device, its measured errors included, run by
-# Aer on this computer. The path is that of a real device. Before anything runs, `estimate` says
-# what it would take:
+# `FakeManilaV2` is Qiskit's emulator of a five-qubit IBM device with its recorded errors, which Aer
+# runs on your computer. The code for a real device is the same. `estimate` prints the cost before
+# anything runs:
 
 # %%
 few = x[:: 20 if SMALL else 5]
@@ -254,9 +254,9 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# Errors of the readout are measured beside the circuits and taken out, unless one says
-# `mitigation="none"`. What is left is shot noise, which the bars show, and the errors of the gates,
-# which they do not.
+# Errors of the readout are measured and corrected, unless you pass `mitigation="none"`. The
+# remaining errors are shot noise, which the standard errors show, and errors of the gates, which
+# they do not show.
 
 # %%
 print(
@@ -272,13 +272,13 @@ assert errors.abs().max() < 0.5 * curve.std()
 # %% [markdown]
 # ## Change it in one place
 #
-# Say the activation should be ⟨X⟩, after an extra fixed eighth of a turn. The definition changes,
-# and nothing anywhere else:
+# Suppose that the activation should be ⟨X⟩ after one more rotation, by a fixed angle of π/4. Only
+# the definition changes:
 
 
 # %%
 def bent_spiral(reps: int) -> Circuit:
-    """A spiral that ends with a fixed turn, measured along x."""
+    """A spiral that ends with a fixed rotation, measured along x."""
     return Circuit([*spiral(reps).gates, RZ(np.pi / 4)], observable="X")
 
 
@@ -290,11 +290,11 @@ for encoding in ("trainable", "ternary"):
     compare(changed, encoding)
 
 # %% [markdown]
-# Models that were built before keep the circuit they were built with, and `qkan.save` writes it
-# into the file, gate by gate: loading needs no registration.
+# Existing models keep the circuit with which they were built. `qkan.save` writes the gates into the
+# file, so loading needs no registered ansatz.
 #
 # ## Where next
 #
-# * `1_daruan_by_hand.py`: what spectrum and lowering mean.
-# * `5_ibm_device.py`: runs on a device, their price and their errors.
-# * `qkan.to_onnx` writes a trained model for any runtime that reads ONNX.
+# * `1_daruan_by_hand.py` explains spectrum and lowering.
+# * `5_ibm_device.py` explains runs on a device, their cost and their errors.
+# * `qkan.to_onnx` exports a trained model to ONNX.

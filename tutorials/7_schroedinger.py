@@ -9,13 +9,15 @@
 # %% [markdown]
 # # Learning from an equation: Schrödinger's
 #
-# Physics-informed learning has no data. A network stands for the unknown function, and the loss
-# says how far it is from obeying the equation; for that the network is differentiated by its
-# *input*, and the result once more by the parameters. Here QKANs find the lowest states of a
-# particle in one dimension, and we check them against the exact ones.
+# This guide solves a differential equation with QKANs and without data. It is for those who use
+# physics-informed learning; after it you can train a network with a loss that contains its
+# derivatives. The network represents the unknown function, and the loss says how well it satisfies
+# the equation. For that, the network is differentiated by its *input*, and the result by the
+# parameters. The QKANs find the lowest states of a particle in one dimension, which are then
+# compared with the exact ones.
 #
-# A word to keep apart what this title may mix up: the *particle* is quantum mechanical, the
-# activations are those of one-qubit circuits, and everything is computed classically.
+# The *particle* is quantum mechanical and the activations come from one-qubit circuits, but
+# everything here is computed classically.
 
 # %%
 import math
@@ -48,23 +50,22 @@ plt.rcParams.update(
 #
 # $$E[\psi] = \frac{\int \tfrac12 \psi'^2 + V\psi^2\,dx}{\int \psi^2\,dx},$$
 #
-# and no function comes below the true ground energy. That is a good loss: it needs no $E$
-# beforehand, and training can only come closer. For several states at once take several functions
+# and no function has a quotient below the ground state's energy. So it is a good loss: $E$ need not
+# be known, and a lower value is always better. For several states at once, take several functions
 # $\psi_1 \dots \psi_n$ and the matrices
 #
 # $$S_{ij} = \int \psi_i\psi_j\,dx, \qquad
 # H_{ij} = \int \tfrac12\psi_i'\psi_j' + V\psi_i\psi_j\,dx .$$
 #
-# The trace of $S^{-1}H$ is smallest, and then the sum of the $n$ lowest energies, when the
-# functions span the $n$ lowest states. It depends on that span alone, so nothing has to push the
-# functions apart or to give them a length. The single states are then the eigenvectors of this
-# small matrix problem (the Rayleigh-Ritz method).
+# The trace of $S^{-1}H$ is smallest when the functions span the $n$ lowest states, and it is then
+# the sum of the $n$ lowest energies. It depends only on this span, so the functions need not be
+# orthogonal or normalised. The states are then the eigenvectors of this small matrix problem (the
+# Rayleigh-Ritz method).
 #
 # ## The network
 #
-# The states must vanish far out, at $\pm L$. That is built in, not asked for: the network's outputs
-# are multiplied by $1 - (x/L)^2$. Between them are two small layers of circuits: each function is a
-# sum of activations of activations.
+# The states must be 0 at the ends, $\pm L$. The network satisfies that by construction: its outputs
+# are multiplied by $1 - (x/L)^2$. It has two small layers of circuits.
 
 # %%
 L = 5.0
@@ -74,7 +75,7 @@ weights[[0, -1]] /= 2
 
 
 def make_network(seed: int) -> qkan.QKAN:
-    """Circuits of circuits: four hidden nodes, in double precision."""
+    """Two layers of circuits with four hidden nodes, in double precision."""
     return qkan.QKAN(
         [1, 4, STATES],
         base=None,
@@ -110,13 +111,13 @@ def matrices(network: qkan.QKAN, potential: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# `create_graph=True` is all that is special: the loss contains a derivative, so training needs a
-# derivative of a derivative. The fused engines compute first derivatives by kernels of their own,
-# and hand second ones to the `torch` engine, without being asked.
+# `create_graph=True` is necessary because the loss contains a derivative, so training needs a
+# second derivative. The fused engines compute first derivatives with their own kernels, and use the
+# engine `torch` for second ones.
 #
 # ## Training
 #
-# A QKAN is a torch module, and this is a plain torch loop.
+# A QKAN is a torch module, so this is an ordinary torch loop.
 
 # %%
 
@@ -152,9 +153,9 @@ print(
 # %% [markdown]
 # ## Energies and states
 #
-# The harmonic oscillator $V = x^2/2$ has the energies $n + \tfrac12$. Every energy found must be
-# above its exact one, whatever the training did (but for the error of the integrals, which for such
-# smooth functions is far smaller still).
+# The harmonic oscillator $V = x^2/2$ has the energies $n + \tfrac12$. Every energy must be above
+# the exact one, however well the training worked, except for the error of the integrals, which is
+# far smaller for such smooth functions.
 
 
 # %%
@@ -213,11 +214,11 @@ figure.legend(frameon=False, loc="outside right center")
 plt.show()
 
 # %% [markdown]
-# ## Does it obey the equation?
+# ## Is the equation satisfied?
 #
-# The loss only saw $\psi'$. The equation has $\psi''$, and $H\psi/\psi$ should be the same number
-# everywhere. This *residual* $H\psi - E\psi$ is the stricter test, for it is not an average. It is
-# largest where the state is small and the loss hardly looks:
+# The loss contains only $\psi'$, but the equation has $\psi''$. The *residual* $H\psi - E\psi$
+# should be 0 everywhere. It is a stricter test than the energy, because it is not an average. It is
+# largest where the state is small, because there it hardly changes the loss:
 
 # %% alt="The residual of each state against x: ripples, the largest at the ends"
 points = x.clone().requires_grad_()
@@ -240,9 +241,9 @@ plt.show()
 # %% [markdown]
 # ## On every engine
 #
-# Second derivatives are no privilege of one engine. With fixed scales an activation is a finite
-# Fourier series, whose second derivative is known exactly: $-k^2$ times each term. Engine by
-# engine:
+# Second derivatives work with every engine. With fixed scales an activation is a finite Fourier
+# series, so its second derivative is known exactly: $-k^2$ times each term. Each engine is compared
+# with it:
 
 # %%
 series = {"reps": 3, "encoding": "linear", "base": None, "dtype": torch.float64}
@@ -265,9 +266,10 @@ for engine in ("torch", "fourier", "chebyshev", "numba"):
 # %% [markdown]
 # ## Another potential
 #
-# Nothing above knew that the well was a parabola. In a double well the two lowest states are almost
-# equal in energy: the particle is left or right, and tunnels. There is no formula; a textbook
-# method has to be the judge, the matrix of second differences on a fine grid.
+# The code does not depend on the potential. In a double well, the energies of the two lowest states
+# are almost equal, because the particle tunnels between the left and the right. There is no formula
+# for these states, so they are compared with a textbook method, the matrix of second differences on
+# a fine grid.
 
 # %%
 double_well = (x**2 - 4) ** 2 / 8
@@ -320,11 +322,11 @@ figure.legend(frameon=False, loc="outside right center")
 plt.show()
 
 # %% [markdown]
-# In one dimension the matrix of differences is faster and more exact than any network, and no more
-# than a judge here. Grids grow exponentially with the dimension and networks need not: that is
-# where physics-informed learning is used.
+# In one dimension the matrix of differences is faster and more accurate than a network. A grid
+# grows exponentially with the number of dimensions, and a network need not: physics-informed
+# learning is used there.
 #
 # ## Where next
 #
-# * `1_daruan_by_hand.py`: what one of these activations is, and why its derivatives are cheap.
-# * `6_your_own_ansatz.py`: another circuit in place of this one, with second derivatives for free.
+# * `1_daruan_by_hand.py` computes one of these activations by hand.
+# * `6_your_own_ansatz.py` uses another circuit, which has second derivatives too.

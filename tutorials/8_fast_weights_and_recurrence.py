@@ -9,20 +9,18 @@
 # %% [markdown]
 # # Fast weights and recurrent cells
 #
-# A `QKANLayer` is a torch module, so it goes wherever a linear map and an activation go. Two places
-# where people put it in sequence models:
+# This guide uses circuits in models of sequences. It is for those who work with recurrent networks;
+# after it you can use a QKAN-LSTM and a network with fast weights, and compare them with controls.
 #
-# - **in a recurrent cell**: the gates of an LSTM learn what they do with their input (QKAN-LSTM,
-#   [arXiv 2512.05049](https://arxiv.org/abs/2512.05049));
-# - **as a fast layer**: a slow network reads the sequence and writes the *angles* of a QKAN, for
-#   every sample its own (gated QKAN-FWP, [arXiv 2605.06734](https://arxiv.org/abs/2605.06734)).
-#   `qkan.FastWeightQKAN` does that.
+# - **In a recurrent cell**, circuits make the gates of an LSTM trainable (QKAN-LSTM,
+#   [arXiv 2512.05049](https://arxiv.org/abs/2512.05049)). The module is `qkan.QKANLSTM`.
+# - **With fast weights**, a slow network reads the sequence and writes the *angles* of a QKAN,
+#   which differ from sample to sample (gated QKAN-FWP, [arXiv
+#   2605.06734](https://arxiv.org/abs/2605.06734)). The module is `qkan.FastWeightQKAN`.
 #
-# Both are compared here with a `torch.nn.LSTM` of about as many parameters, and with a linear
-# regression. These are small versions of the ideas, not those papers' experiments, and nothing is
-# said about time.
-#
-# The tests run this with less: `QKAN_TUTORIALS=small` trains one seed for two steps.
+# Both are compared with a `torch.nn.LSTM` of about as many parameters and with a linear regression.
+# The examples are small and do not repeat the experiments of these papers. Their speed is not
+# compared.
 
 # %%
 import os
@@ -50,9 +48,9 @@ torch.set_num_threads(1)  # models this small only wait for a second thread
 # %% [markdown]
 # ## Three series
 #
-# A damped sine; the Bessel function $J_2$; and the Hénon map,
-# $v_{t+1} = 1 - 1.4\,v_t^2 + 0.3\,v_{t-1}$. Four values are given and the fifth is asked for. The
-# models train on the first two thirds of each series and are tested on the rest.
+# The series are a damped sine, the Bessel function $J_2$ and the Hénon map,
+# $v_{t+1} = 1 - 1.4\,v_t^2 + 0.3\,v_{t-1}$. A model reads four values and predicts the fifth. It is
+# trained on the first two thirds of each series and tested on the rest.
 
 # %%
 LENGTH, WINDOW = 240, 4
@@ -87,10 +85,10 @@ axes[-1].set_xlabel("step (grey: held out for the test)")
 plt.show()
 
 # %% [markdown]
-# ## What a straight line does
+# ## Linear regression
 #
-# A sampled damped sine obeys $v_{t+1} = a\,v_t + b\,v_{t-1}$ exactly, with two numbers. So a linear
-# regression on the last values has to be in the table: where it wins, a network was not needed.
+# A sampled damped sine satisfies $v_{t+1} = a\,v_t + b\,v_{t-1}$ exactly. So the comparison needs a
+# linear regression on the last values: where it is the best, no network is needed.
 
 # %%
 linear = {}
@@ -105,16 +103,16 @@ for name, values in SERIES.items():
 assert linear["damped sine"] < 1e-9 < 1e-2 < linear["Hénon map"]
 
 # %% [markdown]
-# The first two are nearly or exactly linear recurrences. The Hénon map has a square in it, and the
-# line misses it.
+# The first series is a linear recurrence and the second is nearly one. The Hénon map is quadratic,
+# so linear regression cannot fit it.
 #
-# ## An LSTM whose gates learn
+# ## An LSTM with trainable gates
 #
-# An LSTM keeps a memory $c$ and an output $h$. From $[x, h]$ a linear map makes the inputs of four
-# gates, $c \leftarrow \sigma(f)\,c + \sigma(i)\tanh(g)$ and $h \leftarrow \sigma(o)\tanh(c)$.
-# `QKANLSTM` adds a circuit's value to each: $\sigma(z) + a\,\varphi(z)$ takes the place of
-# $\sigma(z)$. The amplitudes $a$ begin at 0, so it begins as `torch.nn.LSTM`, whose name is the
-# only word that changes, and takes over its weights.
+# An LSTM has a memory $c$ and an output $h$. A linear map of $[x, h]$ computes the inputs $f$, $i$,
+# $g$ and $o$ of four gates, and then $c \leftarrow \sigma(f)\,c + \sigma(i)\tanh(g)$ and $h
+# \leftarrow \sigma(o)\tanh(c)$, where $\sigma$ is the sigmoid function. `QKANLSTM` adds a circuit
+# to each gate: $\sigma(z) + a\,\varphi(z)$ replaces $\sigma(z)$. The amplitudes $a$ begin at 0, so
+# it begins as a `torch.nn.LSTM`. It has the same arguments and can load its weights.
 
 # %%
 classical = nn.LSTM(1, 6, batch_first=True)
@@ -139,18 +137,18 @@ class Recurrent(nn.Module):
 
 
 # %% [markdown]
-# ## A slow network that programs a fast one
+# ## Fast weights
 #
-# Each step the slow network, a linear map here, reads the input $x_t$ and writes a change of the
-# fast layer's angles, and one gate $g_t$ between 0 and 1 says how much of the changes before is
-# kept:
+# In each step the slow network, which is a linear map here, reads the input $x_t$ and writes a
+# change $\delta_t$ of the fast layer's angles. A gate $g_t$ between 0 and 1 decides how much of the
+# previous changes is kept:
 #
 # $$\theta_t = g_t\,\theta_{t-1} + (1 - g_t)\,\delta_t .$$
 #
-# Every sample and every step has angles of its own. There is no hidden state: all the memory of the
-# sequence is in the angles, and as $\theta_t$ is a weighted mean of the start and of what was
-# written, it cannot grow beyond them. `FastWeightQKAN` is called as torch's recurrent modules are:
-# it returns the outputs and a state, which is what the angles have changed by.
+# Every sample and every step has its own angles. There is no hidden state: the angles are the
+# memory of the sequence. Since $\theta_t$ is a weighted mean of the start and of the written
+# changes, it cannot grow beyond them. `FastWeightQKAN` is called like torch's recurrent modules. It
+# returns the outputs and a state, which is the change of the angles.
 
 # %%
 layer = qkan.FastWeightQKAN(3, 2, batch_first=True)
@@ -167,9 +165,9 @@ for step in range(
 assert torch.allclose(torch.cat(one_by_one, 1), outputs, atol=1e-5)
 
 # %% [markdown]
-# The gate does not read the angles, so steps can be put together in any order: a chunk of steps is
-# computed at once, and only the angles between chunks are kept for the backward pass. With
-# `final=True` only the last output is wanted, and one set of angles a sample is all that is made.
+# The gate does not depend on the angles, so a chunk of steps is computed at once, and only the
+# angles between chunks are stored for the backward pass. With `final=True` only the last output is
+# computed, with one set of angles for each sample.
 
 
 # %%
@@ -203,13 +201,13 @@ print(sizes)
 assert max(sizes.values()) < 1.15 * min(sizes.values())
 
 # %% [markdown]
-# `effective_parameters` leaves out shifts that only duplicate an angle. QKAN-LSTM spends a part of
-# its parameters on gates and has fewer hidden nodes for it.
+# `effective_parameters` leaves out shifts that only duplicate an angle. QKAN-LSTM has parameters in
+# its gates, so it has fewer hidden nodes than the LSTM.
 #
-# ## Train them all
+# ## Train all models
 #
-# The same for each: LBFGS, the same number of steps, no tuning, so no choice was made on the test
-# part.
+# All models are trained with LBFGS for the same number of steps. Nothing is tuned, so the test part
+# decides nothing.
 
 
 # %%
@@ -243,8 +241,8 @@ for series, by_model in errors.items():
         )
 
 # %% [markdown]
-# Read it with care. One network is ahead of another where the ranges of their seeds do not overlap;
-# the next lines say where. Three seeds of a small series are an illustration, no ranking.
+# One network is clearly ahead of another if the ranges of their seeds do not overlap; the next
+# lines say where that is so. Three seeds of a small series are an illustration and not a ranking.
 
 # %%
 for series, by_model in errors.items():
@@ -265,10 +263,11 @@ assert (
 )
 
 # %% [markdown]
-# ## On its own feet
+# ## Forecasts of forecasts
 #
-# One step ahead is easy. Fed with its own forecasts a model adds its errors up. Here each first
-# seed's model goes on alone from the end of the training part; other seeds may rank otherwise.
+# A forecast of one step is easy. If a model reads its own forecasts, its errors add up. Here the
+# models of the first seed forecast in this way from the end of the training part; other seeds may
+# rank the models differently.
 
 
 # %%
@@ -312,10 +311,11 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# ## What was programmed
+# ## The activations that the slow network writes
 #
-# The first activation of the fast layer, with the angles that it was given at different moments of
-# the same series: one layer, another function for each sample. Grey is where its inputs lie.
+# The picture shows the first activation of the fast layer with the angles of different windows of
+# the same series: one layer computes a different function for each sample. The grey area is the
+# range of its inputs.
 
 # %% alt="One activation of the fast network as programmed by six windows: six different curves"
 model = trained["Hénon map"]["fast weights"]
@@ -352,12 +352,12 @@ assert spread > 1e-4
 # %% [markdown]
 # ## Where next
 #
-# - `gate="qkan"` puts a `QKANLayer` of $[x, h]$ before the gates; `QKANGRU` is the same for a GRU,
-#   and both take packed sequences, layers and directions as torch's do.
-# - `qkan.plot(model.memory.gates.l0, …)` draws what the gates have become.
-# - `programs=("theta", "scale", "weight")` has scales and weights written too; `rank=1` takes a
-#   head of fewer parameters; `slow="qkan"` programs a QKAN by a QKAN.
+# - `gate="qkan"` puts a `QKANLayer` of $[x, h]$ before the gates. `QKANGRU` is the same for a GRU.
+#   Both accept packed sequences, several layers and two directions, as torch's modules do.
+# - `qkan.plot(model.memory.gates.l0, …)` draws the trained gates.
+# - With `programs=("theta", "scale", "weight")` the slow network also writes scales and weights;
+#   `rank=1` gives it fewer parameters; with `slow="qkan"` it is a QKAN.
 # - `python experiments sunspots` and `python experiments dynamics` compare fast weights with
 #   recurrent networks and simple rules on longer series.
-# - A programmed circuit is a circuit, which any backend measures; but `qkan.run` takes no model
-#   whose circuits differ from sample to sample.
+# - `qkan.run` does not accept models whose circuits differ from sample to sample, so networks with
+#   fast weights do not run on devices.

@@ -27,6 +27,8 @@ _LINE = (
     "[Download this guide as a notebook]({name}.ipynb){{ .download download }}; it needs a clone "
     'of the project and `pip install ".[docs]"`.'
 )
+_ENVIRONMENT = {"QKAN_PROGRESS": "0"}
+"""No line on stderr says that the kernels are compiled, which a fresh checkout would bring."""
 _SETUP = """\
 import warnings
 # a package that would like to draw its progress bar as a widget
@@ -141,7 +143,7 @@ def _run(path: Path, notebook: Any, size: str) -> Any:
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )  # fmt: skip
         try:
-            with client.setup_kernel(env={**os.environ, "QKAN_TUTORIALS": size}):
+            with client.setup_kernel(env={**os.environ, **_ENVIRONMENT, "QKAN_TUTORIALS": size}):
                 for number, cell in enumerate(notebook.cells):
                     client.execute_cell(cell, number)
         except CellExecutionError as error:

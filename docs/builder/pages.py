@@ -192,17 +192,18 @@ print(qkan.view(model, x, names=["x", "y"], rows=40).html)
 _RESULTS = "import report; print(report.results_page())"
 _CLI = """# Command line
 
-Install the extras that the commands need, `pip install ".[cli,plot,qiskit,sklearn,symbolic]"`,
-and begin with the demo, which learns a function, finds its formula, draws it and measures it on a
-fake device:
+This page is for those who work in a terminal. It shows the commands in use and then lists their
+options. Install the extras that they need, `pip install ".[cli,plot,qiskit,sklearn,symbolic]"`,
+and begin with the demo, which learns a function, finds its formula, draws the network and measures
+it on a fake device:
 
 ```sh
 qkan demo
 ```
 
 Three commands work on tables. `qkan fit` trains a model and writes it to a file, with its
-scaling, its names and its categories; `qkan predict` and `qkan plot` read that file. [Tables from
-a CSV file to a device](tables.md) goes through them.
+scaling, its names and its categories; `qkan predict` and `qkan plot` read that file.
+[Tables](tables.md) explains them.
 
 ```sh
 qkan fit houses.csv --target price
@@ -210,8 +211,8 @@ qkan predict model.safetensors new.csv
 qkan plot model.safetensors houses.csv
 ```
 
-Five commands work with devices. `qkan estimate` says what a run would cost, `qkan submit` starts
-it, `qkan status` looks at it, `qkan collect` goes on where it stopped, `qkan cancel` ends it. A
+Five commands work with devices. `qkan estimate` prints what a run would cost, `qkan submit` starts
+it, `qkan status` shows its state, `qkan collect` continues it, and `qkan cancel` ends it. A
 fake device costs nothing; a real one needs an account and `--budget-seconds`.
 [Devices](devices.md) explains them.
 
@@ -220,12 +221,20 @@ qkan estimate model.safetensors new.csv --backend FakeTorino
 qkan submit model.safetensors new.csv --backend FakeTorino
 ```
 
-`qkan info` prints versions and which engine runs a layer, which helps in a report of a mistake,
-and `qkan warm-up` compiles the CPU kernels ahead of time. The exit code of a command is 0 when it
-has done its work, 1 when a device, an account or a package refused or is missing, 2 when the
-command was called wrongly or its input is not right, 3 when values are missing and 4 when jobs
-wait in the queue. Most commands have `--json` for scripts. What follows is the help of each
-command, as the terminal prints it.
+`qkan info` prints versions and the engine that runs a layer; add it to a bug report.
+`qkan warm-up` compiles the CPU kernels ahead of time. Most commands have `--json` for scripts. The
+exit codes are:
+
+| code | meaning |
+| --- | --- |
+| 0 | The command has done its work. |
+| 1 | A device, an account or a package is missing or has refused. |
+| 2 | The command was called wrongly, or its input is invalid. |
+| 3 | Values are missing. |
+| 4 | Jobs wait in the queue. |
+| 130 | The command was interrupted. |
+
+The rest of this page is the help of each command, as the terminal prints it.
 
 """
 

@@ -12,7 +12,7 @@ ENCODINGS = ("linear", "binary", "ternary", "trainable")
 def table() -> str:
     """A row for each ansatz and encoding; all of it computed here."""
     rows = [
-        f"With {REPS} repetitions:\n",
+        f"The circuits have {REPS} repetitions.\n",
         "| ansatz | encoding | spectrum | parameters | rank |",
         "| --- | --- | --- | --- | --- |",
     ]

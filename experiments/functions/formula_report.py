@@ -14,16 +14,17 @@ def section(record: dict[str, Any]) -> list[str]:
         for sample in record["samples"]
     ]
     return [
-        f"From {settings['points']:,} points of exp(sin πx + y²), by the recipe of the README: "
-        f"{settings['starts']} starts of `QKAN([2, 5, 1])` are trained for few edges and "
-        "pruned, the smallest is trained on and read; "
-        f"{settings['dtype']}, {settings['steps']} steps of LBFGS a stage "
-        f"(`experiments/functions/formula.py`). The formula is the function itself on "
-        f"{found['found']} of {found['seeds']} seeds; {found['starts_of_one_node']} of "
-        f"{found['starts']} starts kept one hidden node, all that the function needs. Errors are "
-        "means of squares on as many points that were not trained on:",
+        f"The recipe of the README recovers exp(sin πx + y²) from {settings['points']:,} points. "
+        f"It trains {settings['starts']} starts of `QKAN([2, 5, 1])` with a penalty on every edge, "
+        "prunes them, trains the smallest network further and reads its formula. All numbers are "
+        f"{settings['dtype']}, and every stage takes {settings['steps']} steps of LBFGS "
+        f"(`experiments/functions/formula.py`). The formula equals the target on "
+        f"{found['found']} of {found['seeds']} seeds. {found['starts_of_one_node']} of "
+        f"{found['starts']} starts kept one hidden node, which is all that the target needs. The "
+        f"table shows mean squared errors on {settings['points']:,} points that were not used for "
+        "training.",
         "",
-        "| seed | the network's error | the formula | its error |",
+        "| seed | error of the network | formula | error of the formula |",
         "| --- | --- | --- | --- |",
         *rows,
     ]

@@ -14,12 +14,14 @@ def section(record: dict[str, Any]) -> list[str]:
     trials = len(settings["forms"]) // len(KINDS)
     stop, n = settings["stop"], settings["iterations_a_step"]
     return [
-        f"Function regression: {found['all']['functions']} of the special functions and Feynman "
-        f"equations that the KAN paper fits, {points['train']:,} points to train on, by models of "
-        f"equal effective parameters ({_sizes(record)}). Each kind has {trials} forms, "
-        "of which the validation error chooses one, tested once. Test RMSE in standard deviations "
-        f"of the function, the median of {len(seeds)} seeds, and of that the geometric mean over "
-        "functions (`experiments/functions/functions.py`):",
+        f"The targets are {found['all']['functions']} of the special functions and Feynman "
+        "equations that the KAN paper ([arXiv 2404.19756](https://arxiv.org/abs/2404.19756)) fits, "
+        f"each with {points['train']:,} training points. The three kinds of model have equally "
+        f"many effective parameters: {_sizes(record)}. Each kind has {trials} forms; the "
+        "validation error chooses one, which is tested once "
+        "(`experiments/functions/functions.py`). An error is the test RMSE in standard deviations "
+        f"of the function, the median of {len(seeds)} seeds; the table shows the geometric mean of "
+        "these medians, and how many functions each kind fits best.",
         "",
         "| | functions | " + " | ".join(KINDS.values()) + " | lowest error: "
         + ", ".join(KINDS.values()) + ", ties |",
@@ -28,10 +30,10 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         *(_ratio(found, kind, settings["tie"]) for kind in list(KINDS)[1:]),
         "",
-        f"L-BFGS of {stop['steps'] * n:,} iterations, fewer where {stop['patience'] * n} of them "
-        f"lower the training loss by less than {100 * stop['fall']:.0f} %. All iterations were "
-        f"needed by {_capped(record)}: what these reach is their error after so many iterations, "
-        "no limit.",
+        f"Training takes up to {stop['steps'] * n:,} iterations of L-BFGS and ends earlier where "
+        f"{stop['patience'] * n} iterations lower the training loss by less than "
+        f"{100 * stop['fall']:.0f} %. All iterations were used by {_capped(record)}: with more "
+        "iterations their errors might be lower.",
     ]  # fmt: skip
 
 
@@ -54,8 +56,8 @@ def _sizes(record: dict[str, Any]) -> str:
         f"{KINDS[k]} {100 * low:.0f} to {100 * high:.0f} %" for k, (low, _, high) in shares.items()
     )
     return (
-        f"a budget of {min(budgets)} to {max(budgets)} that grows with the inputs, met to a whole "
-        f"width: {spans}"
+        f"{min(budgets)} to {max(budgets)}, growing with the number of inputs. Since a width is a "
+        f"whole number, the models have a share of that budget ({spans})"
     )
 
 
@@ -80,8 +82,8 @@ def _ratio(found: dict[str, Any], kind: str, tie: float) -> str:
         if name != "all"
     )
     return (
-        f"- QKAN's error over the {KINDS[kind]}'s: {row['ratio']:.2f}, 95 % interval "
-        f"{row['low']:.2f} to {row['high']:.2f} over functions ({parts}); lower on {row['lower']}, "
-        f"higher on {row['higher']}, equal within {100 * tie:.0f} % on {row['ties']}; sign test "
-        f"p = {row['p']:.2g}."
+        f"- The QKAN's error divided by that of the {KINDS[kind]} is {row['ratio']:.2f}, with a "
+        f"95 % interval over functions of {row['low']:.2f} to {row['high']:.2f} ({parts}). It is "
+        f"lower on {row['lower']} functions, higher on {row['higher']} and equal within "
+        f"{100 * tie:.0f} % on {row['ties']}; a sign test gives p = {row['p']:.2g}."
     )

@@ -12,13 +12,14 @@ def section(record: dict[str, Any]) -> list[str]:
     settings, rows = record["settings"], record["summary"]
     points, trials = settings["points"], len(settings["forms"]) // len(KINDS)
     return [
-        f"Label noise: {len(settings['targets'])} toy functions of the KAN paper, Gaussian noise "
-        f"on the values of {points['train']} points to train on and {points['validation']} for "
-        f"validation, none on the test; equal effective parameters, {trials} forms a kind, stopped "
-        "and chosen by the noisy validation error, tested once. Test RMSE on clean values in "
-        f"standard deviations, geometric mean over the functions and {len(settings['seeds'])} "
-        "seeds (`experiments/functions/noise.py`); a ratio below 1 is in QKAN's favour, beside it "
-        "its 95 % interval over pairs of function and seed:",
+        f"The targets are {len(settings['targets'])} toy functions of the KAN paper with Gaussian "
+        f"noise on the values of {points['train']} training points and {points['validation']} "
+        "validation points; the test points have no noise. The three kinds of model have equally "
+        f"many effective parameters and {trials} forms each. The noisy validation error decides "
+        "when to stop and which form is tested, once (`experiments/functions/noise.py`). The table "
+        "shows the test RMSE in standard deviations of the function, as the geometric mean over "
+        f"the functions and {len(settings['seeds'])} seeds. A ratio below 1 is in favour of the "
+        "QKAN; its 95 % interval is over pairs of function and seed.",
         "",
         "| signal to noise | " + " | ".join(KINDS.values())
         + " | QKAN / spline KAN | QKAN / MLP | lowest error: QKAN, spline KAN, MLP, ties |",
@@ -26,7 +27,7 @@ def section(record: dict[str, Any]) -> list[str]:
         *map(_row, rows),
         "",
         f"{_verdict(rows)} All {settings['stop']['steps'] * settings['iterations_a_step']} "
-        f"iterations of L-BFGS were needed by {_capped(record)}.",
+        f"iterations of L-BFGS were used by {_capped(record)}.",
     ]  # fmt: skip
 
 
@@ -49,8 +50,8 @@ def _verdict(rows: list[dict[str, Any]]) -> str:
         below, above = sum(r["high"] < 1 for r in found), sum(r["low"] > 1 for r in found)
         parts.append(f"below the {KINDS[kind]}'s at {below} and above it at {above}")
     return (
-        f"By these intervals, of {len(rows)} levels of noise the QKAN's error is "
-        f"{'; '.join(parts)}."
+        f"Judged by these intervals at the {len(rows)} levels with noise, the QKAN's error is "
+        f"{', and '.join(parts)}."
     )
 
 

@@ -13,10 +13,10 @@ def section(record: dict[str, Any]) -> list[str]:
         for name, found in record["summary"].items()
     ]
     return [
-        "exp(sin πx + y²) with `QKAN([2, 5, 1])`, 3 repetitions, trainable encoding, 20 steps "
-        "of LBFGS on 1,000 points; fifteen seeds, one start each "
-        "(`experiments/functions/regression.py`; qkan 0.2.3 reports 2.87e-5 for one run). The "
-        "model has `input_range=(-1, 1)` unless the row says otherwise:",
+        "The target is exp(sin πx + y²). A `QKAN([2, 5, 1])` with 3 repetitions and the trainable "
+        "encoding takes 20 steps of LBFGS on 1,000 points, once for each of fifteen seeds "
+        "(`experiments/functions/regression.py`). The model has `input_range=(-1, 1)` unless the "
+        "row says otherwise. For comparison, qkan 0.2.3 reports an error of 2.87e-5 for one run.",
         "",
         "| | median test MSE | lowest … highest |",
         "| --- | --- | --- |",

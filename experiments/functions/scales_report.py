@@ -11,21 +11,24 @@ def section(record: dict[str, Any]) -> list[str]:
     names = list(rows[0]["median_test_rmse"])
     forms = len(settings["forms"]) // len(names)
     return [
-        "Fixed and trained scales in QKANs of equal effective parameters "
-        f"({_sizes(record)}; fixed scales have three repetitions for every two with trained ones, "
-        "which cost parameters). Targets: sums of random waves with frequencies from B/2 to B, 1 "
-        "being the fundamental of the first layer. Scales and shifts that are left at 1 and 0 "
-        "untrained are the linear encoding. Test RMSE in standard deviations, median of "
-        f"{len(settings['seeds'])} targets, {forms} forms each, chosen on validation, tested once "
-        "(`experiments/functions/scales.py`); lowest in bold:",
+        "This study compares fixed and trained scales in QKANs with equally many effective "
+        f"parameters ({_sizes(record)}). Trained scales cost parameters, so the models with fixed "
+        "scales have three repetitions for every two of the others. A target is a sum of random "
+        "waves with frequencies from B/2 to B, in units of the fundamental frequency of the first "
+        f"layer. Each encoding has {forms} forms; the validation error chooses one, which is "
+        "tested once (`experiments/functions/scales.py`). The table shows the test RMSE in "
+        f"standard deviations of the target, the median of {len(settings['seeds'])} targets, with "
+        "the lowest in bold.",
         "",
         "| variables | B | " + " | ".join(names) + " |",
         "| --- | --- |" + " --- |" * len(names),
         *(_row(row) for row in rows),
         "",
-        f"Error with trained scales over that with each encoding, geometric mean: {_ratios(rows)}. "
-        f"All {settings['stop']['steps'] * settings['iterations_a_step']} iterations of L-BFGS "
-        f"were needed by {_capped(record)} trainings, which had not converged.",
+        "The error with trained scales divided by that with fixed ones is a geometric mean over "
+        f"the targets of a row. Over the rows it lies in these ranges: {_ratios(rows)}. "
+        f"{_capped(record)} trainings used all "
+        f"{settings['stop']['steps'] * settings['iterations_a_step']} iterations of L-BFGS and had "
+        "not converged.",
     ]
 
 
@@ -53,8 +56,8 @@ def _ratios(rows: list[dict[str, Any]]) -> str:
     for name in rows[0]["trainable_over"]:
         ratios = [row["trainable_over"][name]["ratio"] for row in rows]
         below = sum(ratio < 1 for ratio in ratios)
-        span = f"{min(ratios):.2g} … {max(ratios):.2g}"
-        parts.append(f"{name} {span}, below 1 in {below} of {len(ratios)} rows")
+        span = f"{min(ratios):.2g} to {max(ratios):.2g}"
+        parts.append(f"{name} {span} (below 1 in {below} of {len(ratios)} rows)")
     return "; ".join(parts)
 
 

@@ -22,12 +22,14 @@ def section(record: dict[str, Any]) -> list[str]:
     return [
         verdict(found),
         "",
-        f"{some['images']}: a vision transformer of {settings['layers']} layers and "
-        f"{settings['width']} → {settings['hidden']} → {settings['width']} blocks, of which only "
-        f"the activation differs; {some['steps']} steps, a small budget that compares activations "
-        f"and no more. {len(settings['rates'])} learning rates a row, chosen on validation after "
-        f"{trial['steps']} steps, then trained on other seeds and tested once; mean ± standard "
-        "deviation (`experiments/images/activation_images.py`).",
+        f"The model is a vision transformer of {settings['layers']} layers with blocks "
+        f"{settings['width']} → {settings['hidden']} → {settings['width']}, of which only the "
+        f"activation differs. It is trained on {some['images']} for {some['steps']} steps. This is "
+        "a small budget, which compares activations and is far from the accuracy of larger "
+        f"networks. For each row, the best of {len(settings['rates'])} learning rates is chosen by "
+        f"the validation loss after {trial['steps']} steps; the model is then trained with other "
+        "seeds and tested once (`experiments/images/activation_images.py`). The table shows mean ± "
+        "standard deviation.",
         "",
         *table(found),
     ]

@@ -14,9 +14,10 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
     trials = len(record["samples"]["QKAN"]) // 5
     return [
-        "scikit-learn's handwritten digits, a third held out, mean and standard deviation of "
-        f"five splits, {trials} trials a model and split chosen on a validation part "
-        "(`experiments/images/digits.py`):",
+        "The images are scikit-learn's handwritten digits, of which a third is held out for the "
+        f"test. In each of five splits, the best of {trials} trials of each kind of model is "
+        "chosen on validation images and tested once (`experiments/images/digits.py`). The table "
+        "shows the mean ± standard deviation over the splits.",
         "",
         "| | parameters | test accuracy |",
         "| --- | --- | --- |",
@@ -29,8 +30,12 @@ def section(record: dict[str, Any]) -> list[str]:
 def _verdict(summary: dict[str, Any]) -> str:
     qkan, mlp = (summary[kind]["test_accuracy_mean"] for kind in ("QKAN", "MLP"))
     if qkan > mlp:
-        return f"The QKAN is ahead of the MLP of equal size by {100 * (qkan - mlp):.2f} points."
-    return f"The MLP of equal size is ahead by {100 * (mlp - qkan):.2f} points."
+        return f"The QKAN is ahead of the MLP of equal size by {_points(qkan - mlp)}."
+    return f"The MLP of equal size is ahead by {_points(mlp - qkan)}."
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.2f} percentage points"
 
 
 def _range(parameters: list[int]) -> str:

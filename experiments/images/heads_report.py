@@ -8,7 +8,7 @@ from typing import Any
 def accuracies(table: dict[str, Any]) -> list[str]:
     """A table of every head, its size and its test accuracy."""
     return [
-        "| head | of the head | parameters in all | test accuracy |",
+        "| head | parameters of the head | parameters in total | test accuracy |",
         "| --- | --- | --- | --- |",
         *(
             f"| {_head(row['head'])} | {row['head_parameters']:,} | {row['parameters']:,} | "
@@ -20,17 +20,18 @@ def accuracies(table: dict[str, Any]) -> list[str]:
 
 def count(parts: list[int]) -> str:
     train, validation, test = parts
-    return f"{train:,} images to train, {validation:,} to validate, {test:,} to test"
+    return f"{train:,} training, {validation:,} validation and {test:,} test images"
 
 
 def chosen(settings: dict[str, Any]) -> str:
-    """How a model was picked, and on how many seeds the numbers stand."""
+    """How a model was picked, and on how many seeds the numbers stand: two sentences."""
     (trials,) = set(settings["trials"].values())
     seeds = len(settings["seeds"])
-    spread = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    spread = f"the mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{spread}, {trials} trials a kind of {settings['trial_epochs']} epochs, chosen on "
-        "validation, tested once"
+        f"Of {trials} trials of each kind, of {settings['trial_epochs']} epochs each, the one with "
+        f"the lowest validation loss chooses form and learning rate. The table shows {spread}, "
+        "each tested once."
     )
 
 

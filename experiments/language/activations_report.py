@@ -16,12 +16,13 @@ def section(record: dict[str, Any]) -> list[str]:
     lines = [
         *(_verdict(steps, found[steps]) for steps in sorted(found, reverse=True)),
         "",
-        "The character GPT of the last section with full blocks, 128 → 512 → 128; only their "
-        f"activation differs. {len(settings['rates'])} learning rates a row, chosen on validation "
-        f"after {settings['trial_steps']} steps, then trained on other seeds and tested once; "
-        "losses in nats, mean ± standard deviation (`experiments/language/activations.py`). "
-        "With one repetition and trained scales a DARUAN is a cosine and a constant, "
-        "A·cos(wx + b) + C.",
+        "The model is the character GPT of the last section with full blocks, 128 → 512 → 128, "
+        "of which only the activation differs. With one repetition and trained scales a DARUAN is "
+        "a cosine and a constant, A·cos(wx + b) + C. For each row, the best of "
+        f"{len(settings['rates'])} learning rates is chosen by the validation loss after "
+        f"{settings['trial_steps']} steps, and the model is then trained with other seeds and "
+        "tested once (`experiments/language/activations.py`). The table shows losses in nats a "
+        "character, mean ± standard deviation.",
     ]
     for steps in sorted(found):
         lines += ["", f"{steps:,} steps:", "", *table(found[steps])]
@@ -78,6 +79,6 @@ def _verdict(steps: int, found: Finals) -> str:
     if control is None or max(differences(found, mine, control)) < 0:
         return text
     return (
-        "**A classical learnt activation is as good**: what remains of a DARUAN is that it runs on "
-        f"a device, and its exact spectrum. {text}"
+        "**A classical learnt activation is as good**; what a DARUAN adds is that its circuit runs "
+        f"on a device and that its spectrum is known exactly. {text}"
     )

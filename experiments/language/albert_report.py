@@ -11,9 +11,10 @@ def section(record: dict[str, Any]) -> list[str]:
     """ALBERT's masked tokens, with smaller blocks."""
     return by_share(
         record, "accuracy",
-        "rxnmapper's ALBERT with a shared feed-forward block of a half, a quarter and an eighth of "
-        "the parameters, distilled; accuracy on masked tokens of made-up reactions "
-        "(`experiments/language/albert.py`)",
+        "The model is rxnmapper's ALBERT, a language model of chemical reactions whose layers "
+        "share one feed-forward block. The block is replaced by one with a half, a quarter or an "
+        "eighth of the parameters, which is distilled from it (`experiments/language/albert.py`). "
+        "The table shows the accuracy on masked tokens of made-up reactions.",
     )  # fmt: skip
 
 

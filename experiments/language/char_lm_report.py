@@ -8,10 +8,10 @@ from typing import Any
 
 _WORDS = {
     "HQKAN": "HQKANs",
-    "Linear → QKANLayer": "MLPs whose activations are learnt (Linear → QKANLayer)",
+    "Linear → QKANLayer": "MLPs with trainable activations (Linear → QKANLayer)",
     "MLP": "MLPs",
     "SiLU": "bottlenecks with SiLU",
-    "identity": "linear maps (identity)",
+    "identity": "MLPs without an activation (identity)",
     "full MLP": "the full MLP",
 }
 
@@ -26,28 +26,29 @@ def section(record: dict[str, Any]) -> list[str]:
     ]
     seeds = len(settings["seeds"])
     return [
-        f"A character GPT of nanoGPT's size on tinyshakespeare, {settings['steps']:,} steps, with "
-        f"{_listed(record['summary'])} as its feed-forward blocks, all of about as many "
-        "parameters but for the full MLP; validation and test loss in nats, "
-        f"{f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'one seed'}; "
-        f"{settings['trials']['HQKAN']} trials each of {settings['trial_steps']} steps, chosen on "
-        "validation, tested once (`experiments/language/char_lm.py`):",
+        "The model is a character GPT with the size of nanoGPT's example for a CPU "
+        f"({settings['layers']} layers of width {settings['width']}). It is trained on "
+        f"tinyshakespeare for {settings['steps']:,} steps. Its feed-forward blocks are "
+        f"{_listed(record['summary'])}; all but the full MLP have about equally many parameters. "
+        f"Of {settings['trials']['HQKAN']} trials of each kind, of {settings['trial_steps']} steps "
+        "each, the one with the lowest validation loss is trained in full and tested once "
+        "(`experiments/language/char_lm.py`). The table shows the loss in nats a character, "
+        f"{f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'for one seed'}.",
         "",
         "| | parameters a block | validation | test | e^loss | bits a character |",
         "| --- | --- | --- | --- | --- | --- |",
         *rows,
         "",
-        f"Test loss minus that of the MLP of equal size, seed by seed: {_differences(record)}. "
-        f"Chosen among the trials: {_chosen(record['summary'])}. Validation of the default HQKAN "
-        "by encoding after "
-        f"{settings['trial_steps']} steps, mean of {len(settings['encoding_seeds'])} seeds: "
-        f"{_by_encoding(record)}.",
+        "The test loss minus that of the MLP of equal size is, seed by seed: "
+        f"{_differences(record)}. The trials chose {_chosen(record['summary'])}. After "
+        f"{settings['trial_steps']} steps the default HQKAN has these validation losses by "
+        f"encoding, as means of {len(settings['encoding_seeds'])} seeds: {_by_encoding(record)}.",
     ]
 
 
 def _listed(kinds: Iterable[str]) -> str:
     *most, last = (_WORDS[kind] for kind in kinds)
-    return f"{', '.join(most)} and {last}"
+    return f"{', '.join(most)} or {last}"
 
 
 def _chosen(summary: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ def section(record: dict[str, Any]) -> list[str]:
     """MiniLM's sentence embeddings, with smaller blocks."""
     return by_share(
         record, "cosine",
-        "all-MiniLM-L6-v2 with feed-forward blocks of a half, a quarter and an eighth of the "
-        "parameters, distilled; mean cosine of sentence embeddings to the original's, on sentences "
-        "held out (`experiments/language/minilm.py`)",
+        "The model is all-MiniLM-L6-v2, which embeds sentences. Its feed-forward blocks are "
+        "replaced by ones with a half, a quarter or an eighth of the parameters, which are "
+        "distilled from them (`experiments/language/minilm.py`). The table shows the mean cosine "
+        "similarity with the embeddings of the original model, on test sentences.",
     )  # fmt: skip

@@ -5,6 +5,12 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+_LINES = {
+    "teacher": "the original model",
+    "teacher on published reactions": "the original model on published reactions",
+    "no FFN": "a model without feed-forward blocks",
+}
+
 
 def by_share(record: dict[str, Any], name: str, title: str) -> list[str]:
     """Kinds of block by their share of the parameters, over the seeds, and the teacher."""
@@ -16,20 +22,20 @@ def by_share(record: dict[str, Any], name: str, title: str) -> list[str]:
         f"| {kind} | " + " | ".join(_spread(of[share]) for share in shares) + " |"
         for kind, of in scores.items()
     ]
-    lines = "; ".join(f"{line}: {row[name]:.3f}" for line, row in record["lines"].items())
+    lines = ", ".join(f"{row[name]:.3f} for {_LINES[n]}" for n, row in record["lines"].items())
     seeds = len(record["settings"]["seeds"])
     blocks, whole = record["settings"]["steps"].values()
     return [
-        f"{title}; {lines}. "
-        f"{'One seed' if seeds == 1 else f'Mean ± standard deviation of {seeds} seeds'}, "
-        f"{len(record['trials']['HQKAN'])} trials a kind; {blocks:,} steps for each block by "
-        f"itself and {whole} end to end:",
+        f"{title} For comparison, the {name} is {lines}. Distillation takes {blocks:,} steps for "
+        f"each block by itself and {whole} end to end. Each kind of block has "
+        f"{len(record['trials']['HQKAN'])} trials, which validation data decide. The numbers are "
+        f"{'of one seed' if seeds == 1 else f'the mean ± standard deviation of {seeds} seeds'}.",
         "",
         "| | " + " | ".join(f"1/{share}" for share in shares) + " |",
         "| --- |" + " --- |" * len(shares),
         *rows,
         "",
-        "Minus the MLP of equal size, seed by seed: "
+        f"The {name} minus that of the MLP of equal size is, seed by seed: "
         + "; ".join(_against(scores, kind) for kind in scores if "QKAN" in kind)
         + ".",
     ]

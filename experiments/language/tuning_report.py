@@ -19,12 +19,12 @@ def section(record: dict[str, Any]) -> list[str]:
     return [
         f"Best on validation: {best}.",
         "",
-        f"{settings['model']} is frozen; an adapter and a linear head learn "
-        f"{settings['task']}. {some['steps']} steps of {settings['batch']} sentences of at most "
-        f"{settings['longest']} tokens. {len(settings['rates'])} learning rates a row, chosen on "
-        f"validation after {trial['steps']} steps, then trained on other seeds and tested once on "
-        f"{some['sentences']['test']:,} sentences; mean ± standard deviation "
-        "(`experiments/language/tuning.py`).",
+        f"{settings['model']} is frozen; an adapter and a linear head learn {settings['task']}. "
+        f"Training takes {some['steps']} steps of {settings['batch']} sentences with at most "
+        f"{settings['longest']} tokens. For each row, the best of {len(settings['rates'])} "
+        f"learning rates is chosen by the validation loss after {trial['steps']} steps; the model "
+        f"is then trained with other seeds and tested once on {some['sentences']['test']:,} "
+        "sentences (`experiments/language/tuning.py`). The table shows mean ± standard deviation.",
         "",
         *table(found),
     ]

@@ -62,14 +62,15 @@ def section(record: dict[str, Any]) -> list[str]:
     return [
         _verdict(found),
         "",
-        f"{settings['length']} steps of a trace are given and the next is asked for; 3,000 steps a "
-        "trace, cut in the order of time, 80 % to train. Networks of about "
-        f"{settings['parameters']} parameters have one untuned recipe: {settings['optimizer']}, "
-        f"{steps} steps of {settings['batch']} windows, the {settings['selection']}; "
-        f"{seeds} seeds. Linear regression is fitted by least squares to the same "
-        f"{settings['length']} steps, and once more to {settings['parameters'] - 1}. Test error "
-        "over the variance of the trace, the median and in brackets the lowest and the highest "
-        "seed (`experiments/sequences/dynamics.py`).",
+        f"A model reads {settings['length']} steps of a trace and predicts the next one. Each "
+        "trace has 3,000 steps, which are split in the order of time, 80 % for training. Networks "
+        f"have about {settings['parameters']} parameters and one untuned recipe: "
+        f"{settings['optimizer']}, {steps} steps of {settings['batch']} windows, and the "
+        f"{settings['selection']}; there are {seeds} seeds. A linear regression is fitted by least "
+        f"squares to the same {settings['length']} steps, and another one to "
+        f"{settings['parameters'] - 1} (`experiments/sequences/dynamics.py`). The table shows the "
+        "mean squared test error divided by the variance of the trace: the median, and in brackets "
+        "the lowest and the highest of the seeds.",
         "",
         *table(found),
     ]
@@ -88,7 +89,7 @@ def _verdict(found: Traces) -> str:
         first = min(networks, key=lambda name: median(rows, name))
         parts.append(f"{first} on the trace {trace} ({median(rows, first):.1e})")
     where = "every trace" if len(lost) == len(found) else f"the trace {' and '.join(lost)}"
-    text = f"Among the networks the lowest median has {', '.join(parts)}."
+    text = f"The network with the lowest median error is {', '.join(parts)}."
     if not lost:
         return text
     return f"**A linear regression is ahead of every network on {where}.** {text}"

@@ -42,7 +42,8 @@ def table(found: dict[int, Rows]) -> list[str]:
     for parameters, rows in found.items():
         lines += [
             "", f"Networks of about {parameters:,} parameters:", "",
-            "| row | parameters | seeds | test error | validation | peak off by | CPU seconds |",
+            "| model | parameters | seeds | test error | validation error | error of the peak | "
+            "CPU seconds |",
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]  # fmt: skip
         lines += [_row(rows, name) for name in ordered(rows)]
@@ -72,16 +73,17 @@ def section(record: dict[str, Any]) -> list[str]:
     lines = [
         f"{_verdict(main)} {_against(main)}",
         "",
-        f"{settings['length']} months of sunspot numbers are given and the next "
-        f"{settings['horizon']} are forecast at once. Windows in the order of time, 80 % to train; "
-        "no part forecasts a month that the next part forecasts, and the scale is that of the "
-        f"training months. Every network has the same recipe, untuned: {settings['optimizer']}, "
-        f"{steps} steps of {settings['batch']} windows, and of it the {settings['selection']}; the "
-        "study is small, and longer trainings may rank otherwise. Errors are root mean squares in "
-        "sunspots over all 132 months, mean ± standard deviation over seeds "
-        "(`experiments/sequences/sunspots.py`). The windows of the test overlap almost entirely, "
-        "so it is one stretch of the sun's history and no large sample. Data: "
-        f"{settings['data']}.",
+        f"A model reads {settings['length']} months of sunspot numbers and forecasts the next "
+        f"{settings['horizon']} at once. The windows are split in the order of time, 80 % for "
+        "training; no part forecasts a month that the next part forecasts, and the data are scaled "
+        "by the training months. Every network has the same untuned recipe: "
+        f"{settings['optimizer']}, {steps} steps of {settings['batch']} windows, and of these the "
+        f"model with the {settings['selection']}. The study is small, and longer training may rank "
+        "the models differently (`experiments/sequences/sunspots.py`). The table shows root mean "
+        f"square errors in sunspots over all {settings['horizon']} months, and the mean absolute "
+        "error of the highest value of a forecast, as mean ± standard deviation over seeds. The "
+        "test windows overlap almost entirely, so the test is one stretch of the sun's history and "
+        f"not a large sample. Data: {settings['data']}.",
         *["", *table({MAIN: main})],
     ]
     sizes = {n: rows for n, rows in found.items() if n != MAIN}
@@ -104,8 +106,8 @@ def _verdict(rows: Rows) -> str:
     rules = [name for name in order if "curve" not in next(iter(rows[name].values()))]
     rule_error = statistics.mean(values(rows, rules[0], "rmse"))
     return (
-        f"The lowest test error has the row {first}, {mean:.1f}; of what is not trained by steps, "
-        f"{_named(rules[0])} comes to {rule_error:.1f}."
+        f"The model `{first}` has the lowest test error, {mean:.1f}. The best model that is no "
+        f"network, {_named(rules[0])}, has {rule_error:.1f}."
     )
 
 
@@ -120,7 +122,10 @@ def _against(rows: Rows) -> str:
         seeds = sorted(rows[OURS].keys() & rows[name].keys())
         ahead = sum(rows[OURS][seed]["rmse"] < rows[name][seed]["rmse"] for seed in seeds)
         parts.append(f"{name} on {ahead} of {len(seeds)} seeds")
-    return f"Fast weights with a QKAN as their slow network are ahead of {', '.join(parts)}."
+    return (
+        "Fast weights with a QKAN as their slow network have a lower test error than "
+        f"{', '.join(parts)}."
+    )
 
 
 def _named(rule: str) -> str:
@@ -131,8 +136,8 @@ def _named(rule: str) -> str:
 
 def _sizes(found: dict[int, Rows]) -> str:
     return (
-        "At other numbers of parameters the recipe is the same, with fewer seeds. Mean test error "
-        "of the networks, and the number of seeds in brackets:"
+        "At other numbers of parameters the recipe is the same, with fewer seeds. The table shows "
+        "the mean test error of the networks, and in brackets the number of seeds."
     )
 
 
@@ -172,13 +177,13 @@ def _published(found: dict[int, Rows], main: Rows) -> list[str]:
     steps = next(iter(rows[ordered(rows)[0]].values()))["steps"]
     return [
         "",
-        "The protocol of the published study (arXiv 2605.06734) fits its scale to the whole "
-        "series, test part included, which it says itself. That leak is harmless here: the least "
-        "and the largest number lie in the training part, so the scale is one and the same. "
-        "It also keeps the windows at the ends of the parts, which forecast months that the next "
-        "part forecasts too, so that the model is chosen on months of the test. Run once with that "
-        f"protocol, its loss that weighs peaks, and {steps} of its 6,600 steps, the squared test "
-        f"error as a share of the squared scale is: {'; '.join(parts)}.",
+        "The published study (arXiv 2605.06734) scales by the whole series, test part included, "
+        "and says so. That is harmless here, because the smallest and the largest number lie in "
+        "the training part, so that both scales are the same. It also keeps the windows at the "
+        "ends of the parts, which forecast months that the next part forecasts too; so the model "
+        "is chosen on months of the test part. With that protocol, its loss that weighs peaks, and "
+        f"{steps} of its 6,600 steps, the squared test error divided by the squared scale is, for "
+        f"one run each: {'; '.join(parts)}.",
     ]
 
 

@@ -18,11 +18,12 @@ def section(record: dict[str, Any]) -> list[str]:
         for name, row in table.items()
     ]
     return [
-        "Four of scikit-learn's tables and friedman1 "
-        f"({drawn['samples']} samples, noise {drawn['noise']:g}), nested cross-validation: mean ± "
-        f"standard deviation of {settings['folds']} folds, in each {trials} random trials a kind, "
-        f"chosen by {settings['inner_folds']} inner folds{_fewer(settings)}, tested once "
-        "(`experiments/tables/tables.py`):",
+        "The data are four of scikit-learn's tables and friedman1 "
+        f"({drawn['samples']} samples, noise {drawn['noise']:g}). In each of {settings['folds']} "
+        f"folds, the best of {trials} random trials of each kind of model is "
+        f"chosen by {settings['inner_folds']} inner folds{_fewer(settings)} and tested once "
+        "(`experiments/tables/tables.py`). The table shows the mean ± standard deviation over the "
+        "folds.",
         "",
         "| | " + " | ".join(kinds) + " |",
         "| --- |" + " --- |" * len(kinds),
@@ -47,7 +48,7 @@ def _highest(table: dict[str, Any]) -> str:
         # equal counts of right answers differ by rounding
         best = [kind for kind, mean in means.items() if mean > max(means.values()) - 1e-9]
         parts.append(f"{name}: {' and '.join(best)}")
-    return f"Highest mean, {'; '.join(parts)}."
+    return f"The highest mean by table is, for {'; for '.join(parts)}."
 
 
 def _folds_ahead(table: dict[str, Any]) -> str:
@@ -61,7 +62,7 @@ def _folds_ahead(table: dict[str, Any]) -> str:
             for name, values in found.items()
         )
         parts.append(f"{other}: {counts}")
-    return f"Folds in which QKAN is ahead – behind, against {'; against '.join(parts)}."
+    return f"The QKAN is ahead – behind in this many folds, against {'; against '.join(parts)}."
 
 
 def _plus_minus(row: dict[str, Any]) -> str:

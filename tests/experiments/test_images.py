@@ -253,7 +253,7 @@ def test_the_mnist_study_runs_whole(
     )
     low = {**record, "summary": {**record["summary"], "QKAN": {
         **qkan, "test_accuracy": {"mean": 0.9589, "sd": 0.0, "values": [0.9589] * 2}}}}  # fmt: skip
-    assert "is not reached by the QKAN" in "\n".join(scripts["mnist_report"].section(low))
+    assert "does not reach the goal of" in "\n".join(scripts["mnist_report"].section(low))
 
 
 def test_the_cifar_study_runs_whole(
@@ -277,5 +277,5 @@ def test_the_cifar_study_runs_whole(
     expected = [a - b for a, b in zip(mine, other, strict=True)]
     assert record["hqkan_minus_mlp"]["large"]["values"] == expected
     text = "\n".join(scripts["cifar_report"].section(record))
-    assert text.startswith("CIFAR-10 (JPEG), 80 images to train") and "| linear | 2,570 |" in text
+    assert text.startswith("CIFAR-10 (JPEG) has 80 training") and "| linear | 2,570 |" in text
     assert text.count("| HQKAN, ") == text.count("| MLP, ") == 3

@@ -125,8 +125,8 @@ def test_the_sections_first_sentence_says_who_won(load: Any) -> None:
         return {"parameters": 5, "rmse": error, "peak": 1.0}
 
     won = report.section(record(10.0, 20.0))[0]
-    assert won.startswith(f"The lowest test error has the row {report.OURS}, 11.5")
-    assert "ahead of LSTM on 2 of 2 seeds" in won
+    assert won.startswith(f"The model `{report.OURS}` has the lowest test error, 11.5")
+    assert "lower test error than LSTM on 2 of 2 seeds" in won
     lost = report.section(record(40.0, 20.0))[0]
     assert lost.startswith("**No network is needed here: a linear map has the lowest test error**")
-    assert "ahead of LSTM on 0 of 2 seeds" in lost
+    assert "lower test error than LSTM on 0 of 2 seeds" in lost

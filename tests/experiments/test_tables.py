@@ -101,7 +101,7 @@ def test_the_study_writes_what_it_found(
     assert found["qkan_minus_others"]["MLP"]["values"] == ahead
     assert record["settings"]["spaces"]["QKAN"]["lr"] == "log-uniform, 0.003 to 0.03"
     text = scripts["report"].section(record)
-    assert "chosen by 2 inner folds (1 of them for halves), tested once" in text[0]
+    assert "chosen by 2 inner folds (1 of them for halves) and tested once" in text[0]
     assert text[2] == "| | QKAN | gradient boosting | MLP | linear |"
     assert text[4].startswith("| line, R² | ") and text[5].startswith("| halves, accuracy | ")
     means = {kind: row["mean"] for kind, row in record["summary"]["line"]["kinds"].items()}
