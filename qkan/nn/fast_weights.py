@@ -3,63 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
 from qkan._options import check_choice, check_optional_size, check_size
 from qkan.errors import QKANError
 from qkan.simulators.autocast import without_autocast
 
-from .functional import check_features, compute_dtype, qkan_layer
+from .accumulation import in_chunks, last_weights, step_weights
+from .fast_layer import FastLayer, check_programs
+from .functional import check_features, compute_dtype
 from .hqkan import HQKAN
-from .layer import LayerOptions, QKANLayer, reject_unknown
+from .layer import LayerOptions, reject_unknown
 
-PROGRAMS = ("theta", "scale", "shift", "weight")
-"""The parameters of a fast layer that a slow network can write."""
 SLOW = ("linear", "qkan")
 START = 0.5
 """How large changes are at the start, in radians, for features of size 1."""
 SHORTEST = 16
 """Sequences up to this length are one chunk unless `chunk` says otherwise."""
-
-
-class FastLayer(QKANLayer):
-    """A `QKANLayer` some of whose parameters are changed for every sample.
-
-    Attributes:
-        programs: The names of the parameters that are changed.
-    """
-
-    programs: tuple[str, ...] = ("theta",)
-
-    @property
-    def sizes(self) -> list[int]:
-        """How many numbers of an edge each of the programs changes."""
-        k, u = self.circuit.num_theta, self.circuit.num_encodings
-        return [{"theta": k, "weight": 1}.get(name, u) for name in self.programs]
-
-    def changed(self, changes: Tensor) -> dict[str, Tensor]:
-        """The changed parameters by name, (…, o, i, k) and the like, for changes (…, o, i, n)."""
-        parts = zip(self.programs, changes.split(self.sizes, -1), strict=True)
-        return {
-            name: getattr(self, name) + (part.squeeze(-1) if name == "weight" else part)
-            for name, part in parts
-        }
-
-    def forward(self, x: Tensor, changes: Tensor) -> Tensor:  # type: ignore[override]
-        """(b, i) with changes (b, o, i, n) → (b, o)."""
-        own = {name: getattr(self, name) for name in PROGRAMS} | self.changed(changes)
-        return qkan_layer(
-            x, **own, base_weight=self.base_weight, bias=self.bias, mask=self.mask,
-            program=self.program, fixed_scale=self.fixed_scale, base=self.base,
-            readout=self.readout, engine=self.engine,
-        )  # fmt: skip
 
 
 class FastWeightQKAN(nn.Module):
@@ -168,7 +134,7 @@ class FastWeightQKAN(nn.Module):
         elif isinstance(slow, str):
             slow = nn.Linear(in_features, hidden, **linear)
         fast = FastLayer(in_features, out_features, **options)
-        fast.programs = _check_programs(programs, fast)
+        fast.programs = check_programs(programs, fast)
         self._assemble(slow, fast, linear)
         self._begin(options.get("generator"))
 
@@ -237,11 +203,12 @@ class FastWeightQKAN(nn.Module):
             )
         with without_autocast(hidden):
             parts = self._gates(hidden)
+        chunk = self._chunk_length(sequence.shape[1])
         if self.final:
-            _, after = self._chunks(self._last, parts, before)
+            _, after = in_chunks(self._last, parts, before, chunk)
             out = self.fast(sequence[:, -1], after)
         else:
-            outs, after = self._chunks(self._chunk, (*parts, sequence), before)
+            outs, after = in_chunks(self._chunk, (*parts, sequence), before, chunk)
             out = torch.cat(outs, 1)
         if x.ndim == 2:
             return out[0], after[0]
@@ -305,35 +272,19 @@ class FastWeightQKAN(nn.Module):
             right.unflatten(-1, (self.in_features, rank)),
         )
 
-    def _chunks(
-        self, run: Callable[..., tuple[Tensor, Tensor]], parts: tuple[Tensor, ...], before: Tensor
-    ) -> tuple[list[Tensor], Tensor]:
-        """What `run` returns for every chunk of `parts`, (b, t, …), and the changes at the end."""
-        steps = parts[0].shape[1]
-        chunk = self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
+    def _chunk_length(self, steps: int) -> int:
+        """How many of so many steps are computed at once."""
         if self.final and self.rank is None:
             # no more than the mean of the features is made of all steps
-            chunk = steps
-        # torch.func differentiates by itself and cannot compute anything a second time
-        plain = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
-        outs, again = [], steps > chunk and torch.is_grad_enabled() and plain
-        for part in zip(*(part.split(chunk, 1) for part in parts), strict=True):
-            if again:
-                out, before = checkpoint(
-                    run, *part, before, use_reentrant=False, preserve_rng_state=False
-                )  # fmt: skip
-            else:
-                out, before = run(*part, before)
-            outs.append(out)
-        return outs, before
+            return steps
+        return self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
 
     def _last(
         self, hidden: Tensor, kept: Tensor, written: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The changes after a chunk, (b, o, i, n): a weighted sum over its steps; twice."""
         with without_autocast(hidden):
-            after = F.pad(kept[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
-            weights = (after + written).exp()
+            weights = last_weights(kept, written)
             if self.rank is None:
                 # the head is linear, so it is enough to write the mean of the features once
                 changes = self._emitted((weights.unsqueeze(1) @ hidden).squeeze(1))
@@ -350,7 +301,7 @@ class FastWeightQKAN(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The outputs of a chunk of steps, (b, c, o), and the changes after its last step."""
         with without_autocast(hidden):
-            weights = _step_weights(kept, written)
+            weights = step_weights(kept, written)
             if self.rank is None:
                 changes = self._emitted(weights @ hidden)
             else:
@@ -404,7 +355,7 @@ class FastWeightQKAN(nn.Module):
         module = cls(**sizes, device="meta")
         fast = FastLayer.from_config(config["fast"], **factory)
         assert isinstance(fast, FastLayer)
-        fast.programs = _check_programs(config["programs"], fast)
+        fast.programs = check_programs(config["programs"], fast)
         slow = config["slow"]
         if slow is None:
             made: nn.Module = nn.Linear(module.in_features, module.hidden, **factory)
@@ -428,23 +379,6 @@ class FastWeightQKAN(nn.Module):
         return ", ".join(parts)
 
 
-def _step_weights(kept: Tensor, written: Tensor) -> Tensor:
-    """How much of what step s wrote is left at step t, (b, t, s).
-
-    The weights are (1 − g_s)·g_{s+1}·…·g_t for s ≤ t. Sums of logarithms of those gates alone keep
-    them exact; the difference of two long sums would not.
-
-    Args:
-        kept: (b, t) logarithms of the gates g.
-        written: (b, t) logarithms of 1 − g.
-    """
-    steps = kept.shape[1]
-    past = torch.ones(steps, steps, dtype=torch.bool, device=kept.device).tril()
-    gates = kept.unsqueeze(2).expand(-1, -1, steps).masked_fill(~past.tril(-1), 0.0)
-    exponents = gates.cumsum(1) + written.unsqueeze(1)
-    return exponents.masked_fill(~past, -math.inf).exp()
-
-
 def _check_gate(gate: str | float) -> float | None:
     """Return a constant gate as a number, None for one that reads the features."""
     if isinstance(gate, str):
@@ -461,21 +395,3 @@ def _check_memory(memory: float) -> float:
     if math.isinf(memory):
         raise QKANError("memory=inf: the gate could learn nothing; pass a finite number of steps.")
     return float(memory)
-
-
-def _check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str, ...]:
-    """Return the names of what is programmed in the order of `PROGRAMS`."""
-    asked = [programs] if isinstance(programs, str) else [*programs]
-    for name in asked:
-        check_choice("programs", name, PROGRAMS)
-    if not asked or len({*asked}) < len(asked):
-        raise QKANError(f"programs={programs!r}: one or more of {', '.join(PROGRAMS)}, each once.")
-    if "scale" in asked and fast.fixed_scale is not None:
-        raise QKANError(
-            f"programs: encoding={fast.encoding!r} fixes the scales; leave 'scale' out, or pass "
-            "encoding='trainable'."
-        )
-    chosen = tuple(name for name in PROGRAMS if name in asked)
-    if "theta" in chosen and not fast.circuit.num_theta:
-        raise QKANError("programs: the circuit has no theta; leave 'theta' out.")
-    return chosen
