@@ -35,9 +35,12 @@ def in_chunks(
     Returns:
         The outputs of all chunks, and the sums after the last step.
     """
+    if parts[0].shape[1] <= chunk:
+        out, after = run(*parts, before)
+        return [out], after
     # torch.func differentiates by itself and cannot compute anything a second time
     plain = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
-    outs, again = [], parts[0].shape[1] > chunk and torch.is_grad_enabled() and plain
+    outs, again = [], torch.is_grad_enabled() and plain
     for part in zip(*(part.split(chunk, 1) for part in parts), strict=True):
         if again:
             out, before = checkpoint(

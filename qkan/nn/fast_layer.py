@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -51,6 +51,8 @@ class FastLayer(QKANLayer):
 
 def check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str, ...]:
     """Return the names of what is programmed in the order of `PROGRAMS`."""
+    if not isinstance(programs, Iterable):
+        raise QKANError(f"programs={programs!r}: one or more of {', '.join(PROGRAMS)}.")
     asked = [programs] if isinstance(programs, str) else [*programs]
     for name in asked:
         check_choice("programs", name, PROGRAMS)

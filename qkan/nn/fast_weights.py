@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from qkan._options import check_choice, check_optional_size, check_size
+from qkan._options import as_number, check_choice, check_optional_size, check_size
 from qkan.errors import QKANError
 from qkan.simulators.autocast import without_autocast
 
@@ -24,6 +24,8 @@ from .layer import LayerOptions, reject_unknown
 SLOW = ("linear", "qkan")
 START = 0.5
 """How large changes are at the start, in radians, for features of size 1."""
+MEMORY = 8.0
+"""Steps that a gate remembers at the start."""
 SHORTEST = 16
 """Sequences up to this length are one chunk unless `chunk` says otherwise."""
 
@@ -53,14 +55,15 @@ class FastWeightQKAN(nn.Module):
         hidden: Features h of the slow network.
         slow: "linear" for `torch.nn.Linear`, "qkan" for an `HQKAN` with a `QKAN` of h nodes inside
             and the same layer options; or a module of your own from (…, i) to (…, h), which is
-            given the whole sequences (b, t, i).
+            given the whole sequences (b, t, i) and keeps its values.
         programs: What is written: names among "theta", "scale", "shift" and "weight".
         rank: None for a linear head, h → o·i·n numbers. Else the changes are sums of that many
             products of one number for each output and parameter and one for each input, which
             takes h·rank·(o·n + i) parameters instead of h·o·i·n.
         gate: "scalar" for a gate that reads the features; or a number below 1, the share
             of the changes that every step keeps.
-        memory: How many steps the gate remembers at the start: it begins as 1 − 1/memory.
+        memory: How many steps a gate that learns remembers at the start: it begins as 1 − 1/memory,
+            and as 0.01 where that is less.
         final: Whether only the output of the last step is wanted.
         batch_first: Whether sequences are (b, t, i) instead of (t, b, i), as in `torch.nn.LSTM`.
         chunk: Steps that are computed at once; √t when None, at least 16. As many as the sequence
@@ -96,6 +99,7 @@ class FastWeightQKAN(nn.Module):
     """
 
     gate: nn.Linear | None
+    _own_slow = False
 
     def __init__(
         self,
@@ -107,14 +111,14 @@ class FastWeightQKAN(nn.Module):
         programs: str | Sequence[str] = ("theta",),
         rank: int | None = None,
         gate: str | float = "scalar",
-        memory: float = 8.0,
+        memory: float = MEMORY,
         final: bool = False,
         batch_first: bool = False,
         chunk: int | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown(options)
+        reject_unknown(options, FastWeightQKAN)
         if options.get("group") is not None:
             raise QKANError("group: every edge is programmed by itself here; leave group out.")
         if not isinstance(slow, nn.Module):
@@ -127,8 +131,14 @@ class FastWeightQKAN(nn.Module):
             check_optional_size("chunk", chunk),
         )
         self.kept, self.memory = _check_gate(gate), _check_memory(memory)
+        if self.kept is not None and self.memory != MEMORY:
+            raise QKANError(
+                f"memory={memory!r} says how a gate begins that learns, and gate={gate!r} never "
+                "changes; leave one of them out."
+            )
         self.final, self.batch_first = final, batch_first
         linear: dict[str, Any] = {name: options.get(name) for name in ("device", "dtype")}
+        self._own_slow = isinstance(slow, nn.Module)
         if slow == "qkan":
             slow = HQKAN(in_features, hidden, latent=hidden, **options)
         elif isinstance(slow, str):
@@ -148,7 +158,7 @@ class FastWeightQKAN(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new values, as the class describes; a slow network of your own stays as it is."""
         self.fast.reset_parameters(generator)
-        if isinstance(self.slow, HQKAN):
+        if isinstance(self.slow, HQKAN) and not self._own_slow:
             self.slow.reset_parameters(generator)
         self._begin(generator)
 
@@ -156,7 +166,7 @@ class FastWeightQKAN(nn.Module):
     def _begin(self, generator: torch.Generator | None) -> None:
         """Draw the linear maps: features of size 1 for inputs of size 1, and changes of `START`."""
         last = self.slow.up if isinstance(self.slow, HQKAN) else self.slow
-        if type(last) is nn.Linear:
+        if type(last) is nn.Linear and not self._own_slow:
             last.weight.normal_(std=1 / math.sqrt(last.in_features), generator=generator)
             if last.bias is not None:
                 last.bias.zero_()
@@ -196,9 +206,10 @@ class FastWeightQKAN(nn.Module):
         sequence, before = self._arranged(x, state)
         hidden = self.slow(sequence)
         wanted = (*sequence.shape[:2], self.hidden)
-        if hidden.shape != wanted:
+        if not isinstance(hidden, Tensor) or hidden.shape != wanted:
+            found = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             raise QKANError(
-                f"slow: the module returned {tuple(hidden.shape)} for {tuple(sequence.shape)}; "
+                f"slow: the module returned {found} for {tuple(sequence.shape)}; "
                 f"wanted (…, hidden), which is {wanted}."
             )
         with without_autocast(hidden):
@@ -232,6 +243,11 @@ class FastWeightQKAN(nn.Module):
         if not isinstance(state, Tensor) or state.shape != wanted:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
             raise QKANError(f"state is {found}; wanted {wanted}, as a call returns it.")
+        if state.device != x.device:
+            raise QKANError(
+                f"state is on {state.device} and the input on {x.device}; use "
+                f"state.to({str(x.device)!r})."
+            )
         if state.dtype != self.head.weight.dtype:
             raise QKANError(
                 f"state is {state.dtype} and the parameters are {self.head.weight.dtype}; "
@@ -334,9 +350,11 @@ class FastWeightQKAN(nn.Module):
         Raises:
             QKANError: The slow network is a module of your own.
         """
-        if not isinstance(self.slow, nn.Linear | HQKAN):
+        slow = self.slow
+        linear = type(slow) is nn.Linear and slow.bias is not None
+        if not linear and type(slow) is not HQKAN:
             raise QKANError(
-                f"The slow network is a {type(self.slow).__name__} of your own, which no file "
+                f"The slow network is a {type(slow).__name__} of your own, which no file "
                 "describes: save the state_dict, and build the model again to load it."
             )
         names = ("in_features", "out_features", "hidden", "rank", "memory", "final", "batch_first")
@@ -344,14 +362,15 @@ class FastWeightQKAN(nn.Module):
             **{name: getattr(self, name) for name in (*names, "chunk")},
             "gate": "scalar" if self.kept is None else self.kept,
             "programs": [*self.fast.programs],
-            "slow": self.slow.config() if isinstance(self.slow, HQKAN) else None,
+            "slow": slow.config() if isinstance(slow, HQKAN) else None,
             "fast": self.fast.config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **factory: Any) -> FastWeightQKAN:
         """Build the module that `config` described; `factory` is device and dtype."""
-        sizes = {name: value for name, value in config.items() if name not in ("slow", "fast")}
+        apart = ("slow", "fast") if config["gate"] == "scalar" else ("slow", "fast", "memory")
+        sizes = {name: value for name, value in config.items() if name not in apart}
         module = cls(**sizes, device="meta")
         fast = FastLayer.from_config(config["fast"], **factory)
         assert isinstance(fast, FastLayer)
@@ -368,7 +387,7 @@ class FastWeightQKAN(nn.Module):
     def extra_repr(self) -> str:
         """The sizes, and the options that differ from the default."""
         parts = [f"{self.in_features}, {self.out_features}, hidden={self.hidden}"]
-        plain = {"rank": None, "kept": None, "memory": 8.0, "final": False, "batch_first": False,
+        plain = {"rank": None, "kept": None, "memory": MEMORY, "final": False, "batch_first": False,
                  "chunk": None}  # fmt: skip
         for name, default in plain.items():
             if getattr(self, name) != default:
@@ -384,14 +403,16 @@ def _check_gate(gate: str | float) -> float | None:
     if isinstance(gate, str):
         check_choice("gate", gate, ["scalar"], "Or a number below 1.")
         return None
-    if isinstance(gate, bool) or not isinstance(gate, int | float) or not 0 <= gate < 1:
+    kept = as_number(gate)
+    if not 0 <= kept < 1:
         raise QKANError(f"gate={gate!r}: 'scalar', or a number of 0 or more and below 1.")
-    return float(gate)
+    return kept
 
 
 def _check_memory(memory: float) -> float:
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory >= 1:
+    steps = as_number(memory)
+    if not steps >= 1:
         raise QKANError(f"memory={memory!r}: a number of steps, 1 or more.")
-    if math.isinf(memory):
+    if math.isinf(steps):
         raise QKANError("memory=inf: the gate could learn nothing; pass a finite number of steps.")
-    return float(memory)
+    return steps

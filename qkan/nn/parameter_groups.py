@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkan._options import as_number
 from qkan.errors import QKANError
 
 from .activation import DARUAN
@@ -51,8 +52,7 @@ def param_groups(
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    number = isinstance(angle_lr, int | float) and not isinstance(angle_lr, bool)
-    if angle_lr is not None and not (number and math.isfinite(angle_lr) and angle_lr > 0):
+    if angle_lr is not None and not 0 < as_number(angle_lr) < math.inf:
         raise QKANError(f"angle_lr={angle_lr!r}: a finite number above 0, or None.")
     spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
     decayed: list[nn.Parameter] = []
