@@ -88,9 +88,10 @@ def replace_activation(
     """
     if not isinstance(model, nn.Module):
         raise QKANError(f"replace_activation: the model is a {type(model).__name__}, no module.")
-    if isinstance(make, nn.Module) or not (make is None or callable(make)):
+    if isinstance(make, nn.Module) or make is DARUAN or not (make is None or callable(make)):
+        found = "the class DARUAN" if make is DARUAN else f"a {type(make).__name__}"
         raise QKANError(
-            f"replace_activation: make is a {type(make).__name__} itself; pass a function that "
+            f"replace_activation: make is {found} itself; pass a function that "
             "builds a new module for each activation, such as "
             "lambda features, base: DARUAN(features, group=8, base=base)."
         )

@@ -44,6 +44,9 @@ def param_groups(
     Returns:
         Groups for any torch optimizer; an empty one is left out.
 
+    Raises:
+        QKANError: No module, or a rate that cannot be right.
+
     Example:
         >>> import torch
         >>> from qkan import QKANLayer
@@ -52,6 +55,11 @@ def param_groups(
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"param_groups: the model is a {type(model).__name__}; pass a module.")
+    for name, rate in (("lr", lr), ("weight_decay", weight_decay)):
+        if not 0 <= as_number(rate) < math.inf:
+            raise QKANError(f"{name}={rate!r}: a finite number, 0 or more.")
     if angle_lr is not None and not 0 < as_number(angle_lr) < math.inf:
         raise QKANError(f"angle_lr={angle_lr!r}: a finite number above 0, or None.")
     spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
