@@ -88,8 +88,9 @@ def replace_activation(
     """
     if not isinstance(model, nn.Module):
         raise QKANError(f"replace_activation: the model is a {type(model).__name__}, no module.")
-    if isinstance(make, nn.Module) or make is DARUAN or not (make is None or callable(make)):
-        found = "the class DARUAN" if make is DARUAN else f"a {type(make).__name__}"
+    given: object = make
+    if given is DARUAN or isinstance(given, nn.Module) or not (given is None or callable(given)):
+        found = "the class DARUAN" if given is DARUAN else f"a {type(given).__name__}"
         raise QKANError(
             f"replace_activation: make is {found} itself; pass a function that "
             "builds a new module for each activation, such as "
