@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
@@ -16,6 +17,7 @@ from .circuits import Circuit, did_you_mean, fixed_scale, resolve_scale
 from .circuits import ansatz as named_ansatz
 from .errors import QKANError
 
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 ENCODINGS = ("trainable", *FIXED_ENCODINGS)
 
 
@@ -56,6 +58,25 @@ def check_choice(option: str, value: object, allowed: Iterable[object], more: st
         )
 
 
+def check_known(
+    options: Mapping[str, object], taken: Iterable[str], of: type | None = None
+) -> None:
+    """Raise a TypeError for the first option that a class does not have, with the nearest name.
+
+    Args:
+        options: What was passed by name, besides what its constructor names.
+        taken: The names that are allowed among them.
+        of: The class; None where its constructor names no option that could have been meant.
+    """
+    for name in options:
+        if name not in taken:
+            known = {*taken}
+            if of is not None:
+                named = inspect.signature(of).parameters.values()
+                known |= {one.name for one in named if one.kind not in _STARRED}
+            raise TypeError(f"Unknown option {name!r}. {did_you_mean(name, known)}")
+
+
 def check_size(name: str, value: SupportsIndex, more: str = "", *, least: int | None = 1) -> int:
     """Return a whole number of any type as an int; raise `QKANError` for anything else.
 
@@ -79,6 +100,14 @@ def check_optional_size(
     return None if value is None else check_size(name, value, "Or pass None.", least=least)
 
 
+def as_number(value: Any) -> float:
+    """Return a number of any kind, numpy's and a tensor of one too, as a float; else NaN."""
+    try:
+        return math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan
+
+
 def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
     """Return a range as two floats; raise `QKANError` for anything else."""
     try:
@@ -94,7 +123,7 @@ def check_range(name: str, low_high: Sequence[float]) -> tuple[float, float]:
 
 def check_probability(dropout: float) -> float:
     """Return the dropout; raise `QKANError` unless it is a probability below 1."""
-    if not 0 <= dropout < 1:
+    if not 0 <= as_number(dropout) < 1:
         raise QKANError(f"dropout={dropout!r}; wanted a probability, 0 or more and below 1.")
     return float(dropout)
 
@@ -112,8 +141,16 @@ def check_encoding(encoding: str | Sequence[float]) -> str | tuple[float, ...]:
         ) from error
 
 
-def check_group(group: int | str | None, in_features: int) -> int | None:
-    """Return the number of shared activations, or None if none is shared."""
+def check_group(
+    group: int | str | None, in_features: int, called: str = "in_features"
+) -> int | None:
+    """Return the number of shared activations, or None if none is shared.
+
+    Args:
+        group: The option.
+        in_features: How many inputs share them.
+        called: The name that the user knows this number by.
+    """
     if isinstance(group, str):
         check_choice("group", group, ["inputs", None])
         return in_features
@@ -123,7 +160,7 @@ def check_group(group: int | str | None, in_features: int) -> int | None:
     if group > in_features:
         raise QKANError(
             f"group={group}; the number of shared activations must be at most "
-            f"in_features={in_features}."
+            f"{called}={in_features}."
         )
     return group
 

@@ -93,11 +93,13 @@ def replace_activation(
         raise QKANError(
             f"replace_activation: the model is a {type(model).__name__}, not a torch.nn.Module."
         )
-    if isinstance(make, nn.Module) or not (make is None or callable(make)):
+    given: object = make
+    if given is DARUAN or isinstance(given, nn.Module) or not (given is None or callable(given)):
+        found = "the class DARUAN" if given is DARUAN else f"a {type(given).__name__}"
         raise QKANError(
-            f"replace_activation: make is a {type(make).__name__}; pass a function that builds a "
-            "new module for each activation, such as lambda features, base: DARUAN(features, "
-            "group=8, base=base)."
+            f"replace_activation: make is {found} itself; pass a function that "
+            "builds a new module for each activation, such as "
+            "lambda features, base: DARUAN(features, group=8, base=base)."
         )
     for module in model.modules():
         check_unwrapped(module, "replace_activation")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from qkan._options import check_choice, check_size
+from qkan._options import as_number, check_choice, check_size
 from qkan.errors import QKANError
 from qkan.training.batches import describe, order_generator
 from qkan.training.checkpoint import Checkpoint, describe_model
@@ -206,12 +206,13 @@ def _check_steps(batches: Iterable[Any], steps: int | None, end_to_end_steps: in
 
 
 def _check_share(self_guided: float) -> float:
-    if isinstance(self_guided, bool | str) or not 0 <= self_guided <= 1:
+    share = as_number(self_guided)
+    if not 0 <= share <= 1:
         raise QKANError(
             f"distill_ffn: self_guided={self_guided!r}; wanted the share of the second stage in "
             "which the old blocks help, a number from 0 to 1."
         )
-    return self_guided
+    return share
 
 
 def _check_unset(**options: object) -> None:

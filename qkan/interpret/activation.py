@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from qkan.circuits import fourier_series, require, to_sympy
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN, base_values
+from qkan.nn.gates import is_gate, lstm_gates
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import unwrapped
 from qkan.simulators.base_activations import BASE_ACTIVATIONS
+from qkan.simulators.recurrent import GATES
 
 from .edges import check_finite
 from .formula import EdgeFormula, Formula
@@ -110,13 +112,15 @@ def activation_formula(
 
     t = sympy.Symbol(name, real=True)
     ranges = spans(activation, x, "symbolic")
-    base, nodes, edges, bound = _base(activation, t), [], [], 0.0
+    nodes, edges, bound = [], [], 0.0
+    base = None if is_gate(activation) else _base(activation, t)
     reach = float(ranges.abs().max())
     for g in range(activation.group):
         theta, scale, shift = (
             getattr(activation, name)[g].numpy() for name in ("theta", "scale", "shift")
         )
         amplitude, lost = float(activation.amplitude[g]), 0.0
+        known = _gate_base(activation, g, t) if base is None else base
         if activation.circuit.uses_arccos:
             kind = "closed form"
             added = number(amplitude) * to_sympy(
@@ -133,8 +137,8 @@ def activation_formula(
                 * sympy.sin(number(k) * t) for k, a, b in terms.tolist()
             ))  # fmt: skip
         symbol = sympy.Symbol("y" if activation.group == 1 else f"y_{g + 1}", real=True)
-        nodes.append((symbol, base + added))
-        edges.append(EdgeFormula(0, g, 0, kind, base + added, bound=lost))
+        nodes.append((symbol, known + added))
+        edges.append(EdgeFormula(0, g, 0, kind, known + added, bound=lost))
         bound = max(bound, lost)
     formula = Formula((t,), [nodes], edges, bound)
     grid = torch.linspace(float(ranges.min()), float(ranges.max()), _POINTS, dtype=torch.float64)
@@ -142,6 +146,14 @@ def activation_formula(
     _, _, whole = curves(activation, torch.stack([wide[0], wide[-1]]))
     formula.measure(grid[:, None].numpy(), whole.numpy())
     return formula
+
+
+def _gate_base(activation: DARUAN, g: int, t: Any) -> Any:
+    """What a group of the gates of a recurrent cell begins as: a sigmoid, or tanh for the third."""
+    sympy = require("sympy", "symbolic")
+    gates = GATES["LSTM" if activation.base is lstm_gates else "GRU"]
+    third = g * gates // activation.group == 2
+    return sympy.tanh(t) if third else 1 / (1 + sympy.exp(-t))
 
 
 def _base(activation: DARUAN, t: Any) -> Any:

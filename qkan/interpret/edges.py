@@ -62,6 +62,17 @@ def check_finite(model: nn.Module, what: str) -> None:
             )
 
 
+def _inside(model: nn.Module, what: str) -> str:
+    """The end of a message that asks for another model: which there is inside of this one."""
+    if isinstance(model, DARUAN):
+        return "for a DARUAN has no edges that a spline could take the place of"
+    kinds: tuple[type, ...] = (QKAN, QKANLayer) if what == "to_kan" else (QKAN, QKANLayer, DARUAN)
+    for name, part in model.named_modules():
+        if isinstance(part, kinds):
+            return f"such as the {type(part).__name__} inside it, model.get_submodule({name!r})"
+    return "of which there is none inside it"
+
+
 def exact_network(model: nn.Module, what: str) -> QKAN:
     """Copy a `QKAN` or a `QKANLayer` as a `QKAN` in double precision on the CPU.
 
@@ -69,15 +80,11 @@ def exact_network(model: nn.Module, what: str) -> QKAN:
         QKANError: The model is another one, or a parameter is not finite; the message names it.
     """
     model = unwrapped(model)
+    reject_fast_weights(model, what)
     if not isinstance(model, QKAN | QKANLayer):
         raise QKANError(
-            f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, such as the "
-            "one inside it."
-            + (
-                " A DARUAN has no edges that a spline could replace."
-                if isinstance(model, DARUAN)
-                else ""
-            )
+            f"{what}: the model is {type(model).__name__}; pass a QKAN or a QKANLayer, "
+            f"{_inside(model, what)}."
         )
     check_single(model, what)
     layers = [model] if isinstance(model, QKANLayer) else model.rows

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qkan.errors import QKANError
 from qkan.nn.activation import DARUAN
-from qkan.nn.fast_weights import FastLayer
+from qkan.nn.fast_layer import FastLayer
 from qkan.nn.functional import compute_dtype, layer_request
 from qkan.nn.layer import QKANLayer
 from qkan.nn.watch import on_layer_input, unwrapped

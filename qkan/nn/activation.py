@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from qkan._options import (
     Observe,
+    as_number,
     check_choice,
     check_encoding,
     check_group,
+    check_known,
     check_size,
     circuit_of,
     factory_of,
@@ -37,7 +39,6 @@ from qkan.simulators.waves import (
 )
 
 from .functional import Activations, check_features, compute_dtype, expand_groups
-from .layer import reject_unknown
 from .starts import register_tensor, write
 from .watch import is_hooked
 
@@ -60,8 +61,8 @@ class DARUAN(nn.Module):
 
     φ_g(x) = ⟨Z⟩ of a data re-uploading circuit with the angles scale·x + shift (arXiv 2509.14026),
     one circuit for each of g groups of features. The amplitude begins at 0, so that a model does
-    not change when this module replaces `base`. Train the angles faster than the weights, as with
-    `param_groups(model, lr)`.
+    not change when this module replaces `base`, apart from the sign of zeros. Train the angles
+    faster than the weights, as with `param_groups(model, lr)`.
 
     One qubit is classically simulable. Without an arccos encoding φ is a short sum of sinusoids and
     is computed as such: the circuit is evaluated at a few phases, whatever the size of x, and one
@@ -135,14 +136,14 @@ class DARUAN(nn.Module):
         **unknown: object,
     ) -> None:
         super().__init__()
-        reject_unknown(unknown)
+        check_known(unknown, (), DARUAN)
         check_choice("engine", engine, ["auto", *engines()])
         if isinstance(base, str):
             check_choice("base", base, [*ACTIVATIONS])
-        elif base is not None and not callable(base):
+        elif base is not None and (isinstance(base, type) or not callable(base)):
             raise QKANError(
-                f"base={base!r}; wanted one of {', '.join(ACTIVATIONS)}, a module, a function from "
-                "a tensor to a tensor, or None."
+                f"base={base!r}; wanted one of {', '.join(ACTIVATIONS)}, a module such as "
+                "torch.nn.Softplus(), a function from a tensor to one, or None."
             )
         if features is None and group != 1:
             raise QKANError(
@@ -150,7 +151,7 @@ class DARUAN(nn.Module):
                 "number; pass features, or group=1."
             )
         self.features = None if features is None else check_size("features", features)
-        self.group = check_group(group, self.features or 1) or 1
+        self.group = check_group(group, self.features or 1, "features") or 1
         self.circuit = observed(circuit_of(ansatz, reps, default=_REPS), observable, "DARUAN")
         self.program = self.circuit.program
         self.encoding = check_encoding(encoding)
@@ -318,13 +319,35 @@ def base_values(base: Base | None, x: Tensor) -> Tensor:
 
     A base that works in place, such as `nn.ReLU(inplace=True)` or `torch.relu_`, gets a copy, since
     the circuit needs x unchanged.
+
+    Raises:
+        QKANError: It changes x all the same, or returns another shape.
     """
     if base is None:
         return torch.zeros_like(x)
     if isinstance(base, str):
         return ACTIVATIONS[base](x)
-    in_place = getattr(base, "inplace", False) or getattr(base, "__name__", "").endswith("_")
-    return base(x.clone() if in_place else x)
+    version = x._version if has_values(x) and not x.is_inference() else None
+    found = base(x.clone() if _works_in_place(base) else x)
+    if version is not None and x._version != version:
+        raise QKANError(
+            f"DARUAN: its base {_named(base)} changes its input in place, which the circuit needs "
+            "as it was; let it compute a new tensor."
+        )
+    if not is_tracing() and (not isinstance(found, Tensor) or found.shape != x.shape):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise QKANError(
+            f"DARUAN: its base {_named(base)} maps {tuple(x.shape)} to {shape}; an activation "
+            "keeps the shape."
+        )
+    return found
+
+
+def _works_in_place(base: Base) -> bool:
+    if isinstance(base, nn.Module):
+        return any(getattr(part, "inplace", False) for part in base.modules())
+    # a compiler cannot ask a function for its name, and leaves out a copy that nothing needs
+    return torch.compiler.is_compiling() or getattr(base, "__name__", "").endswith("_")
 
 
 def with_waves(holder: nn.Module, base: Base | None, x: Tensor, terms: Tensor) -> Tensor:
@@ -364,10 +387,7 @@ def _named(base: Base) -> str:
 
 
 def _number(name: str, value: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool | str) or not math.isfinite(number):
+    number = as_number(value)
+    if not math.isfinite(number):
         raise QKANError(f"{name}={value!r}: wanted a finite number.")
     return number

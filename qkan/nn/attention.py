@@ -87,7 +87,7 @@ class QKANAttention(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown(options)
+        reject_unknown(options, QKANAttention)
         check_layer_options("QKANAttention", options)
         self.embed_dim, self.num_heads = embed_dim, check_size("num_heads", num_heads)
         if check_size("embed_dim", embed_dim) % num_heads:

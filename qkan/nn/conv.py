@@ -76,7 +76,7 @@ class QKANConv2d(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown(options)
+        reject_unknown(options, QKANConv2d)
         check_layer_options("QKANConv2d", options)
         self.in_channels = check_size("in_channels", in_channels)
         self.out_channels = check_size("out_channels", out_channels)

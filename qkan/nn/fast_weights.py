@@ -3,63 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
-from qkan._options import check_choice, check_optional_size, check_size
+from qkan._options import as_number, check_choice, check_optional_size, check_size
 from qkan.errors import QKANError
 from qkan.simulators.autocast import without_autocast
 
-from .functional import check_features, compute_dtype, qkan_layer
+from .accumulation import in_chunks, last_weights, step_weights
+from .fast_layer import FastLayer, check_programs
+from .functional import check_features, compute_dtype
 from .hqkan import HQKAN
-from .layer import LayerOptions, QKANLayer, reject_unknown
+from .layer import LayerOptions, reject_unknown
 
-PROGRAMS = ("theta", "scale", "shift", "weight")
-"""The parameters of a fast layer that a slow network can change."""
 SLOW = ("linear", "qkan")
 START = 0.5
 """The size of changes at the start, in radians, for features of size 1."""
+MEMORY = 8.0
+"""The number of steps that a gate remembers at the start."""
 SHORTEST = 16
 """Sequences up to this length are one chunk unless `chunk` is given."""
-
-
-class FastLayer(QKANLayer):
-    """A `QKANLayer` with parameters that are changed for every sample.
-
-    Attributes:
-        programs: The names of the parameters that are changed.
-    """
-
-    programs: tuple[str, ...] = ("theta",)
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of parameters of an edge for each name in `programs`."""
-        k, u = self.circuit.num_theta, self.circuit.num_encodings
-        return [{"theta": k, "weight": 1}.get(name, u) for name in self.programs]
-
-    def changed(self, changes: Tensor) -> dict[str, Tensor]:
-        """The parameters plus their changes (…, o, i, n), by name, such as theta (…, o, i, k)."""
-        parts = zip(self.programs, changes.split(self.sizes, -1), strict=True)
-        return {
-            name: getattr(self, name) + (part.squeeze(-1) if name == "weight" else part)
-            for name, part in parts
-        }
-
-    def forward(self, x: Tensor, changes: Tensor) -> Tensor:  # type: ignore[override]
-        """Map (b, i), with changes (b, o, i, n), → (b, o)."""
-        own = {name: getattr(self, name) for name in PROGRAMS} | self.changed(changes)
-        return qkan_layer(
-            x, **own, base_weight=self.base_weight, bias=self.bias, mask=self.mask,
-            program=self.program, fixed_scale=self.fixed_scale, base=self.base,
-            readout=self.readout, engine=self.engine,
-        )  # fmt: skip
 
 
 class FastWeightQKAN(nn.Module):
@@ -87,14 +55,15 @@ class FastWeightQKAN(nn.Module):
         hidden: Number h of features that the slow network computes.
         slow: "linear" for `torch.nn.Linear`, "qkan" for an `HQKAN` with a `QKAN` of h nodes inside
             and the same layer options; or a module of your own from (…, i) to (…, h), which is
-            called with the whole sequences (b, t, i).
+            called with the whole sequences (b, t, i) and keeps its values.
         programs: Which parameters are changed: names among "theta", "scale", "shift" and "weight".
         rank: None for a linear head, h → o·i·n numbers. With a number, the changes are sums of that
             many products of a factor for each output and parameter and a factor for each input, so
             that the head has h·rank·(o·n + i) parameters instead of h·o·i·n.
         gate: "scalar" for a gate that depends on the features; or a number from 0 to below 1, the
             share of the changes that every step keeps.
-        memory: The number of steps that the gate remembers at the start, where it is 1 − 1/memory.
+        memory: The number of steps that a trained gate remembers at the start: it begins as
+            1 − 1/memory, but at least as 0.01.
         final: Whether to return the output of the last step only.
         batch_first: Whether sequences are (b, t, i) instead of (t, b, i), as in `torch.nn.LSTM`.
         chunk: Number of steps that are computed at once; √t when None, but at least 16. The length
@@ -130,6 +99,7 @@ class FastWeightQKAN(nn.Module):
     """
 
     gate: nn.Linear | None
+    _own_slow = False
 
     def __init__(
         self,
@@ -141,14 +111,14 @@ class FastWeightQKAN(nn.Module):
         programs: str | Sequence[str] = ("theta",),
         rank: int | None = None,
         gate: str | float = "scalar",
-        memory: float = 8.0,
+        memory: float = MEMORY,
         final: bool = False,
         batch_first: bool = False,
         chunk: int | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown(options)
+        reject_unknown(options, FastWeightQKAN)
         if options.get("group") is not None:
             raise QKANError("group: here every edge has its own changes; leave group out.")
         if not isinstance(slow, nn.Module):
@@ -161,14 +131,20 @@ class FastWeightQKAN(nn.Module):
             check_optional_size("chunk", chunk),
         )
         self.kept, self.memory = _check_gate(gate), _check_memory(memory)
+        if self.kept is not None and self.memory != MEMORY:
+            raise QKANError(
+                f"memory={memory!r} says how a gate begins that learns, and gate={gate!r} never "
+                "changes; leave one of them out."
+            )
         self.final, self.batch_first = final, batch_first
         linear: dict[str, Any] = {name: options.get(name) for name in ("device", "dtype")}
+        self._own_slow = isinstance(slow, nn.Module)
         if slow == "qkan":
             slow = HQKAN(in_features, hidden, latent=hidden, **options)
         elif isinstance(slow, str):
             slow = nn.Linear(in_features, hidden, **linear)
         fast = FastLayer(in_features, out_features, **options)
-        fast.programs = _check_programs(programs, fast)
+        fast.programs = check_programs(programs, fast)
         self._assemble(slow, fast, linear)
         self._begin(options.get("generator"))
 
@@ -182,7 +158,7 @@ class FastWeightQKAN(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new values, as the class describes; a slow network of your own stays as it is."""
         self.fast.reset_parameters(generator)
-        if isinstance(self.slow, HQKAN):
+        if isinstance(self.slow, HQKAN) and not self._own_slow:
             self.slow.reset_parameters(generator)
         self._begin(generator)
 
@@ -190,7 +166,7 @@ class FastWeightQKAN(nn.Module):
     def _begin(self, generator: torch.Generator | None) -> None:
         """Draw linear maps whose features have size 1 for inputs of size 1."""
         last = self.slow.up if isinstance(self.slow, HQKAN) else self.slow
-        if type(last) is nn.Linear:
+        if type(last) is nn.Linear and not self._own_slow:
             last.weight.normal_(std=1 / math.sqrt(last.in_features), generator=generator)
             if last.bias is not None:
                 last.bias.zero_()
@@ -231,18 +207,20 @@ class FastWeightQKAN(nn.Module):
         sequence, before = self._arranged(x, state)
         hidden = self.slow(sequence)
         wanted = (*sequence.shape[:2], self.hidden)
-        if hidden.shape != wanted:
+        if not isinstance(hidden, Tensor) or hidden.shape != wanted:
+            found = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             raise QKANError(
-                f"slow: the module returned the shape {tuple(hidden.shape)} for an input "
-                f"{tuple(sequence.shape)}; wanted (…, hidden), which is {wanted}."
+                f"slow: the module returned {found} for an input {tuple(sequence.shape)}; "
+                f"wanted (…, hidden), which is {wanted}."
             )
         with without_autocast(hidden):
             parts = self._gates(hidden)
+        chunk = self._chunk_length(sequence.shape[1])
         if self.final:
-            _, after = self._chunks(self._last, parts, before)
+            _, after = in_chunks(self._last, parts, before, chunk)
             out = self.fast(sequence[:, -1], after)
         else:
-            outs, after = self._chunks(self._chunk, (*parts, sequence), before)
+            outs, after = in_chunks(self._chunk, (*parts, sequence), before, chunk)
             out = torch.cat(outs, 1)
         if x.ndim == 2:
             return out[0], after[0]
@@ -266,6 +244,11 @@ class FastWeightQKAN(nn.Module):
         if not isinstance(state, Tensor) or state.shape != wanted:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
             raise QKANError(f"state is {found}; wanted a tensor {wanted}, as a call returns it.")
+        if state.device != x.device:
+            raise QKANError(
+                f"state is on {state.device} and the input on {x.device}; use "
+                f"state.to({str(x.device)!r})."
+            )
         if state.dtype != self.head.weight.dtype:
             raise QKANError(
                 f"state is {state.dtype} and the parameters are {self.head.weight.dtype}; "
@@ -306,35 +289,19 @@ class FastWeightQKAN(nn.Module):
             right.unflatten(-1, (self.in_features, rank)),
         )
 
-    def _chunks(
-        self, run: Callable[..., tuple[Tensor, Tensor]], parts: tuple[Tensor, ...], before: Tensor
-    ) -> tuple[list[Tensor], Tensor]:
-        """The results of `run` for every chunk of `parts`, (b, t, …), and the last changes."""
-        steps = parts[0].shape[1]
-        chunk = self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
+    def _chunk_length(self, steps: int) -> int:
+        """Return how many of these steps are computed at once."""
         if self.final and self.rank is None:
             # of all steps only the mean of the features is needed
-            chunk = steps
-        # torch.func differentiates by itself and cannot recompute a chunk
-        plain = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
-        outs, again = [], steps > chunk and torch.is_grad_enabled() and plain
-        for part in zip(*(part.split(chunk, 1) for part in parts), strict=True):
-            if again:
-                out, before = checkpoint(
-                    run, *part, before, use_reentrant=False, preserve_rng_state=False
-                )  # fmt: skip
-            else:
-                out, before = run(*part, before)
-            outs.append(out)
-        return outs, before
+            return steps
+        return self.chunk or max(SHORTEST, math.ceil(math.sqrt(steps)))
 
     def _last(
         self, hidden: Tensor, kept: Tensor, written: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The changes after a chunk, (b, o, i, n), a weighted sum over its steps, twice."""
         with without_autocast(hidden):
-            after = F.pad(kept[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
-            weights = (after + written).exp()
+            weights = last_weights(kept, written)
             if self.rank is None:
                 # the head is linear, so it is enough to apply it to the mean of the features
                 changes = self._emitted((weights.unsqueeze(1) @ hidden).squeeze(1))
@@ -351,7 +318,7 @@ class FastWeightQKAN(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The outputs of a chunk of steps, (b, c, o), and the changes after its last step."""
         with without_autocast(hidden):
-            weights = _step_weights(kept, written)
+            weights = step_weights(kept, written)
             if self.rank is None:
                 changes = self._emitted(weights @ hidden)
             else:
@@ -388,9 +355,11 @@ class FastWeightQKAN(nn.Module):
         Raises:
             QKANError: The slow network is a module of your own.
         """
-        if not isinstance(self.slow, nn.Linear | HQKAN):
+        slow = self.slow
+        linear = type(slow) is nn.Linear and slow.bias is not None
+        if not linear and type(slow) is not HQKAN:
             raise QKANError(
-                f"The slow network is a {type(self.slow).__name__} of your own, which a file "
+                f"The slow network is a {type(slow).__name__} of your own, which a file "
                 "cannot describe; save the state_dict, and build the model again to load it."
             )
         names = ("in_features", "out_features", "hidden", "rank", "memory", "final", "batch_first")
@@ -398,18 +367,19 @@ class FastWeightQKAN(nn.Module):
             **{name: getattr(self, name) for name in (*names, "chunk")},
             "gate": "scalar" if self.kept is None else self.kept,
             "programs": [*self.fast.programs],
-            "slow": self.slow.config() if isinstance(self.slow, HQKAN) else None,
+            "slow": slow.config() if isinstance(slow, HQKAN) else None,
             "fast": self.fast.config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **factory: Any) -> FastWeightQKAN:
         """Build the module that `config` described; `factory` is device and dtype."""
-        sizes = {name: value for name, value in config.items() if name not in ("slow", "fast")}
+        apart = ("slow", "fast") if config["gate"] == "scalar" else ("slow", "fast", "memory")
+        sizes = {name: value for name, value in config.items() if name not in apart}
         module = cls(**sizes, device="meta")
         fast = FastLayer.from_config(config["fast"], **factory)
         assert isinstance(fast, FastLayer)
-        fast.programs = _check_programs(config["programs"], fast)
+        fast.programs = check_programs(config["programs"], fast)
         slow = config["slow"]
         if slow is None:
             made: nn.Module = nn.Linear(module.in_features, module.hidden, **factory)
@@ -422,7 +392,7 @@ class FastWeightQKAN(nn.Module):
     def extra_repr(self) -> str:
         """The sizes, and the options that differ from the default."""
         parts = [f"{self.in_features}, {self.out_features}, hidden={self.hidden}"]
-        plain = {"rank": None, "kept": None, "memory": 8.0, "final": False, "batch_first": False,
+        plain = {"rank": None, "kept": None, "memory": MEMORY, "final": False, "batch_first": False,
                  "chunk": None}  # fmt: skip
         for name, default in plain.items():
             if getattr(self, name) != default:
@@ -433,54 +403,21 @@ class FastWeightQKAN(nn.Module):
         return ", ".join(parts)
 
 
-def _step_weights(kept: Tensor, written: Tensor) -> Tensor:
-    """Return how much of the change of step s is left at step t, (b, t, s).
-
-    The weights are (1 − g_s)·g_{s+1}·…·g_t for s ≤ t. They are exact because only the logarithms of
-    those gates are added; a difference of two long sums would not be.
-
-    Args:
-        kept: (b, t) logarithms of the gates g.
-        written: (b, t) logarithms of 1 − g.
-    """
-    steps = kept.shape[1]
-    past = torch.ones(steps, steps, dtype=torch.bool, device=kept.device).tril()
-    gates = kept.unsqueeze(2).expand(-1, -1, steps).masked_fill(~past.tril(-1), 0.0)
-    exponents = gates.cumsum(1) + written.unsqueeze(1)
-    return exponents.masked_fill(~past, -math.inf).exp()
-
-
 def _check_gate(gate: str | float) -> float | None:
     """Return a constant gate as a number, and None for one that depends on the features."""
     if isinstance(gate, str):
         check_choice("gate", gate, ["scalar"], "Or a number below 1.")
         return None
-    if isinstance(gate, bool) or not isinstance(gate, int | float) or not 0 <= gate < 1:
+    kept = as_number(gate)
+    if not 0 <= kept < 1:
         raise QKANError(f"gate={gate!r}; wanted 'scalar', or a number of 0 or more and below 1.")
-    return float(gate)
+    return kept
 
 
 def _check_memory(memory: float) -> float:
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory >= 1:
+    steps = as_number(memory)
+    if not steps >= 1:
         raise QKANError(f"memory={memory!r}; wanted a number of steps, 1 or more.")
-    if math.isinf(memory):
+    if math.isinf(steps):
         raise QKANError("memory=inf: such a gate cannot learn; pass a finite number of steps.")
-    return float(memory)
-
-
-def _check_programs(programs: str | Sequence[str], fast: FastLayer) -> tuple[str, ...]:
-    """Return the names of the changed parameters in the order of `PROGRAMS`."""
-    asked = [programs] if isinstance(programs, str) else [*programs]
-    for name in asked:
-        check_choice("programs", name, PROGRAMS)
-    if not asked or len({*asked}) < len(asked):
-        raise QKANError(f"programs={programs!r}; wanted some of {', '.join(PROGRAMS)}, each once.")
-    if "scale" in asked and fast.fixed_scale is not None:
-        raise QKANError(
-            f"programs: encoding={fast.encoding!r} fixes the scales; leave 'scale' out, or pass "
-            "encoding='trainable'."
-        )
-    chosen = tuple(name for name in PROGRAMS if name in asked)
-    if "theta" in chosen and not fast.circuit.num_theta:
-        raise QKANError("programs: the circuit has no theta; leave 'theta' out.")
-    return chosen
+    return steps

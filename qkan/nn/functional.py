@@ -263,14 +263,20 @@ def _check(
     rows, edges = theta.shape[:-1], weight.shape[-2:]
     if (
         weight.ndim == 2
+        and len(rows) <= 2
         and (rows == edges or (len(rows) == 1 and rows[0] <= edges[-1]))
         and theta.shape[-1] == k
         and scale.shape == shift.shape == (*rows, u)
     ):
         return False
     samples = x.shape[:-1]
-    last = ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ()))
-    if all(t.shape in ((*edges, *n), (*samples, *edges, *n)) for t, n in last):
+    # numbers of dimensions first: tuples of unequal length would be compared element by element,
+    # and an exporter take a batch as large as the outputs for a size that never changes
+    for t, n in ((theta, (k,)), (scale, (u,)), (shift, (u,)), (weight, ())):
+        own = (*edges, *n) if t.ndim == 2 + len(n) else (*samples, *edges, *n)
+        if t.shape != own:
+            break
+    else:
         return True
     raise QKANError(
         f"theta {tuple(theta.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, "

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qkan._options import check_choice, check_group, check_one_observable
-from qkan.circuits import Circuit, did_you_mean, from_json, to_json
+from qkan._options import check_choice, check_group, check_known, check_one_observable
+from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators.recurrent import GATES, Cell, Steps, base_gates, plain, recurrence
@@ -48,12 +48,9 @@ def gru_gates(z: Tensor) -> Tensor:
 _BASES = {"LSTM": lstm_gates, "GRU": gru_gates}
 
 
-def check_options(options: dict[str, Any]) -> None:
-    """Raise a TypeError for an unknown option, and `QKANError` for an unknown kind of gates."""
-    known = GateOptions.__annotations__
-    for name in options:
-        if name not in known:
-            raise TypeError(f"Unknown option {name!r}. {did_you_mean(name, known)}")
+def check_options(options: dict[str, Any], of: type | None = None) -> None:
+    """Raise a TypeError for an option unknown to a class, `QKANError` for a kind of gates."""
+    check_known(options, GateOptions.__annotations__, of)
     check_choice("gate", options.get("gate", KINDS[0]), KINDS)
 
 
@@ -75,7 +72,7 @@ def gate_of(
         rest.setdefault("reps", 1)
     group = options.get("group")
     if options.get("gate", KINDS[0]) == "daruan":
-        each = check_group(group, hidden) or 1
+        each = check_group(group, hidden, "hidden_size") or 1
         return DARUAN(count * hidden, group=count * each, base=_BASES[kind], **rest, **factory)
     layer = QKANLayer(
         inputs + hidden, count * hidden, group=group, base=None, bias=False, **rest, **factory
@@ -155,7 +152,8 @@ class Direction:
         terms = self._terms()
         if terms is not None:
             found = recurrence(self.cell, z, h, c, terms, steps)
-        elif isinstance(gate, QKANLayer):
+        elif getattr(gate, "in_features", None) is not None:
+            # a QKANLayer, or what `fold` makes of one; an activation has none
 
             def added(first: int, last: int, state: Tensor) -> Tensor:
                 part: Tensor = gate(torch.cat([x[first:last], state.to(x.dtype)], -1))

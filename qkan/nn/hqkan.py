@@ -87,7 +87,7 @@ class HQKAN(nn.Module):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        reject_unknown(options)
+        reject_unknown(options, HQKAN)
         check_layer_options("HQKAN", options)
         options.setdefault("encoding", "linear")
         check_size("in_features", in_features)

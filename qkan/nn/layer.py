@@ -15,6 +15,7 @@ from qkan._options import (
     check_choice,
     check_encoding,
     check_group,
+    check_known,
     check_one_observable,
     check_size,
     circuit_of,
@@ -22,7 +23,7 @@ from qkan._options import (
     observed,
     scale_of,
 )
-from qkan.circuits import Circuit, did_you_mean, from_json, to_json
+from qkan.circuits import Circuit, from_json, to_json
 from qkan.circuits.ansatz import Builder
 from qkan.errors import QKANError
 from qkan.simulators import engines
@@ -153,7 +154,7 @@ class QKANLayer(nn.Module):
         **unknown: object,
     ) -> None:
         super().__init__()
-        reject_unknown(unknown)
+        reject_unknown(unknown, QKANLayer)
         check_choice("base", base, [*BASES, None])
         check_choice("readout", readout, READOUTS)
         check_choice("engine", engine, ["auto", *engines()])
@@ -400,9 +401,6 @@ def effective_parameters(model: nn.Module) -> int:
     return total
 
 
-def reject_unknown(options: Mapping[str, object]) -> None:
-    """Raise a TypeError for the first option that no layer has, with the nearest name."""
-    for name in options:
-        if name not in LayerOptions.__annotations__:
-            hint = did_you_mean(name, LayerOptions.__annotations__)
-            raise TypeError(f"Unknown option {name!r}. {hint}")
+def reject_unknown(options: Mapping[str, object], of: type) -> None:
+    """Raise a TypeError for the first option that neither layers nor that class have."""
+    check_known(options, LayerOptions.__annotations__, of)

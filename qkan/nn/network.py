@@ -176,7 +176,7 @@ class QKAN(LayerRow[QKANLayer]):
         input_range: tuple[float, float] | None = None,
         **options: Unpack[LayerOptions],
     ) -> None:
-        reject_unknown(options)
+        reject_unknown(options, QKAN)
         check_layer_options("QKAN", options)
         super().__init__([QKANLayer(i, o, **options) for i, o in layer_sizes(widths)], input_range)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkan._options import as_number
 from qkan.errors import QKANError
 
 from .activation import DARUAN
@@ -44,6 +45,9 @@ def param_groups(
     Returns:
         Groups for any torch optimizer; an empty one is left out.
 
+    Raises:
+        QKANError: No module, or a rate that cannot be right.
+
     Example:
         >>> import torch
         >>> from qkan import QKANLayer
@@ -52,8 +56,12 @@ def param_groups(
         [(0.1, 2), (0.0, 4)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    number = isinstance(angle_lr, int | float) and not isinstance(angle_lr, bool)
-    if angle_lr is not None and not (number and math.isfinite(angle_lr) and angle_lr > 0):
+    if not isinstance(model, nn.Module):
+        raise QKANError(f"param_groups: the model is a {type(model).__name__}; pass a module.")
+    for name, rate in (("lr", lr), ("weight_decay", weight_decay)):
+        if not 0 <= as_number(rate) < math.inf:
+            raise QKANError(f"{name}={rate!r}; wanted a finite number, 0 or more.")
+    if angle_lr is not None and not 0 < as_number(angle_lr) < math.inf:
         raise QKANError(f"angle_lr={angle_lr!r}; wanted a finite number above 0, or None.")
     spared = {id(leaf): module for module in model.modules() for leaf in _spared(module)}
     decayed: list[nn.Parameter] = []

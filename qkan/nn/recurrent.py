@@ -67,7 +67,7 @@ class _Recurrent(nn.RNNBase):
         **options: Unpack[GateOptions],
     ) -> None:
         name = type(self).__name__
-        check_options({**options})
+        check_options({**options}, type(self))
         if proj_size != 0:
             raise QKANError(
                 f"{name}: proj_size={proj_size!r}, but projections of the state are not available; "
@@ -242,6 +242,7 @@ class _Recurrent(nn.RNNBase):
                 f"{cls.__name__}.from_torch: wanted a torch.nn.{wanted.__name__}, got a "
                 f"{type(module).__name__}."
             )
+        check_options({**options})
         weight: Any = module.weight_ih_l0
         made = cls(
             module.input_size, module.hidden_size, module.num_layers, module.bias,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from qkan._options import factory_of
+from qkan._options import check_size, factory_of
 from qkan.errors import QKANError
 from qkan.simulators import autocast_dtype, is_tracing
 from qkan.simulators.recurrent import GATES, Steps
@@ -39,8 +39,9 @@ class _Cell(nn.RNNCellBase):
         dtype: torch.dtype | None = None,
         **options: Unpack[GateOptions],
     ) -> None:
-        check_options({**options})
+        check_options({**options}, type(self))
         factory = factory_of(device, dtype)
+        hidden_size = check_size("hidden_size", hidden_size)
         super().__init__(input_size, hidden_size, bias, num_chunks=GATES[self.kind], **factory)
         self._options: dict[str, Any] = {**options}
         # the weights first, so that a seed gives those of torch's cell
@@ -229,6 +230,11 @@ def check_states(
             raise QKANError(
                 f"{name}: the state {letter} has shape {tuple(state.shape)}; for this input it "
                 f"must have the shape {wanted}."
+            )
+        if state.device != x.device:
+            raise QKANError(
+                f"{name}: the state {letter} is on {state.device} and the input on {x.device}; use "
+                f"{letter}.to({str(x.device)!r})."
             )
         if state.dtype != x.dtype and autocast_dtype(x.device.type) is None:
             raise QKANError(

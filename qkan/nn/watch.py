@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qkan.errors import QKANError
 
-from .fast_weights import FastLayer
+from .fast_layer import FastLayer
 from .layer import QKANLayer
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qkan._habits import guided
+from qkan._options import as_number
 from qkan.errors import QKANError
 from qkan.interpret.edges import bias_of, check_single, edge_outputs, layers_by_name
 from qkan.interpret.importance import Chain, chains, importance
@@ -82,7 +83,7 @@ def prune(
         [3, 2, 1]
     """
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if not 0 <= as_number(value) < math.inf:
             raise QKANError(f"prune: {name}={value!r}; wanted a finite number, 0 or more.")
     layers_by_name(unwrapped(model), "prune")
     check_single(model, "prune")

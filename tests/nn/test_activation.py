@@ -145,13 +145,19 @@ def test_an_ensemble_of_parameters_through_vmap() -> None:
     ("make", "said"),
     [
         (lambda: DARUAN(4, base="gelou"), "Did you mean 'gelu'"),
-        (lambda: DARUAN(4, base=3), "a module, a function"),
+        (lambda: DARUAN(4, base=3), "a function from a tensor"),
         (lambda: DARUAN(None, group=3), "pass features, or group=1"),
         (lambda: DARUAN(4, group=5), "group"),
         (lambda: DARUAN(4, amplitude=float("nan")), "finite number"),
         (lambda: DARUAN(4)(torch.zeros(3)), "4"),
         (lambda: DARUAN(4)(torch.zeros(4, dtype=torch.int64)), "real floats"),
         (lambda: DARUAN.from_config(DARUAN(4, base=nn.Softplus()).config()), "Softplus"),
+        (lambda: DARUAN(4, base=nn.Softplus), r"a module such as torch\.nn\.Softplus\(\)"),
+        (lambda: DARUAN(4, base=lambda x: x[..., :1])(torch.zeros(2, 4)), r"to \(2, 1\)"),
+        (lambda: DARUAN(4, base=lambda x: (x, x))(torch.zeros(2, 4)), "to tuple"),
+        (lambda: DARUAN(4, base=nn.GLU())(torch.zeros(2, 4)), "GLU maps"),
+        (lambda: DARUAN(4, base=lambda x: x.relu_())(torch.zeros(2, 4)), "in place"),
+        (lambda: DARUAN(4, group=5), "features=4"),
     ],
 )
 def test_what_cannot_be_right_is_said(make: Any, said: str) -> None:
@@ -196,7 +202,23 @@ def test_what_has_no_rate_of_angles_says_so() -> None:
         fit(model, data, optimizer=torch.optim.SGD(model.parameters()), angle_lr=0.1, steps=1)
 
 
-@pytest.mark.parametrize("base", [nn.ReLU(inplace=True), torch.relu_])
+@pytest.mark.parametrize("option", ["start", "readout", "bias", "activation", "aplitude"])
+def test_options_of_layers_that_an_activation_lacks_are_refused(option: str) -> None:
+    with pytest.raises(TypeError, match=f"Unknown option '{option}'.* amplitude, .*features"):
+        DARUAN(4, **{option: True})
+
+
+@pytest.mark.parametrize("base", [torch.sin, F.relu_, nn.Sequential(nn.ReLU(inplace=True))])
+def test_a_function_as_its_base_compiles_as_one_graph(base: Any) -> None:
+    x, activation = inputs(5, 20).float(), drawn(base=base).float()
+    found = torch.compile(activation, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(found, activation(x))
+    assert torch.equal(x, inputs(5, 20).float())
+
+
+@pytest.mark.parametrize(
+    "base", [nn.ReLU(inplace=True), torch.relu_, nn.Sequential(nn.ReLU(inplace=True))]
+)
 def test_a_base_that_works_in_place_leaves_the_input_to_the_circuit(base: Any) -> None:
     x = inputs(5, 20)
     activation, wanted = drawn(base=base), drawn(base=nn.ReLU())

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from compare import assert_close
@@ -26,11 +27,14 @@ from qkan import (
     load,
     noisy,
     param_groups,
+    plot,
     prune,
     save,
     sparse_loss,
+    symbolic,
 )
 from qkan.circuits import DeviceNoise, PulseNoise
+from qkan.nn.fast_layer import FastLayer
 
 DOUBLE = torch.float64
 PULSE = PulseNoise(1.0, 1.0, 0.0)
@@ -312,6 +316,39 @@ class First(nn.Module):
         return out
 
 
+@pytest.mark.parametrize("slow", [nn.Linear(3, 16), HQKAN(3, 16)], ids=["linear", "hqkan"])
+def test_a_slow_network_of_ones_own_keeps_its_values(slow: nn.Module) -> None:
+    before = copy.deepcopy(slow.state_dict())
+    layer = FastWeightQKAN(3, 2, slow=slow)
+    layer.reset_parameters()
+    for name, value in layer.slow.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert FastWeightQKAN(3, 2, gate=np.float32(0.5)).kept == 0.5
+    layer = FastWeightQKAN(3, 2, memory=np.float32(4))
+    assert layer.memory == 4
+    groups = param_groups(layer, 1e-3, angle_lr=np.float32(0.5))
+    assert [group["lr"] for group in groups] == [1e-3, 1e-3, 0.5]
+
+
+def test_a_pickle_finds_the_fast_layer_where_it_was() -> None:
+    assert pickle.loads(b"cqkan.nn.fast_weights\nFastLayer\n.") is FastLayer
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_an_exported_last_step_takes_any_batch_and_length(rank: int | None) -> None:
+    # as many samples as outputs must not be taken for the same number
+    layer = module(final=True, batch_first=True, rank=rank).eval()
+    sizes = {0: torch.export.Dim("b")} | ({1: torch.export.Dim("t", min=3)} if rank is None else {})
+    x = sequence(2, 40)
+    exported = torch.export.export(layer, (x,), dynamic_shapes=(sizes,)).module()
+    x = sequence(5, 40) if rank else sequence(5, 23)
+    for found, wanted in zip(exported(x), layer(x), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 def test_an_exported_program_takes_any_batch() -> None:
     layer, x = module(batch_first=True), sequence(20).transpose(0, 1)
     dynamic = ({0: torch.export.Dim("b", min=2)},)
@@ -413,6 +450,11 @@ def test_features_and_changes_begin_at_a_known_size() -> None:
         assert 0.2 < size < 1.2, options
 
 
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
 class Wide(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -448,6 +490,20 @@ WRONG: dict[str, tuple[Any, str]] = {
     "group": (lambda: FastWeightQKAN(3, 2, group=1), "group"),
     "outputs": (lambda: FastWeightQKAN(3, 0), "out_features=0"),
     "saved": (lambda: FastWeightQKAN(3, 2, slow=Wide(), hidden=3).config(), "of your own"),
+    "saved without bias": (
+        lambda: FastWeightQKAN(3, 2, slow=nn.Linear(3, 16, bias=False)).config(), "of your own",
+    ),
+    "saved subclass": (lambda: FastWeightQKAN(3, 2, slow=Doubled(3, 16)).config(), "Doubled"),
+    "recurrent slow": (
+        lambda: FastWeightQKAN(3, 2, slow=nn.LSTM(3, 16))(torch.zeros(2, 2, 3)), "returned tuple",
+    ),
+    "programs of none": (lambda: FastWeightQKAN(3, 2, programs=None), "one or more of theta"),
+    "memory of a constant": (lambda: FastWeightQKAN(3, 2, gate=0.5, memory=3), "never changes"),
+    "state elsewhere": (
+        lambda: LAYER(sequence(2), torch.zeros(5, 2, 3, 8, dtype=DOUBLE, device="meta")), "on meta",
+    ),
+    "read alone": (lambda: plot(LAYER.fast, torch.zeros(4, 3)), "other angles for every sample"),
+    "written out": (lambda: symbolic(LAYER, torch.zeros(4, 3)), "other angles for every sample"),
 }  # fmt: skip
 
 
@@ -459,6 +515,8 @@ def test_what_cannot_be_right_is_refused_with_a_reason(case: str) -> None:
 
 
 def test_an_unknown_option_is_named() -> None:
-    with pytest.raises(TypeError, match="Unknown option 'hiden'"):
+    with pytest.raises(TypeError, match=r"Unknown option 'hiden'\. Did you mean 'hidden'"):
         FastWeightQKAN(1, 1, hiden=2)
+    with pytest.raises(TypeError, match="Did you mean 'batch_first'"):
+        FastWeightQKAN(1, 1, batchfirst=True)
     assert isinstance(FastWeightQKAN(3, 2, slow="qkan").slow, HQKAN)

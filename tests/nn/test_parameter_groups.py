@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from qkan import KAN, QKAN, QKANLayer, param_groups
+from qkan import KAN, QKAN, QKANError, QKANLayer, param_groups
 
 
 def test_param_groups_spare_angles_biases_and_norms() -> None:
@@ -70,3 +71,19 @@ def test_param_groups_spare_the_angles_of_circuits_among_other_edge_functions() 
     kept = [name for name, p in model.named_parameters() if id(p) not in decayed]
     angles = [f"layers.0.coefficients.0.{name}" for name in ("theta", "scale", "shift")]
     assert sorted(kept) == sorted([*angles, "layers.0.bias"])
+
+
+@pytest.mark.parametrize(
+    ("model", "rates", "said"),
+    [
+        (QKANLayer(3, 2).parameters(), (1e-3,), "the model is a generator; pass a module"),
+        (QKANLayer(3, 2), (None,), "lr=None: a finite number"),
+        (QKANLayer(3, 2), ("1e-3",), "lr='1e-3'"),
+        (QKANLayer(3, 2), (float("nan"),), "lr=nan"),
+        (QKANLayer(3, 2), (1e-3, -0.1), "weight_decay=-0.1"),
+        (QKANLayer(3, 2), (1e-3, None), "weight_decay=None"),
+    ],
+)
+def test_rates_that_cannot_be_right_are_named(model: Any, rates: Any, said: str) -> None:
+    with pytest.raises(QKANError, match=said):
+        param_groups(model, *rates)

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.utils.checkpoint
@@ -29,8 +30,10 @@ from qkan import (
     fold,
     load,
     param_groups,
+    plot,
     replace_activation,
     save,
+    symbolic,
 )
 from qkan.circuits import RX, RZ, Circuit, Encoding, H, Theta
 
@@ -428,6 +431,8 @@ BAD: list[tuple[Any, str]] = [
     (lambda n, x: n(x, tuple(z.double() for z in zeros(1, 4, 5))), "state h is torch.float64"),
     (lambda n, x: n(PackedSequence(x[0], torch.tensor([1, 3]))), "must not grow"),
     (lambda n, x: n(x, tuple(z + torch.nan for z in zeros(1, 4, 5))), "given state h"),
+    (lambda n, x: n(x, tuple(z.to("meta") for z in zeros(1, 4, 5))), "state h is on meta"),
+    (lambda n, x: plot(n, x), r"the DARUAN inside it, model.get_submodule\('gates.l0'\)"),
 ]
 
 
@@ -443,6 +448,8 @@ def test_bad_input_is_named(number: int) -> None:
     ({"gate": "quan"}, QKANError, "Did you mean 'qkan'"),
     ({"group": 9}, QKANError, "group=9"),
     ({"gruop": 1}, TypeError, "Did you mean 'group'"),
+    ({"batchfirst": True}, TypeError, "Did you mean 'batch_first'"),
+    ({"group": 9}, QKANError, "hidden_size=5"),
     ({"num_layers": 0}, ValueError, "num_layers"),
     ({"hidden_size": 0}, ValueError, "hidden_size"),
     ({"dropout": 2.0}, ValueError, "dropout"),
@@ -453,6 +460,37 @@ def test_bad_options_are_named(options: Any, error: Any, said: str) -> None:
     for network in (QKANLSTM, QKANGRU):
         with pytest.raises(error, match=said):
             network(**{"input_size": 3, "hidden_size": 5, **options})
+
+
+def test_options_beside_a_module_of_torch_are_those_of_gates() -> None:
+    with pytest.raises(TypeError, match=r"'bidirectional'\. Known: ansatz, encoding"):
+        QKANLSTM.from_torch(nn.LSTM(3, 5), bidirectional=True)
+
+
+@pytest.mark.parametrize("size", [0, 4.0])
+def test_the_state_of_a_cell_has_a_size(size: Any) -> None:
+    with pytest.raises(QKANError, match="hidden_size="):
+        QKANLSTMCell(3, size)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_folded_layers_in_gates_compute_what_they_did(kind: str) -> None:
+    options: Any = {"gate": "qkan", "encoding": "linear", "dtype": DOUBLE}
+    network = learnt(NETWORKS[kind][0](3, 5, bidirectional=True, **options))
+    assert_same(fold(network)(inputs(6, 4, 3)), network(inputs(6, 4, 3)))
+    cell = learnt(CELLS[kind][0](3, 5, **options))
+    assert_same(fold(cell)(inputs(4, 3)), cell(inputs(4, 3)))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gates_have_formulas(kind: str) -> None:
+    gate = learnt(NETWORKS[kind][0](3, 4, group=2)).gates["l0"]
+    formula = symbolic(gate, inputs(9, gate.features))
+    assert formula.error < 1e-9
+    grid = np.linspace(-2, 2, 7)[:, None]
+    wanted = gate.double()(torch.from_numpy(grid).expand(-1, gate.features))
+    each = gate.features // gate.group
+    np.testing.assert_allclose(formula(grid), wanted[:, ::each].detach().numpy(), atol=1e-9)
 
 
 def test_a_number_that_is_none_is_found_where_it_entered() -> None:
