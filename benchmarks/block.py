@@ -9,10 +9,10 @@ the HQKAN. They are three functions: what a block costs is measured here, what i
 Forward is without gradients; a step is forward, backward and AdamW. Each is measured eager and
 compiled by inductor, which must first give the same outputs and gradients; then all take turns.
 
-A case is a number of latent nodes: "block 10" is one block alone, "row 10" are twelve of them, each
+A case is a number of latent nodes: "block 10" is one block alone, "row 10" are six of them, each
 behind a LayerNorm and beside its residual, and compiled as one. A call of something compiled costs
 a certain time of its own, whatever is in it: its guards are checked, and its forward and backward
-pass are called by Python. One block of a few milliseconds shows that time, and twelve share it.
+pass are called by Python. One block of a few milliseconds shows that time, and six share it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from qkan import HQKAN, effective_parameters, param_groups
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTH, TOKENS, LAYERS = 768, (8, 128), 12
+WIDTH, TOKENS, LAYERS = 768, (8, 128), 6
 CASES = ("block 10", "block 64", "row 10", "row 64")
 AGREE = 1e-4
 """Largest difference of a compiled form from the eager one, over the largest value."""

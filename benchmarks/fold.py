@@ -60,7 +60,11 @@ def main() -> None:
         for encoding in arguments.encodings
         for latent in arguments.latent
     }
-    makers |= {f"experts of {latent} nodes": banks(latent) for latent in experts}
+    makers |= {
+        f"experts of {latent} nodes, {encoding}": banks(latent, encoding)
+        for encoding in arguments.encodings
+        for latent in experts
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for name, forms in makers.items():
         for rows in arguments.rows:
@@ -100,7 +104,8 @@ def called(
 def layers(latent: int, encoding: str) -> Callable[[int], dict[str, Callable[[], Tensor]]]:
     """The forms of the QKAN in an HQKAN, for a number of rows."""
     generator = torch.Generator().manual_seed(0)
-    block = HQKAN(WIDTH, latent=latent, encoding=encoding, generator=generator)  # type: ignore[arg-type]
+    options: Any = {"latent": latent, "encoding": encoding, "generator": generator}
+    block = HQKAN(WIDTH, **options)
     qkan = block.qkan.eval().requires_grad_(False)
     forms: dict[str, nn.Module] = {"unfolded": qkan, "folded": fold(qkan)}
     forms["product"] = FoldedLayer(qkan.layers[0])  # type: ignore[arg-type]
@@ -111,10 +116,11 @@ def layers(latent: int, encoding: str) -> Callable[[int], dict[str, Callable[[],
     return calls
 
 
-def banks(latent: int) -> Callable[[int], dict[str, Callable[[], Tensor]]]:
+def banks(latent: int, encoding: str) -> Callable[[int], dict[str, Callable[[], Tensor]]]:
     """The forms of a bank of experts, for a number of rows."""
     generator = torch.Generator().manual_seed(0)
-    each = [HQKAN(WIDTH, latent=latent, generator=generator) for _ in range(EXPERTS)]
+    options: Any = {"latent": latent, "encoding": encoding, "generator": generator}
+    each = [HQKAN(WIDTH, **options) for _ in range(EXPERTS)]
     bank = QKANExperts(each).eval().requires_grad_(False)
     forms = {"unfolded": bank, "folded": fold(bank)}
 

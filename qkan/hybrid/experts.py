@@ -96,7 +96,7 @@ class QKANExperts(nn.ModuleList):
 def _signature(layer: nn.Module) -> tuple[object, ...] | None:
     """What a layer shares with those it can be computed together with; None if it cannot."""
     if isinstance(layer, FoldedLayer) and not is_hooked(layer):
-        if layer.curves is not None or layer.unfolded is not None:
+        if layer.curves is not None:
             return None
         return layer.base, layer.product.shape, len(layer.frequencies)
     if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:
