@@ -60,6 +60,7 @@ bench: $(STAMP)  ## every engine against its peers, each in an environment of it
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/limit.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/fold.py
 	$(BIN)/python benchmarks/block.py
 	$(BIN)/python benchmarks/cells.py
 	$(BIN)/python benchmarks/report.py

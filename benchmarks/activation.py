@@ -16,10 +16,10 @@ from typing import Any
 
 import machine
 import torch
-from block import Measure, measure
+from block import Measure
 from process import THREADS
 from run import compact
-from samples import ratio, summary
+from samples import measure, ratio, summary
 from torch import Tensor, nn
 
 from qkan import DARUAN, QKANLayer
@@ -43,7 +43,8 @@ def main() -> None:
     if arguments.only:
         blocks = {n: b for n, b in blocks.items() if n in (REFERENCE, *arguments.only)}
     x = torch.randn(BATCH, WIDTH, generator=torch.Generator().manual_seed(1))
-    rounds = measure({name: step(block, x) for name, block in blocks.items()}, arguments)
+    calls = {name: step(block, x) for name, block in blocks.items()}
+    rounds = measure(calls, arguments.rounds, arguments.seconds)
     steps: dict[str, Any] = {}
     for name, turns in rounds.items():
         found, times = summary(turns), ratio(turns, rounds[REFERENCE])

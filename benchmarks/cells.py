@@ -12,7 +12,6 @@ computes an LSTM by oneDNN as one operator, and a GRU step by step.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import machine
 import torch
 from process import THREADS
 from run import compact
-from samples import Rounds, calls_for, ratio, summary
+from samples import Rounds, measure, ratio, summary
 from torch import Tensor, nn
 
 import qkan
@@ -66,7 +65,8 @@ def main() -> None:
             learning.get_submodule("gates.l0" if is_long else "gates").amplitude, std=0.1
         )  # type: ignore[arg-type]
         calls = {"ours": step(learning, x), "torch": step(classical, x)}
-        record["measures"][name] = measure(calls, arguments)
+        rounds = measure(calls, arguments.rounds, arguments.seconds)
+        record["measures"][name] = rounds
     record["load_average"] = machine.load()["average"]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(compact(record))
@@ -104,25 +104,6 @@ def step(module: nn.Module, x: Tensor) -> Measure:
         tensors(module(x.detach().requires_grad_()))[0].backward(slope)
 
     return call
-
-
-def measure(calls: dict[str, Measure], options: argparse.Namespace) -> dict[str, list[list[float]]]:
-    """Seconds of single calls, turn by turn."""
-    counts = {}
-    for name, call in calls.items():
-        times = sorted(_time(call) for _ in range(20))
-        counts[name] = calls_for(options.seconds, times[len(times) // 2])
-    found: dict[str, list[list[float]]] = {name: [] for name in calls}
-    for _ in range(options.rounds):
-        for name, call in calls.items():
-            found[name].append([_time(call) for _ in range(counts[name])])
-    return found
-
-
-def _time(call: Measure) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def report(name: str, rounds: dict[str, Rounds]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import machine
 import torch
 from process import THREADS
 from run import compact
-from samples import calls_for, ratio, summary
+from samples import measure, ratio, summary
 from torch import Tensor, nn
 
 from qkan import HQKAN, QKANLayer, fold
@@ -49,7 +49,8 @@ def main() -> None:
         "parameters": {name: _numbers(form) for name, form in forms.items()},
         "errors": check(forms, x),
     }  # fmt: skip
-    rounds = measure(forms, x, arguments.rounds, arguments.seconds)
+    calls = {name: call_of(form, x) for name, form in forms.items()}
+    rounds = measure(calls, arguments.rounds, arguments.seconds)
     record["rounds"] = rounds
     record["load_average"] = machine.load()["average"]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,30 +100,16 @@ def check(forms: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
     return errors
 
 
-@torch.inference_mode()
-def measure(
-    forms: dict[str, nn.Module], x: Tensor, rounds: int, seconds: float
-) -> dict[str, list[list[float]]]:
-    """Seconds of single calls, turn by turn."""
-    calls = {}
-    for name, form in forms.items():
-        times = [_time(form, x) for _ in range(20)]
-        calls[name] = calls_for(seconds, sorted(times)[len(times) // 2])
-    found: dict[str, list[list[float]]] = {name: [] for name in forms}
-    for _ in range(rounds):
-        for name, form in forms.items():
-            found[name].append([_time(form, x) for _ in range(calls[name])])
-    return found
+def call_of(form: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A token through a form, until it is there."""
 
+    def call() -> None:
+        with torch.inference_mode():
+            form(x)
+        if x.is_cuda:
+            torch.cuda.synchronize()
 
-def _time(form: nn.Module, x: Tensor) -> float:
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    form(x)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return call
 
 
 def _numbers(form: nn.Module) -> int:

@@ -11,7 +11,7 @@ from samples import Ratio, Rounds, Summary, ratio, summary
 
 OTHERS = (
     "first_step.json", "limit.json", "gpu.json", "decode.json", "block.json", "activation.json",
-    "cells.json", "wide.json",
+    "cells.json", "fold.json", "wide.json",
 )  # fmt: skip
 """Files in the results' folder that are no run of `run.py`."""
 PEER = "qkan "

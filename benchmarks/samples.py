@@ -1,4 +1,4 @@
-"""Statistics of interleaved samples: rounds of seconds a candidate, and ratios by pairs of rounds.
+"""Interleaved samples: rounds of seconds a candidate, and ratios by pairs of rounds.
 
 A round is one turn of a candidate; round n of all candidates is close in time, so that what
 disturbs the machine for longer than a round disturbs both sides of a ratio.
@@ -6,7 +6,8 @@ disturbs the machine for longer than a round disturbs both sides of a ratio.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,37 @@ def ratio(slow: Rounds, fast: Rounds) -> Ratio:
     pairs = [float(np.median(a) / np.median(b)) for a, b in zip(slow, fast, strict=True)]
     quiet = summary(slow).quiet / summary(fast).quiet
     return Ratio(float(np.median(pairs)), min(pairs), max(pairs), quiet, len(pairs))
+
+
+def measure(
+    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float
+) -> dict[str, list[list[float]]]:
+    """Seconds of single calls, turn by turn: in each round every candidate has one turn.
+
+    Args:
+        calls: The candidates. A call returns when its work is done, also where a GPU does it.
+        rounds: How many turns each has.
+        seconds: How long a turn is, about; it has one call at least.
+
+    Returns:
+        Of each candidate a list of rounds, and of each round the seconds of its calls.
+    """
+    counts = {}
+    for name, call in calls.items():
+        # the first calls are slower
+        times = sorted(_time(call) for _ in range(8))
+        counts[name] = calls_for(seconds, times[len(times) // 2])
+    found: dict[str, list[list[float]]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append([_time(call) for _ in range(counts[name])])
+    return found
+
+
+def _time(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def calls_for(seconds: float, one: float, most: int = 400) -> int:

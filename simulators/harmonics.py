@@ -11,7 +11,7 @@ from torch import Tensor
 from .cpu.compiled import DTYPES, INSTALLED
 
 _CHUNK_BYTES = 6 << 20
-_FEWEST = 1 << 16
+_FEWEST = 1 << 14
 """The number of inputs times multiples below which plain operators are as fast."""
 
 

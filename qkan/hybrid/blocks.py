@@ -95,6 +95,12 @@ BLOCK_KINDS = (
     BlockKind(("linear_fc1",), "linear_fc2"),  # the vision towers of Qwen's models
     BlockKind(("fc_1", "fc_2"), "proj"),  # litgpt with a gate
     BlockKind(("fc",), "proj"),  # litgpt without a gate
+    # x-transformers, with or without a gate and a norm between; it scales what the block returns
+    *(
+        BlockKind((f"ff.0.{first}",), f"ff.{last}", slot="ff")
+        for first in ("0", "proj")
+        for last in (2, 3)
+    ),
     BlockKind(("wi_0", "wi_1"), "wo"),  # T5 with a gate
     BlockKind(("wi",), "wo"),  # T5 without a gate
     # BLOOM and MPT, whose blocks take the residual as an argument and add it

@@ -96,7 +96,7 @@ class QKANExperts(nn.ModuleList):
 def _signature(layer: nn.Module) -> tuple[object, ...] | None:
     """The properties that layers computed together must share; None for a layer that cannot be."""
     if isinstance(layer, FoldedLayer) and not is_hooked(layer):
-        if layer.curves is not None or layer.unfolded is not None:
+        if layer.curves is not None:
             return None
         return layer.base, layer.product.shape, len(layer.frequencies)
     if not isinstance(layer, QKANLayer) or layer.engine != "auto" or layer.group is not None:

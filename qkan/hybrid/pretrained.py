@@ -141,18 +141,25 @@ def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.M
             raise
 
 
+def check_blocks(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
+    """Raise if weights of the new modules are missing, superfluous or of another shape."""
+    wrong, own = _misfits(info), _own(model)
+    around = getattr(model, "base_model_prefix", "") + "."  # of the model that was saved
+    inside = {
+        what: [key for key in keys if key.removeprefix(around).startswith(own)]
+        for what, keys in wrong.items()
+    }
+    if any(inside.values()):
+        raise _unfit(path, model, {what: keys for what, keys in inside.items() if keys})
+
+
 def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
     """Raise if weights do not fit; warn if they do not because the class is another one."""
-    wrong = {what: sorted(map(str, names)) for what, names in info.items() if names}
-    name = type(model).__name__
-    own = tuple(f"{resolved(model, block)}." for block in model.config.qkan["modules"])
-    lacking = [key for key in wrong.get("missing_keys", ()) if key.startswith(own)]
-    elsewhere = wrong.keys() <= {"missing_keys", "unexpected_keys"} and not lacking
+    check_blocks(path, model, info)
+    wrong, name = _misfits(info), type(model).__name__
+    elsewhere = wrong.keys() <= {"missing_keys", "unexpected_keys"}
     if wrong and (name in (model.config.architectures or [name]) or not elsewhere):
-        raise QKANError(
-            f"from_pretrained: the weights in {path} do not fit the {name} that its config.json "
-            f"describes. Found {wrong}. {_advice(own, lacking, wrong)}"
-        )
+        raise _unfit(path, model, wrong)
     if wrong:
         parts = {"missing_keys": "start anew", "unexpected_keys": "were left out"}
         found = "; ".join(f"{', '.join(keys)} {parts[what]}" for what, keys in wrong.items())
@@ -163,16 +170,51 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
         )
 
 
-def _advice(own: tuple[str, ...], lacking: list[str], wrong: dict[str, list[str]]) -> str:
+def _misfits(info: dict[str, Any]) -> dict[str, list[str]]:
+    """What transformers says about weights that do not fit, where it names any."""
+    return {
+        what: sorted(key if isinstance(key, str) else " ".join(map(str, key)) for key in keys)
+        for what, keys in info.items()
+        if keys
+    }
+
+
+def _own(model: Any) -> tuple[str, ...]:
+    """What the names of the new modules' weights begin with, without the model's own prefix."""
+    around = getattr(model, "base_model_prefix", "") + "."
+    found = (str(resolved(model, block)) for block in model.config.qkan["modules"])
+    return tuple(f"{name.removeprefix(around)}." for name in found)
+
+
+def _unfit(
+    path: str | os.PathLike[str], model: Any, wrong: dict[str, list[str]], most: int = 12
+) -> QKANError:
+    found = {
+        what: keys if len(keys) <= most else [*keys[:most], f"and {len(keys) - most} more"]
+        for what, keys in wrong.items()
+    }
+    return QKANError(
+        f"from_pretrained: the weights in {path} do not fit the {type(model).__name__} that "
+        f"its config.json describes. Found {found}. {_advice(model, wrong)}"
+    )
+
+
+def _advice(model: Any, wrong: dict[str, list[str]]) -> str:
     """What to do about weights that do not fit."""
-    others = [key for key in wrong.get("unexpected_keys", ()) if key.startswith(own)]
+    around = getattr(model, "base_model_prefix", "") + "."
+    missing, unexpected = (
+        [key.removeprefix(around) for key in wrong.get(what, ())]
+        for what in ("missing_keys", "unexpected_keys")
+    )
+    own = _own(model)
+    others = [key for key in unexpected if key.startswith(own)]
     if any(".parametrizations." in key for key in others):
         return (
             "They were saved while modules were parametrised, which config.json does not describe. "
             "Call torch.nn.utils.parametrize.remove_parametrizations before save_pretrained; or "
             "build the model, replace and parametrise as before, and use load_state_dict."
         )
-    if others and all(any(key.startswith(name) for key in lacking) for name in own):
+    if others and all(any(key.startswith(name) for key in missing) for name in own):
         return (
             "They belong to the old blocks: a model that is built anew from the configuration of a "
             "model with replaced blocks has the old blocks, not the new ones. Load it with "

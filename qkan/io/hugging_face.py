@@ -22,7 +22,7 @@ from torch import nn
 from qkan._kinds import kind_of
 from qkan.errors import QKANError
 
-from .model_card import METHOD, finish
+from .model_card import GUARD, METHOD, finish, unguarded
 
 FORMAT = 2
 """The version of the record; `from_pretrained` reads this one and all earlier ones."""
@@ -154,8 +154,10 @@ def _write(outer: Any, record: Record) -> None:
 def _describe_in(config: Any, record: Record) -> None:
     if record:
         config.qkan = {"format": FORMAT, "read_with": READ_WITH, "modules": record}
+        # also this one must not build the old blocks, when it is passed on to another model
+        config.transformers_weights = getattr(config, "transformers_weights", None) or GUARD
     elif hasattr(config, "qkan"):
-        del config.qkan
+        del unguarded(config).qkan
 
 
 def save(model: Any, folder: str | os.PathLike[str], *args: Any, **options: Any) -> None:
@@ -181,7 +183,7 @@ def save(model: Any, folder: str | os.PathLike[str], *args: Any, **options: Any)
                 f"save_pretrained: {name} was folded and keeps no circuit from which it could be "
                 "built again; save the model that was folded, and fold it after loading."
             )
-    passing = ("qkan", "quantization_config")
+    passing = ("qkan", "quantization_config", "transformers_weights")
     kept = {name: vars(config)[name] for name in passing if name in vars(config)}
     _describe_in(config, record)
     marked = bool(record) and kept.get("quantization_config") is None

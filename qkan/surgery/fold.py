@@ -32,12 +32,19 @@ from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 
 from .fold_activation import FoldedActivation, refuse_activation
 
-_MOST_ROWS = 1 << 20
-"""The largest number of rows in a call for which costs are compared."""
+_ROWS = [1 << n for n in range(21)]
+"""The numbers of rows in a call for which costs are compared."""
 
-_FOLDED_CALL, _WAVE, _KERNEL_CALL, _TURN = 30e-6, 1.3e-9, 40e-6, 0.45e-9
-"""Seconds on two cores: of a folded layer's call, of each wave of an input; and of a call of the
-fused kernel, of each encoding on an edge."""
+_PRODUCT = (25e-6, 0.9e-9, 2.4e-9, 40e-6)
+"""Seconds on two cores of a folded layer's call: for itself, for each wave of an input, and for
+each of the first ones until so much more is spent, where no recurrence or thread helps yet."""
+
+_KERNEL = (28e-6, 20e-9, 0.4e-9, 0.6e-9, 60e-6)
+"""Of a call of the fused kernel: for itself, for each edge, for each encoding on an edge and
+sample, and for each of the first ones until so much more is spent."""
+
+_SURE = 1.15
+"""So many times longer a folded layer must be estimated to take before the layer is kept."""
 
 _VALUES_AT_ONCE = 1 << 22
 """The most values of circuits that are computed at once, which bounds the memory."""
@@ -123,10 +130,10 @@ class FoldedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in_features) → (…, out_features)."""
-        check_features(x, self.in_features, self.product.dtype)
-        if self.unfolded is not None and self._is_many(x):
-            out: Tensor = self.unfolded(x)
+        if self.most_rows is not None and self._is_many(x):
+            out: Tensor = self._modules["unfolded"](x)  # type: ignore[misc]
             return out
+        check_features(x, self.in_features, self.product.dtype)
         flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         wide, count = flat.to(compute_dtype(x.dtype, "z")), len(self.frequencies) // 2
         if self.curves is None and can_fuse_harmonics(wide, count):
@@ -147,7 +154,7 @@ class FoldedLayer(nn.Module):
 
     def _is_many(self, x: Tensor) -> bool:
         """Whether the layer is faster for x; False while a graph is recorded for any size."""
-        if not has_values(x) or self.most_rows is None:
+        if self.most_rows is None or not isinstance(x, Tensor) or not has_values(x):
             return False
         return x.numel() > self.most_rows * self.in_features
 
@@ -294,19 +301,25 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
     if engine.name != "numba":
         # the cost of the product alone, since its coefficients are known
         folded = product.cost(request) - product.cost(request._replace(batch=0))
-        return folded > engine.cost(request)
+        return folded > _SURE * engine.cost(request)
     # the engines estimate training steps, but here only forward passes are compared
     turns = sum(rotation.encoding is not None for rotation in request.program.rotations)
+    work = batch * request.edges * turns
     waves = 2 * round(request.program.bandwidth(request.fixed_scale or ()))
-    folded = _FOLDED_CALL + _WAVE * batch * layer.in_features * waves
-    return folded > _KERNEL_CALL + _TURN * batch * request.edges * turns
+    waves *= batch * layer.in_features
+    call, wave, early, most = _PRODUCT
+    folded = call + wave * waves + min(early * waves, most)
+    call, edge, turn, early, most = _KERNEL
+    kernel = call + edge * request.edges + turn * work + min(early * work, most)
+    return folded > _SURE * kernel
 
 
 def _most_rows(layer: QKANLayer) -> int | None:
     """The most rows of a call for which folding saves time; None if it always does."""
-    if not _slower_folded(layer, _MOST_ROWS):
+    most = next((rows for rows in _ROWS if _slower_folded(layer, rows)), None)
+    if most is None:
         return None
-    fewest, most = 0, _MOST_ROWS
+    fewest = most // 2
     while most - fewest > 1:
         middle = (fewest + most) // 2
         fewest, most = (fewest, middle) if _slower_folded(layer, middle) else (middle, most)

@@ -7,10 +7,12 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from small_transformers import FAMILIES
@@ -47,7 +49,6 @@ def test_auto_classes_build_the_new_modules(name: str, auto: str, tmp_path: Path
     mine, theirs = (getattr(m, m.base_model_prefix, m) for m in (found, model))
     assert torch.equal(mine(**inputs)[0], theirs(**inputs)[0])
     assert not hasattr(found.config, "quantization_config") and not hasattr(found, "hf_quantizer")
-    assert not hasattr(found.config, "transformers_weights")
     assert found.config.qkan["modules"].keys() == model.config.qkan["modules"].keys()
     # transformers allows a quantised model none of these
     found.double().float().train()
@@ -170,3 +171,155 @@ def test_a_fresh_model_from_the_configuration_of_a_replaced_one(tmp_path: Path) 
     replace_ffn(fresh, lambda n: HQKAN(n, latent=2), where="*.h.1.mlp")
     assert [*fresh.config.qkan["modules"]] == ["transformer.h.1.mlp"]
     assert len(model.config.qkan["modules"]) == 2
+
+
+Weights = dict[str, torch.Tensor]
+BLOCK = "transformer.h.0.mlp"
+ANY = r"(transformer\.)?h\.0\.mlp\."
+"""What a weight is called in the whole model and in its body."""
+
+CHANGES: dict[str, tuple[Callable[[Weights], object], str]] = {
+    "missing": (lambda w: w.pop(f"{BLOCK}.up.bias"), rf"'missing_keys': \['{ANY}up\.bias'\]"),
+    "buffer": (
+        lambda w: w.pop(f"{BLOCK}.qkan.layers.0.mask"), rf"'missing_keys': \['{ANY}qkan.*mask'\]",
+    ),
+    "shape": (
+        lambda w: w.update({f"{BLOCK}.up.bias": torch.zeros(5)}),
+        rf"'mismatched_keys': \['{ANY}up\.bias torch\.Size\(\[5\]\) torch\.Size\(\[16\]\)'\]",
+    ),
+    "more": (
+        lambda w: w.update({f"{BLOCK}.more": torch.zeros(5)}), rf"'unexpected_keys': \['{ANY}more'",
+    ),
+    "all": (
+        lambda w: [w.pop(name) for name in [*w] if ".mlp." in name],
+        rf"'missing_keys': \['{ANY}down\.bias', .*, 'and 10 more'\]",
+    ),
+}  # fmt: skip
+HEADS = {
+    "AutoModelForCausalLM": "GPT2LMHeadModel", "AutoModel": "GPT2Model",
+    "AutoModelForSequenceClassification": "GPT2ForSequenceClassification",
+}  # fmt: skip
+
+
+def change_weights(folder: Path, change: Callable[[Weights], object]) -> None:
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    change(state)
+    safetensors.torch.save_file(state, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("auto", HEADS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_weights_of_new_modules_that_do_not_fit(name: str, auto: str, tmp_path: Path) -> None:
+    """An error names them, where transformers would start them anew and go on."""
+    replaced().save_pretrained(tmp_path)
+    change, says = CHANGES[name]
+    change_weights(tmp_path, change)
+    for options in ({}, {"ignore_mismatched_sizes": True}, {"device_map": "cpu"}):
+        with pytest.raises(QKANError, match=says):
+            getattr(transformers, auto).from_pretrained(tmp_path, **options)
+    with pytest.raises(QKANError, match=says):
+        from_pretrained(tmp_path, model_class=getattr(transformers, HEADS[auto]))
+
+
+def test_weights_of_an_activation_that_learns_may_not_be_missing(tmp_path: Path) -> None:
+    model = FAMILIES["gpt2"].build()
+    replace_activation(model)
+    model.save_pretrained(tmp_path)
+    change_weights(tmp_path, lambda w: w.pop(f"{BLOCK}.act.amplitude"))
+    with pytest.raises(QKANError, match=rf"'missing_keys': \['{ANY}act\.amplitude'\]"):
+        transformers.AutoModel.from_pretrained(tmp_path)
+
+
+def test_weights_elsewhere_are_for_transformers_to_judge(tmp_path: Path) -> None:
+    replaced().save_pretrained(tmp_path)
+    change_weights(tmp_path, lambda w: w.pop("transformer.ln_f.bias"))
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    with pytest.raises(QKANError, match=r"'missing_keys': \['transformer\.ln_f\.bias'\]"):
+        from_pretrained(tmp_path)
+
+
+def test_an_index_that_leaves_a_shard_out_and_a_shard_that_is_not_there(tmp_path: Path) -> None:
+    model, inputs = replaced(), FAMILIES["gpt2"].inputs()
+    model.save_pretrained(tmp_path, max_shard_size="3KB")
+    found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(found(**inputs)[0], model(**inputs)[0])
+    index = tmp_path / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    shard = content["weight_map"][f"{BLOCK}.up.weight"]
+    (tmp_path / shard).unlink()
+    for load in (transformers.AutoModelForCausalLM.from_pretrained, from_pretrained):
+        with pytest.raises(FileNotFoundError, match=shard):
+            load(tmp_path)
+    kept = {name: file for name, file in content["weight_map"].items() if file != shard}
+    index.write_text(json.dumps({**content, "weight_map": kept}))
+    for load in (transformers.AutoModelForCausalLM.from_pretrained, from_pretrained):
+        with pytest.raises(QKANError, match=r"'missing_keys': .*up\.weight"):
+            load(tmp_path)
+
+
+def test_a_loader_that_says_nothing_of_weights_is_told_on(tmp_path: Path, monkeypatch: Any) -> None:
+    """As a later transformers might, which names its own method otherwise."""
+    replaced().save_pretrained(tmp_path)
+    silent = staticmethod(lambda model, config, info: info)
+    monkeypatch.setattr(transformers.PreTrainedModel, "_finalize_model_loading", silent)
+    with pytest.warns(UserWarning, match=r"not known whether .* load with qkan\.from_pretrained"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+KEPT = ["lm_head", *(f"transformer.{part}" for part in ("wte", "wpe", "drop", "ln_f", "h.1"))]
+PLACES: dict[str, dict[str, Any]] = {
+    "bfloat16": {"dtype": torch.bfloat16}, "auto": {"dtype": "auto"},
+    "cpu": {"device_map": "cpu"},
+    "map": {"device_map": {"": "cpu"}}, "meta": {"device_map": "meta"},
+    "disk": {"device_map": {"transformer.h.0": "disk", **dict.fromkeys(KEPT, "cpu")}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_where_weights_go_and_in_which_precision(name: str, tmp_path: Path) -> None:
+    model, options = replaced(), PLACES[name]
+    inputs, wanted = FAMILIES["gpt2"].inputs(), options.get("dtype", torch.float32)
+    model.save_pretrained(tmp_path)
+    if name == "disk":
+        options = {**options, "offload_folder": str(tmp_path / "away")}
+    found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, **options)
+    wanted = torch.float32 if wanted == "auto" else wanted
+    assert {value.dtype for value in found.state_dict().values()} == {wanted}
+    if name == "meta":
+        assert all(value.is_meta for value in found.state_dict().values())
+    else:
+        assert torch.equal(found(**inputs)[0], model.to(wanted)(**inputs)[0])
+
+
+def test_a_configuration_in_memory_stops_a_loader_as_the_one_in_the_folder(tmp_path: Path) -> None:
+    """With it the old blocks would be built, and given random weights."""
+    model = replaced()
+    model.save_pretrained(tmp_path)
+    for source in (model, from_pretrained(tmp_path)):
+        with pytest.raises(OSError, match=r"load-with-qkan\.from_pretrained"):
+            transformers.GPT2LMHeadModel.from_pretrained(tmp_path, config=source.config)
+    # the one that was read from the folder asks for the new modules
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    found = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, config=config)
+    assert isinstance(found.transformer.h[0].mlp, HQKAN)
+
+
+def test_a_model_of_the_folder_s_configuration_is_not_taken_for_a_replaced_one(
+    tmp_path: Path,
+) -> None:
+    """Such a model has the old blocks, and its folder says otherwise."""
+    replaced().save_pretrained(tmp_path)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    fresh = transformers.AutoModelForCausalLM.from_config(config)
+    fresh.save_pretrained(tmp_path / "fresh")
+    with pytest.raises(QKANError, match="has the old blocks"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "fresh")
+
+
+def test_a_pipeline_builds_the_new_modules(tmp_path: Path) -> None:
+    model = replaced("vit")
+    model.save_pretrained(tmp_path)
+    size = {"height": 8, "width": 8}
+    transformers.ViTImageProcessor(size=size).save_pretrained(tmp_path)
+    answer = transformers.pipeline("image-classification", str(tmp_path))
+    assert isinstance(answer.model.vit.layers[0].mlp, HQKAN)

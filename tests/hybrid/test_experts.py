@@ -203,8 +203,11 @@ def test_experts_of_another_kind_are_named() -> None:
     assert repr(replaced).endswith("experts: experts of another kind, left as they were")
 
 
-def test_folded_experts_are_computed_together() -> None:
-    bank = QKANExperts([HQKAN(16, latent=4, gate=True) for _ in range(3)])
+@pytest.mark.parametrize("encoding", ["linear", "ternary"])
+def test_folded_experts_are_computed_together(encoding: Any) -> None:
+    """Also those whose folded layers keep the layer for many rows."""
+    each = [HQKAN(16, latent=4, gate=True, encoding=encoding) for _ in range(3)]
+    bank = QKANExperts(each)
     indices, weights = torch.randint(4, (50, 2)), torch.rand(50, 2)
     x, folded = torch.randn(50, 16), fold(bank)
     assert room._alike([*folded])

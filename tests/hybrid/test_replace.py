@@ -297,3 +297,46 @@ class slow_path:
 
     def __exit__(self, *_: object) -> None:
         torch.backends.mha.set_fastpath_enabled(True)
+
+
+class Gated(nn.Module):
+    """Two halves of one map, the one under an activation times the other."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.proj, self.act = nn.Linear(width, 2 * hidden), nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.proj(x).chunk(2, dim=-1)
+        return x * self.act(gate)
+
+
+class Nested(nn.Module):
+    """The block of x-transformers 2.31, which may be given what it multiplies its output by."""
+
+    def __init__(self, gate: bool, norm: bool, dropout: bool) -> None:
+        super().__init__()
+        plain = nn.Sequential(nn.Linear(16, 24), nn.GELU())
+        parts = [Gated(16, 24) if gate else plain, norm and nn.LayerNorm(24), nn.Dropout(0.1)]
+        parts += [nn.Linear(24, 16), dropout and nn.Dropout(0.1)]
+        self.ff = nn.Sequential(*(part for part in parts if part))
+
+    def forward(self, x: Tensor, deep_embed: Tensor | None = None) -> Tensor:
+        out: Tensor = self.ff(x)
+        return out if deep_embed is None else out * deep_embed
+
+
+@pytest.mark.parametrize("gate", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_blocks_of_x_transformers(gate: bool, norm: bool, dropout: bool) -> None:
+    layers = nn.ModuleList([nn.ModuleList([nn.LayerNorm(16), Nested(gate, norm, dropout)])]).eval()
+    x, by = torch.randn(2, 3, 16), torch.randn(2, 3, 16)
+    before = layers[0][1](x, by)
+    replaced = replace_ffn(layers, small)
+    assert [*replaced] == ["0.1.ff"]
+    new = layers[0][1].ff
+    assert isinstance(new, HQKAN)
+    assert torch.equal(layers[0][1](x, deep_embed=by), new(x) * by)
+    replaced.undo()
+    assert torch.equal(layers[0][1](x, by), before)

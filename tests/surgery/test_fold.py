@@ -104,7 +104,7 @@ def test_a_network_and_a_block_keep_their_form() -> None:
 
 
 def test_the_copy_is_frozen_and_the_model_is_not() -> None:
-    block = HQKAN(8, dropout=0.5).train()
+    block = HQKAN(8, latent=16, dropout=0.5).train()
     before = copy.deepcopy(block.state_dict())
     folded = fold(block)
     assert not folded.training and not any(p.requires_grad for p in folded.parameters())
@@ -321,10 +321,10 @@ def test_what_cannot_be_folded_at_all_and_what_cannot_be_saved() -> None:
 
 
 def test_a_folded_layer_of_many_harmonics_calls_the_layer_for_many_rows() -> None:
-    layer = QKANLayer(4, 4, encoding="ternary", reps=5)
+    layer = QKANLayer(4, 4, encoding="ternary", reps=3)
     folded = fold(layer)
-    assert folded.most_rows == 8 and not any(p.requires_grad for p in folded.parameters())
+    assert 2 < folded.most_rows < 50 and not any(p.requires_grad for p in folded.parameters())
     many, few = torch.randn(100, 4), torch.randn(2, 4)
-    assert torch.equal(folded(many), layer(many))
+    assert torch.equal(folded(many), layer(many)) and not torch.equal(folded(few), layer(few))
     assert_close(folded(few), layer(few), "few rows", 1e-4)
     assert fold(layer, batch=1).unfolded is None
