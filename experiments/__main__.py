@@ -13,7 +13,8 @@ from pathlib import Path
 
 STUDIES = {
     "functions": (
-        "regression", "formula", "extension", "transfer", "functions", "scales", "noise", "device",
+        "regression", "formula", "extension", "transfer", "functions", "scales", "starts", "noise",
+        "device",
     ),
     "images": ("digits", "mnist", "cifar", "activation_images"),
     "language": ("char_lm", "activations", "minilm", "albert", "tuning"),

@@ -25,6 +25,7 @@ from functions import (
     noise_report,
     regression_report,
     scales_report,
+    starts_report,
     transfer_report,
 )
 from images import activation_images_report, cifar_report, digits_report, mnist_report
@@ -110,6 +111,7 @@ SECTIONS = (
         scales_report.section,
         picture=("scales.png", "Test errors of the encodings over the targets' bandwidth"),
     ),
+    Section("starts", "Where trained scales begin", starts_report.section),
     Section(
         "noise",
         "Label noise",

@@ -31,6 +31,7 @@ from qkan.nn.layer import LayerOptions, QKANLayer
 from qkan.nn.network import QKAN
 from qkan.nn.splines import SPLINE_BASES, SplineKAN, SplineLayer, uniform_grid
 from qkan.simulators import expectation
+from qkan.training.lbfgs import LBFGS
 
 _POINTS = 12
 """The number of points of a fit for each number that is fitted."""
@@ -298,7 +299,7 @@ def _fit_edges(
     wanted = curves.repeat(1, len(start[0]) // outs, 1)
     height = wanted.var(0, correction=0).clamp_min(1e-12)
     leaves = [value.requires_grad_() for value in start]
-    optimizer = torch.optim.LBFGS(leaves, max_iter=20, line_search_fn="strong_wolfe")
+    optimizer = LBFGS(leaves)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -16,6 +16,7 @@ from .edge import prepare, row_of
 from .jit import (
     LANES,
     add,
+    allocating,
     bind,
     exact,
     get,
@@ -316,7 +317,7 @@ def _forward_tile(
             emit_sums(values, sample, weight, out, outs, ins, index, n)
 
 
-@inline
+@allocating
 def forward(arrays: Any, x: Any, out: Any, mode: int, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges, for as many units of work as this thread gets.
 

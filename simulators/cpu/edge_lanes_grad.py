@@ -16,6 +16,7 @@ from .jit import (
     LANES,
     add,
     add3,
+    allocating,
     bind,
     get,
     get2,
@@ -208,7 +209,7 @@ def _backward_tile(
                 )
 
 
-@inline
+@allocating
 def backward(
     arrays: Any, x: Any, g: Any, grads: Any, mode: int, shape: Any, blocks: Any, counter: Any
 ) -> None:

@@ -18,11 +18,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
+from .ahead import AHEAD
 from .notice import NOTICE
+from .parts import KernelCompiler, PartCompiler
 
 LANES = 128
 """Numbers in a row, one for each sample or each edge: all rows of a kernel fit the first cache."""
@@ -48,13 +48,27 @@ class _Cache(FunctionCache):
     """A cache on disk of compiled kernels.
 
     numba's own cache compares only the source of the kernel itself, not that of the functions that
-    it calls: this one compares all of it. Where the disk fails, the kernel is compiled again.
+    it calls: this one compares all of it. Where the disk fails, the kernel is compiled again. A
+    kernel that a second process compiles at the moment is waited for.
     """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        super().__init__(function)
+        self._kernel = name
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _sources())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = self._load(sig, target_context)
+        process = None if found is not None else AHEAD.process(self._kernel, sig)
+        if process is not None:
+            with NOTICE.compiling(self._kernel, kept=True):
+                process.wait()
+            found = self._load(sig, target_context)
+        return found
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception:
@@ -67,50 +81,31 @@ class _Cache(FunctionCache):
             self.disable()
 
 
-class _Part(JITCodeLibrary):
-    """The code of a function that only compiled code calls: optimised, but no machine code.
-
-    numba translates every function to machine code, those that it puts into their callers too. The
-    optimisation of each alone has to stay: within a caller fewer of the loops would vectorise.
-    """
-
-    def finalize(self) -> None:
-        self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._optimize_final_module()
-        self._finalize_dynamic_globals()
-        self._finalized = True
-
-
-class _PartCompiler(Compiler):
-    """numba's compiler up to the code of LLVM, without the wrappers by which Python calls it."""
-
-    def _compile_core(self) -> Any:
-        state = self.state
-        flags, name = state.flags, state.func_id.func_qualname
-        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        state.library = _Part(state.targetctx.codegen(), name)
-        result = super()._compile_core()
-
-        def entry(*args: Any) -> None:
-            raise TypeError(f"{name} is a part of compiled kernels, which Python cannot call.")
-
-        state.targetctx.insert_user_function(entry, result.fndesc, [result.library])
-        return result._replace(entry_point=entry)
-
-
 def _part(function: Callable[..., Any], **options: Any) -> Any:
     """A function for compiled code to call, kept away from what Python calls without compiling."""
-    part = numba.njit(pipeline_class=_PartCompiler, error_model="numpy", **options)(function)
+    part = numba.njit(pipeline_class=PartCompiler, error_model="numpy", **options)(function)
     part.add_overload = lambda found: part.overloads.update({tuple(found.signature.args): found})
+    resolve = part.get_call_template
+
+    def resolve_for_any_number(args: Any, kws: Any) -> Any:
+        # numba would compile the function once more for every literal that it is called with
+        return resolve([types.unliteral(kind) for kind in args], kws)
+
+    part.get_call_template = resolve_for_any_number
     return part
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile a function whose sums over a row may be reordered, for compiled code to call."""
-    return _part(function, fastmath=RELAXED)
+    """Compile a function whose sums over a row may be reordered, for compiled code to call.
+
+    It neither makes arrays nor returns any, so that no references to them need be counted.
+    """
+    return _part(function, fastmath=RELAXED, _nrt=False)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """Compile a function as `inline` does, one that makes or returns arrays."""
+    return _part(function, fastmath=RELAXED, _nrt=True)
 
 
 def spliced(function: Callable[..., Any]) -> Any:
@@ -120,7 +115,7 @@ def spliced(function: Callable[..., Any]) -> Any:
 
 def exact(function: Callable[..., Any]) -> Any:
     """Compile a function in which no operation may be reordered, for its rounding errors count."""
-    return _part(function, fastmath=False)
+    return _part(function, fastmath=False, _nrt=False)
 
 
 KERNELS: list[Any] = []
@@ -129,21 +124,20 @@ KERNELS: list[Any] = []
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls: it runs without the interpreter lock and is cached."""
-    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, fastmath=RELAXED, error_model="numpy")(
-        function
-    )
+    options = {"no_cfunc_wrapper": True, "fastmath": RELAXED, "error_model": "numpy"}
+    compiled = numba.njit(nogil=True, pipeline_class=KernelCompiler, **options)(function)
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     kept, compiler = True, compiled._compiler
+    compile_now = compiler.compile
     try:
-        compiled._cache = _Cache(function)
+        compiled._cache = _Cache(function, name)
     except Exception:  # no folder to write to, or a numba without this hook
         kept = False
-    name, compile_now = (
-        f"{function.__module__.rpartition('.')[2]}.{function.__name__}",
-        compiler.compile,
-    )
 
     def compile_and_say(args: Any, return_type: Any) -> Any:
         with NOTICE.compiling(name, kept=kept):
+            if kept and compiled._cache._enabled:
+                AHEAD.begin(name, args)
             return compile_now(args, return_type)
 
     compiler.compile = compile_and_say

@@ -15,7 +15,7 @@ import numpy as np
 from .edge import angles, fill, row_of, turn
 from .edge_grad import scatter, thetas
 from .edge_lanes import emit_sums, load_x, next_tile, trig
-from .jit import LANES, add, bind, get, get2, get3, inline, kernel, put, put2, spliced
+from .jit import LANES, add, allocating, bind, get, get2, get3, inline, kernel, put, put2, spliced
 from .layout import (
     AFFINE,
     ARCCOS,
@@ -73,7 +73,7 @@ def _value(consts: Any, edge_rows: Any, at: int, values: Any, n: int) -> None:
         put(values, lane, a * x + b * y + c * z)
 
 
-@inline
+@allocating
 def forward(arrays: Any, x: Any, out: Any, shape: Any, block: int, counter: Any) -> None:
     """Evaluate edges or their weighted sums, for as many units of work as this thread gets.
 
@@ -182,7 +182,7 @@ def _adjoint(
             put(edge_rows, to + lane, get(edge_rows, row + lane) * consts[3 + axis])
 
 
-@inline
+@allocating
 def backward(
     arrays: Any, x: Any, g: Any, grads: Any, shape: Any, blocks: Any, counter: Any
 ) -> None:

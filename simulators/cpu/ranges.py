@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import add, get, inline, kernel, put
+from .jit import add, allocating, get, inline, kernel, put
 
 GROUPS = 16
 """Groups of samples, of whose least and greatest values the middle of a range is made."""
@@ -61,7 +61,7 @@ def _median(values: Any, at: int, step: int, count: int, room: Any) -> Any:
     return (get(room, (count - 1) // 2) + get(room, count // 2)) / 2
 
 
-@inline
+@allocating
 def _count(x: Any, rows: int, ins: int, middle: Any, factor: Any, limits: Any, found: Any) -> None:
     """Add to found[k] about how many of |x - middle|·factor are over limits[k], or not finite.
 
@@ -111,8 +111,11 @@ def choose(
     count, groups = widest.size, min(GROUPS, (rows + 15) // 16)
     low, high = np.empty(groups * ins, x.dtype), np.empty(groups * ins, x.dtype)
     band, room = np.empty(ins, x.dtype), np.empty(GROUPS, x.dtype)
-    band[:] = fixed
-    low[:], high[:] = np.inf, -np.inf
+    for i in range(ins):
+        put(band, i, fixed)
+    for at in range(groups * ins):
+        put(low, at, np.inf)
+        put(high, at, -np.inf)
     odd = _extremes(x, rows, ins, groups, low, high)
     if not _bands(scale, uses, ins, band) == 0:
         return -1, False
@@ -125,7 +128,9 @@ def choose(
         middle[i] = least + (most - least) / 2
         worst = max(worst, (most - least) / 2 * margin * band[i])
         band[i] = max(band[i], flat)
-    whole = np.searchsorted(widest, worst)
+    whole = 0
+    while whole < count and not widest[whole] >= worst:
+        whole += 1
     best, cost = whole, np.inf
     if odd == 0 and whole < count:
         cost = costs[whole]
@@ -143,7 +148,8 @@ def choose(
             if total < cost and found[k] <= costs[count + 1] and widest[k] >= narrowest:
                 best, cost, exceptions = k, total, True
         if exceptions:
-            middle[:] = center
+            for i in range(ins):
+                middle[i] = center[i]
     if best < count:
         for i in range(ins):
             half[i] = widest[best] / band[i]

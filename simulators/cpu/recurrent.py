@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .exponential import sigmoid, tanh
-from .jit import LANES, add, bind, get, inline, kernel, put, windows
+from .jit import LANES, add, allocating, bind, get, inline, kernel, put, windows
 from .sincos import per_quarter, sincos, slow_sincos
 
 Z, VALUE, SLOPE, GRAD, _CONSTANT, SUM = 0, LANES, 2 * LANES, 3 * LANES, 4 * LANES, 5 * LANES
@@ -187,7 +187,7 @@ def _gru_step(
         put(out, here + lane, value)
 
 
-@inline
+@allocating
 def rooms_of(terms: Any, units: int, gates: int, left: int, n: int, count: int) -> Any:
     """The scratch arrays of the gates, with their terms."""
     size = FIRST + count * WAVE
@@ -203,7 +203,7 @@ def rooms_of(terms: Any, units: int, gates: int, left: int, n: int, count: int) 
     return rooms
 
 
-@inline
+@allocating
 def forward(
     x: Any, matrix: Any, bias: Any, product: Any, states: Any, terms: Any, spans: Any, kept: Any,
     shape: Any, fastest: Any, block: int, counter: Any,

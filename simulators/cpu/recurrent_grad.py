@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .exponential import tanh
-from .jit import LANES, add, bind, get, inline, kernel, put, windows
+from .jit import LANES, add, allocating, bind, get, inline, kernel, put, windows
 from .recurrent import (
     COS,
     COS_NOW,
@@ -139,7 +139,7 @@ def _gru_slopes(
     _close(update, n, count, dz, at + units)
 
 
-@inline
+@allocating
 def backward(
     grad: Any, matrix: Any, states: Any, terms: Any, spans: Any, kept: Any, found: Any, sums: Any,
     shape: Any, fastest: Any, block: int, counter: Any,

@@ -18,6 +18,7 @@ import numpy as np
 from .edge import prepare
 from .jit import (
     LANES,
+    allocating,
     bind,
     exact,
     get,
@@ -212,7 +213,7 @@ def _forward_unit(
             out[(b_from + b) * outs + o] = sums[(o - o_from) * span + b]
 
 
-@inline
+@allocating
 def forward(arrays: Any, xt: Any, out: Any, shape: Any, blocks: Any, counter: Any) -> None:
     """Write out[b, o] = Σ_i weight·φ, for as many units of work as this thread gets.
 

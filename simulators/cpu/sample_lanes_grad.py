@@ -17,6 +17,7 @@ from .jit import (
     LANES,
     add,
     add3,
+    allocating,
     bind,
     get,
     get2,
@@ -248,14 +249,14 @@ def _backward_unit(
                 dx[(b_from + b) * ins + i] = dx_sums[(i - i_from) * span + b]
 
 
-@inline
+@allocating
 def _part(values: Any, part: int, parts: int) -> Any:
     """One of equal parts of an array."""
     size = values.size // parts
     return values[part * size : (part + 1) * size]
 
 
-@inline
+@allocating
 def backward(
     arrays: Any, x: Any, gt: Any, grads: Any, shape: Any, blocks: Any, counter: Any
 ) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .edge import affine, prepare
 from .edge_lanes import combine, states, trig, value_rows
-from .jit import LANES, bind, get, get_alone, inline, kernel, next_index, put
+from .jit import LANES, allocating, bind, get, get_alone, inline, kernel, next_index, put
 from .layout import (
     AFFINE,
     DATA_ROWS,
@@ -99,7 +99,7 @@ def next_tile(counter: Any, index: Any, outs: int, ins: int, block: int) -> int:
     return n
 
 
-@inline
+@allocating
 def room(arrays: Any, series: Any) -> Any:
     """Arrays for the edges of a tile; a scale that all edges share is taken as it is."""
     code, kind = arrays.code, arrays.theta.dtype
@@ -223,7 +223,7 @@ def _emit_exceptions(
         lane += count
 
 
-@inline
+@allocating
 def forward(
     arrays: Any, series: Any, out: Any, constants: Any, extra: Any, common: bool, sizes: Any,
     block: int, counter: Any,

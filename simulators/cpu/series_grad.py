@@ -10,7 +10,7 @@ from .edge import prepare
 from .edge_grad import finish
 from .edge_lanes import combine, states, trig
 from .edge_lanes_grad import adjoint
-from .jit import LANES, bind, get, get_alone, inline, kernel, put
+from .jit import LANES, allocating, bind, get, get_alone, inline, kernel, put
 from .layout import (
     AFFINE,
     INDEX,
@@ -131,13 +131,13 @@ def _store(own: Any, target: Any, index: Any, ins: int, n: int) -> None:
                 put(target, edge * stride + k, get_alone(own, k * LANES + lane))
 
 
-@inline
+@allocating
 def _own(target: Any, stride: int) -> Any:
     """Room for the gradients of a tile's edges; empty where they are not wanted."""
     return np.empty(LANES * stride if target.size > 0 else 0, target.dtype)
 
 
-@inline
+@allocating
 def backward(
     arrays: Any, series: Any, grad: Any, constant: Any, by_sample: Any, grads: Any, dx: Any,
     common: bool, sizes: Any, block: int, counter: Any,

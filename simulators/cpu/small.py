@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from qkan.simulators.base_activations import BASE_ACTIVATIONS
 
 from . import edge_lanes, edge_lanes_grad, sample_lanes, sample_lanes_grad
-from .jit import exact, inline, kernel
+from .jit import allocating, exact, inline, kernel
 from .layout import EdgeArrays
 
 BASES = (None, *BASE_ACTIVATIONS)
@@ -38,13 +38,13 @@ def _pointer(typingctx: Any, address: Any, like: Any) -> Any:
     return signature, codegen
 
 
-@inline
+@allocating
 def _view(address: int, size: int, like: Any) -> Any:
     """The memory at an address as an array; empty for address 0."""
     return carray(_pointer(address, like), size if address != 0 else 0)
 
 
-@inline
+@allocating
 def _masked(weight: Any, mask: Any) -> Any:
     """The weight times the mask, or the weight itself where there is no mask."""
     return weight * mask if mask.size > 0 else weight
@@ -67,7 +67,7 @@ def _compiled_bases() -> Any:
 _base = _compiled_bases()
 
 
-@inline
+@allocating
 def _transposed(source: Any, rows: int, columns: int) -> Any:
     """The transpose of a matrix as one row."""
     if rows == 1 or columns == 1:
@@ -77,7 +77,7 @@ def _transposed(source: Any, rows: int, columns: int) -> Any:
     return target
 
 
-@inline
+@allocating
 def _parameters(code: Any, like: Any, shared: Any, at: Any, edges: int) -> Any:
     """Theta, scale, shift, base weight and mask, flat."""
     return (
@@ -89,7 +89,7 @@ def _parameters(code: Any, like: Any, shared: Any, at: Any, edges: int) -> Any:
     )
 
 
-@inline
+@allocating
 def _edges(code: Any, consts: Any, shared: Any, at: Any, shape: Any) -> Any:
     """The edges as the kernels take them, x, base weight, and mask."""
     batch, outs, ins = shape
@@ -100,7 +100,7 @@ def _edges(code: Any, consts: Any, shared: Any, at: Any, shape: Any) -> Any:
     return arrays, _view(at[0], batch * ins, consts), base_weight, mask
 
 
-@inline
+@allocating
 def _add_rest(
     x: Any, out: Any, base_weight: Any, mask: Any, bias: Any, shape: Any, base: int
 ) -> None:
@@ -170,7 +170,7 @@ def lies_flat(shape: tuple[int, int, int]) -> bool:
     return batch < FEW and outs * ins > batch
 
 
-@inline
+@allocating
 def _gradients(code: Any, consts: Any, to: Any, shape: Any) -> Any:
     """The gradients by x, theta, scale, shift and weight, and by base weight and bias, all 0."""
     batch, outs, ins = shape
@@ -184,7 +184,7 @@ def _gradients(code: Any, consts: Any, to: Any, shape: Any) -> Any:
     return (dx, dtheta, dscale, dshift, dweight), dbase, dbias
 
 
-@inline
+@allocating
 def _rest_backward(
     x: Any, g: Any, base_weight: Any, mask: Any, grads: Any, dbase: Any, dbias: Any, shape: Any,
     base: int,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import LANES, add, bind, exact, get, inline, kernel, put, windows
+from .jit import LANES, add, allocating, bind, exact, get, inline, kernel, put, windows
 from .layout import CONSTANT, RECORD
 from .sincos import per_quarter, sincos, slow_sincos
 
@@ -63,7 +63,7 @@ def _rotate(v: Any, axis: int, c: float, s: float) -> None:
 @exact
 def _evaluate(code: Any, consts: Any, turns: Any, phases: Any, p: int, v: Any) -> float:
     """The expectation value at phase p; leaves the last vector in v."""
-    v[:] = consts[:3]
+    v[0], v[1], v[2] = consts[0], consts[1], consts[2]
     for n in range(code[1]):
         axis, c, s = _turn_of(code, turns, phases, p, n)
         _rotate(v, axis, c, s)
@@ -111,7 +111,7 @@ def _adjoint(
     slopes: Any,
 ) -> None:  # fmt: skip
     """Add grad times the derivatives of the value at phase p by all angles, from the last v."""
-    vector[:] = consts[3:6]
+    vector[0], vector[1], vector[2] = consts[3], consts[4], consts[5]
     for n in range(code[1] - 1, -1, -1):
         axis, c, s = _turn_of(code, turns, phases, p, n)
         i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -165,7 +165,7 @@ def find_terms_backward(
                 dscale[g, u] += numbers[w, u] * grad[3 * w + 1, g]
 
 
-@inline
+@allocating
 def _coefficients(terms: Any, groups: int, count: int) -> Any:
     """The coefficients of every wave of every activation, (g·count·`_COEFFICIENTS`,)."""
     found = np.empty(groups * count * _COEFFICIENTS, terms.dtype)
@@ -253,7 +253,7 @@ def _all_waves(room: Any, found: Any, at: int, recipe: Any, count: int, squares:
             _large_wave(room, to, frequency)
 
 
-@inline
+@allocating
 def waves(
     x: Any, out: Any, adds: int, terms: Any, recipe: Any, starts: Any, shape: Any, block: int,
     counter: Any,
@@ -322,7 +322,7 @@ def _slopes(room: Any, found: Any, own: int, here: int, sums: Any, to: int, step
     add(sums, to + 2 * step, by_sine)
 
 
-@inline
+@allocating
 def waves_backward(
     grad: Any, x: Any, dx: Any, adds: int, terms: Any, recipe: Any, sums: Any, starts: Any,
     shape: Any, block: int, counter: Any,

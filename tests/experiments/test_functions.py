@@ -21,7 +21,8 @@ PNG = b"\x89PNG"
 MODULES = (
     "functions.functions", "functions.scales", "functions.noise", "functions.fitting",
     "functions.targets", "functions.functions_report", "functions.scales_report",
-    "functions.noise_report", "shared.compare", "shared.runs",
+    "functions.noise_report", "functions.starts", "functions.starts_report", "shared.compare",
+    "shared.runs",
 )  # fmt: skip
 
 
@@ -242,3 +243,44 @@ def test_a_study_records_draws_and_reports(
     numbers = [f"{form['test_rmse']:.1e}" for forms in tested for form in forms]
     if name != "noise":
         assert all(number in text for number in numbers)
+
+
+def test_starts_are_chosen_on_some_tasks_and_compared_on_all(
+    lab: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    starts = lab.starts
+    monkeypatch.setattr(starts, "CHOSEN_ON", ("xy",))
+    monkeypatch.setattr(starts, "OTHERS", ("diabetes", "digits"))
+    monkeypatch.setattr(starts, "STARTS", dict([*starts.STARTS.items()][:2]))
+    monkeypatch.setattr(starts, "SIZES", {"train": 40, "test": 20})
+    monkeypatch.setattr(starts, "STEPS", {"lbfgs": 1, "adam": 2})
+    monkeypatch.setattr(starts, "CHOOSING_SEEDS", range(5, 7))
+    monkeypatch.setattr(starts, "SEEDS", range(2))
+    starts.main(["--workers", "0", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "starts.json").read_text())
+    assert record["choice"]["best"] == "1.25"
+    assert [row["task"] for row in record["summary"]] == ["xy", "diabetes", "digits"]
+    for row in record["summary"]:
+        errors = [
+            [run["test_error"] for run in record["runs"]
+             if run["task"] == row["task"] and run["start"] == start]
+            for start in ("1.25", "1")
+        ]  # fmt: skip
+        assert row["ratios"] == [one / other for one, other in zip(*errors, strict=True)]
+    text = "\n".join(lab.starts_report.section(record))
+    assert "1.25" in text and "diabetes" in text and "nan" not in text
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_start_that_is_worse_is_called_so(lab: Any, factor: float) -> None:
+    table = {"xy": [factor * (1 + 0.1 * n) for n in range(10)], "same": [0.9, 1.1] * 5}
+    assert [row["worse"] for row in lab.starts.verdict(table)] == [factor > 1, False]
+
+
+def test_starts_of_scales(lab: Any) -> None:
+    layer = qkan.QKANLayer(3, 4, reps=3)
+    for name, scales in lab.starts.STARTS.items():
+        drawn = scales(layer, torch.Generator().manual_seed(0))
+        assert drawn.shape == layer.scale.shape, name
+        assert 0.5 <= drawn.min() and drawn.max() <= 2, name
+    assert torch.equal(lab.starts.STARTS["1"](layer, torch.Generator()), layer.scale.detach())
