@@ -12,7 +12,7 @@ from .cpu.compiled import DTYPES, INSTALLED
 
 _CHUNK_BYTES = 6 << 20
 _FEWEST = 1 << 16
-"""The number of inputs times multiples below which plain operators are as fast."""
+"""Inputs times multiples below which plain operators are as fast."""
 
 
 def can_fuse_harmonics(x: Tensor, count: int) -> bool:

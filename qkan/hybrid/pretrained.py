@@ -142,7 +142,7 @@ def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.M
 
 
 def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
-    """Raise if weights do not fit; warn if they do not because the class is another one."""
+    """Raise where weights do not fit; warn where another class may lack them."""
     wrong = {what: sorted(map(str, names)) for what, names in info.items() if names}
     name = type(model).__name__
     own = tuple(f"{resolved(model, block)}." for block in model.config.qkan["modules"])
@@ -150,8 +150,8 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
     elsewhere = wrong.keys() <= {"missing_keys", "unexpected_keys"} and not lacking
     if wrong and (name in (model.config.architectures or [name]) or not elsewhere):
         raise QKANError(
-            f"from_pretrained: the weights in {path} do not fit the {name} that its config.json "
-            f"describes. Found {wrong}. {_advice(own, lacking, wrong)}"
+            f"from_pretrained: the weights in {path} are not those of the {name} that "
+            f"its config.json describes. Found {wrong}. {_advice(own, lacking, wrong)}"
         )
     if wrong:
         parts = {"missing_keys": "start anew", "unexpected_keys": "were left out"}

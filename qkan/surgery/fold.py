@@ -33,7 +33,7 @@ from qkan.simulators.harmonics import add_harmonics, can_fuse_harmonics
 from .fold_activation import FoldedActivation, refuse_activation
 
 _MOST_ROWS = 1 << 20
-"""The largest number of rows in a call for which costs are compared."""
+"""Up to so many rows a call the costs are compared."""
 
 _FOLDED_CALL, _WAVE, _KERNEL_CALL, _TURN = 30e-6, 1.3e-9, 40e-6, 0.45e-9
 """Seconds on two cores: of a folded layer's call, of each wave of an input; and of a call of the
@@ -122,7 +122,7 @@ class FoldedLayer(nn.Module):
             self.register_buffer(name, value.to(dtype).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (…, in_features) → (…, out_features)."""
+        """(…, in_features) → (…, out_features)."""
         check_features(x, self.in_features, self.product.dtype)
         if self.unfolded is not None and self._is_many(x):
             out: Tensor = self.unfolded(x)
@@ -146,7 +146,7 @@ class FoldedLayer(nn.Module):
         return torch.addcmul(self.phases, wide, self.frequencies).sin().to(self.product.dtype)
 
     def _is_many(self, x: Tensor) -> bool:
-        """Whether the layer is faster for x; False while a graph is recorded for any size."""
+        """Whether the layer is faster for x; a graph is recorded for any number of rows."""
         if not has_values(x) or self.most_rows is None:
             return False
         return x.numel() > self.most_rows * self.in_features
@@ -295,7 +295,7 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
         # the cost of the product alone, since its coefficients are known
         folded = product.cost(request) - product.cost(request._replace(batch=0))
         return folded > engine.cost(request)
-    # the engines estimate training steps, but here only forward passes are compared
+    # the engines estimate training steps, and here only forward passes are compared
     turns = sum(rotation.encoding is not None for rotation in request.program.rotations)
     waves = 2 * round(request.program.bandwidth(request.fixed_scale or ()))
     folded = _FOLDED_CALL + _WAVE * batch * layer.in_features * waves
@@ -303,7 +303,7 @@ def _slower_folded(layer: QKANLayer | DARUAN, batch: int) -> bool:
 
 
 def _most_rows(layer: QKANLayer) -> int | None:
-    """The most rows of a call for which folding saves time; None if it always does."""
+    """The rows of a call up to which folding saves time; None where it always does."""
     if not _slower_folded(layer, _MOST_ROWS):
         return None
     fewest, most = 0, _MOST_ROWS

@@ -325,11 +325,11 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "no-weights": (
         lambda c: c["qkan"]["modules"].pop("transformer.h.0.mlp"),
-        r"do not fit the GPT2LMHeadModel .*missing.*transformer\.h\.0\.mlp\.c_fc",
+        r"not those of the GPT2LMHeadModel .*missing.*transformer\.h\.0\.mlp\.c_fc",
     ),
     "shape": (
         lambda c: _edit(c, lambda m: m["config"].update(in_features=15)),
-        r"do not fit the GPT2LMHeadModel .*mismatched.*h\.0\.mlp\.down\.weight",
+        r"not those of the GPT2LMHeadModel .*mismatched.*h\.0\.mlp\.down\.weight",
     ),
     "name": (
         lambda c: c["qkan"]["modules"].update(
