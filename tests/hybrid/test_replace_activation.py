@@ -178,7 +178,7 @@ def test_new_activations_follow_the_dtype(dtype: torch.dtype) -> None:
         (nn.Sequential(nn.Linear(2, 2)), {}, "Write it as a module"),
         (mlp(), {"where": "2"}, "no such activation"),
         (mlp(), {"where": ["1"]}, "where is a list"),
-        (mlp(), {"make": DARUAN(12)}, "make is a DARUAN itself"),
+        (mlp(), {"make": DARUAN(12)}, "make is a DARUAN; pass"),
         (mlp(), {"make": lambda n, base: None}, "returned a NoneType for 1"),
         (mlp(), {"make": lambda n, base: nn.Linear(12, 3)}, r"for 1 maps .* to \(3, 3\)"),
         (mlp(), {"make": lambda n, base: DARUAN(5)}, "for 1 does not take"),
