@@ -1,7 +1,7 @@
-"""The base activations that a layer may have beside its circuits: one table, one row each.
+"""The base activations of a layer, in one table with a row for each.
 
-Everything that computes, differentiates, compiles, prints or converts a base activation reads this
-table. A new base activation is a new row here and nothing elsewhere.
+All code that computes, differentiates, compiles, prints or converts a base activation uses this
+table. A new base activation only needs a new row here.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class BaseActivation:
-    """One base activation in every language that some part of the package needs.
+    """One base activation in all languages that the package needs.
 
     Attributes:
         value: The function in torch operators.
-        backward: The gradient by x from that of the value and from x, in torch operators.
-        scalar: Value and slope at one number x. It is plain Python that numba compiles for the CPU
-            kernels, so constants are converted to the type of x and a NaN must come out as NaN.
-        cuda: CUDA statements that set `value` and `slope` from `x`, all of type `Real`; a NaN must
-            come out as NaN.
-        formula: The function of a sympy symbol; the sympy module is passed in, for it is optional.
+        backward: The gradient by x, from the gradient by the value and from x, in torch operators.
+        scalar: Value and slope at one number x. numba compiles it for the CPU kernels, so constants
+            are converted to the type of x; for NaN the results must be NaN.
+        cuda: CUDA statements that set `value` and `slope` from `x`, all of type `Real`; for NaN the
+            results must be NaN.
+        formula: The function of a sympy symbol; the sympy module is an argument, since it is
+            optional.
         steepest: The largest absolute slope.
         module: The class in torch.nn.
-        peer_names: What the package qkan calls it.
+        peer_names: The names in the package qkan.
     """
 
     value: Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""What the engines on compiled CPU kernels share: what they refuse, tensors as numpy arrays.
+"""Common functions of engines with compiled CPU kernels: refusals, and tensors as arrays.
 
 This file imports no numba, so that an engine can be asked before anything is compiled.
 """
@@ -23,11 +23,11 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def refuse_on_cpu(request: Request) -> str | None:
-    """Why the compiled CPU kernels cannot take a request, or None."""
+    """Return why the compiled CPU kernels cannot take a request, or None."""
     if request.noise:
         return NOISE_REFUSED
     if request.device.type != "cpu":
-        return f"it runs on the CPU, and the tensors are on {request.device}"
+        return f"it runs on the CPU, but the tensors are on {request.device}"
     if request.dtype not in DTYPES:
         return f"it computes in float32 and float64, not {request.dtype}"
     if not INSTALLED:
@@ -36,7 +36,7 @@ def refuse_on_cpu(request: Request) -> str | None:
 
 
 def shared_scale(request: Request, scale: np.ndarray) -> Any:
-    """The scales (u,) where every edge has the same fixed ones, else those of every edge."""
+    """Return the scales (u,) if they are fixed and equal on all edges, else those of every edge."""
     import numpy as np
 
     return scale if request.fixed_scale is None else np.array(request.fixed_scale, scale.dtype)
@@ -47,15 +47,15 @@ def check_on_cpu(tensors: LayerTensors) -> None:
     for name, tensor in zip(tensors._fields, tensors, strict=True):
         if tensor is not None and not tensor.is_cpu:
             raise SimulatorError(
-                f"x is on cpu, but {name} is on {tensor.device}; bring them together with .to(…)."
+                f"x is on cpu, but {name} is on {tensor.device}; move one of them with .to(…)."
             )
 
 
 def arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """The tensors' memory as numpy arrays."""
+    """Return the tensors' memory as numpy arrays."""
     return tuple(None if t is None else t.detach().resolve_neg().numpy() for t in tensors)
 
 
 def as_tensors(found: Sequence[Any]) -> tuple[Tensor | None, ...]:
-    """The arrays as tensors on the same memory."""
+    """Return the arrays as tensors on the same memory."""
     return tuple(None if a is None else torch.from_numpy(a) for a in found)

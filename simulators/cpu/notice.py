@@ -1,6 +1,6 @@
-"""One line on standard error when the compilation of the CPU kernels takes long.
+"""A line on standard error if the compilation of the CPU kernels takes long.
 
-This file imports no numba, and `qkan` asks it whether progress is wanted at all, so that one
+This file does not import numba. `qkan` asks it whether progress may be shown at all, so that one
 environment variable silences both.
 """
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 PATIENCE = 2.0
-"""Seconds of compilation, all kernels of the process together, before something is said."""
+"""The seconds of compilation, over all kernels of the process, before the line is shown."""
 
 _hushed: ContextVar[bool] = ContextVar("qkan_hushed", default=False)
 
@@ -27,7 +27,7 @@ def is_wanted() -> bool:
 
 @contextmanager
 def hushed(silent: bool = True) -> Iterator[None]:
-    """Say nothing of what is compiled within, in this thread, where `silent` is True."""
+    """Show no line about kernels that are compiled in this block and thread, if `silent`."""
     token = _hushed.set(silent or _hushed.get())
     try:
         yield
@@ -36,10 +36,10 @@ def hushed(silent: bool = True) -> Iterator[None]:
 
 
 class Notice:
-    """Says once in a process that kernels are being compiled.
+    """Shows once in a process that kernels are being compiled.
 
-    The line comes after `PATIENCE` seconds of compilation in all. It comes once, whatever the
-    number of kernels and threads. Without compilation it never comes.
+    The line is shown after a total of `PATIENCE` seconds of compilation, and only once for any
+    number of kernels and threads. Without compilation it is never shown.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Notice:
         """Surround the compilation of a kernel.
 
         Args:
-            kernel: Its name.
+            kernel: The name of the kernel.
             kept: Whether the result is kept on disk for other processes.
         """
         if self._said or _hushed.get() or not is_wanted():
@@ -76,8 +76,8 @@ class Notice:
         once = (
             "this happens once on this machine, and `qkan warm-up` does it ahead of time."
             if kept
-            else "no folder for the result can be written to, so every process compiles anew: set "
-            "NUMBA_CACHE_DIR to a folder that can be written to."
+            else "no folder for the result can be written to, so every process compiles them "
+            "again; set NUMBA_CACHE_DIR to a folder that can be written to."
         )
         print(f"qkan compiles its CPU kernels ({kernel} and others); {once}", file=sys.stderr)
 

@@ -27,11 +27,11 @@ class NumbaEngine(Engine):
     name = "numba"
 
     def refuse(self, request: Request) -> str | None:
-        """It refuses noise, other devices and dtypes, and a machine without numba."""
+        """Refuse noise, other devices and dtypes, and a machine without numba."""
         return refuse_on_cpu(request)
 
     def cost(self, request: Request) -> float:
-        """The time of a call, and of each data rotation on each edge and sample.
+        """Return the time of a call, and of each data rotation on each edge and sample.
 
         Fitted to `benchmarks/`, two cores: 0.3 ms at 8×4→4, 13 ms at 1024×64→64 with 3 rotations.
         """
@@ -46,7 +46,7 @@ class NumbaEngine(Engine):
             check_on_cpu(call.tensors)
             out, bias = _values(call), call.tensors.bias
             return add_base_(out if bias is None else out.add_(bias), call), None
-        # this way of importing is the fastest, which counts in a call of some microseconds
+        # this is the fastest way to import, which matters in a call of a few microseconds
         from . import small as compiled
 
         small, at, _copies = found

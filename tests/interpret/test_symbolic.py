@@ -112,7 +112,10 @@ WRONG_CIRCUITS = {
     "encoding": (lambda: to_sympy(ansatz("pz", 1), scale="linaer"), "Did you mean 'linear'"),
     "too long": (lambda: to_sympy(ansatz("pz", 14)), "over 100000 terms.*fourier_series"),
     "arccos": (lambda: fourier_series(ansatz("px", 1), [0, 0]), "no finite frequency spectrum"),
-    "series theta": (lambda: fourier_series(ansatz("pz", 1), [0, 0]), "theta of shape .* 4 finite"),
+    "series theta": (
+        lambda: fourier_series(ansatz("pz", 1), [0, 0]),
+        "theta has the shape .* 4 finite",
+    ),
     "series shift": (lambda: fourier_series(ansatz("real", 1), [0], shift=[math.inf]), "shift"),
 }
 

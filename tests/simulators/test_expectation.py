@@ -237,7 +237,7 @@ def wrong_calls() -> dict[str, tuple[object, str]]:
         "batched by engine": (
             lambda: call(circuit, x, torch.zeros(3, 2, 4, 6), engine="reference"), "per sample",
         ),
-        "probability": (lambda: depolarizing(1.2), "outside"),
+        "probability": (lambda: depolarizing(1.2), "from 0 to 1"),
         "relaxation": (lambda: thermal_relaxation(1.0, 3.0, 0.1), "at most 2·t1"),
         "gate of noise": (lambda: Noise({"CX": depolarizing(0.1)}), "no such gates"),
         "angles": (lambda: simulate(circuit, torch.zeros(3, 7)), r"pass \(…, 8\)"),

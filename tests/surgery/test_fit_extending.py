@@ -64,7 +64,7 @@ def test_options_reach_every_stage() -> None:
 
 def test_schedules_that_cannot_be_right_are_refused() -> None:
     for reps in ([], [2, 2], [3, 1]):
-        with pytest.raises(QKANError, match="rise"):
+        with pytest.raises(QKANError, match="rising"):
             fit_extending(network(), wave(), reps=reps, steps=1)
     model = network()
     adam = torch.optim.Adam(model.parameters())

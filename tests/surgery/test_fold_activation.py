@@ -85,7 +85,7 @@ def test_what_has_no_waves_stays_and_is_named() -> None:
     model = nn.Sequential(drawn(group=2), drawn(ansatz="px"), drawn(reps=5))
     with pytest.raises(QKANError, match="2 of 3 layers") as caught:
         fold(model)
-    assert "1: an arccos" in str(caught.value) and "2: its circuit has too many" in str(
+    assert "1: with an arccos" in str(caught.value) and "2: its circuit has too many" in str(
         caught.value
     )
     folded, x = fold(model, strict=False), inputs(4, 7).clamp(-1, 1)

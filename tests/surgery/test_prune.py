@@ -259,7 +259,7 @@ def test_wrong_options_are_refused() -> None:
         for wrong in (-0.1, math.nan, "0.1"):
             with pytest.raises(QKANError, match=name):
                 prune(model, inputs(), **{name: wrong})
-    with pytest.raises(QKANError, match="no bias"):
+    with pytest.raises(QKANError, match="needs a bias"):
         prune(network(bias=False), inputs(), keep_mean=True)
     parametrize.register_parametrization(model.layers[1], "theta", nn.Identity())
     with pytest.raises(QKANError, match="parametrize"):

@@ -378,11 +378,11 @@ WRONG = {
     "multiplication": (
         lambda: read_kan(pykan_state(subnode_scale_0=torch.ones(3))), "multiplication nodes",
     ),
-    "pykan base": (lambda: read_kan(PretendPykan(pykan_state(), "gelu")), "base activation 'gelu'"),
+    "pykan base": (lambda: read_kan(PretendPykan(pykan_state(), "gelu")), "activation is 'gelu'"),
     "shapes": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 2, 8)), "with the same i"),
     "knots": (lambda: SplineLayer(0 * KNOTS[None], torch.zeros(1, 1, 8)), "must ascend"),
     "layer base": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), base="relu"), "'relu'"),
-    "bias": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), bias=X), r"bias \(3, 2\)"),
+    "bias": (lambda: SplineLayer(KNOTS[None], torch.zeros(1, 1, 8), bias=X), r"bias is \(3, 2\)"),
     "no layer": (lambda: SplineKAN([]), "do not match: "),
     "sizes": (lambda: SplineKAN([*small().layers, *small().layers]), "do not match: "),
     "mixed layers": (

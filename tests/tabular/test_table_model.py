@@ -117,7 +117,7 @@ def test_a_device_answers_in_the_targets_units(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a column too few": ({"columns": ["a"]}, "names of 2 inputs"),
-    "a target too many": ({"targets": ["y", "z"]}, "1 named targets"),
+    "a target too many": ({"targets": ["y", "z"]}, "1 targets for"),
     "a name twice": ({"columns": ["a", "a"]}, "occur twice"),
     "the target among the columns": ({"targets": ["a"]}, "occur twice"),
     "no name": ({"columns": ["a", ""]}, "have names"),
