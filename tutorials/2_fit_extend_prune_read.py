@@ -11,7 +11,9 @@
 #
 # This guide recovers a formula from points of a function. It is for those who want to understand a
 # trained network; after it you can train a QKAN with few edges, prune and extend it, and write it
-# as a formula. There are four steps:
+# as a formula.
+#
+# There are four steps:
 #
 # 1. **Fit** a network that is larger than necessary, with a penalty on its edges.
 # 2. **Prune** the edges that do not matter.

@@ -11,10 +11,12 @@
 #
 # This guide solves a differential equation with QKANs and without data. It is for those who use
 # physics-informed learning; after it you can train a network with a loss that contains its
-# derivatives. The network represents the unknown function, and the loss says how well it satisfies
-# the equation. For that, the network is differentiated by its *input*, and the result by the
-# parameters. The QKANs find the lowest states of a particle in one dimension, which are then
-# compared with the exact ones.
+# derivatives.
+#
+# The network represents the unknown function, and the loss says how well it satisfies the equation.
+# For that, the network is differentiated by its *input*, and the result by the parameters. The
+# QKANs find the lowest states of a particle in one dimension, which are then compared with the
+# exact ones.
 #
 # The *particle* is quantum mechanical and the activations come from one-qubit circuits, but
 # everything here is computed classically.
