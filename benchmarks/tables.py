@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from records import CaseRecord
@@ -28,7 +28,10 @@ SWEEPS = {"batch": "batch", "edges": "edges", "reps": "repetitions", "reach": "l
 
 
 def section(
-    records: Records, limit: dict[str, Any] | None = None, decode: dict[str, Any] | None = None
+    records: Records,
+    limit: dict[str, Any] | None = None,
+    decode: dict[str, Any] | None = None,
+    more: Sequence[list[str]] = (),
 ) -> str:
     """All tables of which the records have cases, and under what conditions they were measured."""
     parts: tuple[Callable[[Records], list[str]], ...] = (
@@ -39,6 +42,8 @@ def section(
         blocks.insert(-1, arithmetic(limit))
     if decode is not None:
         blocks.insert(-1, one_token(decode))
+    for lines in more:
+        blocks.insert(-1, lines)
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.checkout
 if BENCHMARKS.is_dir():
     # at the end: the suite has a `cases` of its own, which nothing imported here needs
     sys.path.append(str(BENCHMARKS))
+    import block_tables
     import gate
     import gpu_time
     import records
@@ -262,16 +263,66 @@ def test_measurements_on_a_card_take_the_time_that_its_tests_have_left(
 @pytest.mark.full
 def test_a_block_is_timed_beside_a_bottleneck_of_its_size(tmp_path: Path) -> None:
     out = tmp_path / "block.json"
-    options = ("--rounds", "2", "--seconds", "0.001", "--latent", "10", "--eager")
-    done = run("block.py", *options, "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    record = json.loads(out.read_text())
-    for rounds in record["measures"].values():
-        assert [*rounds] == ["MLP", "HQKAN 10", "bottleneck 10"]
-        assert all(len(turns) == 2 and min(map(min, turns)) > 0 for turns in rounds.values())
-    sizes = record["parameters"]
-    assert abs(sizes["HQKAN 10"] / sizes["bottleneck 10"] - 1) < 0.05
+    options = ("--rounds", "2", "--seconds", "0.001", "--eager", "--out", str(out))
+    # one case at a time: what was measured before stays
+    for case in ("block 10", "row 3"):
+        done = run("block.py", *options, "--cases", case)
+        assert done.returncode == 0, done.stderr
+    cases = json.loads(out.read_text())["cases"]
+    assert [*cases] == ["block 10", "row 3"]
+    for case, names in zip(cases.values(), (["MLP"], []), strict=True):
+        for rounds in case["measures"].values():
+            assert [*rounds] == [*names, "HQKAN", "bottleneck"]
+            assert all(len(turns) == 2 and min(map(min, turns)) > 0 for turns in rounds.values())
+        sizes = case["parameters"]
+        assert abs(sizes["HQKAN"] / sizes["bottleneck"] - 1) < 0.05
     assert "times the bottleneck" in done.stdout and "block.json" in records.OTHERS
+
+
+@pytest.mark.full
+def test_a_folded_layer_is_timed_beside_what_it_was_made_of(tmp_path: Path) -> None:
+    out = tmp_path / "fold.json"
+    options = ("--rounds", "2", "--seconds", "0.001", "--rows", "3", "--out", str(out))
+    done = run("fold.py", *options, "--latent", "4", "--encodings", "ternary", "--experts", "3")
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(out.read_text())["cases"]
+    assert [*cases] == ["4 nodes, ternary, 3 rows", "experts of 3 nodes, ternary, 3 rows"]
+    for case, names in zip(cases.values(), (["product"], []), strict=True):
+        assert [*case["rounds"]] == ["unfolded", "folded", *names]
+        assert all(len(t) == 2 and min(map(min, t)) > 0 for t in case["rounds"].values())
+    assert "fold.json" in records.OTHERS
+
+
+def test_the_tables_of_blocks_and_of_folded_layers() -> None:
+    def turns(seconds: float) -> list[list[float]]:
+        return [[seconds], [seconds]]
+
+    forms = {"HQKAN": turns(0.004), "bottleneck": turns(0.002)}
+    forms |= {"HQKAN, compiled": turns(0.005), "bottleneck, compiled": turns(0.001)}
+    record = {
+        "width": 768, "tokens": [8, 128], "threads": 2, "layers": 6,
+        "cases": {"block 10": {"measures": {"step": forms}}},
+    }  # fmt: skip
+    line = block_tables.compiled_blocks(record)[-1]
+    assert line.startswith("| block 10 | step | 4 | **2** (2–2) | **1.25** (1.25–1.25) | +1.00 |")
+    assert line.endswith("| **0.5** (0.5–0.5) | -1.00 |")
+    cases = {
+        f"10 nodes, linear, {rows} rows": {
+            "rounds": {"unfolded": turns(0.002), "folded": turns(0.001 * rows)}
+        }
+        for rows in (1, 1024)
+    }
+    lines = block_tables.folded_layers({"threads": 2, "cases": cases})
+    assert lines[2] == "| layer | 1 row | 1,024 rows |"
+    assert lines[4] == "| 10 nodes, linear | 0.50 | 512.00 |"
+
+
+def test_candidates_take_turns_that_fill_their_time() -> None:
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    rounds = samples.measure(calls, 3, 1e-9)
+    assert [len(turn) for turn in rounds["a"]] == [1, 1, 1] == [len(turn) for turn in rounds["b"]]
+    assert "".join(order[-6:]) == "ababab"
 
 
 @pytest.mark.full
