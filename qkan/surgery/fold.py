@@ -35,7 +35,7 @@ from .fold_activation import FoldedActivation, refuse_activation
 _ROWS = [1 << n for n in range(21)]
 """The numbers of rows in a call for which costs are compared."""
 
-_PRODUCT = (25e-6, 0.9e-9, 2.4e-9, 40e-6)
+_PRODUCT = (25e-6, 0.9e-9, 6e-9, 40e-6)
 """Seconds on two cores of a folded layer's call: for itself, for each wave of an input, and for
 each of the first ones until so much more is spent, where no recurrence or thread helps yet."""
 
