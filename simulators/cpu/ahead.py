@@ -16,6 +16,7 @@ import atexit
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -86,7 +87,9 @@ class Ahead:
 
     def begin(self, kernel: str, types: Types) -> None:
         """Begin to compile what follows a kernel that is about to be compiled for these types."""
-        order = (NEXT.get(kernel, ""), _dtype(types))
+        # the first array of numbers has the dtype of the call
+        dtype = re.search(r"float(32|64)", str(types))
+        order = (NEXT.get(kernel, ""), dtype[0] if dtype else "")
         with self._lock:
             running = any(process.poll() is None for process in self._begun.values())
             if all(order) and order not in self._begun and not running and self._is_able():
@@ -108,22 +111,8 @@ class Ahead:
                 process.wait()
 
     def _is_able(self) -> bool:
-        return not (
-            _processors() < 2
-            or not sys.executable
-            or getattr(sys, "frozen", False)
-            or multiprocessing.current_process().daemon
-        )
-
-
-def _dtype(types: Types) -> str:
-    """The dtype of the first array of numbers, or an empty string."""
-    for kind in types:
-        inner = _dtype(getattr(kind, "types", ()))
-        dtype = inner or str(getattr(kind, "dtype", ""))
-        if dtype in ("float32", "float64"):
-            return dtype
-    return ""
+        able = _processors() > 1 and sys.executable and not getattr(sys, "frozen", False)
+        return bool(able) and not multiprocessing.current_process().daemon
 
 
 def _processors() -> int:

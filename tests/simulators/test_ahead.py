@@ -57,9 +57,17 @@ def test_the_types_are_those_of_calls(name: str) -> None:
     assert types_of(name, "float64") != types_of(name, "float32")
 
 
-def test_the_dtype_is_read_from_the_kernel_before() -> None:
-    for name in NEXT:
-        assert ahead._dtype(called_with(name)) == "float32", name
+@pytest.mark.parametrize("name", NEXT)
+def test_the_dtype_is_read_from_the_kernel_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr(ahead, "_start", lambda *order: started.append(order))
+    second = Ahead()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(second, "_is_able", lambda: True)
+        second.begin(name, called_with(name))
+    assert started == [(NEXT[name], "float32")]
 
 
 def test_a_second_process_compiles_what_comes_next() -> None:
