@@ -14,7 +14,8 @@ import pytest
 
 import qkan
 from qkan.simulators.cpu import ahead, jit
-from qkan.simulators.cpu.ahead import NEXT, Ahead, types_of
+from qkan.simulators.cpu.ahead import NEXT, Ahead
+from qkan.simulators.cpu.following import types_of
 
 FIRST, SECOND = "small._forward_edges", "small._backward_edges"
 OF_SECOND = types_of(SECOND, "float32")
