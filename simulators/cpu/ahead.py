@@ -6,7 +6,7 @@ finds it. Both compile the same source with the same options, so that it does no
 Where there is no such folder, one processor only, or no interpreter to start, nothing is begun, and
 every kernel is compiled where it is needed.
 
-The second process is a plain interpreter that runs `compile_next`: nothing is forked, and no script
+The second process is a plain interpreter that runs `following`: nothing is forked, and no script
 of the user is run again. It imports no torch unless a kernel's file does.
 """
 
@@ -16,11 +16,11 @@ import atexit
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 Types = tuple[Any, ...]
@@ -32,32 +32,9 @@ sys.path[:] = order["path"]
 for name, folders in order["packages"].items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = folders
-from qkan.simulators.cpu.ahead import compile_next
+from qkan.simulators.cpu.following import compile_next
 compile_next(order["kernel"], order["dtype"])
 """
-
-
-def types_of(kernel: str, dtype: str) -> Types:
-    """The types of the arguments with which a kernel of `NEXT` is called, for arrays of a dtype."""
-    from numba.types import Array, BaseTuple, NamedTuple, UniTuple, boolean, float32, float64, int64
-
-    from .layout import EdgeArrays
-    from .series import Series
-
-    i, n = Array(int64, 1, "C"), Array(float32 if dtype == "float32" else float64, 1, "C")
-    two, three, four, seven, eight = (UniTuple(int64, size) for size in (2, 3, 4, 7, 8))
-    edges = NamedTuple([i, n, n, n, n, n], EdgeArrays)
-    series = NamedTuple([n, n, n, n, i, i, n], Series)
-    bound = {
-        "series_grad.backward_task": (
-            edges, series, n, n, n, UniTuple(n, 4), n, boolean, four, int64, i,
-        ),
-        "sample_lanes_grad.backward_task": (edges, n, n, UniTuple(n, 5), four, two, i),
-        "edge_lanes_grad.backward_task": (edges, n, n, UniTuple(n, 5), int64, three, two, i),
-    }  # fmt: skip
-    if kernel in bound:
-        return i, BaseTuple.from_types(bound[kernel])
-    return i, n, n, eight, int64, seven, three, int64
 
 
 NEXT = {
@@ -69,12 +46,6 @@ NEXT = {
     "edge_lanes.forward_task": "edge_lanes_grad.backward_task",
 }
 """The kernel that a training step needs after another one, whose compilation takes as long."""
-
-
-def compile_next(kernel: str, dtype: str) -> None:
-    """Compile a kernel of `NEXT`, and leave it in the folder of compiled kernels."""
-    module, name = kernel.split(".")
-    getattr(import_module(f"{__package__}.{module}"), name).compile(types_of(kernel, dtype))
 
 
 class Ahead:
@@ -94,11 +65,8 @@ class Ahead:
                     self._begun[order] = _start(*order)
 
     def process(self, kernel: str, types: Types) -> subprocess.Popen[bytes] | None:
-        """The second process, where it was started to compile a kernel for these types."""
-        for (name, dtype), process in [*self._begun.items()]:
-            if name == kernel and types_of(name, dtype) == types:
-                return process
-        return None
+        """The second process that was started to compile a kernel for the dtype of these types."""
+        return self._begun.get((kernel, _dtype(types)))
 
     def end(self) -> None:
         """End the second process, if there is one."""
@@ -108,22 +76,14 @@ class Ahead:
                 process.wait()
 
     def _is_able(self) -> bool:
-        return not (
-            _processors() < 2
-            or not sys.executable
-            or getattr(sys, "frozen", False)
-            or multiprocessing.current_process().daemon
-        )
+        able = _processors() > 1 and sys.executable and not getattr(sys, "frozen", False)
+        return bool(able) and not multiprocessing.current_process().daemon
 
 
 def _dtype(types: Types) -> str:
     """The dtype of the first array of numbers, or an empty string."""
-    for kind in types:
-        inner = _dtype(getattr(kind, "types", ()))
-        dtype = inner or str(getattr(kind, "dtype", ""))
-        if dtype in ("float32", "float64"):
-            return dtype
-    return ""
+    found = re.search(r"float(32|64)", str(types))
+    return found[0] if found else ""
 
 
 def _processors() -> int:

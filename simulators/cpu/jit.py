@@ -8,8 +8,10 @@ negative indices: with it LLVM could not see that two rows never overlap, and wo
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,7 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = self._load(sig, target_context)
-        process = None if found is not None else AHEAD.process(self._kernel, sig)
-        if process is not None:
+        if found is None and (process := AHEAD.process(self._kernel, sig)) is not None:
             with NOTICE.compiling(self._kernel, kept=True):
                 process.wait()
             found = self._load(sig, target_context)
@@ -118,6 +119,18 @@ def exact(function: Callable[..., Any]) -> Any:
     return _part(function, fastmath=False, _nrt=False)
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no garbage while a kernel is compiled, which would take a tenth of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 KERNELS: list[Any] = []
 """All kernels that have been imported."""
 
@@ -127,20 +140,19 @@ def kernel(function: Callable[..., Any]) -> Any:
     options = {"no_cfunc_wrapper": True, "fastmath": RELAXED, "error_model": "numpy"}
     compiled = numba.njit(nogil=True, pipeline_class=KernelCompiler, **options)(function)
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    kept, compiler = True, compiled._compiler
-    compile_now = compiler.compile
+    kept, compile_now = True, compiled._compiler.compile
     try:
         compiled._cache = _Cache(function, name)
     except Exception:  # no folder to write to, or a numba without this hook
         kept = False
 
     def compile_and_say(args: Any, return_type: Any) -> Any:
-        with NOTICE.compiling(name, kept=kept):
+        with NOTICE.compiling(name, kept=kept), _without_collection():
             if kept and compiled._cache._enabled:
                 AHEAD.begin(name, args)
             return compile_now(args, return_type)
 
-    compiler.compile = compile_and_say
+    compiled._compiler.compile = compile_and_say
     KERNELS.append(compiled)
     return compiled
 

@@ -125,6 +125,4 @@ class KernelCompiler(Compiler):
 
 
 def _holds_arrays(kind: Any) -> bool:
-    if isinstance(kind, types.BaseTuple):
-        return any(_holds_arrays(one) for one in kind.types)
-    return isinstance(kind, types.Array)
+    return isinstance(kind, types.Array) or any(map(_holds_arrays, getattr(kind, "types", ())))

@@ -14,7 +14,8 @@ import pytest
 
 import qkan
 from qkan.simulators.cpu import ahead, jit
-from qkan.simulators.cpu.ahead import NEXT, Ahead, types_of
+from qkan.simulators.cpu.ahead import NEXT, Ahead
+from qkan.simulators.cpu.following import types_of
 
 FIRST, SECOND = "small._forward_edges", "small._backward_edges"
 OF_SECOND = types_of(SECOND, "float32")
@@ -57,9 +58,17 @@ def test_the_types_are_those_of_calls(name: str) -> None:
     assert types_of(name, "float64") != types_of(name, "float32")
 
 
-def test_the_dtype_is_read_from_the_kernel_before() -> None:
-    for name in NEXT:
-        assert ahead._dtype(called_with(name)) == "float32", name
+@pytest.mark.parametrize("name", NEXT)
+def test_the_dtype_is_read_from_the_kernel_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr(ahead, "_start", lambda *order: started.append(order))
+    second = Ahead()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(second, "_is_able", lambda: True)
+        second.begin(name, called_with(name))
+    assert started == [(NEXT[name], "float32")]
 
 
 def test_a_second_process_compiles_what_comes_next() -> None:
