@@ -175,6 +175,7 @@ def _published(found: dict[int, Rows], main: Rows) -> list[str]:
         if name in main
     ]
     steps = next(iter(rows[ordered(rows)[0]].values()))["steps"]
+    of_steps = "its 6,600 steps" if steps == 6600 else f"{steps:,} of its 6,600 steps"
     return [
         "",
         "The published study (arXiv 2605.06734) scales by the whole series, test part included, "
@@ -182,7 +183,7 @@ def _published(found: dict[int, Rows], main: Rows) -> list[str]:
         "the training part, so that both scales are the same. It also keeps the windows at the "
         "ends of the parts, which forecast months that the next part forecasts too; so the model "
         "is chosen on months of the test part. With that protocol, its loss that weighs peaks, and "
-        f"{steps} of its 6,600 steps, the squared test error divided by the squared scale is, for "
+        f"{of_steps}, the squared test error divided by the squared scale is, for "
         f"one run each: {'; '.join(parts)}.",
     ]
 
