@@ -70,11 +70,20 @@ def activations(record: Record) -> str:
     loss = {row: _mean(found[row]) for row in (mine, known, control)}
     gaps = differences(found, mine, known)
     ahead = sum(gap < 0 for gap in gaps)
+    longest = max(runs := by_steps(record["runs"]))
+    later = ""
+    if longest > STEPS and {mine, known} <= runs[longest].keys():
+        of_mine, of_known = (_mean(runs[longest][row]) for row in (mine, known))
+        count = len(runs[longest][mine])
+        later = (
+            f"; after {longest:,} steps ({count} seed{'s' if count > 1 else ''}) {of_mine:.3f}, "
+            f"{known} {of_known:.3f}"
+        )
     return (
         f"| [A character GPT]({PAGE}#activations-that-learn) with trainable activations, test "
         f"loss after {STEPS:,} steps | **{loss[mine]:.3f}** ({mine}), ahead of {known} on {ahead} "
-        f"of {len(gaps)} seeds | {known} {loss[known]:.3f}; the best classical activation that "
-        f"learns, {control}, {loss[control]:.3f} |"
+        f"of {len(gaps)} seeds{later} | {known} {loss[known]:.3f}; the best classical "
+        f"activation that learns, {control}, {loss[control]:.3f} |"
     )
 
 

@@ -4,8 +4,8 @@ Run     python experiments activations                             all rows, 2,0
         python experiments activations --steps 6000 --rows best    then the best ones for longer
         python experiments activations --rows GELU PReLU           a part of the runs
 Reads   tinyshakespeare.txt in the folder QKAN_DATA names
-Writes  experiments/results/activations.json after every run, and
-        docs/images/learnt_activations.png
+Writes  experiments/results/activations.json after every run, and in docs/images
+        learnt_activations.png and, of the longest runs, learnt_activations_longer.png
 
 The model, the text and the recipe are those of `char_lm.py`; its feed-forward blocks are full MLPs,
 128 → 512 → 128, and only their activation differs (`learnt.py` has all of them). A learnt one takes
@@ -40,7 +40,7 @@ from shared.record import ROOT, environment
 from shared.runs import Runs
 from tqdm import tqdm
 
-from language.activations_report import best_first, table
+from language.activations_report import LONGER, best_first, table
 from language.char_lm import (
     BATCH,
     DECAY,
@@ -206,7 +206,13 @@ def main(arguments: list[str] | None = None) -> None:
     if not names:
         parser.error(f"--rows best: {runs.path} has no run of {STEPS} steps; make those first.")
     study(runs, load_text(), names, asked.seeds, asked.steps, asked.trial_steps)
-    found = by_steps(runs.done)[asked.steps]
-    print("\n".join(table(found)))
-    path = figure(found, (out or ROOT / "docs" / "images") / "learnt_activations.png")
-    print(f"\nWrote {runs.path}\n      {path}")
+    found = by_steps(runs.done)
+    print("\n".join(table(found[asked.steps])))
+    # the first picture shows the number of steps with the most runs
+    first = max(found, key=lambda steps: sum(map(len, found[steps].values())))
+    pictures = {first: "learnt_activations.png"}
+    if max(found) != first:
+        pictures[max(found)] = LONGER
+    folder = out or ROOT / "docs" / "images"
+    paths = [figure(found[steps], folder / name) for steps, name in pictures.items()]
+    print("\nWrote", *[runs.path, *paths], sep="\n      ")

@@ -497,13 +497,13 @@ WRONG: dict[str, tuple[Any, str]] = {
     "recurrent slow": (
         lambda: FastWeightQKAN(3, 2, slow=nn.LSTM(3, 16))(torch.zeros(2, 2, 3)), "returned tuple",
     ),
-    "programs of none": (lambda: FastWeightQKAN(3, 2, programs=None), "one or more of theta"),
+    "programs of none": (lambda: FastWeightQKAN(3, 2, programs=None), "wanted some of theta"),
     "memory of a constant": (lambda: FastWeightQKAN(3, 2, gate=0.5, memory=3), "never changes"),
     "state elsewhere": (
         lambda: LAYER(sequence(2), torch.zeros(5, 2, 3, 8, dtype=DOUBLE, device="meta")), "on meta",
     ),
-    "read alone": (lambda: plot(LAYER.fast, torch.zeros(4, 3)), "other angles for every sample"),
-    "written out": (lambda: symbolic(LAYER, torch.zeros(4, 3)), "other angles for every sample"),
+    "read alone": (lambda: plot(LAYER.fast, torch.zeros(4, 3)), "different angles for every sample"),
+    "written out": (lambda: symbolic(LAYER, torch.zeros(4, 3)), "different angles for every sample"),
 }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_param_groups_spare_the_angles_of_circuits_among_other_edge_functions() 
     ("model", "rates", "said"),
     [
         (QKANLayer(3, 2).parameters(), (1e-3,), "the model is a generator; pass a module"),
-        (QKANLayer(3, 2), (None,), "lr=None: a finite number"),
+        (QKANLayer(3, 2), (None,), "lr=None; wanted a finite number"),
         (QKANLayer(3, 2), ("1e-3",), "lr='1e-3'"),
         (QKANLayer(3, 2), (float("nan"),), "lr=nan"),
         (QKANLayer(3, 2), (1e-3, -0.1), "weight_decay=-0.1"),
