@@ -11,14 +11,15 @@ def section(record: dict[str, Any]) -> list[str]:
     best, means = choice["best"], choice["geometric_mean_ratios"]
     worse = [row["task"] for row in record["summary"] if row["worse"]]
     return [
-        "Every trained scale begins at 1. Other starts, their test error over that of 1, geometric "
-        f"mean over {len(settings['chosen_on'])} tasks and {len(settings['choosing_seeds'])} seeds "
-        "(`experiments/functions/starts.py`): "
-        + ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
-        + f". The lowest of them, {best}, beside 1 on other seeds, {len(settings['seeds'])} of "
-        f"each task; the last {len(settings['others'])} tasks had no part in the choice:",
+        "Every trained scale begins at 1. Five other starts were compared with that on "
+        f"{len(settings['chosen_on'])} tasks and {len(settings['choosing_seeds'])} seeds "
+        "(`experiments/functions/starts.py`). The geometric means of their test errors, divided by "
+        "those of a start at 1, are "
+        + ", ".join(f"{mean:.2f} ({name})" for name, mean in means.items())
+        + f". The best of them, {best}, was then compared with 1 on {len(settings['seeds'])} other "
+        f"seeds of each task; the last {len(settings['others'])} tasks had no part in the choice:",
         "",
-        "| task | error over that of 1, median |",
+        "| task | median ratio of the test errors |",
         "| --- | --- |",
         *(f"| {row['task']} | {row['median_ratio']:.2f} |" for row in record["summary"]),
         "",
@@ -30,6 +31,6 @@ def _verdict(best: str, worse: list[str], tasks: int) -> str:
     if worse:
         return (
             f"{best} is worse by more than a standard error on {len(worse)} of {tasks} tasks "
-            f"({', '.join(worse)}), so 1 stays the start."
+            f"({', '.join(worse)}), so the start stays at 1."
         )
     return f"{best} is worse by more than a standard error on none of {tasks} tasks."

@@ -502,8 +502,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "state elsewhere": (
         lambda: LAYER(sequence(2), torch.zeros(5, 2, 3, 8, dtype=DOUBLE, device="meta")), "on meta",
     ),
-    "read alone": (lambda: plot(LAYER.fast, torch.zeros(4, 3)), "different angles for every sample"),
-    "written out": (lambda: symbolic(LAYER, torch.zeros(4, 3)), "different angles for every sample"),
+    "read alone": (lambda: plot(LAYER.fast, torch.zeros(4, 3)), "angles for every sample"),
+    "written out": (lambda: symbolic(LAYER, torch.zeros(4, 3)), "angles for every sample"),
 }  # fmt: skip
 
 
