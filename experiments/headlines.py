@@ -12,7 +12,7 @@ from typing import Any
 
 from language.activations_report import best_first
 from shared.compare import geometric_mean
-from shared.finals import by_steps, differences
+from shared.finals import Finals, by_steps, differences
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -70,20 +70,27 @@ def activations(record: Record) -> str:
     loss = {row: _mean(found[row]) for row in (mine, known, control)}
     gaps = differences(found, mine, known)
     ahead = sum(gap < 0 for gap in gaps)
-    longest = max(runs := by_steps(record["runs"]))
-    later = ""
-    if longest > STEPS and {mine, known} <= runs[longest].keys():
-        of_mine, of_known = (_mean(runs[longest][row]) for row in (mine, known))
-        count = len(runs[longest][mine])
-        later = (
-            f"; after {longest:,} steps ({count} seed{'s' if count > 1 else ''}) {of_mine:.3f}, "
-            f"{known} {of_known:.3f}"
-        )
+    later = _later(mine, max(by_steps(record["runs"]).items()))
     return (
         f"| [A character GPT]({PAGE}#activations-that-learn) with trainable activations, test "
         f"loss after {STEPS:,} steps | **{loss[mine]:.3f}** ({mine}), ahead of {known} on {ahead} "
         f"of {len(gaps)} seeds{later} | {known} {loss[known]:.3f}; the best classical "
         f"activation that learns, {control}, {loss[control]:.3f} |"
+    )
+
+
+def _later(mine: str, longest: tuple[int, Finals]) -> str:
+    """What has become of the row after the most steps, beside the known one that is best then."""
+    steps, found = longest
+    known = best_first(found, ["known"])[:1]
+    if steps <= STEPS or not known or mine not in found:
+        return ""
+    count = len(found[mine])
+    gap = _mean(found[mine]) - _mean(found[known[0]])
+    return (
+        f"; after {steps:,} steps, {count} seed{'s' if count > 1 else ''}, "
+        f"{'ahead' if gap < 0 else 'behind'}: {_mean(found[mine]):.3f}, "
+        f"{known[0]} {_mean(found[known[0]]):.3f}"
     )
 
 
