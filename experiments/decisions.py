@@ -134,16 +134,7 @@ def of_formulas(known: Record) -> list[Row]:
 
 
 def of_blocks(known: Record) -> list[Row]:
-    gaps = {}
-    for share in known["settings"]["shares"]:
-        mean = {
-            kind: statistics.mean(
-                run["accuracy"]
-                for run in known["samples"] if (run["kind"], run["share"]) == (kind, share)
-            )
-            for kind in ("HQKAN", "MLP")
-        }  # fmt: skip
-        gaps[share] = 100 * (mean["HQKAN"] - mean["MLP"])
+    gaps = {share: 100 * _gap(known, share, "accuracy") for share in known["settings"]["shares"]}
     return [
         (
             f"A distilled feed-forward block with 1/{share} of the parameters",
@@ -158,19 +149,24 @@ def of_blocks(known: Record) -> list[Row]:
 _ALBERT = "albert-with-smaller-blocks"
 
 
+def _gap(known: Record, share: int, number: str) -> float:
+    """A number of the HQKANs of that size minus that of the MLPs, means over the seeds."""
+    hqkan, mlp = (
+        statistics.mean(
+            run[number]
+            for run in known["samples"] if (run["kind"], run["share"]) == (kind, share)
+        )
+        for kind in ("HQKAN", "MLP")
+    )  # fmt: skip
+    return hqkan - mlp
+
+
 def _in_minilm(share: int) -> str:
     """What the other study of distilled blocks says of the same size."""
     known = record("minilm")
     if known is None or share not in known["settings"]["shares"]:
         return ""
-    mean = {
-        kind: statistics.mean(
-            run["cosine"]
-            for run in known["samples"] if (run["kind"], run["share"]) == (kind, share)
-        )
-        for kind in ("HQKAN", "MLP")
-    }  # fmt: skip
-    said = f"{mean['HQKAN'] - mean['MLP']:+.3f} of cosine similarity"
+    said = f"{_gap(known, share, 'cosine'):+.3f} of cosine similarity"
     return f", and {link(said, 'minilm-with-smaller-blocks')} in MiniLM"
 
 

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from shared.record import ROOT, write
+from shared.record import ROOT, spread, write
 from shared.runs import Runs
 from torch import Tensor
 from torch.nn import functional as F
@@ -293,14 +293,6 @@ def differences(found: dict[str, list[dict[str, Any]]], kind: str = "HQKAN") -> 
         other: spread([a - run["test_loss"] for a, run in zip(mine, trained, strict=True)])
         for other, trained in found.items()
         if other != kind
-    }
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    return {
-        "mean": statistics.mean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "values": list(values),
     }
 
 

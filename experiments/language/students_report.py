@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
+
+from shared.finals import spread
 
 _LINES = {
     "teacher": "the original model",
@@ -19,7 +20,7 @@ def by_share(record: dict[str, Any], name: str, title: str) -> list[str]:
     for run in found:
         scores.setdefault(run["kind"], {}).setdefault(run["share"], []).append(run[name])
     rows = [
-        f"| {kind} | " + " | ".join(_spread(of[share]) for share in shares) + " |"
+        f"| {kind} | " + " | ".join(spread(of[share], ".3f") for share in shares) + " |"
         for kind, of in scores.items()
     ]
     lines = ", ".join(f"{row[name]:.3f} for {_LINES[n]}" for n, row in record["lines"].items())
@@ -48,8 +49,3 @@ def _against(scores: dict[str, dict[int, list[float]]], kind: str) -> str:
         pairs = zip(mine, scores["MLP"][share], strict=True)
         parts.append(f"1/{share} " + ", ".join(f"{a - b:+.3f}" for a, b in pairs))
     return f"{kind}: " + "; ".join(parts)
-
-
-def _spread(values: list[float]) -> str:
-    sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{sd}"

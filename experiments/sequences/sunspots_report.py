@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from shared.finals import spread
+
 OURS = "fast weights, QKAN slow"
 MAIN = 12_474
 Rows = dict[str, dict[int, dict[str, Any]]]
@@ -57,9 +59,10 @@ def _row(rows: Rows, name: str) -> str:
     checked = values(rows, name, "validation_rmse") if "validation_rmse" in first else None
     return (
         f"| {name} | {first['parameters']:,} | {len(results) if network else '–'} | "
-        f"{_spread(values(rows, name, 'rmse'))} | {_spread(checked) if checked else '–'} | "
-        f"{_spread(values(rows, name, 'peak'))} | "
-        f"{_spread(values(rows, name, 'cpu_seconds'), '.0f') if network else '–'} |"
+        f"{spread(values(rows, name, 'rmse'), '.1f')} | "
+        f"{spread(checked, '.1f') if checked else '–'} | "
+        f"{spread(values(rows, name, 'peak'), '.1f')} | "
+        f"{spread(values(rows, name, 'cpu_seconds'), '.0f') if network else '–'} |"
     )
 
 
@@ -186,8 +189,3 @@ def _published(found: dict[int, Rows], main: Rows) -> list[str]:
         f"{of_steps}, the squared test error divided by the squared scale is, for "
         f"one run each: {'; '.join(parts)}.",
     ]
-
-
-def _spread(found: Sequence[float], style: str = ".1f") -> str:
-    mean = format(statistics.mean(found), style)
-    return mean if len(found) < 2 else f"{mean} ± {format(statistics.stdev(found), style)}"

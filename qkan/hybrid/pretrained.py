@@ -144,9 +144,8 @@ def _start(start: Callable[[nn.Module], None], new: set[nn.Module], module: nn.M
 def check_blocks(path: str | os.PathLike[str], model: Any, info: dict[str, Any]) -> None:
     """Raise if weights of the new modules are missing, superfluous or of another shape."""
     wrong, own = _misfits(info), _own(model)
-    around = getattr(model, "base_model_prefix", "") + "."  # of the model that was saved
     inside = {
-        what: [key for key in keys if key.removeprefix(around).startswith(own)]
+        what: [key for key in keys if _bare(model, key).startswith(own)]
         for what, keys in wrong.items()
     }
     if any(inside.values()):
@@ -179,11 +178,15 @@ def _misfits(info: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def _bare(model: Any, name: str) -> str:
+    """The name of a weight or module without the prefix of the model that was saved."""
+    return name.removeprefix(getattr(model, "base_model_prefix", "") + ".")
+
+
 def _own(model: Any) -> tuple[str, ...]:
     """What the names of the new modules' weights begin with, without the model's own prefix."""
-    around = getattr(model, "base_model_prefix", "") + "."
     found = (str(resolved(model, block)) for block in model.config.qkan["modules"])
-    return tuple(f"{name.removeprefix(around)}." for name in found)
+    return tuple(f"{_bare(model, name)}." for name in found)
 
 
 def _unfit(
@@ -201,9 +204,8 @@ def _unfit(
 
 def _advice(model: Any, wrong: dict[str, list[str]]) -> str:
     """What to do about weights that do not fit."""
-    around = getattr(model, "base_model_prefix", "") + "."
     missing, unexpected = (
-        [key.removeprefix(around) for key in wrong.get(what, ())]
+        [_bare(model, key) for key in wrong.get(what, ())]
         for what in ("missing_keys", "unexpected_keys")
     )
     own = _own(model)

@@ -131,6 +131,7 @@ class FoldedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in_features) → (…, out_features)."""
         if self.most_rows is not None and self._is_many(x):
+            # the attribute would be looked up in three dictionaries, which a small call notices
             out: Tensor = self._modules["unfolded"](x)  # type: ignore[misc]
             return out
         check_features(x, self.in_features, self.product.dtype)
