@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from .ahead import AHEAD
 from .notice import NOTICE
-from .parts import KernelCompiler, PartCompiler
+from .parts import KNOWN, KernelCompiler, PartCompiler
 
 LANES = 128
 """Numbers in a row, one for each sample or each edge: all rows of a kernel fit the first cache."""
@@ -84,6 +84,8 @@ class _Cache(FunctionCache):
 
 def _part(function: Callable[..., Any], **options: Any) -> Any:
     """A function for compiled code to call, kept away from what Python calls without compiling."""
+    if not KNOWN:
+        return numba.njit(error_model="numpy", fastmath=options["fastmath"])(function)
     part = numba.njit(pipeline_class=PartCompiler, error_model="numpy", **options)(function)
     part.add_overload = lambda found: part.overloads.update({tuple(found.signature.args): found})
     resolve = part.get_call_template
@@ -138,7 +140,9 @@ KERNELS: list[Any] = []
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls: it runs without the interpreter lock and is cached."""
     options = {"no_cfunc_wrapper": True, "fastmath": RELAXED, "error_model": "numpy"}
-    compiled = numba.njit(nogil=True, pipeline_class=KernelCompiler, **options)(function)
+    if KNOWN:
+        options["pipeline_class"] = KernelCompiler
+    compiled = numba.njit(nogil=True, **options)(function)
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     kept, compile_now = True, compiled._compiler.compile
     try:

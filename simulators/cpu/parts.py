@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding
-from numba import types
+from numba import types, version_info
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
+KNOWN = version_info.short <= (0, 68)
+"""Whether the inside of this numba is known; a newer one compiles kernels in its own way."""
 LARGE = 500
 """Lines of LLVM's code of a part that is never put into its callers."""
 
@@ -34,7 +36,9 @@ class _Library(JITCodeLibrary):
         """Optimise this function, with what it calls itself at hand."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
+            # numba 0.61 has none
+            if hasattr(self, "_reload_init"):
+                self._reload_init.update(library._reload_init)
             part = isinstance(library, Part)
             code = library.seen_by_callers if part else library._get_module_for_linking()
             if code is not None:

@@ -35,9 +35,15 @@ def test_a_part_is_compiled_once_for_all_literals() -> None:
     assert len(times.overloads) == 1
 
 
-@pytest.mark.parametrize("large", [-1, 10_000], ids=["never put into callers", "visible to them"])
-def test_parts_that_several_parts_call(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("large", "known"), [(-1, True), (10_000, True), (0, False)],
+    ids=["never put into callers", "visible to them", "a numba whose inside is not known"],
+)  # fmt: skip
+def test_parts_that_several_parts_call(
+    large: int, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parts, "LARGE", large)
+    monkeypatch.setattr(jit, "KNOWN", known)
 
     @jit.inline
     def square(x: Any) -> Any:
