@@ -181,7 +181,10 @@ def run(text: Text, shape: Shape, rate: float, seed: int, steps: int, test: bool
 def fit_model(
     text: Text, model: CharGPT, groups: list[dict[str, Any]], seed: int, steps: int, test: bool
 ) -> dict[str, Any]:
-    """Train a model in place on batches of that seed; losses, seconds and the validation curve."""
+    """Train a model in place on batches of that seed; losses, seconds and the validation curve.
+
+    "train_loss" is that of as many characters of the training text as validation has.
+    """
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
     curve, wall, cpu = [], 0.0, 0.0
@@ -202,6 +205,7 @@ def fit_model(
             begin = time.perf_counter(), time.process_time()
     return {
         "validation_loss": curve[-1][-1],
+        "train_loss": loss_on(model, text.train[: len(text.validation)]) if test else None,
         "test_loss": loss_on(model, text.test) if test else None,
         "cpu_seconds": cpu,
         "wall_seconds": wall,
