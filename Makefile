@@ -55,11 +55,13 @@ test-oldest-runtime: pyproject.toml constraints.txt  ## the device tests with th
 test-kill: $(STAMP)  ## device runs killed inside SQLite, at each of its system calls
 	$(BIN)/pytest tests/kill -q -s
 
-bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; some 20 minutes
+bench: $(STAMP)  ## every engine against its peers, each in an environment of its own; most of an hour
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/limit.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/wide.py
+	$(BIN)/python benchmarks/activation.py
 	$(BIN)/python benchmarks/fold.py
 	$(BIN)/python benchmarks/block.py
 	$(BIN)/python benchmarks/cells.py

@@ -1,4 +1,4 @@
-"""The tables of `block.py` and `fold.py`, Markdown lines as `tables.py` makes them."""
+"""The tables of `block.py`, `fold.py` and `wide.py`, Markdown lines as `tables.py` makes them."""
 
 from __future__ import annotations
 
@@ -62,3 +62,27 @@ def folded_layers(record: dict[str, Any]) -> list[str]:
         "harmonics is faster as it is, the folded layer calls it, which costs some microseconds:"
     )
     return [intro, "", *table(header, lines)]
+
+
+def wide_layers(record: dict[str, Any]) -> list[str]:
+    """Wide layers beside `nn.Linear`, and how much of the time is that of their products."""
+    rows = []
+    for case, found in record["cases"].items():
+        width, encoding, inputs = case.split(" ", 2)
+        cells = [f"{width} → {width}, {encoding}", inputs, str(found["columns"])]
+        for measure in ("forward", "step"):
+            one = found[measure]
+            cells += [ms(one["qkan"]), f"{one['ratio']:.1f}", f"{one['products_ratio']:.1f}"]
+        rows.append(cells)
+    header = [
+        "layer", "inputs", "columns", "forward, ms", "× nn.Linear", "its products ×",
+        "train step, ms", "× nn.Linear", "its products ×",
+    ]  # fmt: skip
+    intro = (
+        f"Where the time of a wide layer goes (`benchmarks/wide.py`, batch {record['batch']}, "
+        f"medians of {record['rounds']}). A layer is a matrix product with so many columns for each "
+        "input: its features, and its base. A column *its products* is the time of these products "
+        "alone; the rest is spent on features, on the coefficients of the edges and, for N(0, 1), "
+        "on the few inputs outside the common range. N is N(0, 1), and U is uniform in [-1, 1]:"
+    )
+    return [intro, "", *table(header, rows)]

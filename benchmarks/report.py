@@ -14,7 +14,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from block_tables import compiled_blocks, folded_layers
+from block_tables import compiled_blocks, folded_layers, wide_layers
 from records import CaseRecord, load, load_other
 from tables import headlines, section
 
@@ -49,7 +49,7 @@ def main() -> int:
     if arguments.headlines:
         print("\n".join(headlines(records, decode)))
         return 0
-    written = {"block": compiled_blocks, "fold": folded_layers}
+    written = {"block": compiled_blocks, "fold": folded_layers, "wide": wide_layers}
     more = ((make, load_other(arguments.results, name)) for name, make in written.items())
     text = section(records, limit, decode, [make(found) for make, found in more if found])
     if arguments.print:

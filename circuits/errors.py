@@ -14,8 +14,9 @@ class CircuitError(ValueError):
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest known name, and all known names."""
+    """Return the end of an error message: the nearest known name, and up to 20 known names."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Known: {', '.join(names)}."
+    more = f" and {len(names) - 20} more" * (len(names) > 20)
+    return f"{hint}Known: {', '.join(names[:20])}{more}."

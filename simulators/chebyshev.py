@@ -27,6 +27,7 @@ from .errors import SimulatorError
 from .fourier import product_cost
 from .product_engine import Expansion, ProductEngine
 from .products import chebyshev_features, chebyshev_map, contract, edge_by_edge, values_at, widest
+from .registry import get_engine
 
 DEGREES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96)
 """The degrees used in plain torch operators; there are few, so that shapes seldom change."""
@@ -207,7 +208,7 @@ def _chosen(request: Request, x: Tensor, scale: Tensor, angles: Any) -> Expansio
         number(0 if fixed is None else request.program.bandwidth(fixed)), values.shape, limits,
         angles.astype(values.dtype), _costs(request, len(angles)), middle, half,
     )  # fmt: skip
-    if not 0 <= found < len(angles):
+    if not 0 <= found < len(angles) or _is_dear(request, found):
         return None
     exceptions = None
     if has_exceptions:
@@ -219,6 +220,17 @@ def _chosen(request: Request, x: Tensor, scale: Tensor, angles: Any) -> Expansio
             ranges.exceptions(*args, samples, at)
         exceptions = (starts, samples, at)
     return _functions(int(found), angles, middle, half, exceptions)
+
+
+def _is_dear(request: Request, found: int) -> bool:
+    """Whether so wide a range makes the product of a layer slower than the fused kernel.
+
+    Where the product would never be faster, somebody has asked for it.
+    """
+    from .cpu.bands import FEWEST
+
+    kernel = get_engine("numba").cost(request)
+    return product_cost(request, FEWEST) < kernel < product_cost(request, FEWEST + found)
 
 
 def _costs(request: Request, count: int) -> Any:

@@ -317,6 +317,31 @@ def test_the_tables_of_blocks_and_of_folded_layers() -> None:
     assert lines[4] == "| 10 nodes, linear | 0.50 | 512.00 |"
 
 
+def test_the_table_of_wide_layers() -> None:
+    one = {"qkan": 0.02, "ratio": 31.44, "products_ratio": 17.5}
+    cases = {"256 trainable N, one 1000": {"columns": 20, "forward": one, "step": one}}
+    lines = block_tables.wide_layers({"batch": 1024, "rounds": 12, "cases": cases})
+    cells = "20 | 31.4 | 17.5"
+    assert lines[4] == f"| 256 → 256, trainable | N, one 1000 | 20 | {cells} | {cells} |"
+
+
+COLUMNS = """
+import torch, qkan, wide
+x = wide.numbers(8, "N", torch.Generator().manual_seed(0))
+for encoding in ("linear", "trainable"):
+    layer = qkan.QKANLayer(8, 8, encoding=encoding, generator=torch.Generator().manual_seed(0))
+    print(wide.columns(layer, x), *wide.Products(8, 7)(x).shape)
+"""
+
+
+def test_the_columns_of_a_wide_layer_are_counted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COLUMNS], cwd=BENCHMARKS, capture_output=True, text=True, check=True
+    )
+    fixed, trained = (tuple(map(int, line.split())) for line in done.stdout.splitlines())
+    assert fixed == (7, 1024, 8) and 12 < trained[0] < 30
+
+
 def test_candidates_take_turns_that_fill_their_time() -> None:
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}

@@ -50,7 +50,9 @@ def fake_device(name: str) -> Any:
     found = classes.get(key) or classes.get(key + "v2")
     if found is None:
         known = [IDEAL, "least_busy", *(f"fake_{short}" for short in classes)]
-        raise BackendError(f"There is no device {name!r}. {did_you_mean(name, known)}")
+        raise BackendError(
+            f"There is no device {name!r}. {did_you_mean(name, known)} `qkan devices` lists all."
+        )
     return found()
 
 

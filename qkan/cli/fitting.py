@@ -16,7 +16,7 @@ from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.files import save
 from qkan.nn.layer import effective_parameters
-from qkan.tabular.columns import Array, Column, grouped, infer, is_missing, number
+from qkan.tabular.columns import Array, Column, grouped, infer, is_missing, number, with_unit
 from qkan.tabular.reading import Table
 
 from .inputs import noting
@@ -115,7 +115,7 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
     if not names:
         raise QKANError(f"{data.path} has no other column from which to predict {target!r}.")
     classify = reading.task == TASKS[2] or (reading.task == "auto" and _has_classes(data, cells))
-    y = _classes(data, target, cells) if classify else data.numbers([target])[:, 0]
+    y = _classes(data, target, cells) if classify else _numbers(data, target, cells)
     columns, parts, notes = [], [], [*data.notes]
     for name in names:
         column, values = _column(data, name, reading)
@@ -123,6 +123,8 @@ def read_problem(data: Table, target: str, reading: Reading) -> Problem:
         parts.append(values)
         gaps = int(np.isnan(values).sum())
         notes += [column.describe()] if column.kind != "number" else []
+        unit = with_unit(data.column(name)) if column.kind == "category" else ""
+        notes += [f"{name}: {unit.rstrip(' .')}"] if unit else []
         notes += (
             [f"{name}: {gaps} of {len(values)} cells are missing; they are filled and marked"]
             if gaps
@@ -172,20 +174,33 @@ def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
 
 def _has_classes(data: Table, cells: list[str]) -> bool:
     """Whether a target looks like classes: texts, or whole numbers with few values."""
-    numbers = [number(cell, data.decimal) for cell in cells if cell]
-    values = {value for value in numbers if value is not None}
-    if None in numbers or any(re.fullmatch(r"-?0[0-9]+", cell) for cell in cells):
+    found = [number(cell, data.decimal) for cell in cells if cell]
+    numbers = [value for value in found if value is not None]
+    if any(re.fullmatch(r"-?0[0-9]+", cell) for cell in cells):
         return True
-    return len(values) <= FEW_CLASSES and all(map(float.is_integer, values))
+    if len({*numbers}) <= FEW_CLASSES and all(map(float.is_integer, numbers)):
+        return True
+    # a few texts among numbers are mistakes, as in a column of inputs
+    return 2 * len(numbers) <= len(found)
+
+
+def _numbers(data: Table, target: str, cells: list[str]) -> Array:
+    """Return the numbers of a target."""
+    hint = grouped(cells) or with_unit(cells)
+    classes = f" For classes use --task {TASKS[2]}." * any(
+        number(cell, data.decimal) is None for cell in cells if cell
+    )
+    advice = f"{hint}Correct the cells of the target, or delete their lines.{classes}"
+    found: Array = data.numbers([target], advice=advice)[:, 0]
+    return found
 
 
 def _classes(data: Table, target: str, cells: list[str]) -> Array:
     """Return the classes as they are written, or as whole numbers if all are written as such."""
-    if "" in cells:
-        line = data.lines[cells.index("")]
-        raise QKANError(
-            f"{data.path}, line {line}: {target!r} is empty; fill it or delete the line."
-        )
+    empty = [row for row, cell in enumerate(cells) if not cell]
+    if empty:
+        advice = "Fill the cells of the target, or delete their lines."
+        raise data.complaint({data.place(target): empty}, advice=advice)
     whole = all(_WHOLE.fullmatch(cell) and abs(int(cell)) < 2**63 for cell in cells)
     y = np.array([int(cell) for cell in cells] if whole else cells)
     names, counts = np.unique(y, return_counts=True)

@@ -18,8 +18,9 @@ require("rich", "cli")
 FAILED, WRONG, PARTIAL, PENDING, INTERRUPTED = 1, 2, 3, 4, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a device or an account refused, or a package is missing; 2 wrong usage "
-    "or input; 3 values are missing; 4 jobs are in the queue; 130 interrupted."
+    "The exit code is 0 after success, 1 if a device or an account refused or a package is "
+    "missing, 2 after wrong usage or input, 3 if values are missing, 4 while jobs are in the "
+    "queue, and 130 after an interruption."
 )
 
 FEW_CLASSES = 10
@@ -32,7 +33,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Model = Annotated[Path, typer.Argument(help="A model that `qkan fit` or qkan.save wrote.")]
 Drop = Annotated[
     list[str] | None,
-    typer.Option("--drop", help="A column to leave out; may be repeated.", show_default=False),
+    typer.Option(
+        "--drop", help="A column to leave out; for more, repeat it: --drop a --drop b.",
+        show_default=False,
+    ),
 ]
 Delimiter = Annotated[
     str | None,

@@ -63,7 +63,10 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, nn.Module | None]:
     """Return the description of a run, its inputs, and its model if `save` knows its kind."""
     if not (folder / _RUN).is_file():
         found = "has no run.json" if folder.is_dir() else "does not exist"
-        raise QKANError(f"{folder} {found}; pass the directory that run wrote (result.path).")
+        raise QKANError(
+            f"{folder} {found}; pass the folder of a run, which `qkan submit` names and Python has "
+            "as result.path."
+        )
     try:
         run = json.loads((folder / _RUN).read_bytes())
         x = load_tensors((folder / _INPUTS).read_bytes())["x"]

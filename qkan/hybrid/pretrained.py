@@ -26,6 +26,10 @@ _WHERE_FROM = (
 )  # fmt: skip
 _OURS = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Options that make transformers report weights that do not fit."""
+_WRONG = {
+    "missing_keys": "The file lacks", "unexpected_keys": "The model has no place for",
+    "mismatched_keys": "Of another shape are",
+}  # fmt: skip
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """The exceptions that building a module from an edited configuration can raise."""
 
@@ -171,11 +175,16 @@ def _check_weights(path: str | os.PathLike[str], model: Any, info: dict[str, Any
 
 def _misfits(info: dict[str, Any]) -> dict[str, list[str]]:
     """What transformers says about weights that do not fit, where it names any."""
-    return {
-        what: sorted(key if isinstance(key, str) else " ".join(map(str, key)) for key in keys)
-        for what, keys in info.items()
-        if keys
-    }
+    return {what: sorted(map(_named, keys)) for what, keys in info.items() if keys}
+
+
+def _named(key: Any) -> str:
+    """A weight by its name and, where its shape does not fit, both shapes."""
+    if isinstance(key, str):
+        return key
+    name, *shapes = key
+    saved, wanted = (tuple(shape) for shape in shapes)
+    return f"{name} ({saved} in the file and {wanted} in the model)"
 
 
 def _bare(model: Any, name: str) -> str:
@@ -192,13 +201,14 @@ def _own(model: Any) -> tuple[str, ...]:
 def _unfit(
     path: str | os.PathLike[str], model: Any, wrong: dict[str, list[str]], most: int = 12
 ) -> QKANError:
-    found = {
-        what: keys if len(keys) <= most else [*keys[:most], f"and {len(keys) - most} more"]
+    found = "; ".join(
+        f"{_WRONG.get(what, what)} "
+        + ", ".join(keys if len(keys) <= most else [*keys[:most], f"and {len(keys) - most} more"])
         for what, keys in wrong.items()
-    }
+    )
     return QKANError(
         f"from_pretrained: the weights in {path} do not fit the {type(model).__name__} that "
-        f"its config.json describes. Found {found}. {_advice(model, wrong)}"
+        f"its config.json describes. {found}. {_advice(model, wrong)}"
     )
 
 
@@ -222,7 +232,10 @@ def _advice(model: Any, wrong: dict[str, list[str]]) -> str:
             "model with replaced blocks has the old blocks, not the new ones. Load it with "
             "transformers, or delete 'qkan' from config.json."
         )
-    return "Pass the class that was saved as model_class, or save the model again."
+    return (
+        "Load it as the class that was saved, with qkan.from_pretrained(path, model_class=...), or "
+        "save the model again."
+    )
 
 
 def _config_class(model_class: Any, transformers: Any) -> Any:

@@ -183,9 +183,10 @@ function tell(edge) {
   drawCurve(edge);
   tellRow(edge);
   get("formula").textContent = edge.formula === null ? edge.note : `${edge.formula}`;
+  const input = nameOf(edge.n, edge.i), here = input === "x" ? "" : `Here x stands for ${input}. `;
   const form = edge.form ? `It was recognised as ${edge.form}. ` : "";
   get("error").textContent = edge.formula === null ? ""
-    : `Here x stands for ${nameOf(edge.n, edge.i)}. ${form}` + (edge.error > 0
+    : here + form + (edge.error > 0
       ? `At the points drawn, it differs from the curve by at most ${say(edge.error)}.` : "");
   drawSpectrum(edge);
   const list = get("circuit"), circuit = layers[edge.n].circuit;

@@ -230,17 +230,20 @@ def _in_autocast(x: Tensor) -> bool:
     return autocast_dtype(x.device.type) is not None
 
 
-def check_features(x: Tensor, in_features: int, dtype: torch.dtype) -> None:
-    """Raise `QKANError` unless x fits a layer of that many inputs and parameters of that dtype."""
+def check_features(x: Tensor, size: int, dtype: torch.dtype, name: str = "in_features") -> None:
+    """Raise `QKANError` unless x fits a layer of that many inputs and parameters of that dtype.
+
+    The message calls the number of inputs by its name as an argument of the layer.
+    """
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise QKANError(f"The input is {found}; pass a torch tensor of real floats, x.float().")
     if x.layout is not torch.strided:
         raise QKANError(f"The input is {x.layout}; pass x.to_dense().")
-    if x.ndim == 0 or x.shape[-1] != in_features:
+    if x.ndim == 0 or x.shape[-1] != size:
         raise QKANError(
-            f"The input has shape {tuple(x.shape)}, but the layer has in_features={in_features}; "
-            f"pass (…, {in_features})."
+            f"The input has shape {tuple(x.shape)}, but the layer has {name}={size}; pass "
+            f"(…, {size})."
         )
     if x.dtype != dtype and not _in_autocast(x):
         raise QKANError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -148,9 +148,9 @@ class _Recurrent(nn.RNNBase):
 
     def _rows(self, given: Any) -> tuple[_Rows, bool]:
         """The input as rows, and whether it is a batch."""
-        name = type(self).__name__
+        name, dtype = type(self).__name__, cast(Tensor, self.weight_ih_l0).dtype
         if isinstance(given, PackedSequence):
-            check_features(given.data, self.input_size, self.weight_ih_l0.dtype)  # type: ignore[arg-type]
+            check_features(given.data, self.input_size, dtype, "input_size")
             sizes = tuple(given.batch_sizes.tolist())
             if min(sizes, default=0) < 1 or list(sizes) != sorted(sizes, reverse=True):
                 found = _some(sizes) or "of no step"
@@ -161,7 +161,7 @@ class _Recurrent(nn.RNNBase):
                 )
             return _Rows(given.data, sizes, sizes[0], given.sorted_indices), True
         if not is_tracing():
-            check_features(given, self.input_size, self.weight_ih_l0.dtype)  # type: ignore[arg-type]
+            check_features(given, self.input_size, dtype, "input_size")
         order = "(b, t, {})" if self.batch_first else "(t, b, {})"
         if given.ndim not in (2, 3):
             raise QKANError(

@@ -60,7 +60,7 @@ class _Cell(nn.RNNCellBase):
         """The given states or zeros as (b, h), and whether there is a batch."""
         name = type(self).__name__
         if not is_tracing():
-            check_features(x, self.input_size, self.weight_ih.dtype)
+            check_features(x, self.input_size, self.weight_ih.dtype, "input_size")
         if x.ndim not in (1, 2):
             raise QKANError(
                 f"{name}: the input has shape {tuple(x.shape)}; pass one step, (b, "

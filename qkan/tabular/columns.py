@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(
     r"[+-]?[0-9]{1,3}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?"
 )
+_WITH_UNIT = re.compile(rf"([^\w\s.+-]|[A-Za-z]{{2,}} )?\s*({_NUMBER.pattern})\s*([^\d\s][^\d]*)?")
 _CODE = re.compile(r"[+-]?0[0-9]+")
 _BOOLEANS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 _FORMATS = ("iso", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
@@ -202,7 +203,7 @@ def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known:
     if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
         other = "Numbers are written as 1234.5 and dates as 2024-12-31. "
-        advice = grouped(words) or other * any(map(str.isdigit, shown))
+        advice = grouped(words) or with_unit(words) or other * any(map(str.isdigit, shown))
         raise QKANError(
             f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
             f"{shown!r}, and {'few' if kept else 'none'} of them are frequent, so a model cannot "
@@ -244,6 +245,17 @@ def grouped(cells: Sequence[str]) -> str:
         whole, _, decimals = found.rpartition(marks[-1])
     plain = re.sub(r"[^0-9+-]", "", whole) + f".{decimals}" * bool(decimals)
     return f"{found!r} has a mark after its thousands: write {plain}. "
+
+
+def with_unit(cells: Sequence[str]) -> str:
+    """Return a sentence about numbers that all have the same unit, or "" if they do not."""
+    words = [cell for cell in cells if not is_missing(cell)]
+    found = [match for word in words if (match := _WITH_UNIT.fullmatch(word))]
+    units = {((match[1] or "").strip(), (match[5] or "").strip()) for match in found}
+    if len(found) < len(words) or len(units) != 1 or units == {("", "")}:
+        return ""
+    number_, unit = found[0][2], "".join(*units)
+    return f"{words[0]!r} is a number with the unit {unit!r}: write {number_} to use the number. "
 
 
 def days(cell: str, format_: str) -> float | None:

@@ -79,8 +79,12 @@ class Table:
         place = self.place(name)
         return [row[place] for row in self.rows]
 
-    def numbers(self, names: Sequence[str] | None = None) -> Array:
+    def numbers(self, names: Sequence[str] | None = None, **complaint: str) -> Array:
         """Return columns as finite numbers, (n, columns); None takes all.
+
+        Args:
+            names: The columns.
+            **complaint: Of `complaint`, if cells are empty or not numbers.
 
         Raises:
             QKANError: There is no such column; cells are empty or not numbers. The message names
@@ -93,7 +97,7 @@ class Table:
             for k, place in enumerate(places)
         }
         if any(bad.values()):
-            raise self.complaint({place: rows for place, rows in bad.items() if rows})
+            raise self.complaint({place: rows for place, rows in bad.items() if rows}, **complaint)
         return np.array(found)
 
     def others(self, used: Collection[str], drop: Sequence[str] | None) -> list[str]:
@@ -103,6 +107,13 @@ class Table:
             QKANError: The table lacks a column that is to be dropped.
         """
         for name in drop or ():
+            parts = [part.strip() for part in name.split(",")]
+            if name not in (self.names or ()) and {*parts} <= {*(self.names or ())}:
+                repeated = " ".join(f"--drop {part!r}" for part in parts)
+                raise QKANError(
+                    f"{self.path} has no column {name!r}. Repeat the option to leave out several "
+                    f"columns: {repeated}"
+                )
             self.place(name)
         return [name for name in self.names or () if name not in {*used, *(drop or ())}]
 

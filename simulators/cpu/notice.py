@@ -74,7 +74,7 @@ class Notice:
                 return
             self._said = True
         once = (
-            "this happens once on this machine, and `qkan warm-up` does it ahead of time."
+            "each is compiled once on this machine, and `qkan warm-up` compiles all of them."
             if kept
             else "no folder for the result can be written to, so every process compiles them "
             "again; set NUMBA_CACHE_DIR to a folder that can be written to."

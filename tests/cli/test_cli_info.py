@@ -109,7 +109,7 @@ def test_every_command_has_a_help_that_fits(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(name in call("--help").stdout for name in names)
     for name in names:
         text = call(name, "--help").stdout
-        assert "Exit codes" in text and max(map(len, text.splitlines())) <= 60
+        assert "The exit code is" in text and max(map(len, text.splitlines())) <= 60
     assert call("--version").stdout.strip() == qkan.__version__
     call("fitt", code=2)
 

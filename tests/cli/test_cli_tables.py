@@ -177,6 +177,13 @@ def wrong_tables(folder: Path) -> dict[str, tuple[list[Any], str]]:
     (folder / "twice.csv").write_text("a,a,y\n1,2,3\n")
     (folder / "index.csv").write_text(",a,y\n0,1,2\n")
     effect = ["--target", "effect"]
+    spoilt = {
+        word or "nothing": table(
+            folder / f"spoilt {word}.csv", {"dose": DOSE, "effect": [word, *map(str, DOSE[1:])]}
+        )
+        for word in ("inf", "", "?")
+    }
+    price = table(folder / "price.csv", {"dose": DOSE, "price": [f"{d} EUR" for d in DOSE]})
     return {
         "no file": ([folder / "no.csv", *effect], "no.csv does not exist"),
         "no such target": ([numbers, "--target", "efect"], "Did you mean 'effect'"),
@@ -191,7 +198,27 @@ def wrong_tables(folder: Path) -> dict[str, tuple[list[Any], str]]:
             [holes, *effect, "--missing", "refuse"],
             "line 3: column 'dose' has '', which is not a value",
         ),
-        "an empty class": ([empty, "--target", "level"], "line 3: 'level' is empty"),
+        "an empty class": (
+            [empty, "--target", "level"],
+            r"line 3: found an empty cell of column 'level' \(1 such cells in 3 rows\).*delete",
+        ),
+        "a target of infinity": (
+            [spoilt["inf"], *effect],
+            "line 2: found 'inf', no finite number of column 'effect' .1 such .*classification",
+        ),
+        "a target with a mark": ([spoilt["?"], *effect], "line 2: found '[?]', no finite number"),
+        "a target with a gap": (
+            [spoilt["nothing"], *effect],
+            r"line 2: found an empty cell of column 'effect' (?!.*--)",
+        ),
+        "a target with a unit": (
+            [price, "--target", "price", "--task", "regression"],
+            "is a number with the unit 'EUR': write",
+        ),
+        "columns with a comma": (
+            [numbers, "--target", "dose", "--drop", "dose,effect"],
+            "Repeat the option .*--drop 'dose' --drop 'effect'",
+        ),
         "one class": ([same, "--target", "level"], "the one class a"),
         "a class alone": ([alone, "--target", "level"], r"one row only: \['a'\]"),
         "no names": ([folder / "bare.csv", *effect], "begins with numbers"),

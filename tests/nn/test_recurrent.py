@@ -419,7 +419,7 @@ def zeros(*shape: int) -> tuple[Tensor, Tensor]:
 BAD: list[tuple[Any, str]] = [
     (lambda n, x: n(x[0, 0]), r"shape \(3,\); pass \(t, b, 3\)"),
     (lambda n, x: n(x[:0]), "length 0"),
-    (lambda n, x: n(x[..., :2]), "in_features=3"),
+    (lambda n, x: n(x[..., :2]), "input_size=3"),
     (lambda n, x: n(x.double()), "float64"),
     (lambda n, x: n(x.long()), "real floats"),
     (lambda n, x: n([1.0]), "list"),

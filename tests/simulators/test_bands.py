@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from compare import assert_close
 from torch import Tensor
 
+import qkan
 from qkan.circuits import ansatz, lower
+from qkan.interpret.explain import request_of
 from qkan.simulators import LayerTensors, get_engine, layer_call, run
 from qkan.simulators.cpu.bands import (
     FEWEST,
@@ -132,6 +136,22 @@ def exceptions_of(given: LayerTensors) -> int:
     engine = get_engine("chebyshev")
     found = engine.expansion(call.request, given.x, given.scale)  # type: ignore[attr-defined]
     return -1 if found is None else 0 if found.exceptions is None else len(found.exceptions[1])
+
+
+@pytest.mark.parametrize(("width", "reach", "products"), [(64, 1, 1), (64, 16, 0), (4, 16, 1)])
+def test_a_range_too_wide_for_a_product_to_pay_is_the_kernels(
+    width: int, reach: float, products: int
+) -> None:
+    """A small layer, for which no product pays, has one where somebody asks for it."""
+    g = torch.Generator().manual_seed(0)
+    layer = qkan.QKANLayer(width, width, engine="chebyshev", generator=g)
+    x = reach * (2 * torch.rand(1024, width, generator=g) - 1)
+    engine: Any = get_engine("chebyshev")
+    found = engine.expansion(request_of(layer, x), x, layer.scale.detach())
+    assert (found is not None) == bool(products)
+    given = layer(x)
+    layer.engine = "numba"
+    assert_close(given, layer(x), "the two engines", 1e-5)
 
 
 def test_one_outlier_is_an_exception_and_raises_no_degree() -> None:

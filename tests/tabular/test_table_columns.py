@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qkan import QKAN, QKANError, TableModel
-from qkan.tabular.columns import Column, days, grouped, infer, number
+from qkan.tabular.columns import Column, days, grouped, infer, number, with_unit
 
 KINDS = {
     "numbers": (["1", "-2.5", ".5", "1e3", "+7"], "number", ()),
@@ -84,7 +84,7 @@ def test_what_cannot_be_decided_is_said() -> None:
         ([f"name {n}" for n in range(50)], "50 different texts in 50 rows"),
         (["", "NA"], "empty in every row"),
         # a few of them twice by chance: no categories either
-        (SHARES, "such as '1.3%', and few .*as 1234.5"),
+        (SHARES, "such as '1.3%', and few .*the unit '%': write 1.3 "),
         ([f"{n % 28 + 1:02}.01.2024 {n % 24}:{n % 7}0" for n in range(200)], "as 2024-12-31"),
         (["1.5", "2.5", "\u22120.5", "\u22123.5"], "such as '\u22120.5'"),
     ):
@@ -109,6 +109,19 @@ def test_marks_after_thousands_are_named() -> None:
         assert grouped([cell]) == "", cell
     with pytest.raises(QKANError, match=r"'10,068.50' has a mark .* write 10068\.50\. C"):
         infer("c", [f"{10000 + 68.5 * n:,.2f}" for n in range(1, 80)])
+
+
+def test_units_are_named() -> None:
+    for cells, plain, unit in (
+        (["10 EUR", "12.5 EUR", "NA"], "10", "EUR"), (["$7.25", "$5"], "7.25", "$"),
+        (["-3.5 °C", "2 °C"], "-3.5", "°C"), (["5%", "7%"], "5", "%"), (["EUR 1e3"], "1e3", "EUR"),
+    ):  # fmt: skip
+        words = f"{cells[0]!r} is a number with the unit {unit!r}: write {plain} to use the number."
+        assert with_unit(cells) == words + " "
+    for cells in (["10", "12"], ["1st", "2nd"], ["3 kg", "4 g"], ["3 kg", "x"], ["A1", "A2"], [""]):
+        assert with_unit(cells) == "", cells
+    with pytest.raises(QKANError, match=r"the unit 'EUR': write 100\.5 "):
+        infer("c", [f"{100.5 + n} EUR" for n in range(80)])
 
 
 def model() -> TableModel:
