@@ -188,7 +188,8 @@ CHANGES: dict[str, tuple[Callable[[Weights], object], str]] = {
         rf"shape are {ANY}up\.bias \(\(5,\) in the file and \(16,\) in the model\)\. ",
     ),
     "more": (
-        lambda w: w.update({f"{BLOCK}.more": torch.zeros(5)}), rf"The model has no place for {ANY}more\. ",
+        lambda w: w.update({f"{BLOCK}.more": torch.zeros(5)}),
+        rf"The model has no place for {ANY}more\. ",
     ),
     "all": (
         lambda w: [w.pop(name) for name in [*w] if ".mlp." in name],
