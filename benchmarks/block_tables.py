@@ -83,6 +83,7 @@ def wide_layers(record: dict[str, Any]) -> list[str]:
         f"medians of {record['rounds']}). A layer is a matrix product with so many columns for "
         "each input: its features, and its base. A column *its products* is the time of these "
         "products alone; the rest is spent on features, on the coefficients of the edges and, for "
-        "N(0, 1), on the few inputs outside the common range. N is N(0, 1), and U is uniform in [-1, 1]:"
+        "N(0, 1), on the few inputs outside the common range. N is N(0, 1), and U is uniform in "
+        "[-1, 1]:"
     )
     return [intro, "", *table(header, rows)]
