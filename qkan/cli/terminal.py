@@ -34,7 +34,8 @@ Model = Annotated[Path, typer.Argument(help="A model that `qkan fit` or qkan.sav
 Drop = Annotated[
     list[str] | None,
     typer.Option(
-        "--drop", help="A column to leave out; for more, repeat it: --drop a --drop b.",
+        "--drop",
+        help="A column to leave out; for more, repeat it: --drop a --drop b.",
         show_default=False,
     ),
 ]
