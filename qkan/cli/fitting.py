@@ -155,7 +155,7 @@ def _column(data: Table, name: str, reading: Reading) -> tuple[Column, Array]:
     if gaps and reading.refuse:
         raise QKANError(
             f"{data.path}, line {data.lines[gaps[0]]}: column {name!r} has {cells[gaps[0]]!r}, "
-            f"which is not a value ({len(gaps)} such cells in {len(cells)} rows). "
+            f"which is not a value (in {len(gaps)} of {len(cells)} rows). "
             f"{data.seen(gaps[0])} --missing impute takes the mean instead."
         )
     try:
@@ -211,7 +211,7 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
         raise QKANError(
             f"{data.path}, line {data.lines[row]}: {target!r} has {found}; wanted two classes or "
             f"more, each with two rows or more. {data.seen(row)} "
-            f"{grouped(rare) or 'For numbers use --task regression.'}".rstrip()
+            f"{grouped(rare) or with_unit(rare) or 'For numbers use --task regression.'}".rstrip()
         )
     return y
 

@@ -130,7 +130,7 @@ class Table:
             found = "an empty cell" if not cell else f"{cell!r}, no {wanted}"
             of = f" of column {name!r}" if name else ""
             parts.append(
-                f"line {self.lines[rows[0]]}: found {found}{of} ({len(rows)} such cells in "
+                f"line {self.lines[rows[0]]}: found {found}{of} (in {len(rows)} of "
                 f"{len(self.rows)} rows)"
             )
         more = f"; and {len(parts) - 5} more columns" * (len(parts) > 5)

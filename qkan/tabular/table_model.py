@@ -240,7 +240,7 @@ class TableModel(nn.Module):
             row = encoded.bad[0]
             raise QKANError(
                 f"Column {column.name!r}, row {row}: found {cells[row]!r}, but in training it was "
-                f"a {column.kind} ({len(encoded.bad)} such cells in {len(cells)} rows). Correct "
+                f"a {column.kind} (in {len(encoded.bad)} of {len(cells)} rows). Correct "
                 "these cells."
             )
         if encoded.unseen:

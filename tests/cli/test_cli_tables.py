@@ -193,18 +193,18 @@ def wrong_tables(folder: Path) -> dict[str, tuple[list[Any], str]]:
             [holes, *effect, "--drop", "dose"],
             "no other column from which to predict 'effect'",
         ),
-        "a slip": ([slip, *effect], "line 3: found '2 mg'.*column 'dose' .1 such cells.*--drop"),
+        "a slip": ([slip, *effect], "line 3: found '2 mg'.*column 'dose' .in 1 of 3 rows.*--drop"),
         "an empty cell": (
             [holes, *effect, "--missing", "refuse"],
             "line 3: column 'dose' has '', which is not a value",
         ),
         "an empty class": (
             [empty, "--target", "level"],
-            r"line 3: found an empty cell of column 'level' \(1 such cells in 3 rows\).*delete",
+            r"line 3: found an empty cell of column 'level' \(in 1 of 3 rows\).*delete",
         ),
         "a target of infinity": (
             [spoilt["inf"], *effect],
-            "line 2: found 'inf', no finite number of column 'effect' .1 such .*classification",
+            "line 2: found 'inf', no finite number of column 'effect' .in 1 of .*classification",
         ),
         "a target with a mark": ([spoilt["?"], *effect], "line 2: found '[?]', no finite number"),
         "a target with a gap": (
