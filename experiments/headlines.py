@@ -61,37 +61,43 @@ def _benchmarks() -> list[str]:
 
 
 def activations(record: Record) -> str:
-    """The best learnt activation with a circuit, beside the best known one and the best control."""
-    found = by_steps(record["runs"]).get(STEPS, {})
-    best = {kind: best_first(found, [kind])[:1] for kind in ("daruan", "known", "control")}
-    if not all(best.values()):
+    """The best learnt activation with a circuit, beside the best known one and the best control.
+
+    At `STEPS` and, where there are runs of more steps, at the most steps.
+    """
+    horizons = by_steps(record["runs"])
+    if not horizons or not (first := _best(horizons.get(STEPS, {}))):
         return ""
-    (mine,), (known,), (control,) = best.values()
-    loss = {row: _mean(found[row]) for row in (mine, known, control)}
-    gaps = differences(found, mine, known)
-    ahead = sum(gap < 0 for gap in gaps)
-    later = _later(mine, max(by_steps(record["runs"]).items()))
+    mine, other = [], []
+    for steps in sorted({STEPS, max(STEPS, *horizons)}):
+        if not (best := _best(horizons[steps])):
+            continue
+        found, row, known, control = horizons[steps], *best
+        gaps = differences(found, row, known)
+        ahead = sum(gap < 0 for gap in gaps)
+        other_way = row.removeprefix(first[0]).removeprefix(", ").replace("rate × 1", OWN_RATE)
+        shown = f" ({other_way})" if other_way else ""
+        mine.append(
+            f"after {steps:,} steps **{_mean(found[row]):.3f}**{shown}, ahead of {known} on "
+            f"{ahead} of {len(gaps)} seeds"
+        )
+        other.append(
+            f"after {steps:,} steps {known} {_mean(found[known]):.3f} and the best classical "
+            f"activation that learns, {control}, {_mean(found[control]):.3f}"
+        )
     return (
         f"| [A character GPT]({PAGE}#activations-that-learn) with trainable activations, test "
-        f"loss after {STEPS:,} steps | **{loss[mine]:.3f}** ({mine}), ahead of {known} on {ahead} "
-        f"of {len(gaps)} seeds{later} | {known} {loss[known]:.3f}; the best classical "
-        f"activation that learns, {control}, {loss[control]:.3f} |"
+        f"loss | {'; '.join(mine)} | {'; '.join(other)} |"
     )
 
 
-def _later(mine: str, longest: tuple[int, Finals]) -> str:
-    """What has become of the row after the most steps, beside the known one that is best then."""
-    steps, found = longest
-    known = best_first(found, ["known"])[:1]
-    if steps <= STEPS or not known or mine not in found:
-        return ""
-    count = len(found[mine])
-    gap = _mean(found[mine]) - _mean(found[known[0]])
-    return (
-        f"; after {steps:,} steps, {count} seed{'s' if count > 1 else ''}, "
-        f"{'ahead' if gap < 0 else 'behind'}: {_mean(found[mine]):.3f}, "
-        f"{known[0]} {_mean(found[known[0]]):.3f}"
-    )
+OWN_RATE = "angles at the rate of the weights"
+
+
+def _best(found: Finals) -> list[str]:
+    """The best DARUAN, known activation and control on validation; empty if one is missing."""
+    best = [best_first(found, [kind])[:1] for kind in ("daruan", "known", "control")]
+    return [row for rows in best for row in rows] if all(best) else []
 
 
 def _mean(seeds: dict[int, Record]) -> float:

@@ -38,8 +38,12 @@ ROWS = {
 
 def test_learnt_activations_have_a_row_once_they_were_trained_for_long(headlines: Any) -> None:
     row = headlines.activations(activations(2000, ROWS))
-    assert "**1.770** (DARUAN), ahead of GELU on 1 of 2 seeds" in row
-    assert "GELU 1.810; the best classical activation that learns, sine, 1.750" in row
+    assert "after 2,000 steps **1.770**, ahead of GELU on 1 of 2 seeds |" in row
+    assert "steps GELU 1.810 and the best classical activation that learns, sine, 1.750 |" in row
+    later = {**ROWS, "DARUAN, rate × 1": ("daruan", [1.6, 1.7])}
+    both = {"runs": [*activations(2000, ROWS)["runs"], *activations(6000, later)["runs"]]}
+    said = "; after 6,000 steps **1.650** (angles at the rate of the weights), ahead of GELU on 2 "
+    assert said in headlines.activations(both)
     assert headlines.activations(activations(500, ROWS)) == ""
     without = {name: row for name, row in ROWS.items() if name != "sine"}
     assert headlines.activations(activations(2000, without)) == ""
