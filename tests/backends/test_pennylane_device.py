@@ -196,6 +196,7 @@ for shots in ("None", "20000"):
 """
 
 
+@pytest.mark.full
 def test_pennylanes_device_tests(tmp_path: Path) -> None:
     """Whatever fails lacks a gate on two wires, which the device does not declare."""
     subprocess.run([sys.executable, "-c", SUITE], cwd=tmp_path, check=True, capture_output=True)

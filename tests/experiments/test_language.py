@@ -255,6 +255,7 @@ def test_albert_masks_and_scores(
     assert albert.score(Oracle(), texts) == {"accuracy": 1.0, "perplexity": 1.0}
 
 
+@pytest.mark.full
 def test_the_albert_study_runs_whole(small_albert: Any, tmp_path: Path) -> None:
     from language.students import (
         GUIDED,

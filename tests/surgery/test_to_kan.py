@@ -324,6 +324,7 @@ def test_starts_come_from_the_generator() -> None:
     )
 
 
+@pytest.mark.full
 def test_the_transfer_experiment_runs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     short = ["--first", "0", "--seeds", "2", "--starts", "1", "--short", "0.01"]
