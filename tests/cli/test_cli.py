@@ -252,7 +252,7 @@ BAD_INPUTS = {
     "text.csv": ("1,2\n3,x\n", "line 2: found 'x', no finite number"),
     "named.csv": (
         "a,b\n3,\nnan,\n",
-        "line 3: found 'nan'.*'a' .1 such.*line 2: found an empty.*'b' .2",
+        "line 3: found 'nan'.*'a' .in 1 of 2.*line 2: found an empty.*'b' .in 2",
     ),
     "ragged.csv": ("1,2\n\n3\n", "line 3: found 1 cells; wanted 2"),
     "binary.csv": ("\xff", "not a CSV file in UTF-8"),
