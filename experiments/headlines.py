@@ -83,7 +83,8 @@ def activations(record: Record) -> str:
         )
         other.append(
             f"after {steps:,} steps {known} {_mean(found[known]):.3f} and the best classical "
-            f"activation that learns, {control}, {_mean(found[control]):.3f}"
+            f"activation that learns, {control.replace(', 8 groups, rate × 1', ' at that rate')}, "
+            f"{_mean(found[control]):.3f}"
         )
     return (
         f"| [A character GPT]({PAGE}#activations-that-learn) with trainable activations, test "
