@@ -311,7 +311,9 @@ def announced(problem: Problem, parts: Parts, task: str) -> str:
     """Describe the problem, and the kinds that were inferred for the columns."""
     kind = problem.task
     if problem.classify:
-        kind += f" into {len({*problem.y.tolist()})} classes"
+        classes = [str(one) for one in np.unique(problem.y)]
+        shown = ", ".join(classes[:8]) + ", …" * (len(classes) > 8)
+        kind += f" into {len(classes)} classes: {shown}"
     why = " (--task says otherwise)" if task == "auto" else ""
     first = (
         f"{problem.target} from {len(problem.table)} columns: {kind}{why}; "

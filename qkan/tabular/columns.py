@@ -25,7 +25,9 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(
     r"[+-]?[0-9]{1,3}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?"
 )
-_WITH_UNIT = re.compile(rf"([^\w\s.+-]|[A-Za-z]{{2,}} )?\s*({_NUMBER.pattern})\s*([^\d\s][^\d]*)?")
+_WITH_UNIT = re.compile(
+    rf"([$€£¥]|[A-Z]{{3}} )?\s*({_NUMBER.pattern})\s*([a-zA-Zµ°%‰$€£¥][^\d<>()+#]*)?"
+)
 _CODE = re.compile(r"[+-]?0[0-9]+")
 _BOOLEANS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 _FORMATS = ("iso", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")

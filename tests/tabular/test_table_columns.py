@@ -118,7 +118,11 @@ def test_units_are_named() -> None:
     ):  # fmt: skip
         words = f"{cells[0]!r} is a number with the unit {unit!r}: write {plain} to use the number."
         assert with_unit(cells) == words + " "
-    for cells in (["10", "12"], ["1st", "2nd"], ["3 kg", "4 g"], ["3 kg", "x"], ["A1", "A2"], [""]):
+    for cells in (
+        ["10", "12"], ["1st", "2nd"], ["3 kg", "4 g"], ["3 kg", "x"], ["A1", "A2"], [""],
+        ["\u221210.0", "\u221211.5"], ["(10.0)", "(11.5)"], ["Class 1", "Class 2"], ["#3", "#4"],
+        ["18+", "30+"], ["<18", "<30"],
+    ):  # fmt: skip
         assert with_unit(cells) == "", cells
     with pytest.raises(QKANError, match=r"the unit 'EUR': write 100\.5 "):
         infer("c", [f"{100.5 + n} EUR" for n in range(80)])
