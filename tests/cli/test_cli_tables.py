@@ -97,7 +97,8 @@ def test_a_table_is_fitted_and_compared(folder: Path) -> None:
 def test_classes_are_seen_and_said(folder: Path) -> None:
     out = folder / "m.safetensors"
     done = call("fit", folder / "classes.csv", "--target", "level", *QUICK, "--out", out)
-    assert "classification into 2 classes: high, low (--task" in done.stderr and str(out) in done.stdout
+    assert "classification into 2 classes: high, low (--task" in done.stderr
+    assert str(out) in done.stdout
     assert "most frequent class" in done.stdout and "logistic" in done.stdout
     assert "test accuracy" in done.stdout
     model = load(out)
