@@ -66,7 +66,7 @@ def activations(record: Record) -> str:
     At `STEPS` and, where there are runs of more steps, at the most steps.
     """
     horizons = by_steps(record["runs"])
-    if not horizons or not (first := _best(horizons.get(STEPS, {}))):
+    if not (first := _best(horizons.get(STEPS, {}))):
         return ""
     mine, other = [], []
     for steps in sorted({STEPS, max(STEPS, *horizons)}):

@@ -16,7 +16,16 @@ from qkan.circuits import require
 from qkan.errors import QKANError
 from qkan.io.files import save
 from qkan.nn.layer import effective_parameters
-from qkan.tabular.columns import Array, Column, grouped, infer, is_missing, number, with_unit
+from qkan.tabular.columns import (
+    Array,
+    Column,
+    grouped,
+    infer,
+    is_missing,
+    number,
+    rewritten,
+    with_unit,
+)
 from qkan.tabular.reading import Table
 
 from .inputs import noting
@@ -186,13 +195,15 @@ def _has_classes(data: Table, cells: list[str]) -> bool:
 
 def _numbers(data: Table, target: str, cells: list[str]) -> Array:
     """Return the numbers of a target."""
-    hint = grouped(cells) or with_unit(cells)
-    classes = f" For classes use --task {TASKS[2]}." * any(
-        number(cell, data.decimal) is None for cell in cells if cell
-    )
-    advice = f"{hint}Correct the cells of the target, or delete their lines.{classes}"
-    found: Array = data.numbers([target], advice=advice)[:, 0]
-    return found
+    found = [number(cell, data.decimal) for cell in cells]
+    bad = [row for row, value in enumerate(found) if value is None]
+    if bad:
+        classes = f" For classes use --task {TASKS[2]}." * any(cells[row] for row in bad)
+        advice = "Correct the cells of the target, or delete their lines."
+        raise data.complaint(
+            {data.place(target): bad}, advice=f"{rewritten(cells)}{advice}{classes}"
+        )
+    return np.array(found)
 
 
 def _classes(data: Table, target: str, cells: list[str]) -> Array:
@@ -211,7 +222,7 @@ def _classes(data: Table, target: str, cells: list[str]) -> Array:
         raise QKANError(
             f"{data.path}, line {data.lines[row]}: {target!r} has {found}; wanted two classes or "
             f"more, each with two rows or more. {data.seen(row)} "
-            f"{grouped(rare) or with_unit(rare) or 'For numbers use --task regression.'}".rstrip()
+            f"{rewritten(rare) or 'For numbers use --task regression.'}".rstrip()
         )
     return y
 

@@ -205,7 +205,7 @@ def _categories(name: str, cells: Sequence[str], words: Sequence[str], *, known:
     if not kept or (not known and 2 * max(covered, len(words) - len(counts)) < len(words)):
         shown = next((word for word in words if number(word) is None), words[0])
         other = "Numbers are written as 1234.5 and dates as 2024-12-31. "
-        advice = grouped(words) or with_unit(words) or other * any(map(str.isdigit, shown))
+        advice = rewritten(words) or other * any(map(str.isdigit, shown))
         raise QKANError(
             f"column {name!r} has {len(counts)} different texts in {len(cells)} rows, such as "
             f"{shown!r}, and {'few' if kept else 'none'} of them are frequent, so a model cannot "
@@ -247,6 +247,11 @@ def grouped(cells: Sequence[str]) -> str:
         whole, _, decimals = found.rpartition(marks[-1])
     plain = re.sub(r"[^0-9+-]", "", whole) + f".{decimals}" * bool(decimals)
     return f"{found!r} has a mark after its thousands: write {plain}. "
+
+
+def rewritten(cells: Sequence[str]) -> str:
+    """Return a sentence that says how to write cells as numbers, or "" if they are none."""
+    return grouped(cells) or with_unit(cells)
 
 
 def with_unit(cells: Sequence[str]) -> str:

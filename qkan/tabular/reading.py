@@ -79,12 +79,8 @@ class Table:
         place = self.place(name)
         return [row[place] for row in self.rows]
 
-    def numbers(self, names: Sequence[str] | None = None, **complaint: str) -> Array:
+    def numbers(self, names: Sequence[str] | None = None) -> Array:
         """Return columns as finite numbers, (n, columns); None takes all.
-
-        Args:
-            names: The columns.
-            **complaint: Of `complaint`, if cells are empty or not numbers.
 
         Raises:
             QKANError: There is no such column; cells are empty or not numbers. The message names
@@ -97,7 +93,7 @@ class Table:
             for k, place in enumerate(places)
         }
         if any(bad.values()):
-            raise self.complaint({place: rows for place, rows in bad.items() if rows}, **complaint)
+            raise self.complaint({place: rows for place, rows in bad.items() if rows})
         return np.array(found)
 
     def others(self, used: Collection[str], drop: Sequence[str] | None) -> list[str]:

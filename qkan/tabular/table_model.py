@@ -240,8 +240,8 @@ class TableModel(nn.Module):
             row = encoded.bad[0]
             raise QKANError(
                 f"Column {column.name!r}, row {row}: found {cells[row]!r}, but in training it was "
-                f"a {column.kind} (in {len(encoded.bad)} of {len(cells)} rows). Correct "
-                "these cells."
+                f"a {column.kind}. There are such cells in {len(encoded.bad)} of {len(cells)} "
+                "rows; correct them."
             )
         if encoded.unseen:
             _warn(column.tell_unseen(encoded))
